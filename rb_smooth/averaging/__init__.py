@@ -1,0 +1,1 @@
+"""Averaging, one per file: which weights are deployed."""

@@ -1,0 +1,45 @@
+"""Exponential moving average of the deployed weights.
+
+Polyak and Juditsky's averaging in the form that adversarial training uses (Rebuffi et al., "Fixing Data Augmentation to
+Improve Adversarial Robustness", arXiv 2103.01946, section 4). After every minibatch t = 0, 1, …:
+
+    tau = min(decay, (1 + t) / (10 + t))
+    a  <- tau * a + (1 - tau) * w
+
+The ramp forgets the first weights. The average starts as the first w it sees. It is counted in minibatches for every
+optimizer, so that its horizon is the same for SGD and for EntropySGD, whose w moves once in `inner_steps` minibatches.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class EMA:
+    """decay: in [0, 1), the weight of the old average after the ramp. Memory: one copy of the weights."""
+
+    def __init__(self, *, decay: float = 0.9995) -> None:
+        if not 0 <= decay < 1:
+            raise ValueError(f"expected 0 <= decay < 1, got {decay}")
+        self.decay = decay
+        self.average: list[Tensor] = []
+
+    @torch.no_grad()
+    def update(self, deployed: list[Tensor], t: int) -> None:
+        if not self.average:
+            self.average = [w.detach().clone() for w in deployed]
+            return
+        tau = min(self.decay, (1 + t) / (10 + t))
+        torch._foreach_lerp_(self.average, deployed, 1 - tau)
+
+    def weights(self, deployed: list[Tensor]) -> list[Tensor]:
+        return self.average or deployed
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"average": self.average}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.average = [average.clone() for average in state_dict["average"]]

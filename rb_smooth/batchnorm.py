@@ -1,0 +1,81 @@
+"""Every decision about BatchNorm: which statistics normalise, what may move the running ones, what is deployed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from rb_smooth.weights import restored
+
+if TYPE_CHECKING:
+    from rb_smooth.contracts import Objective
+
+BatchNormMode = Literal["train", "eval"]
+Batch = tuple[Tensor, Tensor, Tensor]  # x, x_adv, y
+
+
+def layers(model: nn.Module) -> list[_BatchNorm]:
+    """The BatchNorm layers of `model` that keep running statistics."""
+    return [module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+
+
+def running_stats(model: nn.Module) -> list[Tensor]:
+    """Every running mean, running variance and batch count of `model`."""
+    return [buffer for layer in layers(model) for buffer in layer.buffers(recurse=False)]
+
+
+@contextmanager
+def modes_kept(model: nn.Module) -> Iterator[None]:
+    """Each module leaves in the mode, train or eval, in which it came: layers frozen by hand stay frozen."""
+    modes = {module: module.training for module in model.modules()}
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+@contextmanager
+def mode(model: nn.Module, bn_mode: BatchNormMode) -> Iterator[None]:
+    """Inside, the model is in eval mode, its BatchNorm layers normalise by the batch if `bn_mode` is "train"."""
+    with modes_kept(model):
+        model.eval()
+        for layer in layers(model):
+            layer.train(bn_mode == "train")
+        yield
+
+
+@contextmanager
+def frozen_running_stats(model: nn.Module) -> Iterator[None]:
+    """Whatever is forwarded inside, the running statistics come out bit for bit as they were."""
+    with restored(running_stats(model)):
+        yield
+
+
+def recalibrate(model: nn.Module, objective: Objective, batches: Iterable[Batch]) -> None:
+    """Set the running statistics to their plain mean over `objective.loss` on `batches`, without gradient.
+
+    What is deployed is w (or an average), while the running statistics were gathered along the chain w'. The forwards
+    are those of training, in train mode, so that the statistics are the ones that training normalised by. With no batches, or in a model
+    without BatchNorm, nothing changes. Modes and the random state are left as found.
+    """
+    batches, norms = list(batches), layers(model)
+    if not batches or not norms:
+        return
+    momenta = [layer.momentum for layer in norms]
+    with modes_kept(model), torch.no_grad(), torch.random.fork_rng():
+        model.train()
+        for layer in norms:
+            layer.reset_running_stats()
+            layer.momentum = None  # torch's spelling of "cumulative mean"
+        try:
+            for x, x_adv, y in batches:
+                objective.loss(model, x, x_adv, y)
+        finally:
+            for layer, momentum in zip(norms, momenta, strict=True):
+                layer.momentum = momentum

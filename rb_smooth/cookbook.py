@@ -1,0 +1,225 @@
+"""Recipe files: found, read and added up. A method's name is a sum: `at+awp` is at.yaml with +awp.yaml's sections.
+
+Files are looked for in ./recipes, then in the checkout, then in the installed package; the first one found wins. For
+the sum at+awp+ensgd the sections of at.yaml, +awp.yaml and +ensgd.yaml are added in this order, and after each
+addition those of a file that carries the whole name so far (a paper's cell with values of its own), if there is one.
+Importing this module costs no torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import re
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from rb_smooth.notation import parse
+from rb_smooth.refusal import Refused, nearest
+
+SECTIONS = ("data", "model", "objective", "perturbation", "optimizer", "averaging", "schedule", "train", "evaluate")
+STAGED = ("objective", "perturbation", "optimizer")
+"""Sections that may be a list of stages, each with `from_epoch`."""
+
+Sections = dict[str, Any]
+
+
+def read(path: Path) -> Sections:
+    """The sections of one recipe file. Raises Refused for anything but a mapping of known sections."""
+    try:
+        sections = parse(path.read_text(encoding="utf-8"), str(path))
+    except FileNotFoundError:
+        raise Refused(f"expected a recipe file, got nothing at {path}; check the path") from None
+    except UnicodeDecodeError:
+        raise Refused(f"expected YAML in {path}, got bytes that are not text; check the path") from None
+    if not isinstance(sections, dict):
+        raise Refused(f"expected sections such as 'optimizer:' in {path}, got {type(sections).__name__}; see `recipe show`")
+    for key in sections:
+        if key not in (*SECTIONS, "base", "name", "run"):
+            raise Refused(f"expected a section in {path}, {nearest(str(key), SECTIONS)}")
+    return sections
+
+
+def roots() -> list[Path]:
+    """The folders that hold <dataset>/<method>.yaml, the user's own first."""
+    package = Path(__file__).parent
+    places = [Path("recipes"), package.parent / "recipes", package / "_data" / "recipes"]
+    return list({place.resolve(): place for place in places if place.is_dir()}.values())
+
+
+def datasets() -> list[str]:
+    return sorted({folder.name for root in roots() for folder in root.iterdir() if folder.is_dir()})
+
+
+def files(dataset: str) -> dict[str, Path]:
+    """Name -> file for one dataset: bases ("at"), parts ("+awp", "-l2") and cells ("at+awp+ensgd")."""
+    if dataset not in datasets():
+        raise Refused(f"expected a dataset with recipes, {nearest(dataset, datasets())}")
+    found = {}
+    for root in reversed(roots()):
+        found.update({path.stem: path for path in (root / dataset).glob("*.yaml")})
+    return found
+
+
+def methods(dataset: str) -> list[str]:
+    """Every sum of the dataset's files in which no two parts claim the same section; cells of their own included."""
+    available = files(dataset)
+    bases = [name for name in available if not re.search("[+-]", name)]
+    parts = sorted((name for name in available if name[0] in "+-"), key=lambda part: _order(part, available))
+    sums = {
+        base + "".join(chosen)
+        for base in bases
+        for size in range(len(parts) + 1)
+        for chosen in itertools.combinations(parts, size)
+        if not _clash(chosen, available)
+    }
+    return sorted(sums | {name for name in available if name[0] not in "+-"}, key=lambda name: (len(_split(name)), name))
+
+
+def resolve(dataset: str, method: str) -> tuple[str, Sections]:
+    """The method's name in its one order, and its sections. Raises Refused for what is not a sum of known files."""
+    available = files(dataset)
+    base, *parts = _split(method)
+    if base not in available:
+        raise Refused(f"expected a method of {dataset}, {nearest(method, [n for n in available if n[0] not in '+-'])}")
+    for part in parts:
+        if part not in available and method not in available:
+            raise Refused(f"expected a part of {dataset}'s methods, {nearest(part, [n for n in available if n[0] in '+-'])}")
+    parts.sort(key=lambda part: _order(part, available))
+    if clash := _clash(tuple(parts), available):
+        raise Refused(f"expected one choice per section in {method!r}, got {clash}; drop one of them")
+    sections = read(available[base])
+    name = base
+    for part in parts:
+        name += part
+        for file in (part, name):
+            if file in available:
+                sections = added(sections, read(available[file]), str(available[file]))
+    return name, complete(sections)
+
+
+def resolve_file(path: Path) -> tuple[str, str, Sections]:
+    """(dataset, method, sections) of a user's own recipe. `base: cifar10/at+awp` starts from a shipped one."""
+    sections = read(path)
+    sections.pop("run", None)
+    base, name = sections.pop("base", None), sections.pop("name", None)
+    if base is not None:
+        dataset, _, method = str(base).partition("/")
+        sections = added(resolve(dataset, method)[1], sections, str(path))
+    if "name" not in (sections.get("data") or {}):
+        raise Refused(f"expected data.name in {path}, got none; add it, or `base: digits/at` to start from a recipe")
+    dataset, _, method = str(name or f"{sections['data']['name']}/{path.stem}").partition("/")
+    if not re.fullmatch(r"[\w.+-]+", dataset) or not re.fullmatch(r"[\w.+()-]+", method):
+        raise Refused(f"expected a name like cifar10/mine in {path}, got {name!r}; use letters, digits and . _ + -")
+    return dataset, method, complete(sections)
+
+
+def added(sections: Sections, more: Sections, where: str) -> Sections:
+    """`sections` with those of `more` in their place. A section without a name changes only the keys it lists."""
+    result = deepcopy(sections)
+    for key, new in more.items():
+        old = result.get(key)
+        if isinstance(new, dict) and isinstance(old, dict) and new.get("name", old.get("name")) == old.get("name"):
+            result[key] = old | new
+        elif isinstance(new, dict) and "name" not in new and isinstance(old, list):
+            raise Refused(f"expected a name in section {key} of {where}, got keys for a list of stages; say which method")
+        else:
+            result[key] = deepcopy(new)
+    return result
+
+
+def override(sections: Sections, settings: list[str]) -> Sections:
+    """`sections` with each "section.key=value" applied; stages are addressed by number, `optimizer.1.lr=0.05`."""
+    result = deepcopy(sections)
+    for setting in settings:
+        path, equals, text = setting.partition("=")
+        keys = path.split(".")
+        if not equals or len(keys) < 2:
+            raise Refused(f"expected --set section.key=value, got {setting!r}; for example --set train.epochs=30")
+        if keys[0] not in SECTIONS:
+            raise Refused(f"expected a section in --set {setting}, {nearest(keys[0], SECTIONS)}")
+        target = result[keys[0]]
+        for key in keys[1:-1]:
+            target = _inside(target, key, setting)
+        if isinstance(target, list):
+            raise Refused(f"expected a stage's number in --set {setting}, got a list; write {keys[0]}.0.{keys[-1]}")
+        target[keys[-1]] = parse(text, f"--set {setting}")
+    return result
+
+
+def scale(sections: Sections, epochs: int) -> Sections:
+    """The same recipe in `epochs` epochs: drops and stage starts move in proportion, rounded half up."""
+    result = deepcopy(sections)
+    full = result["train"]["epochs"]
+    if epochs == full:
+        return result
+
+    def moved(epoch: int) -> int:
+        return (2 * epoch * epochs + full) // (2 * full)
+
+    if isinstance(result["schedule"].get("drops"), list):
+        result["schedule"]["drops"] = [moved(drop) for drop in result["schedule"]["drops"]]
+    for key in STAGED:
+        if isinstance(result[key], list):
+            starts = {moved(stage["from_epoch"]): stage for stage in result[key]}  # two stages on one epoch: the later one
+            result[key] = [stage | {"from_epoch": start} for start, stage in starts.items()]
+    result["train"] |= {"epochs": epochs, "scaled_from": full}
+    return result
+
+
+def complete(sections: Sections) -> Sections:
+    """All sections, in the house's order. Raises Refused for one that is missing."""
+    defaults: Sections = {"perturbation": {"name": "none"}, "averaging": {"name": "none"}, "schedule": {"name": "constant"}}
+    filled = defaults | sections
+    for key in SECTIONS:
+        if not isinstance(filled.get(key), dict) and not (key in STAGED and isinstance(filled.get(key), list)):
+            found = "nothing" if key not in filled else repr(filled[key])
+            raise Refused(f"expected a section '{key}: {{...}}' in the recipe, got {found}; see `recipe show digits at`")
+    return {key: filled[key] for key in SECTIONS}
+
+
+def digest(sections: Sections) -> str:
+    """Six hex digits that change with anything that training sees, except the seed, which names carry in clear."""
+    relevant = {key: value for key, value in sections.items() if key != "evaluate"}
+    relevant["train"] = {key: value for key, value in relevant["train"].items() if key != "seed"}
+    return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:6]
+
+
+def summary(path: Path) -> str:
+    """The first comment line of a recipe file: what `recipe list` shows."""
+    first = path.read_text(encoding="utf-8").partition("\n")[0]
+    return first.lstrip("# ").strip() if first.startswith("#") else ""
+
+
+def _split(method: str) -> list[str]:
+    return re.findall(r"^[^+-]+|[+-][^+-]+", method) or [method]
+
+
+def _order(part: str, available: dict[str, Path]) -> tuple[bool, int, str]:
+    """+parts before -parts, each by the section it replaces: so that a sum has one name and one meaning."""
+    sections = read(available[part]) if part in available else {}
+    return part[0] == "-", min((SECTIONS.index(key) for key in sections if key in SECTIONS), default=len(SECTIONS)), part
+
+
+def _clash(parts: tuple[str, ...], available: dict[str, Path]) -> str:
+    """The two parts that both choose a section's method, in words; empty if none do."""
+    chosen: dict[str, str] = {}
+    for part in parts:
+        for key, section in (read(available[part]) if part in available else {}).items():
+            if isinstance(section, list) or "name" in (section or {}):
+                if key in chosen:
+                    return f"{chosen[key]} and {part} for the {key}"
+                chosen[key] = part
+    return ""
+
+
+def _inside(target: Any, key: str, setting: str) -> Any:
+    if isinstance(target, list):
+        if key.isdigit() and int(key) < len(target):
+            return target[int(key)]
+        raise Refused(f"expected a stage from 0 to {len(target) - 1} in --set {setting}, got {key!r}")
+    if not isinstance(target, dict) or key not in target or not isinstance(target[key], (dict, list)):
+        raise Refused(f"expected a section of keys at {key!r} in --set {setting}, got none; see `recipe show`")
+    return target[key]

@@ -1,0 +1,83 @@
+"""Whole files or none: every write goes to a temporary neighbour, reaches the disk, then takes the name."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from rb_smooth.refusal import Refused
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace `path` by `content`; whoever reads it meanwhile sees the old file or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes files that only their owner can read
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Raises Refused when the file is missing or is not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise Refused(f"expected the file {path}, got nothing there; check the name") from None
+    except ValueError as error:
+        raise Refused(f"expected JSON in {path}, got {error}; restore or delete it") from None
+
+
+def save_tensors(path: Path, value: Any) -> None:
+    """Write tensors and plain Python types so that `load_tensors` takes them back."""
+    import torch
+
+    buffer = io.BytesIO()  # torch writing to a full disk raises a bare RuntimeError; Python's own write names the cause
+    torch.save(value, buffer)
+    write_bytes(path, buffer.getvalue())
+
+
+def load_tensors(path: Path) -> Any:
+    """Read a file of tensors on the CPU. No code from the file is executed. Raises Refused if it is damaged."""
+    import pickle
+
+    import torch
+
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        cause = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise Refused(f"expected tensors in {path}, got a damaged or foreign file ({cause}); delete it") from None
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current

@@ -1,0 +1,97 @@
+"""Networks: RobustBench's architectures and one small one, with the normalisation inside.
+
+A recipe names one of the public functions here. Inputs are pixels in [0, 1], so that an eps-ball means the same for every model.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rb_smooth.refusal import Refused
+
+
+class Normalized(nn.Module):
+    """net((x - mean) / std). The wrapped net is called `net`: RobustBench's loader mangles keys containing `model.`.
+
+    mean, std: one number per channel; persistent buffers, so that a checkpoint carries them.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, net: nn.Module, mean: list[float], std: list[float]) -> None:
+        super().__init__()
+        self.net = net
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net((x - self.mean) / self.std)
+
+    def check_fits(self, name: str, shape: tuple[int, int, int], classes: int) -> None:
+        """Refuse images that the net cannot take: some raise, others answer with rows for images that were not there.
+
+        shape: (C, H, W). Runs two blank images in eval mode.
+        """
+        training = self.training
+        try:
+            with torch.no_grad():
+                got = tuple(self.eval()(torch.zeros(2, *shape)).shape)
+            problem = "" if got == (2, classes) else f"logits of shape {got} for 2 images"
+        except RuntimeError as error:
+            problem = str(error).splitlines()[0]
+        finally:
+            self.train(training)
+        if problem:
+            size = "x".join(map(str, shape))
+            raise Refused(
+                f"expected images that model {name!r} can take, got {size} images of {classes} classes ({problem}); "
+                "choose --set model.name=small_preactresnet, or resize with --set data.image_size=32"
+            )
+
+
+def preactresnet18(channels: int, classes: int) -> nn.Module:
+    """PreAct ResNet-18 for 32 x 32 images, BatchNorm before the last layer: RobustBench's, 11.2 M parameters."""
+    from robustbench.model_zoo.architectures.resnet import PreActBlockV2, PreActResNet
+
+    return PreActResNet(PreActBlockV2, [2, 2, 2, 2], num_classes=classes, bn_before_fc=True)
+
+
+def small_preactresnet(channels: int, classes: int, *, width: int = 16) -> nn.Module:
+    """Three pre-activation blocks of width, 2 width, 4 width channels; any image of at least 4 x 4.
+
+    width 16: about 78 thousand parameters; width 26: about 0.2 M.
+    """
+    if width < 1:
+        raise ValueError(f"expected width >= 1, got {width}")
+    return nn.Sequential(
+        nn.Conv2d(channels, width, 3, padding=1, bias=False),
+        _PreActBlock(width, width, stride=1),
+        _PreActBlock(width, 2 * width, stride=2),
+        _PreActBlock(2 * width, 4 * width, stride=2),
+        nn.BatchNorm2d(4 * width),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(4 * width, classes),
+    )
+
+
+class _PreActBlock(nn.Module):
+    """He et al., "Identity Mappings in Deep Residual Networks", arXiv 1603.05027: BatchNorm and ReLU before each convolution."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(inputs)
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        same = stride == 1 and inputs == outputs
+        self.shortcut = None if same else nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = F.relu(self.bn1(x))
+        shortcut = x if self.shortcut is None else self.shortcut(out)
+        return self.conv2(F.relu(self.bn2(self.conv1(out)))) + shortcut

@@ -1,0 +1,1 @@
+"""Objectives, one per file: what is minimised, and against which adversary."""

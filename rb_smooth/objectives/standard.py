@@ -1,0 +1,33 @@
+"""Standard training: cross-entropy on the images as they are.
+
+    loss = CE(f(x), y)
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rb_smooth.contracts import Outcome
+
+
+class Standard:
+    """Cross-entropy on clean images.
+
+    label_smoothing: in [0, 1); mass spread evenly over the classes.
+    """
+
+    threat = None
+
+    def __init__(self, *, label_smoothing: float = 0.0) -> None:
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"expected 0 <= label_smoothing < 1, got {label_smoothing}")
+        self.label_smoothing = label_smoothing
+
+    def craft(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        """x itself: nothing is crafted."""
+        return x
+
+    def loss(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> Outcome:
+        logits = model(x_adv)
+        return Outcome(F.cross_entropy(logits, y, label_smoothing=self.label_smoothing), logits)

@@ -1,0 +1,52 @@
+"""Stochastic gradient descent with momentum: torch's own, speaking the two-point language of `contracts.Optimizer`.
+
+    d = g + wd * w;   m <- mom * m + d;   d <- d + mom * m  (Nesterov; d <- m without);   w <- w - lr * d
+
+Its two points are one: gradients are taken where the weights are deployed, w' = w.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class SGD(torch.optim.SGD):
+    """torch.optim.SGD.
+
+    lr: > = 0; momentum: in [0, 1); nesterov: needs momentum > 0; weight_decay: >= 0, on every parameter.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        *,
+        lr: float = 0.1,
+        momentum: float = 0.9,
+        nesterov: bool = False,
+        weight_decay: float = 5e-4,
+    ) -> None:
+        super().__init__(params, lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay)
+        for group in self.param_groups:
+            group["train_mode"] = True
+
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        if not all(group["train_mode"] for group in self.param_groups):
+            raise RuntimeError("SGD.step() in eval mode; call optimizer.train() before taking gradients")
+        super().step(closure)
+
+    def train(self) -> None:
+        self._set_mode(True)
+
+    def eval(self) -> None:
+        self._set_mode(False)
+
+    def deployed(self) -> list[Tensor]:
+        return [p.detach() for group in self.param_groups for p in group["params"]]
+
+    def _set_mode(self, train_mode: bool) -> None:
+        for group in self.param_groups:
+            group["train_mode"] = train_mode

@@ -1,0 +1,1 @@
+"""Perturbations, one per file: where, around the weights, the gradient is taken."""

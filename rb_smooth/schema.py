@@ -1,0 +1,187 @@
+"""Recipes checked: sections -> frozen Recipe, from which training asks for its objects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+
+from rb_smooth import cookbook
+from rb_smooth.refusal import Refused, nearest
+from rb_smooth.registry import check_options, find, make, sentence
+
+if TYPE_CHECKING:
+    from rb_smooth.attacks import Threat
+
+_T = TypeVar("_T", bound=BaseModel)
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Data(BaseModel):
+    """`data:` what every data set takes; further keys are the options of the named one (`options`)."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    name: str
+    batch_size: PositiveInt
+    augment: tuple[str, ...] = ()
+    validation: NonNegativeInt = 0
+    split_seed: NonNegativeInt = 0
+    train_examples: PositiveInt | None = None
+    """Train on a stratified part of this size; None: on everything."""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class Train(_Section):
+    """`train:` how long, from which seed, and how the best epoch is chosen."""
+
+    epochs: PositiveInt
+    seed: NonNegativeInt = 0
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    select: Literal["validation", "test"] = "validation"
+    recalibrate: NonNegativeInt = 16
+    """Minibatches of training from which BatchNorm's statistics are set before every evaluation; 0: left alone."""
+    scaled_from: PositiveInt | None = None
+
+
+class Evaluate(_Section):
+    """`evaluate:` the final attack; norm, eps and step_size default to the objective's."""
+
+    attack: Literal["autoattack"] = "autoattack"
+    version: Literal["standard"] = "standard"
+    n_examples: PositiveInt = 10_000
+    batch_size: PositiveInt = 200
+    seed: NonNegativeInt = 0
+    norm: Literal["Linf", "L2"] | None = None
+    eps: PositiveFloat | None = None
+    step_size: PositiveFloat | None = None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A named method with its options, in force from `from_epoch` (epochs count from 0)."""
+
+    name: str
+    options: Mapping[str, Any]
+    from_epoch: int = 0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A checked recipe. `sections` is the resolved text of it, for storing; the rest is the same, typed."""
+
+    dataset: str
+    method: str
+    sections: Mapping[str, Any]
+    data: Data
+    train: Train
+    evaluate: Evaluate
+    stages: Mapping[str, tuple[Stage, ...]]
+
+    @property
+    def title(self) -> str:
+        """`at+ensgd`, or `at+ensgd (30 epochs)` when the recipe was cut to another length."""
+        return self.method if self.train.scaled_from is None else f"{self.method} ({self.train.epochs} epochs)"
+
+    def stage(self, kind: str, epoch: int = 0) -> Stage:
+        return [stage for stage in self.stages[kind] if stage.from_epoch <= epoch][-1]
+
+    def make(self, kind: str, *given: Any, epoch: int = 0, **injected: Any) -> Any:
+        """The object that section `kind` describes at `epoch`. `given` precede its options; `injected` are passed if taken."""
+        stage = self.stage(kind, epoch)
+        return make(kind, stage.name, stage.options, *given, **injected)
+
+    @property
+    def threat(self) -> Threat:
+        """The ball in which the final model is attacked: the recipe's evaluation, else its last objective's own."""
+        from rb_smooth.attacks import Threat
+
+        trained = self.make("objective", epoch=self.train.epochs - 1).threat
+        asked = self.evaluate
+        if trained is None and (asked.norm is None or asked.eps is None or asked.step_size is None):
+            raise Refused("expected evaluate.norm, eps and step_size for an objective without a threat, got none; set them")
+        return Threat(
+            asked.norm or trained.norm,
+            trained.eps if asked.eps is None else asked.eps,
+            trained.step_size if asked.step_size is None else asked.step_size,
+        )
+
+
+def load(target: str, method: str | None = None, settings: tuple[str, ...] = (), epochs: int | None = None) -> Recipe:
+    """The recipe of ("cifar10", "at+awp") or of a user's FILE.yaml, with overrides, checked to the last option."""
+    if method is None:
+        dataset, method, sections = cookbook.resolve_file(Path(target))
+    else:
+        dataset, (method, sections) = target, cookbook.resolve(target, method)
+    sections = cookbook.override(sections, list(settings))
+    return check(dataset, method, sections if epochs is None else cookbook.scale(sections, epochs))
+
+
+def check(dataset: str, method: str, sections: cookbook.Sections) -> Recipe:
+    """Build every object once, on nothing, so that what is wrong is refused by name before data or GPU is touched."""
+    where = f"recipe {dataset}/{method}"
+    recipe = Recipe(
+        dataset=dataset,
+        method=method,
+        sections=MappingProxyType(sections),
+        data=_section(Data, sections["data"], f"{where}: data"),
+        train=_section(Train, sections["train"], f"{where}: train"),
+        evaluate=_section(Evaluate, sections["evaluate"], f"{where}: evaluate"),
+        stages={
+            kind: _stages(kind, sections[kind], where)
+            for kind in ("objective", "perturbation", "optimizer", "averaging", "schedule", "model")
+        },
+    )
+    if recipe.train.select == "validation" and recipe.data.validation == 0:
+        raise Refused(f"expected data.validation > 0 in {where}, got 0; hold some out, or say train.select: test")
+    for name in recipe.data.augment:
+        find("augmentation", name)
+    check_options("data", recipe.data.name, recipe.data.options)
+    import torch
+
+    for kind, stages in recipe.stages.items():
+        for stage in stages:
+            check_options(kind, stage.name, stage.options)
+            if kind == "optimizer":
+                make(kind, stage.name, stage.options, [torch.zeros(1, requires_grad=True)])
+            elif kind == "model":
+                continue  # needs the data's shape: `models.check_fits`
+            else:
+                make(kind, stage.name, stage.options)
+    _ = recipe.threat
+    return recipe
+
+
+def _stages(kind: str, section: Any, where: str) -> tuple[Stage, ...]:
+    """One stage, or a list of them that starts at 0 and ascends."""
+    listed = section if isinstance(section, list) else [section | {"from_epoch": 0}]
+    stages = []
+    for entry in listed:
+        options = dict(entry) if isinstance(entry, dict) else {}
+        name, start = options.pop("name", None), options.pop("from_epoch", None)
+        if not isinstance(name, str) or type(start) is not int:
+            raise Refused(f"expected name and from_epoch in each stage of {kind} in {where}, got {entry!r}; add them")
+        stages.append(Stage(name, MappingProxyType(options), start))
+    starts = [stage.from_epoch for stage in stages]
+    if starts[:1] != [0] or starts != sorted(set(starts)):
+        raise Refused(f"expected the stages of {kind} in {where} to start at 0 and ascend, got from_epoch {starts}; reorder them")
+    return tuple(stages)
+
+
+def _section(cls: type[_T], section: Any, where: str) -> _T:
+    try:
+        return cls.model_validate(section)
+    except ValidationError as error:
+        first = error.errors()[0]
+        if first["type"] == "extra_forbidden":
+            raise Refused(f"expected a key of {where}, {nearest(str(first['loc'][0]), cls.model_fields)}") from None
+        raise Refused(sentence(error, where)) from None

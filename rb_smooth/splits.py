@@ -1,0 +1,74 @@
+"""What training may see and what it may not: stratified validation, the untouched test set, and its fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+
+from rb_smooth.data import Images, Source
+from rb_smooth.refusal import Refused
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A source, split. `validation` chooses the best epoch; it is the test set itself only if the recipe says `select: test`."""
+
+    source: Source
+    train: Images
+    validation: Images
+
+    @property
+    def test(self) -> Images:
+        return self.source.test
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        channels, height, width = self.train.x.shape[1:]
+        return channels, height, width
+
+    def to(self, device: torch.device) -> Dataset:
+        """The same with train and validation on `device`."""
+        return replace(self, train=_moved(self.train, device), validation=_moved(self.validation, device))
+
+
+def split(
+    source: Source, *, validation: int, split_seed: int, select: Literal["validation", "test"], train_examples: int | None
+) -> Dataset:
+    """Hold `validation` training images out, stratified; the same ones for every training seed and method.
+
+    train_examples: keep a stratified part of this size of the rest; None: all of it.
+    """
+    held_out = validation if select == "validation" else 0
+    train, chosen = _stratified(source.train, held_out, split_seed, "data.validation")
+    if train_examples is not None and train_examples < len(train):
+        _, train = _stratified(train, train_examples, split_seed, "data.train_examples")
+    return Dataset(source, train, chosen if select == "validation" else source.test)
+
+
+def fingerprint(images: Images) -> str:
+    """SHA-256 over shape, uint8 NCHW bytes and int64 labels: equal if and only if the points and their order are equal."""
+    digest = hashlib.sha256(repr(tuple(images.x.shape)).encode())
+    digest.update(images.x.cpu().contiguous().numpy().tobytes())
+    digest.update(images.y.cpu().to(torch.int64).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _stratified(images: Images, size: int, seed: int, key: str) -> tuple[Images, Images]:
+    """(the others, `size` images with every class in proportion), both in their old order."""
+    from sklearn.model_selection import train_test_split
+
+    if size == 0:
+        return images, images[:0]
+    try:
+        others, chosen = train_test_split(np.arange(len(images)), test_size=size, stratify=images.y.numpy(), random_state=seed)
+    except ValueError as error:
+        raise Refused(f"expected {key} to split {len(images)} images, got {size} ({error}); lower it") from None
+    return images[np.sort(others)], images[np.sort(chosen)]
+
+
+def _moved(images: Images, device: torch.device) -> Images:
+    return Images(images.x.to(device), images.y.to(device))
