@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from rb_smooth.seeding import random_state_kept
 from rb_smooth.weights import restored
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def recalibrate(model: nn.Module, objective: Objective, batches: Iterable[Batch]
     if not batches or not norms:
         return
     momenta = [layer.momentum for layer in norms]
-    with modes_kept(model), torch.no_grad(), torch.random.fork_rng():
+    with modes_kept(model), torch.no_grad(), random_state_kept():
         model.train()
         for layer in norms:
             layer.reset_running_stats()

@@ -12,6 +12,7 @@ import hashlib
 import itertools
 import json
 import re
+from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,18 @@ def resolve(dataset: str, method: str) -> tuple[str, Sections]:
     return name, complete(sections)
 
 
+def gather(
+    target: str, method: str | None = None, settings: Sequence[str] = (), epochs: int | None = None
+) -> tuple[str, str, Sections]:
+    """(dataset, method, sections) of ("cifar10", "at+awp") or of a user's FILE.yaml, with overrides, at another length."""
+    if method is None:
+        dataset, method, sections = resolve_file(Path(target))
+    else:
+        dataset, (method, sections) = target, resolve(target, method)
+    sections = override(sections, settings)
+    return dataset, method, sections if epochs is None else scale(sections, epochs)
+
+
 def resolve_file(path: Path) -> tuple[str, str, Sections]:
     """(dataset, method, sections) of a user's own recipe. `base: cifar10/at+awp` starts from a shipped one."""
     sections = read(path)
@@ -130,7 +143,7 @@ def added(sections: Sections, more: Sections, where: str) -> Sections:
     return result
 
 
-def override(sections: Sections, settings: list[str]) -> Sections:
+def override(sections: Sections, settings: Sequence[str]) -> Sections:
     """`sections` with each "section.key=value" applied; stages are addressed by number, `optimizer.1.lr=0.05`."""
     result = deepcopy(sections)
     for setting in settings:
@@ -152,7 +165,9 @@ def override(sections: Sections, settings: list[str]) -> Sections:
 def scale(sections: Sections, epochs: int) -> Sections:
     """The same recipe in `epochs` epochs: drops and stage starts move in proportion, rounded half up."""
     result = deepcopy(sections)
-    full = result["train"]["epochs"]
+    full = result["train"].get("epochs")
+    if epochs < 1 or type(full) is not int or full < 1:
+        raise Refused(f"expected to scale whole epochs to --epochs of at least 1, got {full!r} to {epochs}; correct them")
     if epochs == full:
         return result
 

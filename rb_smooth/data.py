@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rb_smooth import bridge
 from rb_smooth.refusal import Refused
 
 _SILENCE_S = 10.0
@@ -75,12 +76,13 @@ def digits(data_dir: Path) -> Source:
 
 def cifar10(data_dir: Path) -> Source:
     """CIFAR-10: 50,000 + 10,000 images of 32 x 32, three channels, 10 classes; 170 MB, downloaded on first use into `data_dir`."""
-    import robustbench.data
     import torchvision
+
+    load_test = bridge.robustbench().data.load_cifar10
 
     with _downloading("CIFAR-10", torchvision.datasets.CIFAR10.url, "cifar-10-python.tar.gz", data_dir):
         train = torchvision.datasets.CIFAR10(str(data_dir), train=True, download=True)
-        x_test, y_test = robustbench.data.load_cifar10(data_dir=str(data_dir))
+        x_test, y_test = load_test(data_dir=str(data_dir))
     return Source(
         board="cifar10",
         train=Images(torch.from_numpy(train.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(train.targets)),

@@ -56,14 +56,14 @@ def save_tensors(path: Path, value: Any) -> None:
     write_bytes(path, buffer.getvalue())
 
 
-def load_tensors(path: Path) -> Any:
-    """Read a file of tensors on the CPU. No code from the file is executed. Raises Refused if it is damaged."""
+def load_tensors(path: Path, device: Any = "cpu") -> Any:
+    """Read a file of tensors onto `device`. No code from the file is executed. Raises Refused if it is damaged."""
     import pickle
 
     import torch
 
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location=device, weights_only=True)
     except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
         cause = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise Refused(f"expected tensors in {path}, got a damaged or foreign file ({cause}); delete it") from None

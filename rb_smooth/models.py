@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rb_smooth import bridge
 from rb_smooth.refusal import Refused
 
 
@@ -54,9 +55,8 @@ class Normalized(nn.Module):
 
 def preactresnet18(channels: int, classes: int) -> nn.Module:
     """PreAct ResNet-18 for 32 x 32 images, BatchNorm before the last layer: RobustBench's, 11.2 M parameters."""
-    from robustbench.model_zoo.architectures.resnet import PreActBlockV2, PreActResNet
-
-    return PreActResNet(PreActBlockV2, [2, 2, 2, 2], num_classes=classes, bn_before_fc=True)
+    resnet = bridge.architectures("resnet")
+    return resnet.PreActResNet(resnet.PreActBlockV2, [2, 2, 2, 2], num_classes=classes, bn_before_fc=True)
 
 
 def small_preactresnet(channels: int, classes: int, *, width: int = 16) -> nn.Module:

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import inspect
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from rb_smooth.refusal import Refused, nearest
+
+if TYPE_CHECKING:
+    from rb_smooth.models import Normalized
 
 _FOLDERS = {
     "objective": "objectives",
@@ -53,6 +56,27 @@ def make(kind: str, name: str, options: Mapping[str, Any], *given: Any, **inject
         return constructor(*given, **checked, **taken)
     except ValueError as error:
         raise Refused(f"{kind} {name}: {error}") from None
+
+
+def build_model(
+    name: str,
+    options: Mapping[str, Any],
+    shape: tuple[int, int, int],
+    classes: int,
+    mean: Sequence[float] = (0.0,),
+    std: Sequence[float] = (1.0,),
+) -> Normalized:
+    """The network `name` for images of shape (C, H, W), normalised inside. Raises Refused if it cannot take them.
+
+    mean, std: one per channel; the defaults serve when a checkpoint, which carries them, is loaded next.
+    """
+    from rb_smooth.models import Normalized
+
+    channels = shape[0]
+    net = make("model", name, options, channels, classes)
+    model = Normalized(net, list(mean) * (channels // len(mean)), list(std) * (channels // len(std)))
+    model.check_fits(name, shape, classes)
+    return model
 
 
 def check_options(kind: str, name: str, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ def piecewise(*, drops: list[int], factor: float = 0.1) -> Schedule:
 
     Differs from the authors' code: there the last minibatch of the epoch before a drop already uses the lower rate.
     """
-    if drops != sorted(set(drops)) or any(drop < 0 for drop in drops):
+    if drops != sorted(drops) or any(drop < 0 for drop in drops):
         raise ValueError(f"expected drops to be ascending epochs >= 0, got {drops}")
     if factor <= 0:
         raise ValueError(f"expected factor > 0, got {factor}")

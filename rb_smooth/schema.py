@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -114,16 +113,6 @@ class Recipe:
             trained.eps if asked.eps is None else asked.eps,
             trained.step_size if asked.step_size is None else asked.step_size,
         )
-
-
-def load(target: str, method: str | None = None, settings: tuple[str, ...] = (), epochs: int | None = None) -> Recipe:
-    """The recipe of ("cifar10", "at+awp") or of a user's FILE.yaml, with overrides, checked to the last option."""
-    if method is None:
-        dataset, method, sections = cookbook.resolve_file(Path(target))
-    else:
-        dataset, (method, sections) = target, cookbook.resolve(target, method)
-    sections = cookbook.override(sections, list(settings))
-    return check(dataset, method, sections if epochs is None else cookbook.scale(sections, epochs))
 
 
 def check(dataset: str, method: str, sections: cookbook.Sections) -> Recipe:

@@ -6,10 +6,23 @@ be carried along.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 
 
 def mix(seed: int, *position: int) -> int:
-    """One 63-bit seed from a run's seed (>= 0) and a position such as (epoch, step)."""
+    """One 63-bit seed from a run's seed (>= 0) and a position such as (stream, step)."""
     state = np.random.SeedSequence(seed, spawn_key=position).generate_state(1, np.uint64)
     return int(state[0] >> np.uint64(1))
+
+
+@contextmanager
+def random_state_kept() -> Iterator[None]:
+    """torch's global random state leaves as it came; a GPU's only if one is in use, so that none is woken."""
+    import torch
+
+    devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=devices):
+        yield

@@ -1,0 +1,230 @@
+"""The local leaderboard: a run's best weights become an entry that loads through RobustBench, ranked among its equals."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import filelock
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from rb_smooth import bridge, files
+from rb_smooth.cookbook import SECTIONS
+from rb_smooth.entries import Entry, check_name, eps_text, listed, models, percent, published
+from rb_smooth.refusal import Refused
+from rb_smooth.runs import Run, variant
+
+_NEIGHBOURS = 4
+"""Published entries shown above and below ours."""
+
+_PAPERS = {
+    "entropy_sgd": "https://arxiv.org/abs/2103.01400",
+    "awp": "https://arxiv.org/abs/2004.05884",
+    "at": "https://arxiv.org/abs/1706.06083",
+}
+
+
+def submit(run: Run, leaderboard: Path, replace: bool = False) -> Entry:
+    """Export the run's best weights, see them load back with equal logits, and write the entry.
+
+    An entry made from the same run is replaced; any other of the same name is refused unless `replace`.
+    """
+    score = run.score
+    if score is None:
+        raise Refused(f"expected an evaluated run in {run.path}, got no score.json; run the recipe again, it goes on from there")
+    entry = _entry(run, score, leaderboard)
+    leaderboard.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(leaderboard / ".lock"):
+        if entry.path.exists():
+            other = Entry(*_place(entry), files.read_json(entry.path))
+            if other.info.get("rb_smooth", {}).get("run") != run.identity and not replace:
+                raise Refused(f"expected {entry.path} to be this run's to replace, got another run's entry; use --replace")
+            if _is_current(other, entry):
+                return other
+        files.save_tensors(entry.weights, run.load("best"))
+        entry.own["weights_sha256"] = files.sha256(entry.weights)
+        _check_loads(entry, run)
+        files.write_json(entry.path, entry.info)
+    return entry
+
+
+def standings(mine: Entry) -> list[Table | str]:
+    """What to print: the board with `mine` in its place, what cannot be ranked against it and why, and complaints."""
+    entries, complaints = listed(mine.leaderboard, mine.dataset, mine.threat)
+    ranked = [_own_row(entry, entry.name == mine.name) for entry in entries if entry.protocol() == mine.protocol()]
+    others = [(entry, _why_apart(entry, mine)) for entry in entries if entry.protocol() != mine.protocol()]
+    board = published(mine.dataset, mine.threat)
+    note = _why_unranked(mine, board)
+    if not note:
+        eps = mine.own["score"]["threat"]["eps"]
+        ranked += [_published_row(entry) for entry in board["entries"] if abs(_number(entry["eps"]) - eps) < 1e-9]
+    ranked.sort(key=lambda row: -row["robust"])
+    table = _table(mine)
+    for rank, row in _around_ours(ranked):
+        table.add_row(*([str(rank), *row["cells"]] if row else ["…"]), style="bold" if row and row["mine"] else None)
+    lines: list[Table | str] = [table]
+    if note:
+        lines.append(note)
+    elif board["entries"]:
+        lines.append(f"published entries: {board['source']}, {board['date']}")
+    lines += [f"not ranked: {entry.name}, AutoAttack {entry.info['autoattack_acc']} % ({why})" for entry, why in others]
+    return lines + list(complaints)
+
+
+def _table(mine: Entry) -> Table:
+    score = mine.own["score"]
+    norm, eps = score["threat"]["norm"], eps_text(score["threat"]["eps"])
+    table = Table(title=f"{mine.dataset} {norm} eps {eps}, {score['n']} test points", title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("rank", justify="right")
+    table.add_column("model", no_wrap=True)
+    for column in ("clean", "PGD-20", "AutoAttack", "95 % interval"):
+        table.add_column(column, justify="right", no_wrap=True)
+    return table
+
+
+def _entry(run: Run, score: dict[str, Any], leaderboard: Path) -> Entry:
+    header = run.header
+    dataset, _, method = header["name"].partition("/")
+    sections = {key: header[key] for key in SECTIONS}
+    seed = sections["train"]["seed"]
+    model = score["model"]
+    name = check_name(f"{method}_{model['name']}_s{seed}{variant(dataset, method, sections, '_')}")
+    threat = score["threat"]
+    last = [stages[-1] if isinstance(stages, list) else stages for stages in (sections["optimizer"], sections["perturbation"])]
+    info = {
+        "link": next((_PAPERS[section["name"]] for section in last if section["name"] in _PAPERS), _PAPERS["at"]),
+        "name": f"{score['title']} (rb_smooth)",
+        "authors": "local entry",
+        "additional_data": False,
+        "number_forward_passes": 1,
+        "dataset": score["board"],
+        "venue": "local",
+        "architecture": model["name"],
+        "eps": eps_text(threat["eps"]),
+        "clean_acc": percent(score["clean"]),
+        "reported": percent(score["autoattack"]),
+        "autoattack_acc": percent(score["autoattack"]),
+        "unreliable": False,
+        "rb_smooth": {
+            "run": run.identity,
+            "method": score["title"],
+            "recipe": sections,
+            "model": model,
+            "score": {key: value for key, value in score.items() if key not in ("model", "title", "board", "versions")},
+            "versions": score["versions"],
+            "commit": _commit(),
+        },
+    }
+    return Entry(leaderboard, score["board"], threat["norm"], name, info)
+
+
+def _place(entry: Entry) -> tuple[Path, str, str, str]:
+    return entry.leaderboard, entry.dataset, entry.threat, entry.name
+
+
+def _is_current(there: Entry, entry: Entry) -> bool:
+    """Whether the entry that is there says what `entry` would say, and its weights are in place."""
+    own = there.info.get("rb_smooth", {})
+    same = all(own.get(key) == entry.own[key] for key in ("run", "recipe", "score"))
+    return same and there.weights.exists() and files.sha256(there.weights) == own.get("weights_sha256")
+
+
+def _check_loads(entry: Entry, run: Run) -> None:
+    """What RobustBench's own loader makes of the exported file must give the trained model's logits."""
+    import torch
+
+    from rb_smooth.seeding import random_state_kept
+    from rb_smooth.zoo import build, register_entry
+
+    with random_state_kept():
+        torch.manual_seed(0)
+        x = torch.rand(8, *entry.own["model"]["shape"])
+        trained = build(entry)
+        trained.load_state_dict(run.load("best") or {})
+        register_entry(entry)
+        bridge.robustbench()
+        from robustbench.utils import load_model
+
+        loaded = load_model(entry.name, model_dir=models(entry.leaderboard), dataset=entry.dataset, threat_model=entry.threat)
+        with torch.no_grad():
+            same = torch.equal(trained.eval()(x), loaded(x))
+    if not same:
+        entry.weights.unlink()
+        raise Refused(f"expected {entry.name} to load back with equal logits, got different ones; please report this")
+
+
+def _own_row(entry: Entry, mine: bool) -> dict[str, Any]:
+    score = entry.own["score"]
+    low, high = score["interval"]
+    return {
+        "robust": score["autoattack"],
+        "mine": mine,
+        "ours": True,
+        "cells": [
+            entry.name,
+            f"{score['clean']:.2%}",
+            f"{score['pgd20']:.2%}",
+            f"{score['autoattack']:.2%}",
+            f"{low:.1%} – {high:.1%}",
+        ],
+    }
+
+
+def _published_row(entry: dict[str, Any]) -> dict[str, Any]:
+    robust = f"{entry['best_known']:.2%}"
+    cells = [entry["name"], f"{entry['clean']:.2%}", "", robust, ""]
+    return {"robust": entry["best_known"], "mine": False, "ours": False, "cells": cells}
+
+
+def _around_ours(ranked: list[dict[str, Any]]) -> list[tuple[int, dict[str, Any] | None]]:
+    """Rank and row: the best, ours, and their neighbours; None stands for a gap."""
+    ours = [place for place, row in enumerate(ranked) if row["ours"]]
+    shown = [
+        place
+        for place in range(len(ranked))
+        if place < _NEIGHBOURS or any(abs(place - each) <= _NEIGHBOURS for each in ours)
+    ]
+    rows: list[tuple[int, dict[str, Any] | None]] = []
+    for before, place in zip([-1, *shown], shown, strict=False):
+        if place != before + 1:
+            rows.append((0, None))
+        rows.append((place + 1, ranked[place]))
+    return [*rows, (0, None)] if shown and shown[-1] != len(ranked) - 1 else rows
+
+
+def _why_unranked(mine: Entry, board: dict[str, Any]) -> str:
+    """Why the published entries are not ranked with ours; empty if they are."""
+    score = mine.own["score"]
+    if not board["entries"]:
+        return ""
+    if not score["official"]:
+        return "published entries not ranked: these test points do not come from the official files"
+    if not score["whole"]:
+        return f"published entries not ranked: {score['n']} points here, the whole test set there"
+    eps = score["threat"]["eps"]
+    if not any(abs(_number(entry["eps"]) - eps) < 1e-9 for entry in board["entries"]):
+        return f"published entries not ranked: none has eps {eps_text(eps)}"
+    return ""
+
+
+def _why_apart(entry: Entry, mine: Entry) -> str:
+    names = ("norm", "eps", "attack", "number of points", "test points")
+    return ", ".join(f"other {name}" for name, a, b in zip(names, entry.protocol(), mine.protocol(), strict=True) if a != b)
+
+
+def _number(text: str) -> float:
+    numerator, _, denominator = text.partition("/")
+    return float(numerator) / float(denominator or 1)
+
+
+def _commit() -> str:
+    """The checkout's commit, or "none" where the package is installed without one."""
+    try:
+        shown = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=True, timeout=10
+        )
+    except (OSError, subprocess.SubprocessError):
+        return "none"
+    return shown.stdout.strip()

@@ -1,0 +1,162 @@
+"""What is ahead: three real steps, timed on this device, and what a whole run of them takes. Nothing of the run is touched."""
+
+from __future__ import annotations
+
+import os
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from rb_smooth.evaluation import BACKWARDS, FORWARDS
+from rb_smooth.schema import Recipe
+from rb_smooth.seeding import random_state_kept
+from rb_smooth.splits import Dataset
+from rb_smooth.training import Training
+
+_TIMED_STEPS = 3
+_SMALL_BATCH = 16
+_LONG_STEP_S = 2.0
+_ONE_THREAD_FLOP = 1e9
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Times in seconds, sizes in bytes. autoattack_s is the most: what it takes if no point breaks."""
+
+    device: str
+    steps: int
+    step_s: float
+    step_flop: float
+    autoattack_s: float
+    points: int
+    memory: int
+
+    @property
+    def sentence(self) -> str:
+        return (
+            f"ahead on {self.device}: training {_duration(self.steps * self.step_s)} "
+            f"({self.steps} steps of {_duration(self.step_s)}, {self.steps * self.step_flop:.1e} FLOP), AutoAttack at most "
+            f"{_duration(self.autoattack_s)} on {self.points} points, memory {self.memory / 2**30:.1f} GiB"
+        )
+
+
+def choose_threads(recipe: Recipe, data: Dataset) -> None:
+    """One CPU thread for a net so small that a second gains nothing, and loses 15-fold on a busy machine by waiting.
+
+    The choice follows from the recipe alone, so that a resumed run adds its numbers in the same order.
+    """
+    if _forward_flop(recipe, data) * recipe.data.batch_size < _ONE_THREAD_FLOP:
+        torch.set_num_threads(1)
+
+
+def estimate(recipe: Recipe, data: Dataset, device: torch.device) -> Plan:
+    """Time three training steps, and one pass each way for the attacks, on a scratch model.
+
+    On a slow device the steps are of 16 images, and scaled: a step's time is linear in its images.
+    """
+    full = recipe.data.batch_size
+    with random_state_kept():
+        images = min(full, _SMALL_BATCH)
+        scratch = _scratch(recipe, data, device, images)
+        warm_up = _timed(lambda: scratch.run_batch(scratch.order()), device)
+        if warm_up * full / images < _LONG_STEP_S and full > images:
+            images = full
+            scratch = _scratch(recipe, data, device, images)
+            scratch.run_batch(scratch.order())
+        step_s = min(_timed(lambda: scratch.run_batch(scratch.order()), device) for _ in range(_TIMED_STEPS))
+        step_s *= full / images
+        counted = _scratch(recipe, data, device, 2)
+        step_flop = _flop(lambda: counted.run_batch(counted.order())) * full / 2
+        points = min(recipe.evaluate.n_examples, len(data.test))
+        attack_s = _attack_seconds(scratch, min(images, recipe.evaluate.batch_size), device) * points
+    return Plan(
+        device=_device_name(device),
+        steps=recipe.train.epochs * (len(data.train) // full),
+        step_s=step_s,
+        step_flop=step_flop,
+        autoattack_s=attack_s,
+        points=points,
+        memory=torch.cuda.max_memory_allocated(device) if device.type == "cuda" else _resident(),
+    )
+
+
+def _scratch(recipe: Recipe, data: Dataset, device: torch.device, batch_size: int) -> Training:
+    """A model of its own, whose every step is the epoch's first."""
+    return Training(replace(recipe, data=recipe.data.model_copy(update={"batch_size": batch_size})), data, device)
+
+
+def _attack_seconds(scratch: Training, images: int, device: torch.device) -> float:
+    """Seconds per point of all four attacks, if the point survives to the end."""
+    x = scratch.data.train.x[:images].float() / 255
+    model = scratch.model.eval()
+
+    def forward() -> None:
+        with torch.no_grad():
+            model(x)
+
+    def both_ways() -> None:
+        inputs = x.clone().requires_grad_()
+        torch.autograd.grad(model(inputs).sum(), inputs)
+
+    forward_s = min(_timed(forward, device) for _ in range(_TIMED_STEPS))
+    backward_s = max(min(_timed(both_ways, device) for _ in range(_TIMED_STEPS)) - forward_s, 0.0)
+    return (sum(FORWARDS.values()) * forward_s + sum(BACKWARDS.values()) * backward_s) / len(x)
+
+
+def _forward_flop(recipe: Recipe, data: Dataset) -> float:
+    """Per image."""
+    with random_state_kept():
+        model = _scratch(recipe, data, torch.device("cpu"), 1).model.eval()
+    with torch.no_grad():
+        return _flop(lambda: model(torch.zeros(1, *data.shape)))
+
+
+class _NoModules:
+    """In the place of the counter's module tracker, whose hooks do not survive an attack's autograd.grad to its input."""
+
+    parents = frozenset({"Global"})
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *exception: object) -> None: ...
+
+
+def _flop(work: Callable[[], object]) -> float:
+    counter = FlopCounterMode(display=False)
+    counter.mod_tracker = _NoModules()  # type: ignore[assignment]
+    with counter:
+        work()
+    return counter.get_total_flops()
+
+
+def _timed(work: Callable[[], None], device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    start = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
+
+
+def _resident() -> int:
+    """The largest memory that this process has held so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type} ({torch.get_num_threads()} of {os.cpu_count()} cores)"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 1:
+        return f"{seconds * 1e3:.0f} ms"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

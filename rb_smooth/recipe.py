@@ -1,0 +1,258 @@
+"""python -m rb_smooth.recipe DATASET METHOD: train (or go on), evaluate, submit, compare.
+
+    python -m rb_smooth.recipe digits at+ensgd                     a minute on two cores, no download
+    python -m rb_smooth.recipe cifar10 at+awp --epochs 30          the recipe's shape in 30 epochs
+    python -m rb_smooth.recipe cifar10 at --set optimizer.lr=0.05  other settings, other folder
+    python -m rb_smooth.recipe my_recipe.yaml                      your own; `base: cifar10/at` starts from a shipped one
+    python -m rb_smooth.recipe list [DATASET]                      what there is
+    python -m rb_smooth.recipe show cifar10 at+awp+ensgd           what it means, resolved and checked
+
+The same command again goes on where it stopped, skips what is finished, and prints the table. Exit codes: 0 done,
+2 something to mend (one line says what), 130 stopped by you.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from rb_smooth import bridge, cookbook, notation, runs
+from rb_smooth.console import console, progress_bars
+from rb_smooth.refusal import Refused, answering
+
+if TYPE_CHECKING:
+    import torch
+
+    from rb_smooth.schema import Recipe
+    from rb_smooth.splits import Dataset
+
+
+def main() -> int:
+    options = _parse()
+    command, rest = options.what[0], options.what[1:]
+    if command == "list":
+        _list(rest)
+    elif command == "show":
+        _show(*_target(rest), options)
+    else:
+        _run(*_target(options.what), options)
+    return 0
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m rb_smooth.recipe", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", nargs="+", metavar="DATASET METHOD", help="or FILE.yaml, or list, or show …")
+    parser.add_argument("--seed", type=int, help="of initialisation, shuffling, augmentation, attacks' starts and noise")
+    parser.add_argument("--epochs", type=int, help="train this long; drops and stages move in proportion")
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change one value; repeatable")
+    parser.add_argument("--n-examples", type=int, help="test points to attack (the first ones)")
+    parser.add_argument("--data-dir", type=Path, default=Path("data"), help="torchvision's folder, as RobustBench's (default: data)")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where runs are kept (default: runs)")
+    parser.add_argument("--leaderboard", type=Path, default=Path("leaderboard"), help="where entries go (default: leaderboard)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, … (default: a GPU if there is one)")
+    parser.add_argument("--fresh", action="store_true", help="forget what this run has done so far, and begin again")
+    parser.add_argument("--replace", action="store_true", help="replace an entry of the same name made by another run")
+    parser.add_argument("--no-submit", action="store_true", help="train and evaluate only")
+    parser.add_argument("--plan", action="store_true", help="time three steps, say what is ahead, and stop")
+    return parser.parse_args()
+
+
+def _target(what: list[str]) -> tuple[str, str | None]:
+    """(dataset, method), or (file, None)."""
+    if len(what) == 1 and what[0].endswith((".yaml", ".yml")):
+        return what[0], None
+    if len(what) != 2:
+        known = ", ".join(cookbook.datasets())
+        raise Refused(f"expected DATASET METHOD, got {' '.join(what) or 'nothing'!r}; datasets: {known}; methods: `recipe list`")
+    return what[0], what[1]
+
+
+def _list(datasets: list[str]) -> None:
+    table = Table("dataset", "method", "what it is", box=None)
+    for dataset in datasets or cookbook.datasets():
+        known = cookbook.files(dataset)
+        for method in cookbook.methods(dataset):
+            table.add_row(dataset, method, cookbook.summary(known[method]) if method in known else "the sum of its parts")
+    console.print(table)
+
+
+def _show(target: str, method: str | None, options: argparse.Namespace) -> None:
+    from rb_smooth import schema
+
+    recipe = schema.check(*_gathered(target, method, options))
+    console.print(f"# {recipe.dataset}/{recipe.title}")
+    console.print(notation.dump(dict(recipe.sections)), markup=False, end="")
+
+
+def _gathered(target: str, method: str | None, options: argparse.Namespace) -> tuple[str, str, cookbook.Sections]:
+    return cookbook.gather(target, method, _settings(options), options.epochs)
+
+
+def _settings(options: argparse.Namespace) -> tuple[str, ...]:
+    shorthands = {"train.seed": options.seed, "evaluate.n_examples": options.n_examples}
+    return (*options.set, *(f"{key}={value}" for key, value in shorthands.items() if value is not None))
+
+
+def _run(target: str, method: str | None, options: argparse.Namespace) -> None:
+    gathered = _gathered(target, method, options)
+    run = runs.place(options.runs, *gathered)
+    with run.locked():
+        if options.fresh and not options.plan:
+            run.discard()
+        if options.plan or not _is_finished(run, gathered[-1]):
+            _work(run, gathered, options)
+        if not options.plan:
+            _report(run, options)
+
+
+def _work(run: runs.Run, gathered: tuple[str, str, cookbook.Sections], options: argparse.Namespace) -> None:
+    """Whatever this run still lacks. The recipe is checked to its last option before data or device are touched."""
+    from rb_smooth import schema
+
+    recipe = schema.check(*gathered)
+    device = _device(options.device)
+    data = _prepared(recipe, options)
+    if not options.plan:
+        run.begin(*gathered)
+    if options.plan or not run.is_trained:
+        _announce(recipe, data, device)
+    if options.plan:
+        return
+    if not run.is_trained:
+        from rb_smooth.training import train
+
+        train(recipe, run, data, device)
+    _evaluate(recipe, run, data, device)
+
+
+def _is_finished(run: runs.Run, sections: cookbook.Sections) -> bool:
+    """Whether the run holds this very recipe and its score answers what `evaluate` asks. Costs no torch."""
+    if not run.is_trained or run.score is None:
+        return False
+    header = run.header
+    return {key: header[key] for key in cookbook.SECTIONS} == {**sections, "evaluate": header["evaluate"]} and (
+        run.score["asked"] == sections["evaluate"]
+    )
+
+
+def _prepared(recipe: Recipe, options: argparse.Namespace) -> Dataset:
+    """The data, loaded and split, on the CPU; refused here if the final attack could not run on them."""
+    from rb_smooth.plan import choose_threads
+    from rb_smooth.registry import make
+    from rb_smooth.splits import split
+
+    section = recipe.data
+    source = make("data", section.name, section.options, options.data_dir)
+    data = split(
+        source,
+        validation=section.validation,
+        split_seed=section.split_seed,
+        select=recipe.train.select,
+        train_examples=section.train_examples,
+    )
+    if len(source.classes) < bridge.FEWEST_CLASSES:
+        raise Refused(
+            f"expected at least {bridge.FEWEST_CLASSES} classes for AutoAttack's targeted attacks, got {len(source.classes)}"
+        )
+    choose_threads(recipe, data)
+    return data
+
+
+def _announce(recipe: Recipe, data: Dataset, device: torch.device) -> None:
+    from rb_smooth.plan import estimate
+
+    train = recipe.train
+    if train.scaled_from is not None:
+        console.print(f"{train.epochs} epochs in the shape of {train.scaled_from}: drops and stages moved in proportion")
+    console.print(f"{recipe.dataset} {recipe.title}, seed {train.seed}; {estimate(recipe, data, device).sentence}")
+
+
+def _evaluate(recipe: Recipe, run: runs.Run, data: Dataset, device: torch.device) -> None:
+    """Measure best.pt in full and last.pt in short, on the test set; leaves score.json."""
+    from rb_smooth import files
+    from rb_smooth.evaluation import accuracy, autoattack, interval
+    from rb_smooth.registry import build_model
+    from rb_smooth.splits import fingerprint
+
+    asked, threat, source = recipe.evaluate, recipe.threat, data.source
+    stage, classes = recipe.stage("model"), len(source.classes)
+    model = build_model(stage.name, stage.options, data.shape, classes).to(device)
+    points = data.test[: asked.n_examples]
+    model.load_state_dict(run.load("last"))
+    last = {"clean": accuracy(model, points), "pgd20": accuracy(model, points, threat)}
+    model.load_state_dict(run.load("best"))
+    clean, robust_pgd = accuracy(model, points), accuracy(model, points, threat)
+    console.print(f"best epoch on {len(points)} test points: clean {clean:.1%}, PGD-20 {robust_pgd:.1%}; AutoAttack …")
+    with progress_bars() as bars:
+        result = autoattack(
+            model, points, threat, classes=classes, batch_size=asked.batch_size, seed=asked.seed, bars=bars
+        )
+    robust = result.robust.double().mean().item()
+    score: dict[str, Any] = {
+        "asked": dict(recipe.sections["evaluate"]),
+        "title": recipe.title,
+        "board": source.board,
+        "clean": clean,
+        "pgd20": robust_pgd,
+        "autoattack": robust,
+        "interval": interval(robust, len(points)),
+        "attacks": {name: asdict(attack) for name, attack in result.attacks.items()},
+        "warnings": result.warnings,
+        "last": last,
+        "n": len(points),
+        "whole": len(points) == len(data.test),
+        "official": source.official,
+        "fingerprint": fingerprint(points),
+        "threat": threat._asdict(),
+        "version": asked.version,
+        "seed": asked.seed,
+        "batch_size": asked.batch_size,
+        "selected_on": recipe.train.select,
+        "backend": bridge.backend(),
+        "versions": bridge.versions(),
+        "model": {"name": stage.name, "options": dict(stage.options), "shape": list(data.shape), "classes": classes},
+    }
+    files.write_json(run.path / "score.json", score)
+
+
+def _report(run: runs.Run, options: argparse.Namespace) -> None:
+    from rb_smooth.leaderboard import standings, submit
+
+    score = run.score or {}
+    last, (low, high) = score["last"], score["interval"]
+    console.print(
+        f"best epoch: clean {score['clean']:.1%}, PGD-20 {score['pgd20']:.1%}, AutoAttack {score['autoattack']:.1%} "
+        f"(95 % interval {low:.1%} to {high:.1%}); last epoch: clean {last['clean']:.1%}, PGD-20 {last['pgd20']:.1%}, "
+        f"best minus last {100 * (score['pgd20'] - last['pgd20']):+.1f} points"
+    )
+    if options.no_submit:
+        return
+    entry = submit(run, options.leaderboard, options.replace)
+    for each in standings(entry):
+        console.print(each)
+    console.print(f"entry: {entry.path}")
+
+
+def _device(name: str) -> torch.device:
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        cause = str(error).splitlines()[0]
+        raise Refused(f"expected a device that this machine has, got {name!r} ({cause}); use --device cpu") from None
+    return device
+
+
+if __name__ == "__main__":
+    sys.exit(answering(main)())

@@ -1,0 +1,98 @@
+"""Our models through RobustBench's own API, and through ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rb_smooth import bridge, cookbook, files
+from rb_smooth.entries import Entry, listed, models
+from rb_smooth.refusal import Refused, nearest
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+_ROBUSTBENCH_DATASETS = ("cifar10", "cifar100")
+
+
+def recipes() -> list[str]:
+    """Every shipped (and ./recipes) recipe: "cifar10/at", "cifar10/at+ensgd", …"""
+    return [f"{dataset}/{method}" for dataset in cookbook.datasets() for method in cookbook.methods(dataset)]
+
+
+def register(leaderboard: str | Path = "leaderboard", new_datasets: bool = False) -> list[str]:
+    """Enter our models in RobustBench's table, so that robustbench.utils.load_model and benchmark know them.
+
+    Load them with model_dir="<leaderboard>/models". Idempotent: call it again after new submissions. Returns the names entered.
+
+    new_datasets: also the boards that RobustBench does not have (digits, folders): its enumeration of data sets, a
+    private part of it, learns their names.
+    """
+    entries = [
+        entry for entry in listed(Path(leaderboard))[0] if new_datasets or entry.dataset in _ROBUSTBENCH_DATASETS
+    ]
+    for entry in entries:
+        register_entry(entry)
+    return [entry.name for entry in entries]
+
+
+def register_entry(entry: Entry) -> None:
+    """Enter one model, and its data set where RobustBench lacks it."""
+    if entry.dataset not in _ROBUSTBENCH_DATASETS:
+        bridge.add_dataset(entry.dataset, entry.own["model"]["classes"], _TestLoader(entry))
+    bridge.zoo(entry.dataset, entry.threat)[entry.name] = {
+        "model": _Architecture(entry),
+        # RobustBench downloads what it does not find, by this id: so its own error message names the cure.
+        "gdrive_id": f"local-entry-pass-model_dir={models(entry.leaderboard)}",
+    }
+
+
+def load_model(
+    name: str, dataset: str = "cifar10", threat_model: str = "Linf", leaderboard: str | Path = "leaderboard"
+) -> nn.Module:
+    """One of our models, in eval mode on the CPU: images (B, C, H, W) in [0, 1] -> logits (B, classes).
+
+    Needs no `register()`. Raises Refused for an unknown name (with the nearest one) or missing weights.
+    """
+    entries = {entry.name: entry for entry in listed(Path(leaderboard), dataset, threat_model)[0]}
+    if name not in entries:
+        raise Refused(f"expected an entry of {leaderboard} for {dataset} {threat_model}, {nearest(name, entries)}")
+    entry = entries[name]
+    if not entry.weights.exists():
+        raise Refused(f"expected the weights of {name} in {entry.weights}, got nothing there; restore them, or train again")
+    model = build(entry)
+    model.load_state_dict(files.load_tensors(entry.weights))
+    return model.eval()
+
+
+def build(entry: Entry) -> nn.Module:
+    """The entry's network, untrained: what its weights are loaded into."""
+    from rb_smooth.registry import build_model
+
+    model = entry.own["model"]
+    return build_model(model["name"], model["options"], tuple(model["shape"]), model["classes"])
+
+
+class _Architecture:
+    """RobustBench calls this without arguments, and loads the checkpoint into what it returns."""
+
+    def __init__(self, entry: Entry) -> None:
+        self.entry = entry
+
+    def __call__(self) -> nn.Module:
+        return build(self.entry)
+
+
+class _TestLoader:
+    """RobustBench's loader of clean test points, for a board that it does not have: (n, data_dir, preprocessing) -> (x, y)."""
+
+    def __init__(self, entry: Entry) -> None:
+        self.options = dict(entry.own["recipe"]["data"])
+
+    def __call__(self, n_examples: int | None, data_dir: str, preprocessing: Any = None) -> tuple[Tensor, Tensor]:
+        from rb_smooth.registry import make
+        from rb_smooth.schema import Data
+
+        data = Data.model_validate(self.options)
+        test = make("data", data.name, data.options, Path(data_dir)).test[:n_examples]
+        return test.x.float() / 255, test.y
