@@ -59,7 +59,7 @@ def robustbench() -> Any:
     return robustbench
 
 
-def zoo(dataset: str, threat: str) -> dict[str, dict[str, Any]]:
+def zoo_table(dataset: str, threat: str) -> dict[str, dict[str, Any]]:
     """RobustBench's own table of models for one board, to read or to add to."""
     robustbench()
     from robustbench.model_zoo import model_dicts

@@ -54,7 +54,7 @@ def datasets() -> list[str]:
     return sorted({folder.name for root in roots() for folder in root.iterdir() if folder.is_dir()})
 
 
-def files(dataset: str) -> dict[str, Path]:
+def recipe_files(dataset: str) -> dict[str, Path]:
     """Name -> file for one dataset: bases ("at"), parts ("+awp", "-l2") and cells ("at+awp+ensgd")."""
     if dataset not in datasets():
         raise Refused(f"expected a dataset with recipes, {nearest(dataset, datasets())}")
@@ -66,7 +66,7 @@ def files(dataset: str) -> dict[str, Path]:
 
 def methods(dataset: str) -> list[str]:
     """Every sum of the dataset's files in which no two parts claim the same section; cells of their own included."""
-    available = files(dataset)
+    available = recipe_files(dataset)
     bases = [name for name in available if not re.search("[+-]", name)]
     parts = sorted((name for name in available if name[0] in "+-"), key=lambda part: _order(part, available))
     sums = {
@@ -81,7 +81,7 @@ def methods(dataset: str) -> list[str]:
 
 def resolve(dataset: str, method: str) -> tuple[str, Sections]:
     """The method's name in its one order, and its sections. Raises Refused for what is not a sum of known files."""
-    available = files(dataset)
+    available = recipe_files(dataset)
     base, *parts = _split(method)
     if base not in available:
         raise Refused(f"expected a method of {dataset}, {nearest(method, [n for n in available if n[0] not in '+-'])}")

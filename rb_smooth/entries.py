@@ -35,7 +35,7 @@ class Entry:
 
     @property
     def weights(self) -> Path:
-        return models(self.leaderboard) / self.dataset / self.threat / f"{self.name}.pt"
+        return model_dir(self.leaderboard) / self.dataset / self.threat / f"{self.name}.pt"
 
     @property
     def path(self) -> Path:
@@ -47,7 +47,7 @@ class Entry:
         return score["threat"]["norm"], round(score["threat"]["eps"], 9), score["version"], score["n"], score["fingerprint"]
 
 
-def models(leaderboard: Path) -> Path:
+def model_dir(leaderboard: Path) -> Path:
     """The folder to give RobustBench's load_model as model_dir."""
     return leaderboard / "models"
 

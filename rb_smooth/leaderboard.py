@@ -12,7 +12,7 @@ from rich.table import Table
 
 from rb_smooth import bridge, files
 from rb_smooth.cookbook import SECTIONS
-from rb_smooth.entries import Entry, check_name, eps_text, listed, models, percent, published
+from rb_smooth.entries import Entry, check_name, eps_text, listed, model_dir, percent, published
 from rb_smooth.refusal import Refused
 from rb_smooth.runs import Run, variant
 
@@ -147,7 +147,7 @@ def _check_loads(entry: Entry, run: Run) -> None:
         bridge.robustbench()
         from robustbench.utils import load_model
 
-        loaded = load_model(entry.name, model_dir=models(entry.leaderboard), dataset=entry.dataset, threat_model=entry.threat)
+        loaded = load_model(entry.name, model_dir=model_dir(entry.leaderboard), dataset=entry.dataset, threat_model=entry.threat)
         with torch.no_grad():
             same = torch.equal(trained.eval()(x), loaded(x))
     if not same:

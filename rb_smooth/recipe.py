@@ -77,7 +77,7 @@ def _target(what: list[str]) -> tuple[str, str | None]:
 def _list(datasets: list[str]) -> None:
     table = Table("dataset", "method", "what it is", box=None)
     for dataset in datasets or cookbook.datasets():
-        known = cookbook.files(dataset)
+        known = cookbook.recipe_files(dataset)
         for method in cookbook.methods(dataset):
             table.add_row(dataset, method, cookbook.summary(known[method]) if method in known else "the sum of its parts")
     console.print(table)

@@ -107,7 +107,7 @@ def sentence(error: ValidationError, where: str) -> str:
     place = ".".join([where, *map(str, first["loc"])])
     if first["type"] == "missing":
         return f"expected {place}, got nothing; add it"
-    wanted = first["msg"].removeprefix("Input should be ")
+    wanted = first["msg"].removeprefix("Input should be ").partition(", unable to")[0]
     return f"expected {place} to be {wanted}, got {first['input']!r}; correct it"
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rb_smooth import bridge, cookbook, files
-from rb_smooth.entries import Entry, listed, models
+from rb_smooth.entries import Entry, listed, model_dir
 from rb_smooth.refusal import Refused, nearest
 
 if TYPE_CHECKING:
@@ -40,10 +40,10 @@ def register_entry(entry: Entry) -> None:
     """Enter one model, and its data set where RobustBench lacks it."""
     if entry.dataset not in _ROBUSTBENCH_DATASETS:
         bridge.add_dataset(entry.dataset, entry.own["model"]["classes"], _TestLoader(entry))
-    bridge.zoo(entry.dataset, entry.threat)[entry.name] = {
+    bridge.zoo_table(entry.dataset, entry.threat)[entry.name] = {
         "model": _Architecture(entry),
         # RobustBench downloads what it does not find, by this id: so its own error message names the cure.
-        "gdrive_id": f"local-entry-pass-model_dir={models(entry.leaderboard)}",
+        "gdrive_id": f"local-entry-pass-model_dir={model_dir(entry.leaderboard)}",
     }
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 class SGD(torch.optim.SGD):
     """torch.optim.SGD.
 
-    lr: > = 0; momentum: in [0, 1); nesterov: needs momentum > 0; weight_decay: >= 0, on every parameter.
+    lr: >= 0; momentum: in [0, 1); nesterov: needs momentum > 0; weight_decay: >= 0, on every parameter.
     """
 
     def __init__(
@@ -29,6 +29,11 @@ class SGD(torch.optim.SGD):
         nesterov: bool = False,
         weight_decay: float = 5e-4,
     ) -> None:
+        if min(lr, weight_decay) < 0 or not 0 <= momentum < 1 or (nesterov and not momentum):
+            raise ValueError(
+                "expected lr, weight_decay >= 0, 0 <= momentum < 1, and momentum > 0 for nesterov, "
+                f"got {lr}, {weight_decay}, {momentum}, nesterov {nesterov}"
+            )
         super().__init__(params, lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay)
         for group in self.param_groups:
             group["train_mode"] = True

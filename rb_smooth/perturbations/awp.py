@@ -20,7 +20,7 @@ Differs from the authors' code:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -47,13 +47,11 @@ class AWP:
         with shifted(weights, self._worst(model, weights, loss)):
             yield
 
-    def _worst(self, model: nn.Module, weights: list[nn.Parameter], loss: Callable[[], Tensor]) -> list[Tensor]:
-        """v, in the place of its gradient."""
+    def _worst(self, model: nn.Module, weights: list[nn.Parameter], loss: Callable[[], Tensor]) -> Sequence[Tensor]:
+        """v, one tensor for each of `weights`."""
+        if not weights:
+            return []
         with frozen_running_stats(model), torch.enable_grad():
-            gradients = torch.autograd.grad(loss(), weights, allow_unused=True, materialize_grads=True)
-        v = [gradient.detach() for gradient in gradients]
-        if v:
-            sizes = torch._foreach_norm([weight.detach() for weight in weights])
-            lengths = torch._foreach_norm(v)
-            torch._foreach_mul_(v, [self.gamma * size / (length + 1e-20) for size, length in zip(sizes, lengths, strict=True)])
-        return v
+            g = torch.autograd.grad(loss(), weights, allow_unused=True, materialize_grads=True)
+        lengths = zip(torch._foreach_norm([w.detach() for w in weights]), torch._foreach_norm(g), strict=True)
+        return torch._foreach_mul(g, [self.gamma * of_w / (of_g + 1e-20) for of_w, of_g in lengths])

@@ -1,0 +1,97 @@
+"""Adversarial training: the attack is the printed PGD, in the mode asked for, and smoothing stays out of it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from rb_smooth.objectives.at import AT
+
+
+def printed_pgd(model, x, y, eps, step_size, steps):
+    """Madry et al., Linf: x_adv <- project(x_adv + step * sign(gradient)), from a uniform start."""
+    x_adv = (x + torch.empty_like(x).uniform_(-eps, eps)).clamp(0, 1)
+    for _ in range(steps):
+        x_adv = x_adv.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(F.cross_entropy(model(x_adv), y), x_adv)
+        x_adv = torch.max(torch.min(x_adv + step_size * gradient.sign(), x + eps), x - eps).clamp(0, 1)
+    return x_adv.detach()
+
+
+def printed_pgd_l2(model, x, y, eps, step_size, steps):
+    """The same in the L2 ball: a step along the normalised gradient, from a random direction at a radius uniform in [0, eps]."""
+
+    def norm(z):
+        return z.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+
+    direction = torch.empty_like(x).normal_()
+    radius = torch.zeros(len(x), 1, 1, 1).uniform_(0, 1) * eps
+    x_adv = (x + radius * direction / norm(direction)).clamp(0, 1)
+    for _ in range(steps):
+        x_adv = x_adv.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(F.cross_entropy(model(x_adv), y), x_adv)
+        delta = x_adv + step_size * gradient / (norm(gradient) + 1e-10) - x
+        x_adv = (x + delta * (eps / norm(delta)).clamp(max=1)).clamp(0, 1)
+    return x_adv.detach()
+
+
+@pytest.mark.parametrize(("norm", "printed"), [("Linf", printed_pgd), ("L2", printed_pgd_l2)])
+@pytest.mark.parametrize("bn_mode", ["train", "eval"])
+def test_crafting_is_the_printed_attack_with_batchnorm_in_the_mode_asked_for(net, batch, norm, printed, bn_mode):
+    objective = AT(norm=norm, eps=0.2, step_size=0.05, steps=5, bn_mode=bn_mode)
+    torch.manual_seed(1)
+    x_adv = objective.craft(net, *batch)
+    net.train(bn_mode == "train")
+    torch.manual_seed(1)
+    torch.testing.assert_close(x_adv, printed(net, *batch, 0.2, 0.05, 5), rtol=0, atol=1e-5)
+
+
+def test_the_two_batchnorm_modes_differ(net, batch):
+    crafted = []
+    for bn_mode in ("train", "eval"):
+        torch.manual_seed(1)
+        crafted.append(AT(eps=0.2, step_size=0.05, steps=5, bn_mode=bn_mode).craft(net, *batch))
+    assert not torch.equal(*crafted)
+
+
+@pytest.mark.parametrize("norm", ["Linf", "L2"])
+def test_images_of_any_memory_layout_are_taken(net, batch, norm):
+    x, y = batch
+    objective = AT(norm=norm, steps=2)
+    torch.manual_seed(1)
+    plain = objective.craft(net, x, y)
+    torch.manual_seed(1)
+    permuted = objective.craft(net, x.to(memory_format=torch.channels_last), y)
+    torch.testing.assert_close(plain, permuted)
+
+
+def test_crafting_raises_the_loss(net, batch):
+    objective, (x, y) = AT(eps=0.1, step_size=0.02), batch
+    clean, attacked = (objective.loss(net, x, at, y).loss for at in (x, objective.craft(net, x, y)))
+    assert attacked > clean
+
+
+def test_label_smoothing_is_in_the_loss_and_not_in_the_attack(net, batch):
+    x, y = batch
+    plain, smoothed = AT(steps=3), AT(steps=3, label_smoothing=0.3)
+    torch.manual_seed(1)
+    x_plain = plain.craft(net, x, y)
+    torch.manual_seed(1)
+    assert torch.equal(x_plain, smoothed.craft(net, x, y))
+    net.eval()
+    log_p = net(x_plain).log_softmax(1)
+    printed = -(0.7 * log_p[torch.arange(12), y] + 0.3 * log_p.mean(1)).mean()
+    torch.testing.assert_close(smoothed.loss(net, x, x_plain, y).loss, printed)
+    assert plain.loss(net, x, x_plain, y).loss != smoothed.loss(net, x, x_plain, y).loss
+
+
+def test_each_norm_has_its_own_default_ball():
+    assert AT().threat == ("Linf", 8 / 255, 2 / 255)
+    assert AT(norm="L2").threat == ("L2", 128 / 255, 15 / 255)
+
+
+@pytest.mark.parametrize("wrong", [dict(norm="L1"), dict(eps=0.0), dict(steps=0), dict(step_size=-1.0), dict(label_smoothing=1.0)])
+def test_settings_out_of_range_are_refused_by_name(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        AT(**wrong)

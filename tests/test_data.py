@@ -1,0 +1,191 @@
+"""Data: what is read, what is held out, what is downloaded and how its absence is told."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import socket
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from rb_smooth import augmentations, data
+from rb_smooth.refusal import Refused
+from rb_smooth.splits import fingerprint, split
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    return data.digits(tmp_path_factory.mktemp("none"))
+
+
+def splitting(source, **changed):
+    return split(source, **({"validation": 200, "split_seed": 0, "select": "validation", "train_examples": None} | changed))
+
+
+def test_digits_are_1797_images_of_which_360_are_for_the_test(digits):
+    assert digits.train.x.shape == (1437, 1, 8, 8)
+    assert digits.test.x.shape == (360, 1, 8, 8)
+    assert digits.train.x.dtype == torch.uint8
+    assert digits.train.x.max() == 255
+    assert torch.bincount(digits.test.y).min() >= 34  # stratified
+    pixels = digits.train.x.double() / 255
+    assert digits.mean == pytest.approx([pixels.mean().item()])
+    assert digits.std == pytest.approx([pixels.std().item()])
+
+
+def test_validation_is_stratified_disjoint_and_the_same_whatever_else_changes(digits):
+    one = splitting(digits)
+    assert (len(one.train), len(one.validation)) == (1237, 200)
+    assert torch.bincount(one.validation.y).min() >= 19
+    rows = {tuple(image.flatten().tolist()) for image in one.validation.x}
+    assert not rows & {tuple(image.flatten().tolist()) for image in one.train.x}
+    assert torch.equal(one.validation.x, splitting(digits, train_examples=400).validation.x)
+    assert not torch.equal(one.validation.x, splitting(digits, split_seed=1).validation.x)
+    assert len(splitting(digits, train_examples=400).train) == 400
+
+
+def test_selecting_on_the_test_set_trains_on_everything(digits):
+    chosen = splitting(digits, select="test")
+    assert len(chosen.train) == 1437
+    assert torch.equal(chosen.validation.x, digits.test.x)
+
+
+def test_a_split_that_cannot_be_is_refused_by_name(digits):
+    with pytest.raises(Refused, match=r"data\.validation"):
+        splitting(digits, validation=2000)
+
+
+def test_the_fingerprint_tells_points_and_order_apart_and_nothing_else(digits):
+    points = digits.test[:50]
+    assert fingerprint(points) == fingerprint(digits.test[torch.arange(50)])
+    assert fingerprint(points) != fingerprint(digits.test[:49])
+    assert fingerprint(points) != fingerprint(points[torch.arange(49, -1, -1)])
+    relabelled = data.Images(points.x, (points.y + 1) % 10)
+    assert fingerprint(points) != fingerprint(relabelled)
+    moved = data.Images(points.x.roll(1, 0), points.y)
+    assert fingerprint(points) != fingerprint(moved)
+
+
+def write_folder(root, classes=("cat", "dog"), size=(6, 6), split_names=("train", "test"), each=4):
+    for name in split_names:
+        for label, kind in enumerate(classes):
+            (root / name / kind).mkdir(parents=True)
+            for i in range(each):
+                pixels = np.full((*size, 3), 40 * label + i, np.uint8)
+                Image.fromarray(pixels).save(root / name / kind / f"{i}.png")
+    return root
+
+
+def test_any_image_folder_is_a_data_set(tmp_path):
+    source = data.folder(tmp_path, root=str(write_folder(tmp_path / "pets")))
+    assert source.board == "folder-pets"
+    assert source.classes == ("cat", "dog")
+    assert source.train.x.shape == (8, 3, 6, 6)
+    assert source.train.x[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 40, 41, 42, 43]
+    assert source.train.y.tolist() == [0] * 4 + [1] * 4
+    assert not source.official
+    assert data.folder(tmp_path, root=str(tmp_path / "pets"), image_size=4).train.x.shape == (8, 3, 4, 4)
+
+
+def test_a_folder_that_is_none_is_refused_by_what_is_wrong(tmp_path):
+    with pytest.raises(Refused, match="image folders"):
+        data.folder(tmp_path, root=str(tmp_path / "absent"))
+    root = write_folder(tmp_path / "a")
+    (root / "test" / "dog").rename(root / "test" / "cow")
+    with pytest.raises(Refused, match="classes"):
+        data.folder(tmp_path, root=str(root))
+    root = write_folder(tmp_path / "b")
+    Image.new("RGB", (9, 9)).save(root / "train" / "cat" / "9.png")
+    with pytest.raises(Refused, match="image_size"):
+        data.folder(tmp_path, root=str(root))
+    (root / "train" / "cat" / "9.png").write_bytes(b"not an image")
+    with pytest.raises(Refused, match=r"9\.png"):
+        data.folder(tmp_path, root=str(root))
+    with pytest.raises(Refused, match=r"data\.label"):
+        data.folder(tmp_path, root=str(root), label="../up")
+
+
+def write_cifar10(root, monkeypatch):
+    """Ten images a file in CIFAR-10's own pickle format, and torchvision told their checksums."""
+    from torchvision.datasets import CIFAR10
+
+    base = root / CIFAR10.base_folder
+    base.mkdir(parents=True)
+    generator = np.random.default_rng(0)
+
+    def written(name, content):
+        (base / name).write_bytes(pickle.dumps(content))
+        return hashlib.md5((base / name).read_bytes()).hexdigest()
+
+    lists = []
+    for names in (CIFAR10.train_list, CIFAR10.test_list):
+        lists.append([])
+        for name, _ in names:
+            pixels = generator.integers(0, 256, (10, 3072), dtype=np.uint8)
+            lists[-1].append([name, written(name, {"data": pixels, "labels": list(range(10))})])
+    names = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+    meta = CIFAR10.meta | {"md5": written(CIFAR10.meta["filename"], {"label_names": names})}
+    for key, value in (("train_list", lists[0]), ("test_list", lists[1]), ("meta", meta)):
+        monkeypatch.setattr(CIFAR10, key, value)
+
+
+def test_cifar10_is_read_from_the_folder_that_robustbench_reads(tmp_path, monkeypatch):
+    write_cifar10(tmp_path, monkeypatch)
+    source = data.cifar10(tmp_path)
+    assert source.train.x.shape == (50, 3, 32, 32)
+    assert source.test.x.shape == (10, 3, 32, 32)
+    assert source.official
+    raw = pickle.loads((tmp_path / "cifar-10-batches-py" / "test_batch").read_bytes())
+    assert torch.equal(source.test.x, torch.from_numpy(raw["data"].reshape(-1, 3, 32, 32)))  # through ToTensor and back
+    assert source.classes[3] == "cat"
+
+
+def test_without_network_one_line_says_what_to_put_where(tmp_path, monkeypatch):
+    from torchvision.datasets import CIFAR10
+
+    monkeypatch.setattr(CIFAR10, "url", "http://127.0.0.1:9/cifar-10-python.tar.gz")  # nobody listens
+    (tmp_path / "cifar-10-python.tar.gz").write_bytes(b"half a download")
+    with pytest.raises(Refused, match=r"cifar-10-python\.tar\.gz from .*digits") as refused:
+        data.cifar10(tmp_path)
+    assert str(tmp_path) in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_server_that_never_answers_is_given_up(tmp_path, monkeypatch):
+    from torchvision.datasets import CIFAR10
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        threading.Thread(target=lambda: silent.accept()[0], daemon=True).start()
+        monkeypatch.setattr(CIFAR10, "url", f"http://127.0.0.1:{silent.getsockname()[1]}/cifar-10-python.tar.gz")
+        monkeypatch.setattr(data, "_SILENCE_S", 0.5)
+        start = time.monotonic()
+        with pytest.raises(Refused, match="no download"):
+            data.cifar10(tmp_path)
+    assert time.monotonic() - start < 10
+    assert socket.getdefaulttimeout() is None
+
+
+def test_a_crop_is_a_window_of_the_reflect_padded_image():
+    x = torch.randint(0, 256, (40, 3, 8, 9), dtype=torch.uint8)
+    cropped = augmentations.crop(x, torch.Generator().manual_seed(0))
+    padded = torch.nn.functional.pad(x.float(), (4, 4, 4, 4), mode="reflect").byte()
+    seen = set()
+    for image, window in zip(padded, cropped):
+        places = [(i, j) for i in range(9) for j in range(9) if torch.equal(image[:, i : i + 8, j : j + 9], window)]
+        assert places
+        seen.add(places[0])
+    assert len(seen) > 20
+    assert cropped.dtype == torch.uint8
+
+
+def test_a_flip_mirrors_about_half_of_the_images():
+    x = torch.rand(400, 1, 2, 3)
+    flipped = augmentations.flip(x, torch.Generator().manual_seed(0))
+    mirrored = (flipped == x.flip(-1)).flatten(1).all(1)
+    assert torch.equal(flipped[~mirrored], x[~mirrored])
+    assert 150 < mirrored.sum() < 250

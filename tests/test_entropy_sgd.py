@@ -1,0 +1,165 @@
+"""EntropySGD: the counter form is the paper's two loops, and the two loops are what they should be."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from rb_smooth.optimizers.entropy_sgd import EntropySGD
+from rb_smooth.optimizers.sgd import SGD
+
+F64 = torch.float64
+
+
+def two_loops(w, gradient, *, outer, lr, momentum, nesterov, weight_decay, inner_lr, inner_steps, gamma, beta, M=0.0):
+    """Algorithm 1 as printed, one tensor, no noise. gradient(point, minibatch) -> tensor. Yields w after each outer step."""
+    minibatch = 0
+    for _ in range(outer):
+        chain, mu, m = w.clone(), w.clone(), torch.zeros_like(w)
+        for _ in range(inner_steps):
+            d = gradient(chain, minibatch) + weight_decay * chain
+            if momentum:
+                m = momentum * m + d
+                d = d + momentum * m if nesterov else m
+            chain = chain - inner_lr * (d + gamma * (chain - w))
+            mu = beta * mu + (1 - beta) * chain
+            minibatch += 1
+        d = (w - mu) + weight_decay * w
+        if momentum:
+            M = momentum * M + d
+            d = d + momentum * M if nesterov else M
+        w = w - lr * d
+        yield w
+
+
+def nonlinear(point, minibatch):
+    """The gradient of a different non-quadratic function for each minibatch."""
+    a = torch.linspace(0.5, 2.0, point.numel(), dtype=point.dtype).view_as(point)
+    return a * point + torch.sin(3 * point + minibatch)
+
+
+def descend(optimizer, params, gradient, steps):
+    """`steps` minibatches; params may be several tensors, each with its own gradient."""
+    for minibatch in range(steps):
+        for p in params:
+            p.grad = gradient(p.detach(), minibatch)
+        optimizer.step()
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("weight_decay", [0.0, 0.05])
+def test_counter_form_equals_the_two_loops_in_every_param_group(momentum, nesterov, weight_decay):
+    settings = dict(momentum=momentum, nesterov=nesterov, weight_decay=weight_decay, gamma=0.3, beta=0.75)
+    groups = [
+        dict(shape=(2, 3), lr=0.7, inner_lr=0.1, inner_steps=4),
+        dict(shape=(5,), lr=0.2, inner_lr=0.05, inner_steps=6),
+    ]
+    params = [torch.randn(g["shape"], dtype=F64, requires_grad=True) for g in groups]
+    starts = [p.detach().clone() for p in params]
+    own = [{"params": [p], **{k: v for k, v in g.items() if k != "shape"}} for p, g in zip(params, groups)]
+    optimizer = EntropySGD(own, noise=0.0, **settings)
+    descend(optimizer, params, nonlinear, 12)  # three outer steps of the first group, two of the second
+    for start, deployed, g, outer in zip(starts, optimizer.deployed(), groups, (3, 2)):
+        keys = {k: g[k] for k in ("lr", "inner_lr", "inner_steps")}
+        *_, expected = two_loops(start, nonlinear, outer=outer, **keys, **settings)
+        torch.testing.assert_close(deployed, expected, rtol=0, atol=1e-10)
+
+
+GOLDEN = {  # the authors' Python, executed: f = (x1^2 + 4 x2^2) / 2 from (1, -2), lr .1, wd 5e-4, gamma .03, L 3
+    0.9: [(0.8668194119, -1.0853658888), (0.7264428566, -0.2437977727), (0.5836230214, 0.4775748772)],
+    0.0: [(0.9882274371, -1.9256204802), (0.9765934675, -1.8540071168), (0.9650964595, -1.7850570373)],
+}
+
+
+@pytest.mark.parametrize("momentum", GOLDEN)
+def test_the_authors_code_is_met_once_its_outer_momentum_starts_at_the_raw_gradient(momentum):
+    """Without Nesterov there is no such vector to meet: there the authors' pull and noise leak into the momentum."""
+    curvature = torch.tensor([1.0, 4.0], dtype=F64)
+    p = torch.tensor([1.0, -2.0], dtype=F64, requires_grad=True)
+    optimizer = EntropySGD([p], lr=0.1, momentum=momentum, weight_decay=5e-4, inner_steps=3, gamma=0.03, noise=0.0)
+    first = curvature * p.detach()
+    for outer, expected in enumerate(GOLDEN[momentum]):
+        descend(optimizer, [p], lambda point, _: curvature * point, 1)
+        if outer == 0 and momentum:
+            optimizer.state[p]["M"].copy_(first)
+        descend(optimizer, [p], lambda point, _: curvature * point, 2)
+        torch.testing.assert_close(optimizer.deployed()[0], torch.tensor(expected, dtype=F64), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize(("nesterov", "lookahead"), [(True, 1.9), (False, 1.0)])
+def test_with_one_inner_step_it_is_sgd_with_another_lr_and_weight_decay(nesterov, lookahead):
+    lr, decay, beta, inner_lr = 0.8, 0.01, 0.75, 0.1
+    c = (1 - beta) * inner_lr * lookahead
+    ours, theirs = (torch.randn(4, dtype=F64).requires_grad_() for _ in range(2))
+    theirs.data.copy_(ours.data)
+    entropy = EntropySGD(
+        [ours], lr=lr, weight_decay=decay, nesterov=nesterov, beta=beta, inner_lr=inner_lr, inner_steps=1, noise=0.0
+    )
+    sgd = SGD([theirs], lr=lr * c, weight_decay=decay * (1 + 1 / c), nesterov=nesterov)
+    descend(entropy, [ours], nonlinear, 6)
+    descend(sgd, [theirs], nonlinear, 6)
+    torch.testing.assert_close(entropy.deployed()[0], theirs.detach(), rtol=0, atol=1e-12)
+
+
+def test_a_schedule_on_lr_changes_the_outer_step():
+    """In the authors' code it does not: the step reads a copy of lr made at construction."""
+    moved = []
+    for lr in (0.5, 0.05):
+        p = torch.ones(3, dtype=F64, requires_grad=True)
+        optimizer = EntropySGD([p], lr=0.5, inner_steps=2, noise=0.0, momentum=0.0, weight_decay=0.0)
+        optimizer.param_groups[0]["lr"] = lr
+        descend(optimizer, [p], nonlinear, 2)
+        moved.append(1 - optimizer.deployed()[0])
+    torch.testing.assert_close(moved[0], 10 * moved[1])
+
+
+def test_the_chain_has_the_stationary_law_of_its_linear_recursion():
+    """On f = a w^2 / 2, without momentum: mean gamma w / (a + gamma), variance 2 eta noise^2 / (1 - (1 - eta (a + gamma))^2)."""
+    a, gamma, eta, noise, n = 2.0, 1.0, 0.1, 0.3, 20_000
+    p = torch.ones(n, dtype=F64, requires_grad=True)
+    optimizer = EntropySGD(
+        [p], inner_lr=eta, inner_steps=10_000, gamma=gamma, noise=noise, momentum=0.0, weight_decay=0.0
+    )
+    descend(optimizer, [p], lambda point, _: a * point, 60)
+    mean, variance = gamma / (a + gamma), 2 * eta * noise**2 / (1 - (1 - eta * (a + gamma)) ** 2)
+    assert abs(p.detach().mean().item() - mean) < 4 * (variance / n) ** 0.5
+    assert abs(p.detach().var().item() / variance - 1) < 4 * (2 / n) ** 0.5
+
+
+def test_the_noise_comes_from_the_given_generator_alone():
+    def run(seed):
+        p = torch.zeros(5, requires_grad=True)
+        optimizer = EntropySGD([p], noise=0.1, generator=torch.Generator().manual_seed(seed))
+        before = torch.random.get_rng_state()
+        descend(optimizer, [p], lambda point, _: torch.zeros_like(point), 3)
+        assert torch.equal(before, torch.random.get_rng_state())
+        return p.detach()
+
+    assert torch.equal(run(1), run(1))
+    assert not torch.equal(run(1), run(2))
+
+
+def test_a_parameter_without_gradient_is_left_alone():
+    moving, still = torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True)
+    optimizer = EntropySGD([moving, still], inner_steps=2, weight_decay=0.5)
+    descend(optimizer, [moving], nonlinear, 4)
+    assert torch.equal(still.detach(), torch.ones(2))
+    assert torch.equal(optimizer.deployed()[1], torch.ones(2))
+    assert still not in optimizer.state
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_memory_is_w_and_mu_and_the_momenta_and_nothing_else(momentum):
+    p = torch.ones(7, requires_grad=True)
+    optimizer = EntropySGD([p], momentum=momentum)
+    descend(optimizer, [p], nonlinear, 1)
+    assert set(optimizer.state[p]) == ({"w", "mu", "m", "M"} if momentum else {"w", "mu"})
+
+
+@pytest.mark.parametrize(
+    "wrong", [dict(inner_steps=0), dict(beta=1.0), dict(gamma=-1.0), dict(lr=-0.1), dict(inner_lr=0.0), dict(momentum=1.0)]
+)
+def test_settings_out_of_range_are_refused_by_name(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        EntropySGD([torch.zeros(1, requires_grad=True)], **wrong)

@@ -1,0 +1,102 @@
+"""The house of the design: imports point down, methods do not know each other, names do not collide, files stay small."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "rb_smooth"
+FLOORS = [
+    {"refusal", "seeding", "files", "console", "interruption", "weights", "batchnorm", "attacks", "bridge", "contracts"},
+    {"objectives", "perturbations", "optimizers", "averaging", "schedules", "augmentations", "data", "splits", "models"},
+    {"notation", "cookbook", "registry", "schema", "runs", "entries"},
+    {"training", "evaluation", "plan", "leaderboard", "zoo", "doctor", "recipe"},
+]
+METHOD_FOLDERS = ("objectives", "perturbations", "optimizers", "averaging")
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def floor(module: str) -> int:
+    return next(level for level, rooms in enumerate(FLOORS) if module in rooms)
+
+
+def imported(file: Path) -> set[str]:
+    """The rb_smooth modules that `file` imports when it runs, as dotted paths below the package; type checkers' imports aside."""
+    tree = ast.parse(file.read_text())
+    guarded = {
+        node
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and "TYPE_CHECKING" in ast.dump(block.test)
+        for node in ast.walk(block)
+    }
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node not in guarded and (node.module or "").split(".")[0] == "rb_smooth":
+            path = node.module.split(".")[1:]
+            found |= {".".join(path)} if path else {alias.name for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("file", [f for f in FILES if f.stem != "__init__"], ids=lambda f: str(f.relative_to(PACKAGE)))
+def test_imports_point_downward_and_methods_do_not_know_each_other(file):
+    room = file.relative_to(PACKAGE).with_suffix("").parts[0]
+    for target in imported(file):
+        assert floor(target.split(".")[0]) <= floor(room), f"{file.name} reaches up to {target}"
+        if room in METHOD_FOLDERS:
+            assert target.split(".")[0] not in METHOD_FOLDERS, f"{file.name} knows {target}"
+
+
+def test_every_room_is_on_a_floor():
+    rooms = {f.relative_to(PACKAGE).with_suffix("").parts[0] for f in FILES} - {"__init__"}
+    assert rooms == set().union(*FLOORS)
+
+
+def test_no_two_files_import_each_other():
+    graph = {f.stem: {t.split(".")[0] for t in imported(f)} for f in PACKAGE.glob("*.py") if f.stem != "__init__"}
+    for one, targets in graph.items():
+        for other in targets & graph.keys():
+            # leaderboard and zoo meet inside functions only, and one way
+            assert one not in graph[other], f"{one} and {other} import each other"
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(PACKAGE)))
+def test_files_stay_small(file):
+    assert len(file.read_text().splitlines()) <= 290
+
+
+def test_no_public_function_shares_a_modules_name():
+    modules = {f.stem for f in FILES} | {f.parent.name for f in FILES}
+    for file in FILES:
+        for node in ast.parse(file.read_text()).body:
+            if isinstance(node, ast.FunctionDef):
+                assert node.name not in modules, f"{file.name}: {node.name}"
+
+
+def test_no_test_folder_is_a_package():
+    assert not list(Path(__file__).parent.rglob("__init__.py"))  # robustbench installs a top-level `tests`
+
+
+@pytest.mark.parametrize("statement", ["import rb_smooth", "import rb_smooth.recipe, rb_smooth.cookbook, rb_smooth.runs"])
+def test_importing_costs_no_torch(statement):
+    code = f"{statement}; import sys; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("folder", METHOD_FOLDERS)
+def test_each_method_file_holds_one_documented_keyword_only_class(folder):
+    from rb_smooth.registry import find, names
+
+    kind = {"averaging": "averaging"}.get(folder, folder[:-1])
+    assert names(kind)
+    for name in names(kind):
+        cls = find(kind, name)
+        assert inspect.getdoc(sys.modules[cls.__module__])
+        assert inspect.getdoc(cls)
+        parameters = list(inspect.signature(cls).parameters.values())
+        positional = [p for p in parameters if p.kind is not p.KEYWORD_ONLY]
+        assert [p.name for p in positional] == (["params"] if kind == "optimizer" else [])

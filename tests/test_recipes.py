@@ -1,0 +1,197 @@
+"""Recipes: numbers as people write them, names as sums, lengths in proportion, and refusals that name the cure."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from rb_smooth import cookbook, notation, schema
+from rb_smooth.refusal import Refused
+from rb_smooth.runs import place, variant
+
+
+@pytest.fixture
+def kitchen(tmp_path, monkeypatch):
+    """A folder of its own with ./recipes/toy, before the shipped recipes."""
+    monkeypatch.chdir(tmp_path)
+    toy = Path("recipes/toy")
+    toy.mkdir(parents=True)
+    base = Path(__file__).parents[1] / "recipes" / "digits" / "at.yaml"
+    (toy / "at.yaml").write_text(base.read_text())
+    (toy / "+awp.yaml").write_text("# awp\nperturbation: {name: awp, gamma: 0.01}\n")
+    (toy / "+ensgd.yaml").write_text("optimizer: {name: entropy_sgd, lr: 1.0}\n")
+    (toy / "+slow.yaml").write_text("optimizer: {name: sgd, lr: 0.001}\n")
+    (toy / "-l2.yaml").write_text("objective: {norm: L2, eps: 0.5, step_size: 0.1}\n")
+    (toy / "at+awp+ensgd.yaml").write_text("perturbation: {gamma: 0.005}\n")
+    return toy
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("8/255", 8 / 255), ("5e-4", 5e-4), ("1e-20", 1e-20), ("-2E3", -2000.0), ("0.1", 0.1), ("3", 3), ("'5e-4'", "5e-4"), ("a/b", "a/b")],
+)
+def test_fractions_and_powers_of_ten_are_numbers(text, value):
+    read = notation.parse(text, "here")
+    assert read == value
+    assert type(read) is type(value)
+
+
+def test_what_is_dumped_reads_back_the_same():
+    sections = {"name": "x/y", "a": {"eps": 8 / 255, "lr": 5e-4, "p": 0.2, "s": "8/255", "n": None}, "b": [{"c": 1.0}]}
+    assert notation.parse(notation.dump(sections), "here") == sections
+    assert "8/255" in notation.dump({"eps": 8 / 255})
+
+
+@pytest.mark.parametrize("text", ["!!python/object/apply:os.system ['true']", "{a: 1", "1/0"])
+def test_unsafe_or_broken_yaml_is_refused_in_one_line(text):
+    with pytest.raises(Refused, match="expected YAML in here") as refused:
+        notation.parse(text, "here")
+    assert "\n" not in str(refused.value)
+
+
+def test_a_name_is_the_sum_of_its_files_in_one_order(kitchen):
+    name, sections = cookbook.resolve("toy", "at-l2+ensgd")
+    assert name == "at+ensgd-l2"
+    assert sections["optimizer"] == {"name": "entropy_sgd", "lr": 1.0}  # a section with another name replaces the whole
+    assert sections["objective"]["norm"] == "L2"  # one without a name changes the keys it lists
+    assert sections["objective"]["steps"] == 10
+
+
+def test_a_file_of_the_full_name_wins_over_the_sum_however_it_is_typed(kitchen):
+    for typed in ("at+awp+ensgd", "at+ensgd+awp"):
+        assert cookbook.resolve("toy", typed)[1]["perturbation"]["gamma"] == 0.005
+    assert cookbook.resolve("toy", "at+awp+ensgd-l2")[1]["perturbation"]["gamma"] == 0.005
+    assert cookbook.resolve("toy", "at+awp")[1]["perturbation"]["gamma"] == 0.01
+
+
+def test_two_parts_for_one_section_are_refused(kitchen):
+    with pytest.raises(Refused, match=r"\+ensgd and \+slow for the optimizer"):
+        cookbook.resolve("toy", "at+ensgd+slow")
+    assert "at+ensgd+slow" not in cookbook.methods("toy")
+    assert "at+awp+ensgd-l2" in cookbook.methods("toy")
+
+
+def test_your_own_recipes_come_before_the_shipped_ones(kitchen):
+    assert "digits" in cookbook.datasets()
+    mine = Path("recipes/digits")
+    mine.mkdir()
+    text = (kitchen / "at.yaml").read_text().replace("lr: 0.1", "lr: 0.07")
+    (mine / "at.yaml").write_text(text)
+    assert cookbook.resolve("digits", "at")[1]["optimizer"]["lr"] == 0.07
+
+
+def test_a_file_of_your_own_may_start_from_a_recipe(kitchen):
+    Path("mine.yaml").write_text("base: toy/at+awp\noptimizer: {lr: 0.05}\n")
+    dataset, method, sections = cookbook.gather("mine.yaml")
+    assert (dataset, method) == ("digits", "mine")
+    assert sections["optimizer"]["lr"] == 0.05
+    assert sections["perturbation"]["name"] == "awp"
+
+
+def test_a_stored_recipe_is_a_recipe_again(kitchen):
+    dataset, method, sections = cookbook.gather("toy", "at+awp", ["optimizer.lr=0.3"])
+    run = place(Path("runs"), dataset, method, sections)
+    run.begin(dataset, method, sections)
+    assert cookbook.gather(str(run.path / "recipe.yaml")) == ("toy", "at+awp", sections)
+
+
+def test_another_length_keeps_the_shape_rounding_half_up(kitchen):
+    _, _, sections = cookbook.gather("cifar10", "at", epochs=30)
+    assert sections["schedule"]["drops"] == [15, 23]  # 22.5 up
+    assert sections["train"]["epochs"] == 30
+    assert sections["train"]["scaled_from"] == 200
+    staged = sections | {"optimizer": [{"from_epoch": 0, "name": "sgd"}, {"from_epoch": 15, "name": "entropy_sgd"}]}
+    assert [s["from_epoch"] for s in cookbook.scale(staged, 10)["optimizer"]] == [0, 5]
+    assert [s["name"] for s in cookbook.scale(staged, 1)["optimizer"]] == ["sgd", "entropy_sgd"]
+    assert schema.check("cifar10", "at", sections).title == "at (30 epochs)"
+
+
+def test_other_settings_are_another_folder_and_the_evaluation_is_not_one(kitchen):
+    def folder(*settings):
+        return place(Path("runs"), *cookbook.gather("toy", "at", settings)).path.name
+
+    assert folder() == "at-s0"
+    assert folder("train.seed=3") == "at-s3"
+    assert folder("evaluate.n_examples=7") == "at-s0"
+    assert re.fullmatch("at-s0-[0-9a-f]{6}", folder("optimizer.lr=0.3"))
+    assert folder("optimizer.lr=0.3") != folder("optimizer.lr=0.4")
+    assert variant(*cookbook.gather("toy", "at"), "_") == ""
+
+
+def test_every_shipped_recipe_is_valid():
+    for dataset in ("digits", "cifar10"):
+        for method in cookbook.methods(dataset):
+            schema.check(*cookbook.gather(dataset, method))
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (["optimzer.lr=1"], "did you mean 'optimizer'"),
+        (["optimizer.lrr=1"], "did you mean 'lr'"),
+        (["optimizer.lr=fast"], "lr to be a valid number, got 'fast'"),
+        (["optimizer.lr=-1"], "lr"),
+        (["optimizer.name=sdg"], "did you mean 'sgd'"),
+        (["objective.name=at2"], "did you mean 'at'"),
+        (["objective.steps=2.5"], "steps to be a valid integer"),
+        (["objective.norm=Linff"], "'Linf' or 'L2'"),
+        (["model.name=resnet"], "expected a known model"),
+        (["schedule.drops=[3, 1]"], "ascending"),
+        (["train.epochs=0"], "epochs"),
+        (["train.epoch=3"], "did you mean 'epochs'"),
+        (["data.validation=0"], "hold some out"),
+        (["data.augment=[crop, flop]"], "did you mean 'flip'"),
+        (["data.name=digit"], "did you mean 'digits'"),
+        (["data.name=folder"], "to be given 'root'"),
+        (["data.rot=x"], "expected an option of data digits"),
+        (["optimizer=3"], "section.key=value"),
+        (["optimizer.lr.x=3"], "expected a section of keys"),
+        (["optimizer.lr={"], "expected YAML in --set"),
+        (["objective.name=standard", "objective={}"], "section.key=value"),
+    ],
+)
+def test_a_wrong_setting_is_refused_by_name(settings, said):
+    with pytest.raises(Refused, match=re.escape(said)) as refused:
+        schema.check(*cookbook.gather("digits", "at", settings))
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "stages",
+    [
+        [{"from_epoch": 5, "name": "sgd"}],
+        [{"from_epoch": 0, "name": "sgd"}, {"from_epoch": 0, "name": "sgd"}],
+        [{"from_epoch": 3, "name": "sgd"}, {"from_epoch": 0, "name": "sgd"}],
+        [],
+        [{"name": "sgd"}],
+        ["sgd"],
+    ],
+)
+def test_stages_must_start_at_zero_ascend_and_be_whole(stages):
+    _, _, sections = cookbook.gather("digits", "at")
+    with pytest.raises(Refused, match="from_epoch"):
+        schema.check("digits", "at", sections | {"optimizer": stages})
+
+
+def test_a_stage_is_in_force_from_its_epoch_on():
+    _, _, sections = cookbook.gather("digits", "at")
+    stages = [{"from_epoch": 0, "name": "sgd"}, {"from_epoch": 10, "name": "entropy_sgd"}]
+    recipe = schema.check("digits", "at", sections | {"optimizer": stages})
+    assert [recipe.stage("optimizer", epoch).name for epoch in (0, 9, 10, 39)] == ["sgd", "sgd", "entropy_sgd", "entropy_sgd"]
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        (("digit", "at"), "did you mean 'digits'"),
+        (("digits", "att"), "did you mean 'at'"),
+        (("digits", "at+engsd"), "did you mean '+ensgd'"),
+        (("nothing.yaml", None), "nothing at nothing.yaml"),
+        ((__file__, None), "expected"),
+    ],
+)
+def test_an_unknown_name_is_refused_with_the_nearest(target, said):
+    with pytest.raises(Refused, match=re.escape(said)):
+        cookbook.gather(*target)
