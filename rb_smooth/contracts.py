@@ -1,6 +1,7 @@
 """The four kinds of method and what each may rely on. Read this file first; nothing here runs.
 
-Which box does a new idea belong in? What needs the label is an objective; what needs the same minibatch again is a perturbation;
+Which box does a new idea belong in? What needs the label is an objective; what needs the same minibatch again is a
+perturbation;
 what needs a fresh minibatch is an optimizer; what only reads the deployed weights is an averaging. One training step
 is their whole coupling (`rb_smooth.training.step`), so that any objective goes with any perturbation, optimizer and
 averaging, and none of them knows the others.

@@ -12,7 +12,6 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -36,7 +35,9 @@ def read(path: Path) -> Sections:
     except UnicodeDecodeError:
         raise Refused(f"expected YAML in {path}, got bytes that are not text; check the path") from None
     if not isinstance(sections, dict):
-        raise Refused(f"expected sections such as 'optimizer:' in {path}, got {type(sections).__name__}; see `recipe show`")
+        raise Refused(
+            f"expected sections such as 'optimizer:' in {path}, got {type(sections).__name__}; see `recipe show`"
+        )
     for key in sections:
         if key not in (*SECTIONS, "base", "name", "run"):
             raise Refused(f"expected a section in {path}, {nearest(str(key), SECTIONS)}")
@@ -76,7 +77,9 @@ def methods(dataset: str) -> list[str]:
         for chosen in itertools.combinations(parts, size)
         if not _clash(chosen, available)
     }
-    return sorted(sums | {name for name in available if name[0] not in "+-"}, key=lambda name: (len(_split(name)), name))
+    return sorted(
+        sums | {name for name in available if name[0] not in "+-"}, key=lambda name: (len(_split(name)), name)
+    )
 
 
 def resolve(dataset: str, method: str) -> tuple[str, Sections]:
@@ -87,7 +90,9 @@ def resolve(dataset: str, method: str) -> tuple[str, Sections]:
         raise Refused(f"expected a method of {dataset}, {nearest(method, [n for n in available if n[0] not in '+-'])}")
     for part in parts:
         if part not in available and method not in available:
-            raise Refused(f"expected a part of {dataset}'s methods, {nearest(part, [n for n in available if n[0] in '+-'])}")
+            raise Refused(
+                f"expected a part of {dataset}'s methods, {nearest(part, [n for n in available if n[0] in '+-'])}"
+            )
     parts.sort(key=lambda part: _order(part, available))
     if clash := _clash(tuple(parts), available):
         raise Refused(f"expected one choice per section in {method!r}, got {clash}; drop one of them")
@@ -99,18 +104,6 @@ def resolve(dataset: str, method: str) -> tuple[str, Sections]:
             if file in available:
                 sections = added(sections, read(available[file]), str(available[file]))
     return name, complete(sections)
-
-
-def gather(
-    target: str, method: str | None = None, settings: Sequence[str] = (), epochs: int | None = None
-) -> tuple[str, str, Sections]:
-    """(dataset, method, sections) of ("cifar10", "at+awp") or of a user's FILE.yaml, with overrides, at another length."""
-    if method is None:
-        dataset, method, sections = resolve_file(Path(target))
-    else:
-        dataset, (method, sections) = target, resolve(target, method)
-    sections = override(sections, settings)
-    return dataset, method, sections if epochs is None else scale(sections, epochs)
 
 
 def resolve_file(path: Path) -> tuple[str, str, Sections]:
@@ -137,61 +130,28 @@ def added(sections: Sections, more: Sections, where: str) -> Sections:
         if isinstance(new, dict) and isinstance(old, dict) and new.get("name", old.get("name")) == old.get("name"):
             result[key] = old | new
         elif isinstance(new, dict) and "name" not in new and isinstance(old, list):
-            raise Refused(f"expected a name in section {key} of {where}, got keys for a list of stages; say which method")
+            raise Refused(
+                f"expected a name in section {key} of {where}, got keys for a list of stages; say which method"
+            )
         else:
             result[key] = deepcopy(new)
     return result
 
 
-def override(sections: Sections, settings: Sequence[str]) -> Sections:
-    """`sections` with each "section.key=value" applied; stages are addressed by number, `optimizer.1.lr=0.05`."""
-    result = deepcopy(sections)
-    for setting in settings:
-        path, equals, text = setting.partition("=")
-        keys = path.split(".")
-        if not equals or len(keys) < 2:
-            raise Refused(f"expected --set section.key=value, got {setting!r}; for example --set train.epochs=30")
-        if keys[0] not in SECTIONS:
-            raise Refused(f"expected a section in --set {setting}, {nearest(keys[0], SECTIONS)}")
-        target = result[keys[0]]
-        for key in keys[1:-1]:
-            target = _inside(target, key, setting)
-        if isinstance(target, list):
-            raise Refused(f"expected a stage's number in --set {setting}, got a list; write {keys[0]}.0.{keys[-1]}")
-        target[keys[-1]] = parse(text, f"--set {setting}")
-    return result
-
-
-def scale(sections: Sections, epochs: int) -> Sections:
-    """The same recipe in `epochs` epochs: drops and stage starts move in proportion, rounded half up."""
-    result = deepcopy(sections)
-    full = result["train"].get("epochs")
-    if epochs < 1 or type(full) is not int or full < 1:
-        raise Refused(f"expected to scale whole epochs to --epochs of at least 1, got {full!r} to {epochs}; correct them")
-    if epochs == full:
-        return result
-
-    def moved(epoch: int) -> int:
-        return (2 * epoch * epochs + full) // (2 * full)
-
-    if isinstance(result["schedule"].get("drops"), list):
-        result["schedule"]["drops"] = [moved(drop) for drop in result["schedule"]["drops"]]
-    for key in STAGED:
-        if isinstance(result[key], list):
-            starts = {moved(stage["from_epoch"]): stage for stage in result[key]}  # two stages on one epoch: the later one
-            result[key] = [stage | {"from_epoch": start} for start, stage in starts.items()]
-    result["train"] |= {"epochs": epochs, "scaled_from": full}
-    return result
-
-
 def complete(sections: Sections) -> Sections:
     """All sections, in the house's order. Raises Refused for one that is missing."""
-    defaults: Sections = {"perturbation": {"name": "none"}, "averaging": {"name": "none"}, "schedule": {"name": "constant"}}
+    defaults: Sections = {
+        "perturbation": {"name": "none"},
+        "averaging": {"name": "none"},
+        "schedule": {"name": "constant"},
+    }
     filled = defaults | sections
     for key in SECTIONS:
         if not isinstance(filled.get(key), dict) and not (key in STAGED and isinstance(filled.get(key), list)):
             found = "nothing" if key not in filled else repr(filled[key])
-            raise Refused(f"expected a section '{key}: {{...}}' in the recipe, got {found}; see `recipe show digits at`")
+            raise Refused(
+                f"expected a section '{key}: {{...}}' in the recipe, got {found}; see `recipe show digits at`"
+            )
     return {key: filled[key] for key in SECTIONS}
 
 
@@ -215,7 +175,11 @@ def _split(method: str) -> list[str]:
 def _order(part: str, available: dict[str, Path]) -> tuple[bool, int, str]:
     """+parts before -parts, each by the section it replaces: so that a sum has one name and one meaning."""
     sections = read(available[part]) if part in available else {}
-    return part[0] == "-", min((SECTIONS.index(key) for key in sections if key in SECTIONS), default=len(SECTIONS)), part
+    return (
+        part[0] == "-",
+        min((SECTIONS.index(key) for key in sections if key in SECTIONS), default=len(SECTIONS)),
+        part,
+    )
 
 
 def _clash(parts: tuple[str, ...], available: dict[str, Path]) -> str:
@@ -228,13 +192,3 @@ def _clash(parts: tuple[str, ...], available: dict[str, Path]) -> str:
                     return f"{chosen[key]} and {part} for the {key}"
                 chosen[key] = part
     return ""
-
-
-def _inside(target: Any, key: str, setting: str) -> Any:
-    if isinstance(target, list):
-        if key.isdigit() and int(key) < len(target):
-            return target[int(key)]
-        raise Refused(f"expected a stage from 0 to {len(target) - 1} in --set {setting}, got {key!r}")
-    if not isinstance(target, dict) or key not in target or not isinstance(target[key], (dict, list)):
-        raise Refused(f"expected a section of keys at {key!r} in --set {setting}, got none; see `recipe show`")
-    return target[key]

@@ -59,7 +59,9 @@ class Source:
 
 
 def digits(data_dir: Path) -> Source:
-    """scikit-learn's 1,797 handwritten digits: 8 x 8, one channel, 10 classes, no download. 360 of them, stratified, are the test set."""
+    """scikit-learn's 1,797 handwritten digits: 8 x 8, one channel, 10 classes, no download. 360 of them, stratified,
+    are the test set.
+    """
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
@@ -75,7 +77,9 @@ def digits(data_dir: Path) -> Source:
 
 
 def cifar10(data_dir: Path) -> Source:
-    """CIFAR-10: 50,000 + 10,000 images of 32 x 32, three channels, 10 classes; 170 MB, downloaded on first use into `data_dir`."""
+    """CIFAR-10: 50,000 + 10,000 images of 32 x 32, three channels, 10 classes; 170 MB, downloaded on first use into
+    `data_dir`.
+    """
     import torchvision
 
     load_test = bridge.robustbench().data.load_cifar10
@@ -107,7 +111,10 @@ def folder(data_dir: Path, *, root: str, label: str | None = None, image_size: i
     train, classes = _image_folder(place / "train", image_size)
     test, test_classes = _image_folder(place / "test", image_size)
     if classes != test_classes:
-        raise Refused(f"expected the classes of {place / 'train'} in {place / 'test'}, got {', '.join(test_classes)}; make them equal")
+        raise Refused(
+            f"expected the classes of {place / 'train'} in {place / 'test'}, got {', '.join(test_classes)}; make them "
+            "equal"
+        )
     mean, std = _moments(train.x)
     return Source(f"folder-{label}", train, test, classes, mean, std)
 
@@ -120,13 +127,18 @@ def _image_folder(place: Path, image_size: int | None) -> tuple[Images, tuple[st
     try:
         listing = ImageFolder(str(place))
     except FileNotFoundError as error:
-        raise Refused(f"expected image folders {place}/<class>/, got {str(error).splitlines()[0]}; see --set data.root") from None
+        raise Refused(
+            f"expected image folders {place}/<class>/, got {str(error).splitlines()[0]}; see --set data.root"
+        ) from None
     with ThreadPoolExecutor() as pool:
         arrays = list(pool.map(lambda path: _pixels(path, image_size), [path for path, _ in listing.samples]))
     sizes = {array.shape: path for array, (path, _) in zip(arrays, listing.samples, strict=True)}
     if len(sizes) > 1:
         (one, here), (other, there) = list(sizes.items())[:2]
-        raise Refused(f"expected images of one size, got {one[:2]} ({here}) and {other[:2]} ({there}); set --set data.image_size=32")
+        raise Refused(
+            f"expected images of one size, got {one[:2]} ({here}) and {other[:2]} ({there}); set --set "
+            "data.image_size=32"
+        )
     x = torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous()
     return Images(x, torch.tensor(listing.targets)), tuple(listing.classes)
 
@@ -144,14 +156,18 @@ def _pixels(path: str, image_size: int | None) -> np.ndarray:
 
 
 def _moments(x: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel of uint8 images, as pixels in [0, 1]; a constant channel counts as std 1."""
+    """Mean and standard deviation of each channel of uint8 images, as pixels in [0, 1]; a constant channel counts as
+    std 1.
+    """
     channels: Sequence[Tensor] = [x[:, channel].double() / 255 for channel in range(x.shape[1])]
     return tuple(c.mean().item() for c in channels), tuple(c.std().item() or 1.0 for c in channels)
 
 
 @contextmanager
 def _downloading(title: str, url: str, archive: str, data_dir: Path) -> Iterator[None]:
-    """Turn a dead or missing network into one line that says what to put where. torchvision's download has no time-out."""
+    """Turn a dead or missing network into one line that says what to put where. torchvision's download has no
+    time-out.
+    """
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(_SILENCE_S)
     try:

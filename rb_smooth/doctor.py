@@ -1,4 +1,6 @@
-"""python -m rb_smooth.doctor [--repair]: what is installed, what is broken, and the cure for each. Exit 1 if training or evaluation would fail."""
+"""python -m rb_smooth.doctor [--repair]: what is installed, what is broken, and the cure for each. Exit 1 if
+training or evaluation would fail.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,18 @@ class Finding:
 
 def examine() -> Iterator[Finding]:
     """One finding after the other; each imports what it looks at, none disturbs the next."""
-    for look in (_python, _torch, _torchvision, _gpu, _torchattacks, _pkg_resources, _autoattack, _timm, _robustbench, _digits):
+    for look in (
+        _python,
+        _torch,
+        _torchvision,
+        _gpu,
+        _torchattacks,
+        _pkg_resources,
+        _autoattack,
+        _timm,
+        _robustbench,
+        _digits,
+    ):
         yield look()
 
 
@@ -77,7 +90,9 @@ def _gpu() -> Finding:
 
         if torch.cuda.is_available():
             return Finding("GPU", torch.cuda.get_device_name())
-        return Finding("GPU", "none; the CPU trains digits in minutes, CIFAR-10 in weeks", "train CIFAR-10 where there is one")
+        return Finding(
+            "GPU", "none; the CPU trains digits in minutes, CIFAR-10 in weeks", "train CIFAR-10 where there is one"
+        )
 
     return _guarded("GPU", look, "pip install torch")
 

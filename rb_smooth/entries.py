@@ -1,8 +1,9 @@
-"""A leaderboard as files: our entries in RobustBench's curated JSON plus one block `rb_smooth`, and the published figures.
+"""A leaderboard as files: our entries in RobustBench's curated JSON plus one block `rb_smooth`, and the published
+figures.
 
-    <leaderboard>/model_info/<dataset>/<threat>/<Name>.json      our entries
-    <leaderboard>/models/<dataset>/<threat>/<Name>.pt            their weights
-    published/<dataset>-<threat>.json                            RobustBench's, dated; shipped with the package
+<leaderboard>/model_info/<dataset>/<threat>/<Name>.json      our entries
+<leaderboard>/models/<dataset>/<threat>/<Name>.pt            their weights
+published/<dataset>-<threat>.json                            RobustBench's, dated; shipped with the package
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from rb_smooth.refusal import Refused
 
 @dataclass(frozen=True)
 class Entry:
-    """One model of a local leaderboard. `info` is the JSON: percentages and eps are strings, as RobustBench writes them."""
+    """One model of a local leaderboard. `info` is the JSON: percentages and eps are strings, as RobustBench writes
+    them.
+    """
 
     leaderboard: Path
     dataset: str
@@ -44,7 +47,13 @@ class Entry:
     def protocol(self) -> tuple[Any, ...]:
         """Two entries are comparable if and only if these are equal: ball, attack, and the very points."""
         score = self.own["score"]
-        return score["threat"]["norm"], round(score["threat"]["eps"], 9), score["version"], score["n"], score["fingerprint"]
+        return (
+            score["threat"]["norm"],
+            round(score["threat"]["eps"], 9),
+            score["version"],
+            score["n"],
+            score["fingerprint"],
+        )
 
 
 def model_dir(leaderboard: Path) -> Path:
@@ -62,12 +71,16 @@ def listed(leaderboard: Path, dataset: str = "*", threat: str = "*") -> tuple[li
             entry.protocol()
             entries.append(entry)
         except (Refused, KeyError, TypeError) as error:
-            complaints.append(f"passed over {path}: expected an entry of rb_smooth, got {error or type(error).__name__}")
+            complaints.append(
+                f"passed over {path}: expected an entry of rb_smooth, got {error or type(error).__name__}"
+            )
     return entries, complaints
 
 
 def published(dataset: str, threat: str) -> dict[str, Any]:
-    """RobustBench's entries for one board, with source, commit and date; `entries` is empty where there is no such board."""
+    """RobustBench's entries for one board, with source, commit and date; `entries` is empty where there is no such
+    board.
+    """
     for folder in _published_folders():
         path = folder / f"{dataset}-{threat}.json"
         if path.exists():

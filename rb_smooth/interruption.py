@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
 @contextmanager
@@ -14,7 +15,7 @@ def stop_requests() -> Iterator[list[int]]:
     Outside the main thread signals are somebody else's, and the list stays empty.
     """
     requested: list[int] = []
-    handlers = {}
+    handlers: dict[int, Any] = {}
 
     def note(number: int, frame: object) -> None:
         requested.append(number)
@@ -22,7 +23,7 @@ def stop_requests() -> Iterator[list[int]]:
             signal.signal(each, handler)
 
     try:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in map(int, (signal.SIGINT, signal.SIGTERM)):
             handlers[number] = signal.signal(number, note)
     except ValueError:
         pass

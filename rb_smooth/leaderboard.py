@@ -1,4 +1,6 @@
-"""The local leaderboard: a run's best weights become an entry that loads through RobustBench, ranked among its equals."""
+"""The local leaderboard: a run's best weights become an entry that loads through RobustBench, ranked among its
+equals.
+"""
 
 from __future__ import annotations
 
@@ -33,14 +35,18 @@ def submit(run: Run, leaderboard: Path, replace: bool = False) -> Entry:
     """
     score = run.score
     if score is None:
-        raise Refused(f"expected an evaluated run in {run.path}, got no score.json; run the recipe again, it goes on from there")
+        raise Refused(
+            f"expected an evaluated run in {run.path}, got no score.json; run the recipe again, it goes on from there"
+        )
     entry = _entry(run, score, leaderboard)
     leaderboard.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(leaderboard / ".lock"):
         if entry.path.exists():
             other = Entry(*_place(entry), files.read_json(entry.path))
             if other.info.get("rb_smooth", {}).get("run") != run.identity and not replace:
-                raise Refused(f"expected {entry.path} to be this run's to replace, got another run's entry; use --replace")
+                raise Refused(
+                    f"expected {entry.path} to be this run's to replace, got another run's entry; use --replace"
+                )
             if _is_current(other, entry):
                 return other
         files.save_tensors(entry.weights, run.load("best"))
@@ -76,7 +82,9 @@ def standings(mine: Entry) -> list[Table | str]:
 def _table(mine: Entry) -> Table:
     score = mine.own["score"]
     norm, eps = score["threat"]["norm"], eps_text(score["threat"]["eps"])
-    table = Table(title=f"{mine.dataset} {norm} eps {eps}, {score['n']} test points", title_justify="left", box=SIMPLE_HEAD)
+    table = Table(
+        title=f"{mine.dataset} {norm} eps {eps}, {score['n']} test points", title_justify="left", box=SIMPLE_HEAD
+    )
     table.add_column("rank", justify="right")
     table.add_column("model", no_wrap=True)
     for column in ("clean", "PGD-20", "AutoAttack", "95 % interval"):
@@ -92,7 +100,10 @@ def _entry(run: Run, score: dict[str, Any], leaderboard: Path) -> Entry:
     model = score["model"]
     name = check_name(f"{method}_{model['name']}_s{seed}{variant(dataset, method, sections, '_')}")
     threat = score["threat"]
-    last = [stages[-1] if isinstance(stages, list) else stages for stages in (sections["optimizer"], sections["perturbation"])]
+    last = [
+        stages[-1] if isinstance(stages, list) else stages
+        for stages in (sections["optimizer"], sections["perturbation"])
+    ]
     info = {
         "link": next((_PAPERS[section["name"]] for section in last if section["name"] in _PAPERS), _PAPERS["at"]),
         "name": f"{score['title']} (rb_smooth)",
@@ -147,7 +158,9 @@ def _check_loads(entry: Entry, run: Run) -> None:
         bridge.robustbench()
         from robustbench.utils import load_model
 
-        loaded = load_model(entry.name, model_dir=model_dir(entry.leaderboard), dataset=entry.dataset, threat_model=entry.threat)
+        loaded = load_model(
+            entry.name, model_dir=model_dir(entry.leaderboard), dataset=entry.dataset, threat_model=entry.threat
+        )
         with torch.no_grad():
             same = torch.equal(trained.eval()(x), loaded(x))
     if not same:
@@ -211,7 +224,9 @@ def _why_unranked(mine: Entry, board: dict[str, Any]) -> str:
 
 def _why_apart(entry: Entry, mine: Entry) -> str:
     names = ("norm", "eps", "attack", "number of points", "test points")
-    return ", ".join(f"other {name}" for name, a, b in zip(names, entry.protocol(), mine.protocol(), strict=True) if a != b)
+    return ", ".join(
+        f"other {name}" for name, a, b in zip(names, entry.protocol(), mine.protocol(), strict=True) if a != b
+    )
 
 
 def _number(text: str) -> float:
@@ -223,7 +238,12 @@ def _commit() -> str:
     """The checkout's commit, or "none" where the package is installed without one."""
     try:
         shown = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=True, timeout=10
+            ["git", "rev-parse", "HEAD"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
         )
     except (OSError, subprocess.SubprocessError):
         return "none"

@@ -37,8 +37,12 @@ def parse(text: str, where: str) -> Any:
 
 def dump(sections: dict[str, Any]) -> str:
     """One line per section, as in the shipped recipes. `parse` reads back the same values."""
-    return "".join(yaml.dump({key: value}, Dumper=_Dumper, sort_keys=False, width=10_000) if not isinstance(value, (dict, list))
-                   else f"{key + ':':<13} {_flow(value)}\n" for key, value in sections.items())
+    return "".join(
+        yaml.dump({key: value}, Dumper=_Dumper, sort_keys=False, width=10_000)
+        if not isinstance(value, (dict, list))
+        else f"{key + ':':<13} {_flow(value)}\n"
+        for key, value in sections.items()
+    )
 
 
 def _flow(value: Any) -> str:

@@ -1,4 +1,6 @@
-"""What is ahead: three real steps, timed on this device, and what a whole run of them takes. Nothing of the run is touched."""
+"""What is ahead: three real steps, timed on this device, and what a whole run of them takes. Nothing of the run is
+touched.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,8 @@ class Plan:
     def sentence(self) -> str:
         return (
             f"ahead on {self.device}: training {_duration(self.steps * self.step_s)} "
-            f"({self.steps} steps of {_duration(self.step_s)}, {self.steps * self.step_flop:.1e} FLOP), AutoAttack at most "
+            f"({self.steps} steps of {_duration(self.step_s)}, {self.steps * self.step_flop:.1e} FLOP), AutoAttack at "
+            "most "
             f"{_duration(self.autoattack_s)} on {self.points} points, memory {self.memory / 2**30:.1f} GiB"
         )
 
@@ -116,7 +119,9 @@ def _forward_flop(recipe: Recipe, data: Dataset) -> float:
 
 
 class _NoModules:
-    """In the place of the counter's module tracker, whose hooks do not survive an attack's autograd.grad to its input."""
+    """In the place of the counter's module tracker, whose hooks do not survive an attack's autograd.grad to its
+    input.
+    """
 
     parents = frozenset({"Global"})
 

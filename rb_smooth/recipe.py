@@ -3,7 +3,8 @@
     python -m rb_smooth.recipe digits at+ensgd                     a minute on two cores, no download
     python -m rb_smooth.recipe cifar10 at+awp --epochs 30          the recipe's shape in 30 epochs
     python -m rb_smooth.recipe cifar10 at --set optimizer.lr=0.05  other settings, other folder
-    python -m rb_smooth.recipe my_recipe.yaml                      your own; `base: cifar10/at` starts from a shipped one
+    python -m rb_smooth.recipe my_recipe.yaml                      your own; `base: cifar10/at` starts from a shipped
+    one
     python -m rb_smooth.recipe list [DATASET]                      what there is
     python -m rb_smooth.recipe show cifar10 at+awp+ensgd           what it means, resolved and checked
 
@@ -15,15 +16,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
 from rb_smooth import bridge, cookbook, notation, runs
-from rb_smooth.console import console, progress_bars
+from rb_smooth.console import console
 from rb_smooth.refusal import Refused, answering
+from rb_smooth.settings import gather
 
 if TYPE_CHECKING:
     import torch
@@ -49,13 +50,21 @@ def _parse() -> argparse.Namespace:
         prog="python -m rb_smooth.recipe", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("what", nargs="+", metavar="DATASET METHOD", help="or FILE.yaml, or list, or show …")
-    parser.add_argument("--seed", type=int, help="of initialisation, shuffling, augmentation, attacks' starts and noise")
+    parser.add_argument(
+        "--seed", type=int, help="of initialisation, shuffling, augmentation, attacks' starts and noise"
+    )
     parser.add_argument("--epochs", type=int, help="train this long; drops and stages move in proportion")
-    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change one value; repeatable")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change one value; repeatable"
+    )
     parser.add_argument("--n-examples", type=int, help="test points to attack (the first ones)")
-    parser.add_argument("--data-dir", type=Path, default=Path("data"), help="torchvision's folder, as RobustBench's (default: data)")
+    parser.add_argument(
+        "--data-dir", type=Path, default=Path("data"), help="torchvision's folder, as RobustBench's (default: data)"
+    )
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where runs are kept (default: runs)")
-    parser.add_argument("--leaderboard", type=Path, default=Path("leaderboard"), help="where entries go (default: leaderboard)")
+    parser.add_argument(
+        "--leaderboard", type=Path, default=Path("leaderboard"), help="where entries go (default: leaderboard)"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, … (default: a GPU if there is one)")
     parser.add_argument("--fresh", action="store_true", help="forget what this run has done so far, and begin again")
     parser.add_argument("--replace", action="store_true", help="replace an entry of the same name made by another run")
@@ -70,7 +79,9 @@ def _target(what: list[str]) -> tuple[str, str | None]:
         return what[0], None
     if len(what) != 2:
         known = ", ".join(cookbook.datasets())
-        raise Refused(f"expected DATASET METHOD, got {' '.join(what) or 'nothing'!r}; datasets: {known}; methods: `recipe list`")
+        raise Refused(
+            f"expected DATASET METHOD, got {' '.join(what) or 'nothing'!r}; datasets: {known}; methods: `recipe list`"
+        )
     return what[0], what[1]
 
 
@@ -79,7 +90,9 @@ def _list(datasets: list[str]) -> None:
     for dataset in datasets or cookbook.datasets():
         known = cookbook.recipe_files(dataset)
         for method in cookbook.methods(dataset):
-            table.add_row(dataset, method, cookbook.summary(known[method]) if method in known else "the sum of its parts")
+            table.add_row(
+                dataset, method, cookbook.summary(known[method]) if method in known else "the sum of its parts"
+            )
     console.print(table)
 
 
@@ -92,7 +105,7 @@ def _show(target: str, method: str | None, options: argparse.Namespace) -> None:
 
 
 def _gathered(target: str, method: str | None, options: argparse.Namespace) -> tuple[str, str, cookbook.Sections]:
-    return cookbook.gather(target, method, _settings(options), options.epochs)
+    return gather(target, method, _settings(options), options.epochs)
 
 
 def _settings(options: argparse.Namespace) -> tuple[str, ...]:
@@ -129,7 +142,9 @@ def _work(run: runs.Run, gathered: tuple[str, str, cookbook.Sections], options: 
         from rb_smooth.training import train
 
         train(recipe, run, data, device)
-    _evaluate(recipe, run, data, device)
+    from rb_smooth.evaluation import score
+
+    score(recipe, run, data, device)
 
 
 def _is_finished(run: runs.Run, sections: cookbook.Sections) -> bool:
@@ -159,7 +174,8 @@ def _prepared(recipe: Recipe, options: argparse.Namespace) -> Dataset:
     )
     if len(source.classes) < bridge.FEWEST_CLASSES:
         raise Refused(
-            f"expected at least {bridge.FEWEST_CLASSES} classes for AutoAttack's targeted attacks, got {len(source.classes)}"
+            f"expected at least {bridge.FEWEST_CLASSES} classes for AutoAttack's targeted attacks, got "
+            f"{len(source.classes)}"
         )
     choose_threads(recipe, data)
     return data
@@ -170,56 +186,10 @@ def _announce(recipe: Recipe, data: Dataset, device: torch.device) -> None:
 
     train = recipe.train
     if train.scaled_from is not None:
-        console.print(f"{train.epochs} epochs in the shape of {train.scaled_from}: drops and stages moved in proportion")
-    console.print(f"{recipe.dataset} {recipe.title}, seed {train.seed}; {estimate(recipe, data, device).sentence}")
-
-
-def _evaluate(recipe: Recipe, run: runs.Run, data: Dataset, device: torch.device) -> None:
-    """Measure best.pt in full and last.pt in short, on the test set; leaves score.json."""
-    from rb_smooth import files
-    from rb_smooth.evaluation import accuracy, autoattack, interval
-    from rb_smooth.registry import build_model
-    from rb_smooth.splits import fingerprint
-
-    asked, threat, source = recipe.evaluate, recipe.threat, data.source
-    stage, classes = recipe.stage("model"), len(source.classes)
-    model = build_model(stage.name, stage.options, data.shape, classes).to(device)
-    points = data.test[: asked.n_examples]
-    model.load_state_dict(run.load("last"))
-    last = {"clean": accuracy(model, points), "pgd20": accuracy(model, points, threat)}
-    model.load_state_dict(run.load("best"))
-    clean, robust_pgd = accuracy(model, points), accuracy(model, points, threat)
-    console.print(f"best epoch on {len(points)} test points: clean {clean:.1%}, PGD-20 {robust_pgd:.1%}; AutoAttack …")
-    with progress_bars() as bars:
-        result = autoattack(
-            model, points, threat, classes=classes, batch_size=asked.batch_size, seed=asked.seed, bars=bars
+        console.print(
+            f"{train.epochs} epochs in the shape of {train.scaled_from}: drops and stages moved in proportion"
         )
-    robust = result.robust.double().mean().item()
-    score: dict[str, Any] = {
-        "asked": dict(recipe.sections["evaluate"]),
-        "title": recipe.title,
-        "board": source.board,
-        "clean": clean,
-        "pgd20": robust_pgd,
-        "autoattack": robust,
-        "interval": interval(robust, len(points)),
-        "attacks": {name: asdict(attack) for name, attack in result.attacks.items()},
-        "warnings": result.warnings,
-        "last": last,
-        "n": len(points),
-        "whole": len(points) == len(data.test),
-        "official": source.official,
-        "fingerprint": fingerprint(points),
-        "threat": threat._asdict(),
-        "version": asked.version,
-        "seed": asked.seed,
-        "batch_size": asked.batch_size,
-        "selected_on": recipe.train.select,
-        "backend": bridge.backend(),
-        "versions": bridge.versions(),
-        "model": {"name": stage.name, "options": dict(stage.options), "shape": list(data.shape), "classes": classes},
-    }
-    files.write_json(run.path / "score.json", score)
+    console.print(f"{recipe.dataset} {recipe.title}, seed {train.seed}; {estimate(recipe, data, device).sentence}")
 
 
 def _report(run: runs.Run, options: argparse.Namespace) -> None:

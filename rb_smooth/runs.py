@@ -51,7 +51,10 @@ class Run:
             with lock:
                 yield
         except filelock.Timeout:
-            raise Refused(f"expected {self.path} to be free, got another process working there; wait for it, or use another --seed") from None
+            raise Refused(
+                f"expected {self.path} to be free, got another process working there; wait for it, or use another "
+                "--seed"
+            ) from None
 
     def begin(self, dataset: str, method: str, sections: cookbook.Sections) -> None:
         """Write recipe.yaml; if one is there, it must say the same in everything that training sees."""
@@ -61,7 +64,10 @@ class Run:
             found = self.header
             identity = found["run"]
             if differences := _differences(found, sections):
-                raise Refused(f"expected {self.path} to hold this recipe, got another ({differences}); use --fresh or another --runs")
+                raise Refused(
+                    f"expected {self.path} to hold this recipe, got another ({differences}); use --fresh or another "
+                    "--runs"
+                )
         files.write_text(path, notation.dump({"name": f"{dataset}/{method}", "run": identity, **sections}))
 
     def discard(self) -> None:
@@ -84,7 +90,7 @@ class Run:
     def save(self, name: str, value: Any) -> None:
         files.save_tensors(self.path / f"{name}.pt", value)
 
-    def load(self, name: str, device: Any = "cpu") -> Any | None:
+    def load(self, name: str, device: Any = "cpu") -> Any:
         """The tensors saved under `name`, on `device`, or None if there are none."""
         path = self.path / f"{name}.pt"
         return files.load_tensors(path, device) if path.exists() else None

@@ -95,7 +95,9 @@ class Recipe:
         return [stage for stage in self.stages[kind] if stage.from_epoch <= epoch][-1]
 
     def make(self, kind: str, *given: Any, epoch: int = 0, **injected: Any) -> Any:
-        """The object that section `kind` describes at `epoch`. `given` precede its options; `injected` are passed if taken."""
+        """The object that section `kind` describes at `epoch`. `given` precede its options; `injected` are passed if
+        taken.
+        """
         stage = self.stage(kind, epoch)
         return make(kind, stage.name, stage.options, *given, **injected)
 
@@ -107,7 +109,9 @@ class Recipe:
         trained = self.make("objective", epoch=self.train.epochs - 1).threat
         asked = self.evaluate
         if trained is None and (asked.norm is None or asked.eps is None or asked.step_size is None):
-            raise Refused("expected evaluate.norm, eps and step_size for an objective without a threat, got none; set them")
+            raise Refused(
+                "expected evaluate.norm, eps and step_size for an objective without a threat, got none; set them"
+            )
         return Threat(
             asked.norm or trained.norm,
             trained.eps if asked.eps is None else asked.eps,
@@ -162,7 +166,9 @@ def _stages(kind: str, section: Any, where: str) -> tuple[Stage, ...]:
         stages.append(Stage(name, MappingProxyType(options), start))
     starts = [stage.from_epoch for stage in stages]
     if starts[:1] != [0] or starts != sorted(set(starts)):
-        raise Refused(f"expected the stages of {kind} in {where} to start at 0 and ascend, got from_epoch {starts}; reorder them")
+        raise Refused(
+            f"expected the stages of {kind} in {where} to start at 0 and ascend, got from_epoch {starts}; reorder them"
+        )
     return tuple(stages)
 
 

@@ -15,7 +15,9 @@ from rb_smooth.refusal import Refused
 
 @dataclass(frozen=True)
 class Dataset:
-    """A source, split. `validation` chooses the best epoch; it is the test set itself only if the recipe says `select: test`."""
+    """A source, split. `validation` chooses the best epoch; it is the test set itself only if the recipe says
+    `select: test`.
+    """
 
     source: Source
     train: Images
@@ -36,7 +38,12 @@ class Dataset:
 
 
 def split(
-    source: Source, *, validation: int, split_seed: int, select: Literal["validation", "test"], train_examples: int | None
+    source: Source,
+    *,
+    validation: int,
+    split_seed: int,
+    select: Literal["validation", "test"],
+    train_examples: int | None,
 ) -> Dataset:
     """Hold `validation` training images out, stratified; the same ones for every training seed and method.
 
@@ -50,7 +57,9 @@ def split(
 
 
 def fingerprint(images: Images) -> str:
-    """SHA-256 over shape, uint8 NCHW bytes and int64 labels: equal if and only if the points and their order are equal."""
+    """SHA-256 over shape, uint8 NCHW bytes and int64 labels: equal if and only if the points and their order are
+    equal.
+    """
     digest = hashlib.sha256(repr(tuple(images.x.shape)).encode())
     digest.update(images.x.cpu().contiguous().numpy().tobytes())
     digest.update(images.y.cpu().to(torch.int64).numpy().tobytes())
@@ -64,7 +73,9 @@ def _stratified(images: Images, size: int, seed: int, key: str) -> tuple[Images,
     if size == 0:
         return images, images[:0]
     try:
-        others, chosen = train_test_split(np.arange(len(images)), test_size=size, stratify=images.y.numpy(), random_state=seed)
+        others, chosen = train_test_split(
+            np.arange(len(images)), test_size=size, stratify=images.y.numpy(), random_state=seed
+        )
     except ValueError as error:
         raise Refused(f"expected {key} to split {len(images)} images, got {size} ({error}); lower it") from None
     return images[np.sort(others)], images[np.sort(chosen)]

@@ -1,4 +1,6 @@
-"""The training loop, top to bottom: no callbacks, no trainer to subclass. `step` is the whole coupling of the methods."""
+"""The training loop, top to bottom: no callbacks, no trainer to subclass. `step` is the whole coupling of the
+methods.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rb_smooth import augmentations, batchnorm, weights
+from rb_smooth import batchnorm, weights
 from rb_smooth.console import console, progress_bars
 from rb_smooth.contracts import Averaging, Objective, Optimizer, Outcome, Perturbation
 from rb_smooth.evaluation import accuracy
@@ -37,7 +39,9 @@ def step(
     y: Tensor,
     t: int,
 ) -> tuple[Tensor, Outcome]:
-    """One minibatch: craft at w', take the gradient at w' + v, move from w', average w. Returns x_adv and the outcome."""
+    """One minibatch: craft at w', take the gradient at w' + v, move from w', average w. Returns x_adv and the
+    outcome.
+    """
     x_adv = objective.craft(model, x, y)
     with perturbation(model, lambda: objective.loss(model, x, x_adv, y).loss):
         optimizer.zero_grad(set_to_none=True)
@@ -66,12 +70,16 @@ class Training:
         self.kept: deque[batchnorm.Batch] = deque(maxlen=recipe.train.recalibrate)
         self.log: list[dict[str, Any]] = []
         self.best = -1.0
-        self.sums = torch.zeros(2, dtype=torch.float64, device=device)  # this epoch's loss and right answers, by example
+        self.sums = torch.zeros(
+            2, dtype=torch.float64, device=device
+        )  # this epoch's loss and right answers, by example
         self.seconds, self.clock = 0.0, time.monotonic()
         self._stages: dict[str, Stage] = {}
         if self.batches == 0:
             wanted, found = recipe.data.batch_size, len(self.data.train)
-            raise Refused(f"expected at least {wanted} training images, one minibatch, got {found}; lower data.batch_size")
+            raise Refused(
+                f"expected at least {wanted} training images, one minibatch, got {found}; lower data.batch_size"
+            )
         self.enter(0)
 
     @property
@@ -244,12 +252,15 @@ def train(recipe: Recipe, run: Run, data: Dataset, device: torch.device) -> None
 def exported(model: nn.Module) -> dict[str, Tensor]:
     """A plain CPU state dict, floating point in fp32: what RobustBench's loader takes."""
     state = model.state_dict()
-    return {key: (value.float() if value.is_floating_point() else value).detach().cpu().clone() for key, value in state.items()}
+    return {
+        key: (value.float() if value.is_floating_point() else value).detach().cpu().clone()
+        for key, value in state.items()
+    }
 
 
 def _line(row: dict[str, Any], epochs: int) -> str:
-    mark = "  best" if row["best"] else ""
     return (
-        f"epoch {row['epoch'] + 1:>3}/{epochs}  lr {row['lr']:<7.4g} loss {row['loss']:.3f}  train robust {row['train_robust']:6.1%}  "
-        f"validation clean {row['val_clean']:6.1%}  robust {row['val_robust']:6.1%}  {row['seconds']:.1f} s{mark}"
+        f"epoch {row['epoch'] + 1:>3}/{epochs}  lr {row['lr']:<7.4g} loss {row['loss']:.3f}  "
+        f"train robust {row['train_robust']:6.1%}  validation clean {row['val_clean']:6.1%} robust {row['val_robust']:6.1%}"
+        f"  {row['seconds']:.1f} s{'  best' if row['best'] else ''}"
     )

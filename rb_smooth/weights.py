@@ -33,7 +33,7 @@ def shifted(weights: Sequence[Tensor], v: Sequence[Tensor]) -> Iterator[None]:
     with restored(weights):
         with torch.no_grad():
             if weights:
-                torch._foreach_add_(weights, v)
+                torch._foreach_add_(list(weights), list(v))
         del v
         yield
 
@@ -50,7 +50,9 @@ def replaced(weights: Sequence[Tensor], values: Sequence[Tensor]) -> Iterator[No
 
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
-    """Inside, no parameter of `model` wants a gradient, so that a backward pass to the input computes none of theirs."""
+    """Inside, no parameter of `model` wants a gradient, so that a backward pass to the input computes none of
+    theirs.
+    """
     wanting = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for parameter in wanting:
         parameter.requires_grad_(False)

@@ -23,7 +23,7 @@ def recipes() -> list[str]:
 def register(leaderboard: str | Path = "leaderboard", new_datasets: bool = False) -> list[str]:
     """Enter our models in RobustBench's table, so that robustbench.utils.load_model and benchmark know them.
 
-    Load them with model_dir="<leaderboard>/models". Idempotent: call it again after new submissions. Returns the names entered.
+    Load them with model_dir="<leaderboard>/models". Idempotent: call it again after new submissions. Returns the names.
 
     new_datasets: also the boards that RobustBench does not have (digits, folders): its enumeration of data sets, a
     private part of it, learns their names.
@@ -59,7 +59,9 @@ def load_model(
         raise Refused(f"expected an entry of {leaderboard} for {dataset} {threat_model}, {nearest(name, entries)}")
     entry = entries[name]
     if not entry.weights.exists():
-        raise Refused(f"expected the weights of {name} in {entry.weights}, got nothing there; restore them, or train again")
+        raise Refused(
+            f"expected the weights of {name} in {entry.weights}, got nothing there; restore them, or train again"
+        )
     model = build(entry)
     model.load_state_dict(files.load_tensors(entry.weights))
     return model.eval()
@@ -84,7 +86,9 @@ class _Architecture:
 
 
 class _TestLoader:
-    """RobustBench's loader of clean test points, for a board that it does not have: (n, data_dir, preprocessing) -> (x, y)."""
+    """RobustBench's loader of clean test points, for a board that it does not have: (n, data_dir, preprocessing) ->
+    (x, y).
+    """
 
     def __init__(self, entry: Entry) -> None:
         self.options = dict(entry.own["recipe"]["data"])

@@ -20,7 +20,9 @@ def printed_pgd(model, x, y, eps, step_size, steps):
 
 
 def printed_pgd_l2(model, x, y, eps, step_size, steps):
-    """The same in the L2 ball: a step along the normalised gradient, from a random direction at a radius uniform in [0, eps]."""
+    """The same in the L2 ball: a step along the normalised gradient, from a random direction at a radius uniform in
+    [0, eps].
+    """
 
     def norm(z):
         return z.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
@@ -91,7 +93,9 @@ def test_each_norm_has_its_own_default_ball():
     assert AT(norm="L2").threat == ("L2", 128 / 255, 15 / 255)
 
 
-@pytest.mark.parametrize("wrong", [dict(norm="L1"), dict(eps=0.0), dict(steps=0), dict(step_size=-1.0), dict(label_smoothing=1.0)])
+@pytest.mark.parametrize(
+    "wrong", [dict(norm="L1"), dict(eps=0.0), dict(steps=0), dict(step_size=-1.0), dict(label_smoothing=1.0)]
+)
 def test_settings_out_of_range_are_refused_by_name(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         AT(**wrong)

@@ -1,4 +1,6 @@
-"""AWP: the worst of a small neighbourhood, as Eq. (76) and the authors' one step say, and the weights back bit for bit."""
+"""AWP: the worst of a small neighbourhood, as Eq. (76) and the authors' one step say, and the weights back bit for
+bit.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +10,14 @@ import weakref
 import pytest
 import torch
 import torch.nn.functional as F
-from traces import same, snapshot
 from torch import nn
+from traces import same, snapshot
 
+from rb_smooth.averaging.none import Unaveraged
 from rb_smooth.contracts import Outcome
 from rb_smooth.optimizers.sgd import SGD
 from rb_smooth.perturbations.awp import AWP
 from rb_smooth.training import step
-from rb_smooth.averaging.none import Unaveraged
 
 
 def cross_entropy(model, x, y):
@@ -132,9 +134,20 @@ def test_a_training_step_is_w_minus_lr_times_the_gradient_at_w_plus_v_and_decay_
     shift = as_printed(net, cross_entropy(net, x, y), gamma)
     w = {name: p.detach().clone() for name, p in net.named_parameters()}
     moved = {name: (w[name] + shift[name]).requires_grad_() for name in w}
-    at_worst = torch.autograd.grad(F.cross_entropy(torch.func.functional_call(net, moved, (x,)), y), list(moved.values()))
+    at_worst = torch.autograd.grad(
+        F.cross_entropy(torch.func.functional_call(net, moved, (x,)), y), list(moved.values())
+    )
     objective = Printed()
-    step(net, objective, AWP(gamma=gamma), SGD(net.parameters(), lr=lr, momentum=0, weight_decay=decay), Unaveraged(), x, y, 0)
+    step(
+        net,
+        objective,
+        AWP(gamma=gamma),
+        SGD(net.parameters(), lr=lr, momentum=0, weight_decay=decay),
+        Unaveraged(),
+        x,
+        y,
+        0,
+    )
     for (name, p), g in zip(net.named_parameters(), at_worst):
         torch.testing.assert_close(p.detach(), w[name] - lr * (g + decay * w[name]), rtol=0, atol=1e-10)
     assert objective.crafted == 1

@@ -24,7 +24,9 @@ def digits(tmp_path_factory):
 
 
 def splitting(source, **changed):
-    return split(source, **({"validation": 200, "split_seed": 0, "select": "validation", "train_examples": None} | changed))
+    return split(
+        source, **({"validation": 200, "split_seed": 0, "select": "validation", "train_examples": None} | changed)
+    )
 
 
 def test_digits_are_1797_images_of_which_360_are_for_the_test(digits):

@@ -12,7 +12,9 @@ F64 = torch.float64
 
 
 def two_loops(w, gradient, *, outer, lr, momentum, nesterov, weight_decay, inner_lr, inner_steps, gamma, beta, M=0.0):
-    """Algorithm 1 as printed, one tensor, no noise. gradient(point, minibatch) -> tensor. Yields w after each outer step."""
+    """Algorithm 1 as printed, one tensor, no noise. gradient(point, minibatch) -> tensor. Yields w after each outer
+    step.
+    """
     minibatch = 0
     for _ in range(outer):
         chain, mu, m = w.clone(), w.clone(), torch.zeros_like(w)
@@ -115,7 +117,9 @@ def test_a_schedule_on_lr_changes_the_outer_step():
 
 
 def test_the_chain_has_the_stationary_law_of_its_linear_recursion():
-    """On f = a w^2 / 2, without momentum: mean gamma w / (a + gamma), variance 2 eta noise^2 / (1 - (1 - eta (a + gamma))^2)."""
+    """On f = a w^2 / 2, without momentum: mean gamma w / (a + gamma), variance 2 eta noise^2 / (1 - (1 - eta (a +
+    gamma))^2).
+    """
     a, gamma, eta, noise, n = 2.0, 1.0, 0.1, 0.3, 20_000
     p = torch.ones(n, dtype=F64, requires_grad=True)
     optimizer = EntropySGD(
@@ -158,7 +162,8 @@ def test_memory_is_w_and_mu_and_the_momenta_and_nothing_else(momentum):
 
 
 @pytest.mark.parametrize(
-    "wrong", [dict(inner_steps=0), dict(beta=1.0), dict(gamma=-1.0), dict(lr=-0.1), dict(inner_lr=0.0), dict(momentum=1.0)]
+    "wrong",
+    [dict(inner_steps=0), dict(beta=1.0), dict(gamma=-1.0), dict(lr=-0.1), dict(inner_lr=0.0), dict(momentum=1.0)],
 )
 def test_settings_out_of_range_are_refused_by_name(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):

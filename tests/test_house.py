@@ -1,4 +1,6 @@
-"""The house of the design: imports point down, methods do not know each other, names do not collide, files stay small."""
+"""The house of the design: imports point down, methods do not know each other, names do not collide, files stay
+small.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +14,15 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "rb_smooth"
 FLOORS = [
-    {"refusal", "seeding", "files", "console", "interruption", "weights", "batchnorm", "attacks", "bridge", "contracts"},
-    {"objectives", "perturbations", "optimizers", "averaging", "schedules", "augmentations", "data", "splits", "models"},
-    {"notation", "cookbook", "registry", "schema", "runs", "entries"},
+    {
+        *("refusal", "interruption", "seeding", "files", "console", "standins", "bridge"),
+        *("weights", "batchnorm", "attacks", "contracts"),
+    },
+    {
+        *("objectives", "perturbations", "optimizers", "averaging"),
+        *("schedules", "augmentations", "data", "splits", "models"),
+    },
+    {"notation", "cookbook", "settings", "registry", "schema", "runs", "entries"},
     {"training", "evaluation", "plan", "leaderboard", "zoo", "doctor", "recipe"},
 ]
 METHOD_FOLDERS = ("objectives", "perturbations", "optimizers", "averaging")
@@ -26,7 +34,9 @@ def floor(module: str) -> int:
 
 
 def imported(file: Path) -> set[str]:
-    """The rb_smooth modules that `file` imports when it runs, as dotted paths below the package; type checkers' imports aside."""
+    """The rb_smooth modules that `file` imports when it runs, as dotted paths below the package; type checkers'
+    imports aside.
+    """
     tree = ast.parse(file.read_text())
     guarded = {
         node
@@ -36,7 +46,11 @@ def imported(file: Path) -> set[str]:
     }
     found = set()
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node not in guarded and (node.module or "").split(".")[0] == "rb_smooth":
+        if (
+            isinstance(node, ast.ImportFrom)
+            and node not in guarded
+            and (node.module or "").split(".")[0] == "rb_smooth"
+        ):
             path = node.module.split(".")[1:]
             found |= {".".join(path)} if path else {alias.name for alias in node.names}
     return found
@@ -66,7 +80,7 @@ def test_no_two_files_import_each_other():
 
 @pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(PACKAGE)))
 def test_files_stay_small(file):
-    assert len(file.read_text().splitlines()) <= 290
+    assert len(file.read_text().splitlines()) <= 265
 
 
 def test_no_public_function_shares_a_modules_name():
@@ -81,7 +95,9 @@ def test_no_test_folder_is_a_package():
     assert not list(Path(__file__).parent.rglob("__init__.py"))  # robustbench installs a top-level `tests`
 
 
-@pytest.mark.parametrize("statement", ["import rb_smooth", "import rb_smooth.recipe, rb_smooth.cookbook, rb_smooth.runs"])
+@pytest.mark.parametrize(
+    "statement", ["import rb_smooth", "import rb_smooth.recipe, rb_smooth.cookbook, rb_smooth.runs"]
+)
 def test_importing_costs_no_torch(statement):
     code = f"{statement}; import sys; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

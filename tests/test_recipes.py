@@ -10,6 +10,7 @@ import pytest
 from rb_smooth import cookbook, notation, schema
 from rb_smooth.refusal import Refused
 from rb_smooth.runs import place, variant
+from rb_smooth.settings import gather, scale
 
 
 @pytest.fixture
@@ -30,7 +31,16 @@ def kitchen(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("8/255", 8 / 255), ("5e-4", 5e-4), ("1e-20", 1e-20), ("-2E3", -2000.0), ("0.1", 0.1), ("3", 3), ("'5e-4'", "5e-4"), ("a/b", "a/b")],
+    [
+        ("8/255", 8 / 255),
+        ("5e-4", 5e-4),
+        ("1e-20", 1e-20),
+        ("-2E3", -2000.0),
+        ("0.1", 0.1),
+        ("3", 3),
+        ("'5e-4'", "5e-4"),
+        ("a/b", "a/b"),
+    ],
 )
 def test_fractions_and_powers_of_ten_are_numbers(text, value):
     read = notation.parse(text, "here")
@@ -84,46 +94,54 @@ def test_your_own_recipes_come_before_the_shipped_ones(kitchen):
 
 def test_a_file_of_your_own_may_start_from_a_recipe(kitchen):
     Path("mine.yaml").write_text("base: toy/at+awp\noptimizer: {lr: 0.05}\n")
-    dataset, method, sections = cookbook.gather("mine.yaml")
+    dataset, method, sections = gather("mine.yaml")
     assert (dataset, method) == ("digits", "mine")
     assert sections["optimizer"]["lr"] == 0.05
     assert sections["perturbation"]["name"] == "awp"
 
 
 def test_a_stored_recipe_is_a_recipe_again(kitchen):
-    dataset, method, sections = cookbook.gather("toy", "at+awp", ["optimizer.lr=0.3"])
+    dataset, method, sections = gather("toy", "at+awp", ["optimizer.lr=0.3"])
     run = place(Path("runs"), dataset, method, sections)
     run.begin(dataset, method, sections)
-    assert cookbook.gather(str(run.path / "recipe.yaml")) == ("toy", "at+awp", sections)
+    assert gather(str(run.path / "recipe.yaml")) == ("toy", "at+awp", sections)
 
 
 def test_another_length_keeps_the_shape_rounding_half_up(kitchen):
-    _, _, sections = cookbook.gather("cifar10", "at", epochs=30)
+    _, _, sections = gather("cifar10", "at", epochs=30)
     assert sections["schedule"]["drops"] == [15, 23]  # 22.5 up
     assert sections["train"]["epochs"] == 30
     assert sections["train"]["scaled_from"] == 200
     staged = sections | {"optimizer": [{"from_epoch": 0, "name": "sgd"}, {"from_epoch": 15, "name": "entropy_sgd"}]}
-    assert [s["from_epoch"] for s in cookbook.scale(staged, 10)["optimizer"]] == [0, 5]
-    assert [s["name"] for s in cookbook.scale(staged, 1)["optimizer"]] == ["sgd", "entropy_sgd"]
+    assert [s["from_epoch"] for s in scale(staged, 10)["optimizer"]] == [0, 5]
+    assert [s["name"] for s in scale(staged, 1)["optimizer"]] == ["sgd", "entropy_sgd"]
     assert schema.check("cifar10", "at", sections).title == "at (30 epochs)"
 
 
 def test_other_settings_are_another_folder_and_the_evaluation_is_not_one(kitchen):
     def folder(*settings):
-        return place(Path("runs"), *cookbook.gather("toy", "at", settings)).path.name
+        return place(Path("runs"), *gather("toy", "at", settings)).path.name
 
     assert folder() == "at-s0"
     assert folder("train.seed=3") == "at-s3"
     assert folder("evaluate.n_examples=7") == "at-s0"
     assert re.fullmatch("at-s0-[0-9a-f]{6}", folder("optimizer.lr=0.3"))
     assert folder("optimizer.lr=0.3") != folder("optimizer.lr=0.4")
-    assert variant(*cookbook.gather("toy", "at"), "_") == ""
+    assert variant(*gather("toy", "at"), "_") == ""
+
+
+def test_another_name_comes_without_the_options_of_the_old_one(kitchen):
+    settings = ["optimizer.lr=0.2", "optimizer.name=sgd", "schedule.name=cosine", "data.name=folder", "data.root=x"]
+    sections = gather("toy", "at+ensgd", settings)[2]
+    assert sections["optimizer"] == {"name": "sgd", "lr": 0.2}
+    assert sections["schedule"] == {"name": "cosine"}
+    assert sections["data"]["batch_size"] == 64
 
 
 def test_every_shipped_recipe_is_valid():
     for dataset in ("digits", "cifar10"):
         for method in cookbook.methods(dataset):
-            schema.check(*cookbook.gather(dataset, method))
+            schema.check(*gather(dataset, method))
 
 
 @pytest.mark.parametrize(
@@ -154,7 +172,7 @@ def test_every_shipped_recipe_is_valid():
 )
 def test_a_wrong_setting_is_refused_by_name(settings, said):
     with pytest.raises(Refused, match=re.escape(said)) as refused:
-        schema.check(*cookbook.gather("digits", "at", settings))
+        schema.check(*gather("digits", "at", settings))
     assert "\n" not in str(refused.value)
 
 
@@ -170,16 +188,21 @@ def test_a_wrong_setting_is_refused_by_name(settings, said):
     ],
 )
 def test_stages_must_start_at_zero_ascend_and_be_whole(stages):
-    _, _, sections = cookbook.gather("digits", "at")
+    _, _, sections = gather("digits", "at")
     with pytest.raises(Refused, match="from_epoch"):
         schema.check("digits", "at", sections | {"optimizer": stages})
 
 
 def test_a_stage_is_in_force_from_its_epoch_on():
-    _, _, sections = cookbook.gather("digits", "at")
+    _, _, sections = gather("digits", "at")
     stages = [{"from_epoch": 0, "name": "sgd"}, {"from_epoch": 10, "name": "entropy_sgd"}]
     recipe = schema.check("digits", "at", sections | {"optimizer": stages})
-    assert [recipe.stage("optimizer", epoch).name for epoch in (0, 9, 10, 39)] == ["sgd", "sgd", "entropy_sgd", "entropy_sgd"]
+    assert [recipe.stage("optimizer", epoch).name for epoch in (0, 9, 10, 39)] == [
+        "sgd",
+        "sgd",
+        "entropy_sgd",
+        "entropy_sgd",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -194,4 +217,4 @@ def test_a_stage_is_in_force_from_its_epoch_on():
 )
 def test_an_unknown_name_is_refused_with_the_nearest(target, said):
     with pytest.raises(Refused, match=re.escape(said)):
-        cookbook.gather(*target)
+        gather(*target)

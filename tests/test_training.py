@@ -12,14 +12,21 @@ import torch
 from traces import same, snapshot
 
 from rb_smooth import schedules, schema, training
-from rb_smooth.cookbook import gather
 from rb_smooth.data import digits
 from rb_smooth.refusal import Interrupted, Refused
 from rb_smooth.runs import Run
+from rb_smooth.settings import gather
 from rb_smooth.splits import split
 
 CPU = torch.device("cpu")
-QUICK = ["data.train_examples=200", "data.validation=60", "objective.steps=2", "train.epochs=3", "schedule.drops=[2]", "model.width=4"]
+QUICK = [
+    "data.train_examples=200",
+    "data.validation=60",
+    "objective.steps=2",
+    "train.epochs=3",
+    "schedule.drops=[2]",
+    "model.width=4",
+]
 
 
 @pytest.fixture(scope="module")
@@ -214,7 +221,9 @@ def test_schedules_are_their_formulas():
     drops = schedules.piecewise(drops=[100, 150], factor=0.1)
     assert [drops(e, 200) for e in (0, 99.99, 100, 149.5, 150)] == pytest.approx([1, 1, 0.1, 0.1, 0.01])
     assert schedules.constant()(77, 200) == 1
-    assert [schedules.cosine()(e, 200) for e in (0, 50, 100, 200)] == pytest.approx([1, (1 + math.sqrt(0.5)) / 2, 0.5, 0])
+    assert [schedules.cosine()(e, 200) for e in (0, 50, 100, 200)] == pytest.approx(
+        [1, (1 + math.sqrt(0.5)) / 2, 0.5, 0]
+    )
 
 
 def test_fewer_images_than_a_minibatch_are_refused(source):

@@ -1,6 +1,6 @@
 """Standard training: cross-entropy on the images as they are.
 
-    loss = CE(f(x), y)
+loss = CE(f(x), y)
 """
 
 from __future__ import annotations

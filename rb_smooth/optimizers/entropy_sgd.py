@@ -16,7 +16,8 @@ with E[w'] estimated by a Langevin chain w' of `inner_steps` minibatches around 
         d = (w - mu) + wd * w;   M <- mom * M + d;   d <- d + mom * M
         w <- w - lr * d;   w', mu <- w;   m <- 0
 
-The paper prints two nested loops. Here a counter `k` in each param group tells where in the inner loop a minibatch falls, so that
+The paper prints two nested loops. Here a counter `k` in each param group tells where in the inner loop a minibatch
+falls, so that
 step() is called once per minibatch like any optimizer's, an epoch is one pass over the data, and a checkpoint in
 the middle of an inner loop costs nothing. The test holds both forms together.
 
@@ -24,9 +25,11 @@ Differs from the authors' code (Chaudhari et al.'s Python, on which Kanai et al.
     - `lr` is read from the param group, so that a schedule really decays it; theirs reads a copy made at construction.
       The schedule decays `lr` alone; `inner_lr` stays, as it does there.
     - No minibatch is thrown away: theirs draws inner_steps + 1 per outer step and drops the first gradient.
-    - M starts at zero; theirs starts at a raw gradient, much larger than (w - mu), which fades over about 20 outer steps.
+    - M starts at zero; theirs starts at a raw gradient, much larger than (w - mu), which fades over about 20 outer
+      steps.
     - Every param group counts; theirs updates only the first.
-    - Without Nesterov, the pull towards w and the noise do not leak into the momentum m; there they do, through aliasing.
+    - Without Nesterov, the pull towards w and the noise do not leak into the momentum m; there they do, through
+      aliasing.
     - No scoping of gamma: theirs never increments its counter, so that gamma is constant there too.
     - `beta` weighs the old mean, as their `beta1` does; the paper's alpha is 1 - beta (or beta: the text does not say).
     - The noise has the standard deviation of their code, noise * sqrt(2 * inner_lr); the paper prints sqrt(inner_lr).
@@ -102,11 +105,15 @@ class EntropySGD(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """One minibatch: a step of the chain and, every inner_steps-th time, a step of w. `closure` is not supported."""
+        """One minibatch: a step of the chain and, every inner_steps-th time, a step of w. `closure` is not
+        supported.
+        """
         if closure is not None:
             raise RuntimeError("expected p.grad to be ready, got a closure; call backward() before step()")
         if not all(group["train_mode"] for group in self.param_groups):
-            raise RuntimeError("EntropySGD.step() in eval mode: gradients are wanted at w', not at w; call optimizer.train()")
+            raise RuntimeError(
+                "EntropySGD.step() in eval mode: gradients are wanted at w', not at w; call optimizer.train()"
+            )
         for group in self.param_groups:
             moving = [p for p in group["params"] if p.grad is not None]
             if moving:
@@ -158,7 +165,10 @@ class EntropySGD(torch.optim.Optimizer):
             [s["w"] for s in states],
             [s["mu"] for s in states],
             [s["m"] for s in states] if group["momentum"] else None,
-            **{key: group[key] for key in ("momentum", "nesterov", "weight_decay", "inner_lr", "gamma", "beta", "noise")},
+            **{
+                key: group[key]
+                for key in ("momentum", "nesterov", "weight_decay", "inner_lr", "gamma", "beta", "noise")
+            },
             generator=self.generator,
         )
 
@@ -169,7 +179,7 @@ class EntropySGD(torch.optim.Optimizer):
         w, mu = [s["w"] for s in states], [s["mu"] for s in states]
         outer_update(
             w,
-            torch._foreach_sub(w, mu),
+            list(torch._foreach_sub(w, mu)),
             [s["M"] for s in states] if group["momentum"] else None,
             **{key: group[key] for key in ("lr", "momentum", "nesterov", "weight_decay")},
         )
@@ -197,7 +207,9 @@ def chain_update(
 ) -> None:
     """One step of the chain w' and of its mean mu, in place. `m` is None if and only if momentum is 0."""
     d = _descent(gradients, chain, m, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay)
-    torch._foreach_lerp_(chain, w, inner_lr * gamma)  # w' - inner_lr * gamma * (w' - w): the pull stays out of d, hence out of m
+    torch._foreach_lerp_(
+        chain, w, inner_lr * gamma
+    )  # w' - inner_lr * gamma * (w' - w): the pull stays out of d, hence out of m
     torch._foreach_add_(chain, d, alpha=-inner_lr)
     if noise:
         for p in chain:

@@ -8,12 +8,14 @@ Kanai et al., arXiv 2103.01400:
 One ascent step per minibatch, on the x_adv already crafted, for every parameter l of more than one dimension:
 
     g_l = d loss / d w_l  at w
-    v_l = gamma * ||w_l|| * g_l / (||g_l|| + 1e-20)          (Frobenius norm of the whole tensor; BatchNorm, biases: v = 0)
+    v_l = gamma * ||w_l|| * g_l / (||g_l|| + 1e-20)          (Frobenius norm of the whole tensor; BatchNorm, biases:
+    v = 0)
 
 Differs from the authors' code:
     - The gradient is taken at the weights themselves, with no proxy network: one forward, one backward, at most one
       further copy of the weights. Their proxy's learning rate cancels in v.
-    - The loss ascended is the objective's own, whatever the objective (theirs: cross-entropy for AT; the full TRADES loss for TRADES).
+    - The loss ascended is the objective's own, whatever the objective (theirs: cross-entropy for AT; the full TRADES
+      loss for TRADES).
     - The weights are restored bit for bit before the optimizer moves; theirs moves at w + v and subtracts v afterwards,
       so that weight decay acts at w + v: a relative difference of lr * wd * gamma, about 5e-7 a step.
 """

@@ -1,0 +1,69 @@
+"""The doctor: whole installations pass, broken ones are named with their cure."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from rb_smooth import doctor
+
+
+def ask(path, *arguments):
+    """The doctor's exit code and words, with `path` before everything installed."""
+    command = [sys.executable, "-m", "rb_smooth.doctor", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(path)})
+    assert "Traceback" not in done.stderr
+    return done.returncode, " ".join(done.stdout.split())
+
+
+def test_a_whole_installation_is_said_to_be_whole(tmp_path):
+    code, said = ask(tmp_path)
+    assert code == 0
+    assert "RobustBench: 1.1.1, whole" in said or "whole" in said
+    assert "pyautoattack" in said
+
+
+def test_torchattacks_stub_over_robustbench_is_fatal_and_its_cure_named(tmp_path):
+    (tmp_path / "robustbench").mkdir()
+    (tmp_path / "robustbench" / "__init__.py").write_text("# from .eval import benchmark\n")
+    code, said = ask(tmp_path)
+    assert code == 1
+    assert "rb_smooth.doctor --repair" in said
+
+
+def test_a_torchvision_that_does_not_fit_torch_is_fatal(tmp_path):
+    (tmp_path / "torchvision.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')\n")
+    code, said = ask(tmp_path)
+    assert code == 1
+    assert "torchvision::nms" in said
+    assert "pip install --force-reinstall torch torchvision" in said
+
+
+def test_a_stale_timm_is_noted(monkeypatch):
+    monkeypatch.setattr(doctor, "requires", lambda _: ["timm==9.9.9"])
+    assert doctor._timm().cure == "pip install timm==9.9.9"
+    assert not doctor._timm().fatal
+
+
+def test_no_autoattack_is_fatal(monkeypatch):
+    monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: None)
+    assert doctor._autoattack().fatal
+    assert "pip install pyautoattack" in doctor._autoattack().cure
+
+
+@pytest.mark.parametrize("broken", [True, False])
+def test_repair_touches_pip_only_where_something_is_broken(monkeypatch, broken):
+    called = []
+    finding = doctor.Finding("RobustBench", "x", "cure" if broken else "", fatal=broken)
+    monkeypatch.setattr(doctor, "_robustbench", lambda: finding)
+    monkeypatch.setattr(
+        doctor.subprocess, "run", lambda command: called.append(command) or subprocess.CompletedProcess(command, 0)
+    )
+    doctor.repair()
+    assert bool(called) == broken
+    if broken:
+        assert {"--force-reinstall", "--no-deps"} <= set(called[0])
+        assert called[0][-1].startswith("robustbench==")

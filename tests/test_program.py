@@ -1,0 +1,386 @@
+"""The command, as a user types it: one run through to the table, what is refused and how, and what a stop leaves."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import filelock
+import pytest
+import torch
+
+import rb_smooth
+from rb_smooth import cookbook, files, recipe, refusal, zoo
+from rb_smooth.settings import gather
+
+QUICK = [
+    "--epochs=2",
+    "--n-examples=24",
+    "--set",
+    "data.train_examples=256",
+    "--set",
+    "objective.steps=2",
+    "--set",
+    "model.width=4",
+    "--set",
+    "evaluate.batch_size=12",
+]
+
+
+def run(*arguments):
+    """The program's exit code, in this process."""
+    argv = sys.argv
+    sys.argv = ["recipe", *map(str, arguments)]
+    try:
+        return refusal.answering(recipe.main)()
+    except SystemExit as stopped:  # argparse
+        return stopped.code
+    finally:
+        sys.argv = argv
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A folder in which the four digits methods were run."""
+    place = tmp_path_factory.mktemp("home")
+    before = Path.cwd()
+    os.chdir(place)
+    try:
+        for method in METHODS:
+            assert run("digits", method, *QUICK) == 0
+    finally:
+        os.chdir(before)
+    return place
+
+
+METHODS = ("at", "at+awp", "at+ensgd", "at+awp+ensgd")
+
+
+@pytest.fixture
+def inside(home, monkeypatch):
+    monkeypatch.chdir(home)
+    return home
+
+
+def entries():
+    return sorted(Path("leaderboard/model_info/digits/Linf").glob("*.json"))
+
+
+def test_each_method_leaves_a_run_and_an_entry_in_robustbenchs_schema(inside):
+    assert len(entries()) == len(METHODS)
+    for path in entries():
+        info = json.loads(path.read_text())
+        assert re.fullmatch(r"at[a-z+]*_small_preactresnet_s0_[0-9a-f]{6}", path.stem)
+        for key in (
+            "link",
+            "name",
+            "authors",
+            "dataset",
+            "venue",
+            "architecture",
+            "eps",
+            "clean_acc",
+            "reported",
+            "autoattack_acc",
+        ):
+            assert isinstance(info[key], str), key
+        assert info["additional_data"] is False
+        assert info["number_forward_passes"] == 1
+        assert info["eps"] == "0.15"
+        score = info["rb_smooth"]["score"]
+        assert score["interval"][0] <= score["autoattack"] <= score["interval"][1]
+        assert score["autoattack"] <= score["pgd20"] + 1e-9 <= score["clean"] + 1e-9
+        assert info["autoattack_acc"] == f"{100 * score['autoattack']:.2f}"
+        assert "(2 epochs)" in info["name"]
+        assert not score["official"]
+        assert {"clean", "pgd20"} == set(score["last"])
+        assert (
+            files.sha256(Path("leaderboard/models/digits/Linf") / f"{path.stem}.pt")
+            == info["rb_smooth"]["weights_sha256"]
+        )
+    runs = sorted(p.name for p in Path("runs/digits").iterdir())
+    assert len(runs) == len(METHODS)
+    for folder in Path("runs/digits").iterdir():
+        assert {p.name for p in folder.iterdir()} - {".lock"} == {
+            "recipe.yaml",
+            "log.csv",
+            "best.pt",
+            "last.pt",
+            "score.json",
+        }
+
+
+def test_the_same_command_again_prints_the_table_without_torch(inside):
+    code = "import sys; from rb_smooth import recipe; recipe.main(); assert 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code, "digits", "at+ensgd", *QUICK], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "95 % interval" in done.stdout
+    assert done.stdout.count("_small_preactresnet_s0_") >= len(METHODS) + 1  # the four rows and the entry's path
+    assert "epoch   1/2" not in done.stdout
+
+
+def test_more_points_are_another_evaluation_of_the_same_training(inside, capsys):
+    before = (next(Path("runs/digits").glob("at-s0-*")) / "best.pt").stat().st_mtime_ns
+    more = [argument.replace("24", "30") for argument in QUICK]
+    assert run("digits", "at", *more) == 0
+    assert "epoch   1/2" not in capsys.readouterr().out
+    assert (next(Path("runs/digits").glob("at-s0-*")) / "best.pt").stat().st_mtime_ns == before
+    (entry,) = [p for p in entries() if p.stem.startswith("at_")]
+    assert json.loads(entry.read_text())["rb_smooth"]["score"]["n"] == 30
+    assert "not ranked: at+awp" in capsys.readouterr().out or run("digits", "at", *more) == 0
+    assert "other number of points" in capsys.readouterr().out
+    assert run("digits", "at", *QUICK) == 0  # back to what the other tests expect
+
+
+def test_our_models_load_through_our_own_door_and_through_robustbenchs(inside, monkeypatch):
+    import socket
+
+    def no_network(*_):
+        raise AssertionError("touched the network")
+
+    monkeypatch.setattr(socket.socket, "connect", no_network)
+    name = next(p.stem for p in entries() if p.stem.startswith("at+awp+ensgd"))
+    ours = rb_smooth.load_model(name, dataset="digits")
+    trained = torch.load(next(Path("runs/digits").glob("at+awp+ensgd-s0-*")) / "best.pt", weights_only=True)
+    assert all(torch.equal(value, trained[key]) for key, value in ours.state_dict().items())
+    assert set(rb_smooth.register(new_datasets=True)) >= {p.stem for p in entries()}
+    assert rb_smooth.register(new_datasets=True) == rb_smooth.register(new_datasets=True)
+    import robustbench
+    from robustbench.utils import load_model
+
+    theirs = load_model(name, model_dir="leaderboard/models", dataset="digits", threat_model="Linf")
+    x = torch.rand(5, 1, 8, 8)
+    assert torch.equal(ours(x), theirs(x))
+    clean, robust = robustbench.benchmark(
+        theirs, n_examples=24, dataset="digits", threat_model="Linf", eps=0.15, batch_size=12
+    )
+    score = next(e for e in zoo.listed(Path("leaderboard"))[0] if e.name == name).own["score"]
+    assert clean == pytest.approx(score["clean"])
+    assert robust == pytest.approx(score["autoattack"], abs=2 / 24)  # another seed: RobustBench takes the time of day
+
+
+def test_an_unknown_model_is_refused_with_the_nearest(inside):
+    name = entries()[0].stem
+    with pytest.raises(refusal.Refused, match=re.escape(name)):
+        rb_smooth.load_model(name + "x", dataset="digits")
+
+
+def test_another_runs_entry_is_not_overwritten_unless_asked(inside, capsys):
+    arguments = ["digits", "at", *QUICK, "--runs", "elsewhere"]
+    before = entries()[0].read_text()
+    assert run(*arguments) == 2
+    assert "--replace" in capsys.readouterr().err
+    assert entries()[0].read_text() == before
+    assert run(*arguments, "--replace") == 0
+    assert run("digits", "at", *QUICK, "--replace") == 0
+
+
+def test_fresh_begins_again_and_replaces_its_own_entry(inside):
+    log = next(Path("runs/digits").glob("at+awp-s0-*")) / "log.csv"
+    before = log.stat().st_mtime_ns
+    assert run("digits", "at+awp", *QUICK, "--fresh") == 0
+    assert log.stat().st_mtime_ns > before
+
+
+def test_a_run_can_be_moved(inside):
+    Path("runs").rename("moved")
+    try:
+        assert run("digits", "at+ensgd", *QUICK, "--runs", "moved") == 0
+    finally:
+        Path("moved").rename("runs")
+
+
+def test_a_foreign_file_in_the_board_is_named_and_passed_over(inside, capsys):
+    stray = Path("leaderboard/model_info/digits/Linf/stray.json")
+    stray.write_text("{not json")
+    try:
+        assert run("digits", "at", *QUICK) == 0
+        assert "passed over" in capsys.readouterr().out
+    finally:
+        stray.unlink()
+
+
+def test_no_submit_leaves_no_entry(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run("digits", "at", *QUICK, "--no-submit") == 0
+    assert not Path("leaderboard").exists()
+    assert "95 % interval" in capsys.readouterr().out
+
+
+def test_plan_says_what_is_ahead_and_leaves_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run("digits", "at+awp+ensgd", "--plan") == 0
+    out = capsys.readouterr().out
+    assert re.search(r"training .* \(\d+ steps of .*FLOP\), AutoAttack at most .* on 360 points, memory", out)
+    assert not list(tmp_path.rglob("*.pt"))
+
+
+def test_list_and_show_need_no_torch(tmp_path):
+    code = "import sys; from rb_smooth import recipe; recipe.main(); assert 'torch' not in sys.modules"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "list"], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    for dataset in cookbook.datasets():
+        assert dataset in done.stdout
+    assert "at+awp+ensgd" in done.stdout
+
+
+def test_show_prints_a_recipe_that_can_be_run(inside, capsys):
+    assert run("show", "cifar10", "at+awp+ensgd") == 0
+    out = capsys.readouterr().out
+    Path("shown.yaml").write_text(out)
+    assert gather("shown.yaml")[2] == gather("cifar10", "at+awp+ensgd")[2]
+    assert "8/255" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["digit", "at"], "did you mean 'digits'"),
+        (["digits", "ta"], "did you mean 'at'"),
+        (["digits"], "expected DATASET METHOD"),
+        (["digits", "at", "more"], "expected DATASET METHOD"),
+        (["digits", "at", "--set", "optimizer.lr=fast"], "valid number"),
+        (["digits", "at", "--epochs", "0"], "--epochs"),
+        (["digits", "at", "--seed", "-1"], "seed"),
+        (["digits", "at", "--n-examples", "0"], "n_examples"),
+        (["absent.yaml"], "absent.yaml"),
+        (["digits", "at", "--device", "cuda:99"], "--device cpu"),
+        (["digits", "at", "--device", "gpu"], "--device cpu"),
+        (["digits", "at", "--set", "model.name=preactresnet18"], "1x8x8"),
+        (["digits", "at", "--set", "data.name=folder", "--set", "data.root=absent"], "image folders"),
+        (["digits", "at", "--set", "data.train_examples=20"], "batch_size"),
+    ],
+)
+def test_what_a_user_can_mend_is_one_line_and_exit_code_2(tmp_path, monkeypatch, capsys, arguments, said):
+    monkeypatch.chdir(tmp_path)
+    if torch.cuda.is_available() and "cuda:99" in arguments:
+        pytest.skip("the message of a machine with a GPU differs")
+    assert run(*arguments) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+    assert not list(tmp_path.rglob("*.pt"))
+
+
+def test_without_data_and_network_one_line_names_the_way_out(tmp_path, monkeypatch, capsys):
+    from torchvision.datasets import CIFAR10
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(CIFAR10, "url", "http://127.0.0.1:9/cifar-10-python.tar.gz")
+    assert run("cifar10", "at") == 2
+    err = capsys.readouterr().err
+    assert "digits" in err
+    assert "cifar-10-python.tar.gz" in err
+
+
+def test_two_classes_are_refused_before_training(tmp_path, monkeypatch, capsys):
+    import numpy as np
+    from PIL import Image
+
+    monkeypatch.chdir(tmp_path)
+    for part in ("train", "test"):
+        for kind in ("a", "b"):
+            Path("pets", part, kind).mkdir(parents=True)
+            for i in range(12):
+                Image.fromarray(np.full((8, 8, 3), i, np.uint8)).save(Path("pets", part, kind, f"{i}.png"))
+    assert (
+        run("digits", "at", "--set", "data.name=folder", "--set", "data.root=pets", "--set", "data.validation=4") == 2
+    )
+    assert "at least 4 classes" in capsys.readouterr().err
+
+
+def test_a_second_process_on_the_same_run_is_refused(inside, capsys):
+    folder = next(Path("runs/digits").glob("at-s0-*"))
+    with filelock.FileLock(folder / ".lock"):
+        assert run("digits", "at", *QUICK) == 2
+    assert "another process" in capsys.readouterr().err
+
+
+def test_a_damaged_checkpoint_is_named(inside, capsys):
+    folder = next(Path("runs/digits").glob("at+ensgd-s0-*"))
+    whole = (folder / "best.pt").read_bytes()
+    score = (folder / "score.json").read_text()
+    (folder / "best.pt").write_bytes(whole[:100])
+    (folder / "score.json").unlink()
+    try:
+        assert run("digits", "at+ensgd", *QUICK) == 2
+        assert "damaged" in capsys.readouterr().err
+    finally:
+        (folder / "best.pt").write_bytes(whole)
+        (folder / "score.json").write_text(score)
+
+
+def test_another_recipe_in_the_same_folder_is_refused_naming_the_difference(inside, capsys):
+    folder = next(Path("runs/digits").glob("at-s0-*"))
+    text = (folder / "recipe.yaml").read_text()
+    (folder / "recipe.yaml").write_text(text.replace("momentum: 0.9", "momentum: 0.8"))
+    try:
+        assert run("digits", "at", *QUICK) == 2
+        assert "optimizer.momentum: 0.8 there, 0.9 here" in capsys.readouterr().err
+    finally:
+        (folder / "recipe.yaml").write_text(text)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES])
+def test_a_full_or_forbidden_disk_is_one_line_and_keeps_the_last_good_file(tmp_path, monkeypatch, capsys, number):
+    monkeypatch.chdir(tmp_path)
+    real, written = os.fsync, []
+
+    def failing(descriptor):
+        written.append(descriptor)
+        if len(written) > 4:
+            raise OSError(number, os.strerror(number), "runs/digits/best.pt")
+        real(descriptor)
+
+    monkeypatch.setattr(files.os, "fsync", failing)
+    assert run("digits", "at", *QUICK) == 2
+    err = capsys.readouterr().err
+    assert "expected to write" in err
+    assert err.count("\n") == 1
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert not list(tmp_path.rglob(".*.pt.*"))  # no half-written neighbour stays
+    for path in tmp_path.rglob("*.pt"):
+        torch.load(path, weights_only=True)
+    assert run("digits", "at", *QUICK) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_leaves_a_run_that_goes_on(tmp_path, number):
+    command = [sys.executable, "-u", "-m", "rb_smooth.recipe", "digits", "at+ensgd", *QUICK, "--epochs=300"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for line in process.stdout:
+        if line.startswith("epoch   2/"):
+            break
+    time.sleep(0.3)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the same command goes on from there" in err
+    assert err.count("\n") == 1
+    (folder,) = (tmp_path / "runs/digits").iterdir()
+    assert (folder / "resume.pt").exists()
+    position = torch.load(folder / "resume.pt", weights_only=True)["position"]
+    assert position[0] >= 2
+
+
+def test_loading_executes_no_code(tmp_path):
+    import pickle
+
+    class Evil:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "ran",))
+
+    torch.save({"x": Evil()}, tmp_path / "evil.pt", pickle_module=pickle)
+    with pytest.raises(refusal.Refused, match="foreign"):
+        files.load_tensors(tmp_path / "evil.pt")
+    assert not (tmp_path / "ran").exists()
