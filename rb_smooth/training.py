@@ -62,6 +62,7 @@ class Training:
         net, source = recipe.stage("model"), data.source
         classes = len(source.classes)
         self.model = build_model(net.name, net.options, data.shape, classes, source.mean, source.std).to(device)
+        self.augmentations = [find("augmentation", name) for name in recipe.data.augment]
         self.noise = torch.Generator(device)
         self.averaging: Averaging = recipe.make("averaging")
         self.schedule = recipe.make("schedule")
@@ -70,9 +71,7 @@ class Training:
         self.kept: deque[batchnorm.Batch] = deque(maxlen=recipe.train.recalibrate)
         self.log: list[dict[str, Any]] = []
         self.best = -1.0
-        self.sums = torch.zeros(
-            2, dtype=torch.float64, device=device
-        )  # this epoch's loss and right answers, by example
+        self.sums = torch.zeros(2, dtype=torch.float64, device=device)  # this epoch's loss and right answers
         self.seconds, self.clock = 0.0, time.monotonic()
         self._stages: dict[str, Stage] = {}
         if self.batches == 0:
@@ -112,8 +111,8 @@ class Training:
         images = self.data.train[index]
         x = images.x
         drawing = torch.Generator().manual_seed(mix(self.seed, _AUGMENT, self.t))
-        for name in self.recipe.data.augment:
-            x = find("augmentation", name)(x, drawing)
+        for augment in self.augmentations:
+            x = augment(x, drawing)
         x, y = x.float() / 255, images.y
         factor = self.schedule(self.epoch + self.batch / self.batches, epochs)
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
@@ -261,6 +260,7 @@ def exported(model: nn.Module) -> dict[str, Tensor]:
 def _line(row: dict[str, Any], epochs: int) -> str:
     return (
         f"epoch {row['epoch'] + 1:>3}/{epochs}  lr {row['lr']:<7.4g} loss {row['loss']:.3f}  "
-        f"train robust {row['train_robust']:6.1%}  validation clean {row['val_clean']:6.1%} robust {row['val_robust']:6.1%}"
+        f"train robust {row['train_robust']:6.1%}  "
+        f"validation clean {row['val_clean']:6.1%} robust {row['val_robust']:6.1%}"
         f"  {row['seconds']:.1f} s{'  best' if row['best'] else ''}"
     )

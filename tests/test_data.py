@@ -90,6 +90,9 @@ def test_any_image_folder_is_a_data_set(tmp_path):
     assert source.train.x.shape == (8, 3, 6, 6)
     assert source.train.x[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 40, 41, 42, 43]
     assert source.train.y.tolist() == [0] * 4 + [1] * 4
+    assert sorted(source.test.y.tolist()) == source.train.y.tolist()
+    assert source.test.y.tolist() != source.train.y.tolist()  # not class by class: the first n are a fair sample
+    assert torch.equal(source.test.x[:, 0, 0, 0] // 40, source.test.y)
     assert not source.official
     assert data.folder(tmp_path, root=str(tmp_path / "pets"), image_size=4).train.x.shape == (8, 3, 4, 4)
 
