@@ -4,23 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal, NamedTuple
 
 import torch
 import torchattacks
 from torch import Tensor, nn
 
 from rb_smooth import batchnorm, weights
-
-Norm = Literal["Linf", "L2"]
-
-
-class Threat(NamedTuple):
-    """A ball around each input, in pixel space [0, 1], and the step with which PGD walks in it."""
-
-    norm: Norm
-    eps: float
-    step_size: float
+from rb_smooth.contracts import Threat
 
 
 @contextmanager

@@ -1,6 +1,4 @@
-"""Augmentations of a whole batch at once, where the batch lives. A recipe names public functions of this file, in
-order.
-"""
+"""Augmentations of a whole batch at once, where the batch lives. A recipe names the public functions here, in order."""
 
 from __future__ import annotations
 
@@ -11,8 +9,7 @@ _PADDING = 4
 
 
 def crop(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Each image moved by up to 4 pixels each way, its border reflected: reflect-pad by 4, then a random crop of the
-    same size.
+    """Each image reflect-padded by 4 pixels, then cropped at random to its own size.
 
     x: (B, C, H, W), H and W >= 5. Offsets are drawn on the CPU, so that every device sees the same crops.
     """

@@ -63,8 +63,7 @@ def recalibrate(model: nn.Module, objective: Objective, batches: Iterable[Batch]
 
     What is deployed is w (or an average), while the running statistics were gathered along the chain w'. The forwards
     are those of training, in train mode, so that the statistics are the ones that training normalised by. With no
-    batches, or in a model
-    without BatchNorm, nothing changes. Modes and the random state are left as found.
+    batches, or in a model without BatchNorm, nothing changes. Modes and the random state are left as found.
     """
     batches, norms = list(batches), layers(model)
     if not batches or not norms:

@@ -1,8 +1,7 @@
 """The only file that knows how RobustBench, torchattacks and AutoAttack are packaged, and how they are broken.
 
 - RobustBench imports `autoattack`, which PyPI does not have: it is built over `pyautoattack` (the same code under
-  another
-  signature, same flags bit for bit) on first import, unless a real one is installed.
+  another signature, same flags bit for bit) on first import, unless a real one is installed.
 - RobustBench imports `pkg_resources`, which setuptools 82 dropped: a stand-in is visible while its one user loads.
 - torchattacks' wheel carries files of an old RobustBench and overwrites the real one when it is installed last.
 
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from rb_smooth.attacks import Threat
+    from rb_smooth.contracts import Threat
 
 REPAIR = "python -m rb_smooth.doctor --repair"
 ATTACKS = ("apgd-ce", "apgd-t", "fab-t", "square")
@@ -114,8 +113,8 @@ def standard_attacks(
     """AutoAttack standard's four attacks, each (x, y) -> x_adv for one batch of points that are still robust.
 
     Each call reseeds, so that a batch's result does not depend on what ran before it: batches can be dealt and resumed.
-    With fewer than ten classes the targeted attacks have fewer targets; under four classes they cannot run. Call
-    inside `standins.undisturbed`.
+    With fewer than ten classes the targeted attacks have fewer targets; with fewer than four they cannot run. To be
+    called inside `standins.undisturbed`.
     """
     if classes < FEWEST_CLASSES:
         raise ValueError(f"expected at least {FEWEST_CLASSES} classes, got {classes}")

@@ -1,10 +1,9 @@
 """The four kinds of method and what each may rely on. Read this file first; nothing here runs.
 
 Which box does a new idea belong in? What needs the label is an objective; what needs the same minibatch again is a
-perturbation;
-what needs a fresh minibatch is an optimizer; what only reads the deployed weights is an averaging. One training step
-is their whole coupling (`rb_smooth.training.step`), so that any objective goes with any perturbation, optimizer and
-averaging, and none of them knows the others.
+perturbation; what needs a fresh minibatch is an optimizer; what only reads the deployed weights is an averaging. One
+training step is their whole coupling (`rb_smooth.training.step`), so that any objective goes with any perturbation,
+optimizer and averaging, and none of them knows the others.
 
 Symbols: x images (B, C, H, W) in [0, 1]; y labels (B,) int64; x_adv adversarial examples of x's shape; w the deployed
 weights; w' the point where gradients are wanted; v a perturbation of the weights.
@@ -14,11 +13,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
-from rb_smooth.attacks import Threat
+Norm = Literal["Linf", "L2"]
+
+
+class Threat(NamedTuple):
+    """A ball around each input, in pixel space [0, 1], and the step with which PGD walks in it."""
+
+    norm: Norm
+    eps: float
+    step_size: float
 
 
 class Outcome(NamedTuple):

@@ -59,8 +59,9 @@ class Source:
 
 
 def digits(data_dir: Path) -> Source:
-    """scikit-learn's 1,797 handwritten digits: 8 x 8, one channel, 10 classes, no download. 360 of them, stratified,
-    are the test set.
+    """scikit-learn's 1,797 handwritten digits: 8 x 8, one channel, 10 classes, no download.
+
+    It has no test set of its own: ours is a stratified fifth, 360 images.
     """
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
@@ -77,9 +78,7 @@ def digits(data_dir: Path) -> Source:
 
 
 def cifar10(data_dir: Path) -> Source:
-    """CIFAR-10: 50,000 + 10,000 images of 32 x 32, three channels, 10 classes; 170 MB, downloaded on first use into
-    `data_dir`.
-    """
+    """CIFAR-10: 50,000 + 10,000 images of 32 x 32, three channels, 10 classes; 170 MB, downloaded on first use."""
     import torchvision
 
     load_test = bridge.robustbench().data.load_cifar10
@@ -158,18 +157,14 @@ def _pixels(path: str, image_size: int | None) -> np.ndarray:
 
 
 def _moments(x: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel of uint8 images, as pixels in [0, 1]; a constant channel counts as
-    std 1.
-    """
+    """Mean and standard deviation of each channel, as pixels in [0, 1]; a constant channel counts as std 1."""
     channels: Sequence[Tensor] = [x[:, channel].double() / 255 for channel in range(x.shape[1])]
     return tuple(c.mean().item() for c in channels), tuple(c.std().item() or 1.0 for c in channels)
 
 
 @contextmanager
 def _downloading(title: str, url: str, archive: str, data_dir: Path) -> Iterator[None]:
-    """Turn a dead or missing network into one line that says what to put where. torchvision's download has no
-    time-out.
-    """
+    """Give up a silent download, which torchvision would not, and say in one line what to put where."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(_SILENCE_S)
     try:

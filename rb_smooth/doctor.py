@@ -1,5 +1,6 @@
-"""python -m rb_smooth.doctor [--repair]: what is installed, what is broken, and the cure for each. Exit 1 if
-training or evaluation would fail.
+"""python -m rb_smooth.doctor [--repair]: what is installed, what is broken, and the cure for each.
+
+Exit code 1 if training or evaluation would fail.
 """
 
 from __future__ import annotations

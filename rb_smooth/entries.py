@@ -1,5 +1,4 @@
-"""A leaderboard as files: our entries in RobustBench's curated JSON plus one block `rb_smooth`, and the published
-figures.
+"""A leaderboard as files: our entries, in RobustBench's curated JSON plus one block of our own, and the published ones.
 
 <leaderboard>/model_info/<dataset>/<threat>/<Name>.json      our entries
 <leaderboard>/models/<dataset>/<threat>/<Name>.pt            their weights
@@ -21,9 +20,7 @@ from rb_smooth.refusal import Refused
 
 @dataclass(frozen=True)
 class Entry:
-    """One model of a local leaderboard. `info` is the JSON: percentages and eps are strings, as RobustBench writes
-    them.
-    """
+    """One model of a local leaderboard. `info` is the JSON; percentages and eps are strings there, as RobustBench's."""
 
     leaderboard: Path
     dataset: str
@@ -78,9 +75,7 @@ def listed(leaderboard: Path, dataset: str = "*", threat: str = "*") -> tuple[li
 
 
 def published(dataset: str, threat: str) -> dict[str, Any]:
-    """RobustBench's entries for one board, with source, commit and date; `entries` is empty where there is no such
-    board.
-    """
+    """RobustBench's entries for one board, with source, commit and date; `entries` is empty where it has no board."""
     for folder in _published_folders():
         path = folder / f"{dataset}-{threat}.json"
         if path.exists():

@@ -10,9 +10,10 @@ from rich.progress import Progress
 from torch import Tensor, nn
 
 from rb_smooth import bridge, files, weights
-from rb_smooth.attacks import Threat, crafting, pgd
+from rb_smooth.attacks import crafting, pgd
 from rb_smooth.batchnorm import modes_kept
 from rb_smooth.console import console, progress_bars
+from rb_smooth.contracts import Threat
 from rb_smooth.data import Images
 from rb_smooth.registry import build_model
 from rb_smooth.runs import Run
@@ -25,9 +26,7 @@ PGD_STEPS = 20
 """Steps of the PGD by which the best epoch is selected; Kanai et al.'s evaluation attack for CIFAR-100 and SVHN."""
 
 FORWARDS = {"apgd-ce": 103, "apgd-t": 920, "fab-t": 1829, "square": 5004}
-"""Forward passes of each attack over a batch of which no point breaks, and one to see so: the most that can be
-ahead.
-"""
+"""Forward passes of each attack over a batch of which no point breaks, and one to see so: the most there can be."""
 
 BACKWARDS = {"apgd-ce": 101, "apgd-t": 909, "fab-t": 900, "square": 0}
 """Backward passes, to the input, that go with them."""
@@ -84,8 +83,7 @@ def autoattack(
 
     Croce and Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free attacks",
     arXiv 2003.01690. The attacks are pyautoattack's; the loop over survivors is ours, so that its units, an attack's
-    batches, can be
-    counted and dealt. At equal batch size and seed the flags equal pyautoattack's own bit for bit (a test holds this).
+    batches, can be counted and dealt. At equal batch size and seed the flags equal pyautoattack's own bit for bit.
     """
     device = _device(model)
     x = images.x.to(device).float() / 255

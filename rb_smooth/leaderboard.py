@@ -1,6 +1,4 @@
-"""The local leaderboard: a run's best weights become an entry that loads through RobustBench, ranked among its
-equals.
-"""
+"""The local leaderboard: a run's best weights become an entry that loads through RobustBench, ranked among equals."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Networks: RobustBench's architectures and one small one, with the normalisation inside.
 
-A recipe names one of the public functions here. Inputs are pixels in [0, 1], so that an eps-ball means the same for
-every model.
+A recipe names one of the public functions here. Inputs are pixels in [0, 1], so that a ball of eps is the same ball
+for every model.
 """
 
 from __future__ import annotations
@@ -81,9 +81,7 @@ def small_preactresnet(channels: int, classes: int, *, width: int = 16) -> nn.Mo
 
 
 class _PreActBlock(nn.Module):
-    """He et al., "Identity Mappings in Deep Residual Networks", arXiv 1603.05027: BatchNorm and ReLU before each
-    convolution.
-    """
+    """BatchNorm and ReLU before each convolution: He et al., "Identity Mappings in Deep …", arXiv 1603.05027."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()

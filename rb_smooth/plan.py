@@ -1,6 +1,4 @@
-"""What is ahead: three real steps, timed on this device, and what a whole run of them takes. Nothing of the run is
-touched.
-"""
+"""What is ahead: three real steps, timed on this device, and what a whole run takes. The run itself stays untouched."""
 
 from __future__ import annotations
 
@@ -119,9 +117,7 @@ def _forward_flop(recipe: Recipe, data: Dataset) -> float:
 
 
 class _NoModules:
-    """In the place of the counter's module tracker, whose hooks do not survive an attack's autograd.grad to its
-    input.
-    """
+    """In the place of the counter's module tracker, whose hooks an attack's autograd.grad to its input breaks."""
 
     parents = frozenset({"Global"})
 

@@ -3,8 +3,7 @@
     python -m rb_smooth.recipe digits at+ensgd                     a minute on two cores, no download
     python -m rb_smooth.recipe cifar10 at+awp --epochs 30          the recipe's shape in 30 epochs
     python -m rb_smooth.recipe cifar10 at --set optimizer.lr=0.05  other settings, other folder
-    python -m rb_smooth.recipe my_recipe.yaml                      your own; `base: cifar10/at` starts from a shipped
-    one
+    python -m rb_smooth.recipe mine.yaml                           your own; `base: cifar10/at` starts from a recipe
     python -m rb_smooth.recipe list [DATASET]                      what there is
     python -m rb_smooth.recipe show cifar10 at+awp+ensgd           what it means, resolved and checked
 

@@ -14,7 +14,7 @@ from rb_smooth.refusal import Refused, nearest
 from rb_smooth.registry import check_options, find, make, sentence
 
 if TYPE_CHECKING:
-    from rb_smooth.attacks import Threat
+    from rb_smooth.contracts import Threat
 
 _T = TypeVar("_T", bound=BaseModel)
 
@@ -95,16 +95,14 @@ class Recipe:
         return [stage for stage in self.stages[kind] if stage.from_epoch <= epoch][-1]
 
     def make(self, kind: str, *given: Any, epoch: int = 0, **injected: Any) -> Any:
-        """The object that section `kind` describes at `epoch`. `given` precede its options; `injected` are passed if
-        taken.
-        """
+        """What section `kind` describes at `epoch`: called with `given`, its options, and the `injected` it takes."""
         stage = self.stage(kind, epoch)
         return make(kind, stage.name, stage.options, *given, **injected)
 
     @property
     def threat(self) -> Threat:
         """The ball in which the final model is attacked: the recipe's evaluation, else its last objective's own."""
-        from rb_smooth.attacks import Threat
+        from rb_smooth.contracts import Threat
 
         trained = self.make("objective", epoch=self.train.epochs - 1).threat
         asked = self.evaluate

@@ -15,9 +15,7 @@ from rb_smooth.refusal import Refused
 
 @dataclass(frozen=True)
 class Dataset:
-    """A source, split. `validation` chooses the best epoch; it is the test set itself only if the recipe says
-    `select: test`.
-    """
+    """A source, split. `validation` chooses the best epoch; under `select: test` it is the test set itself."""
 
     source: Source
     train: Images
@@ -57,9 +55,7 @@ def split(
 
 
 def fingerprint(images: Images) -> str:
-    """SHA-256 over shape, uint8 NCHW bytes and int64 labels: equal if and only if the points and their order are
-    equal.
-    """
+    """SHA-256 over shape, uint8 NCHW bytes and int64 labels: equal for equal points in equal order, and only then."""
     digest = hashlib.sha256(repr(tuple(images.x.shape)).encode())
     digest.update(images.x.cpu().contiguous().numpy().tobytes())
     digest.update(images.y.cpu().to(torch.int64).numpy().tobytes())

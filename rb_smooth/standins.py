@@ -21,9 +21,7 @@ from rb_smooth.seeding import random_state_kept
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """AutoAttack reseeds torch, blinds the tracer and counts calls for ever; inside, it may. Afterwards all is as
-    before.
-    """
+    """AutoAttack reseeds torch, blinds the tracer and counts calls for ever. It may inside; then all is restored."""
     from pyautoattack import checks
 
     trace, counts = sys.gettrace(), dict(checks.funcs)

@@ -1,6 +1,4 @@
-"""The training loop, top to bottom: no callbacks, no trainer to subclass. `step` is the whole coupling of the
-methods.
-"""
+"""The training loop, top to bottom: no callbacks, nothing to subclass. `step` is the whole coupling of the methods."""
 
 from __future__ import annotations
 
@@ -39,9 +37,7 @@ def step(
     y: Tensor,
     t: int,
 ) -> tuple[Tensor, Outcome]:
-    """One minibatch: craft at w', take the gradient at w' + v, move from w', average w. Returns x_adv and the
-    outcome.
-    """
+    """One minibatch: craft at w', take the gradient at w' + v, move from w', average w. Returns x_adv and outcome."""
     x_adv = objective.craft(model, x, y)
     with perturbation(model, lambda: objective.loss(model, x, x_adv, y).loss):
         optimizer.zero_grad(set_to_none=True)

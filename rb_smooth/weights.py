@@ -50,9 +50,7 @@ def replaced(weights: Sequence[Tensor], values: Sequence[Tensor]) -> Iterator[No
 
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
-    """Inside, no parameter of `model` wants a gradient, so that a backward pass to the input computes none of
-    theirs.
-    """
+    """Inside, no parameter of `model` wants a gradient: a backward pass to the input computes none of theirs."""
     wanting = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for parameter in wanting:
         parameter.requires_grad_(False)

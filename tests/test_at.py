@@ -20,9 +20,7 @@ def printed_pgd(model, x, y, eps, step_size, steps):
 
 
 def printed_pgd_l2(model, x, y, eps, step_size, steps):
-    """The same in the L2 ball: a step along the normalised gradient, from a random direction at a radius uniform in
-    [0, eps].
-    """
+    """The same in the L2 ball: steps along the normalised gradient, from a random direction and a uniform radius."""
 
     def norm(z):
         return z.flatten(1).norm(dim=1).view(-1, 1, 1, 1)

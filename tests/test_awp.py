@@ -1,6 +1,4 @@
-"""AWP: the worst of a small neighbourhood, as Eq. (76) and the authors' one step say, and the weights back bit for
-bit.
-"""
+"""AWP: the worst of a small neighbourhood, as Eq. (76) and the authors' one step say; the weights back bit for bit."""
 
 from __future__ import annotations
 

@@ -12,9 +12,7 @@ F64 = torch.float64
 
 
 def two_loops(w, gradient, *, outer, lr, momentum, nesterov, weight_decay, inner_lr, inner_steps, gamma, beta, M=0.0):
-    """Algorithm 1 as printed, one tensor, no noise. gradient(point, minibatch) -> tensor. Yields w after each outer
-    step.
-    """
+    """Algorithm 1 as printed, for one tensor, without noise; gradient(point, minibatch). Yields w per outer step."""
     minibatch = 0
     for _ in range(outer):
         chain, mu, m = w.clone(), w.clone(), torch.zeros_like(w)
@@ -117,9 +115,7 @@ def test_a_schedule_on_lr_changes_the_outer_step():
 
 
 def test_the_chain_has_the_stationary_law_of_its_linear_recursion():
-    """On f = a w^2 / 2, without momentum: mean gamma w / (a + gamma), variance 2 eta noise^2 / (1 - (1 - eta (a +
-    gamma))^2).
-    """
+    """f = a w^2 / 2, momentum 0: mean gamma w / (a + gamma), variance 2 eta noise^2 / (1 - (1 - eta (a + gamma))^2)."""
     a, gamma, eta, noise, n = 2.0, 1.0, 0.1, 0.3, 20_000
     p = torch.ones(n, dtype=F64, requires_grad=True)
     optimizer = EntropySGD(

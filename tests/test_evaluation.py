@@ -11,7 +11,7 @@ from rich.progress import Progress
 from traces import same, snapshot
 
 from rb_smooth import evaluation
-from rb_smooth.attacks import Threat
+from rb_smooth.contracts import Threat
 from rb_smooth.data import Images
 
 LINF, L2 = Threat("Linf", 0.02, 0.005), Threat("L2", 0.15, 0.04)

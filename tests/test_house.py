@@ -1,6 +1,4 @@
-"""The house of the design: imports point down, methods do not know each other, names do not collide, files stay
-small.
-"""
+"""The house: imports point down, methods do not know each other, names do not collide, files stay small."""
 
 from __future__ import annotations
 
@@ -34,9 +32,7 @@ def floor(module: str) -> int:
 
 
 def imported(file: Path) -> set[str]:
-    """The rb_smooth modules that `file` imports when it runs, as dotted paths below the package; type checkers'
-    imports aside.
-    """
+    """The rb_smooth modules that `file` imports when it runs, as dotted paths below the package."""
     tree = ast.parse(file.read_text())
     guarded = {
         node

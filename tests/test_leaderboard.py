@@ -1,6 +1,4 @@
-"""Who may be ranked with whom: equal ball, equal attack, the very same points; the published only with the official
-test set.
-"""
+"""Who may be ranked with whom: equal ball and attack, the very same points; the published with the official alone."""
 
 from __future__ import annotations
 

@@ -9,9 +9,8 @@ Kanai et al., "Smoothness Analysis of Adversarial Training", arXiv 2103.01400, E
     loss   = CE(f(x_adv), y)
 
 Differs from the authors' code (the AWP repository, on which Kanai et al. build):
-    - Running BatchNorm statistics do not move while crafting. There, all 11 forwards of the attack move them, so that
-      the deployed statistics mix clean-to-adversarial intermediate points. Here `recalibrate` sets them before every
-      evaluation.
+    - Running BatchNorm statistics do not move while crafting, and `recalibrate` sets them before every evaluation.
+      There all 11 forwards of the attack move them, so that what is deployed mixes in the attack's intermediate points.
     - No extra forward to choose among restarts: with one restart the choice is the last iterate anyway.
     - The L2 random start is torchattacks' (random direction, radius uniform in [0, eps]), also on SVHN, where the
       authors' normalisation of the start is lost to an unassigned result.
@@ -23,9 +22,9 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rb_smooth.attacks import Norm, Threat, crafting, pgd
+from rb_smooth.attacks import crafting, pgd
 from rb_smooth.batchnorm import BatchNormMode
-from rb_smooth.contracts import Outcome
+from rb_smooth.contracts import Norm, Outcome, Threat
 
 _EPS: dict[str, float] = {"Linf": 8 / 255, "L2": 128 / 255}
 _STEP_SIZE: dict[str, float] = {"Linf": 2 / 255, "L2": 15 / 255}
@@ -38,8 +37,8 @@ class AT:
     eps:             radius of the ball in pixel space [0, 1], > 0. Default 8/255 for Linf, 128/255 for L2.
     step_size:       PGD's step, same unit, > 0. Default 2/255 for Linf, 15/255 for L2.
     steps:           PGD's steps, >= 1.
-    bn_mode:         "train": BatchNorm normalises by the batch while crafting, as in the authors' code; "eval": by
-                     running statistics.
+    bn_mode:         by what BatchNorm normalises while crafting; "train": the batch, as in the authors' code; "eval":
+                     its running statistics.
     label_smoothing: in [0, 1); enters the loss, never the crafting.
     """
 

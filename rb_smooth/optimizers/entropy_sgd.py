@@ -17,19 +17,16 @@ with E[w'] estimated by a Langevin chain w' of `inner_steps` minibatches around 
         w <- w - lr * d;   w', mu <- w;   m <- 0
 
 The paper prints two nested loops. Here a counter `k` in each param group tells where in the inner loop a minibatch
-falls, so that
-step() is called once per minibatch like any optimizer's, an epoch is one pass over the data, and a checkpoint in
-the middle of an inner loop costs nothing. The test holds both forms together.
+falls, so that step() is called once per minibatch like any optimizer's, an epoch is one pass over the data, and a
+checkpoint in the middle of an inner loop costs nothing. The test holds both forms together.
 
 Differs from the authors' code (Chaudhari et al.'s Python, on which Kanai et al. build):
     - `lr` is read from the param group, so that a schedule really decays it; theirs reads a copy made at construction.
       The schedule decays `lr` alone; `inner_lr` stays, as it does there.
     - No minibatch is thrown away: theirs draws inner_steps + 1 per outer step and drops the first gradient.
-    - M starts at zero; theirs starts at a raw gradient, much larger than (w - mu), which fades over about 20 outer
-      steps.
+    - M starts at zero; theirs at a raw gradient, much larger than (w - mu), which fades over about 20 outer steps.
     - Every param group counts; theirs updates only the first.
-    - Without Nesterov, the pull towards w and the noise do not leak into the momentum m; there they do, through
-      aliasing.
+    - Without Nesterov, the pull towards w and the noise stay out of m; there they leak into it, through aliasing.
     - No scoping of gamma: theirs never increments its counter, so that gamma is constant there too.
     - `beta` weighs the old mean, as their `beta1` does; the paper's alpha is 1 - beta (or beta: the text does not say).
     - The noise has the standard deviation of their code, noise * sqrt(2 * inner_lr); the paper prints sqrt(inner_lr).
@@ -105,9 +102,7 @@ class EntropySGD(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """One minibatch: a step of the chain and, every inner_steps-th time, a step of w. `closure` is not
-        supported.
-        """
+        """One minibatch: a step of the chain and, every inner_steps-th time, a step of w. Takes no closure."""
         if closure is not None:
             raise RuntimeError("expected p.grad to be ready, got a closure; call backward() before step()")
         if not all(group["train_mode"] for group in self.param_groups):

@@ -5,17 +5,16 @@ Kanai et al., arXiv 2103.01400:
 
     min_w  max over v in V of  mean over (x, y) of  loss(x_adv, y, w + v),   V = {v : ||v_l|| <= gamma ||w_l||}
 
-One ascent step per minibatch, on the x_adv already crafted, for every parameter l of more than one dimension:
+One ascent step per minibatch, on the x_adv already crafted, for every parameter l of more than one dimension (v is 0
+for BatchNorm and biases; the norms are of whole tensors):
 
     g_l = d loss / d w_l  at w
-    v_l = gamma * ||w_l|| * g_l / (||g_l|| + 1e-20)          (Frobenius norm of the whole tensor; BatchNorm, biases:
-    v = 0)
+    v_l = gamma * ||w_l|| * g_l / (||g_l|| + 1e-20)
 
 Differs from the authors' code:
     - The gradient is taken at the weights themselves, with no proxy network: one forward, one backward, at most one
       further copy of the weights. Their proxy's learning rate cancels in v.
-    - The loss ascended is the objective's own, whatever the objective (theirs: cross-entropy for AT; the full TRADES
-      loss for TRADES).
+    - The loss ascended is the objective's own, whatever the objective; theirs is written out per method.
     - The weights are restored bit for bit before the optimizer moves; theirs moves at w + v and subtracts v afterwards,
       so that weight decay acts at w + v: a relative difference of lr * wd * gamma, about 5e-7 a step.
 """
