@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import resource
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import psutil
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -81,7 +81,7 @@ def estimate(recipe: Recipe, data: Dataset, device: torch.device) -> Plan:
         step_flop=step_flop,
         autoattack_s=attack_s,
         points=points,
-        memory=torch.cuda.max_memory_allocated(device) if device.type == "cuda" else _resident(),
+        memory=_memory(device),
     )
 
 
@@ -144,9 +144,9 @@ def _timed(work: Callable[[], None], device: torch.device) -> float:
     return time.perf_counter() - start
 
 
-def _resident() -> int:
-    """The largest memory that this process has held so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def _memory(device: torch.device) -> int:
+    """Bytes that a run needs: the GPU's peak so far, or what this process holds."""
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else psutil.Process().memory_info().rss
 
 
 def _device_name(device: torch.device) -> str:

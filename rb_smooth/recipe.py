@@ -115,35 +115,34 @@ def _settings(options: argparse.Namespace) -> tuple[str, ...]:
 def _run(target: str, method: str | None, options: argparse.Namespace) -> None:
     gathered = _gathered(target, method, options)
     run = runs.place(options.runs, *gathered)
-    with run.locked():
-        if options.fresh and not options.plan:
-            run.discard()
-        if options.plan or not _is_finished(run, gathered[-1]):
-            _work(run, gathered, options)
-        if not options.plan:
+    if options.plan or options.fresh or not _is_finished(run, gathered[-1]):
+        _work(run, gathered, options)
+    if not options.plan:
+        with run.locked():
             _report(run, options)
 
 
 def _work(run: runs.Run, gathered: tuple[str, str, cookbook.Sections], options: argparse.Namespace) -> None:
-    """Whatever this run still lacks. The recipe is checked to its last option before data or device are touched."""
+    """Whatever this run still lacks. Recipe, device and data are checked before anything is written."""
     from rb_smooth import schema
 
     recipe = schema.check(*gathered)
     device = _device(options.device)
     data = _prepared(recipe, options)
-    if not options.plan:
-        run.begin(*gathered)
-    if options.plan or not run.is_trained:
-        _announce(recipe, data, device)
     if options.plan:
-        return
-    if not run.is_trained:
-        from rb_smooth.training import train
+        return _announce(recipe, data, device)
+    with run.locked():
+        if options.fresh:
+            run.discard()
+        run.begin(*gathered)
+        if not run.is_trained:
+            from rb_smooth.training import train
 
-        train(recipe, run, data, device)
-    from rb_smooth.evaluation import score
+            _announce(recipe, data, device)
+            train(recipe, run, data, device)
+        from rb_smooth.evaluation import score
 
-    score(recipe, run, data, device)
+        score(recipe, run, data, device)
 
 
 def _is_finished(run: runs.Run, sections: cookbook.Sections) -> bool:
@@ -170,6 +169,7 @@ def _prepared(recipe: Recipe, options: argparse.Namespace) -> Dataset:
         split_seed=section.split_seed,
         select=recipe.train.select,
         train_examples=section.train_examples,
+        batch_size=section.batch_size,
     )
     if len(source.classes) < bridge.FEWEST_CLASSES:
         raise Refused(

@@ -41,16 +41,20 @@ def split(
     validation: int,
     split_seed: int,
     select: Literal["validation", "test"],
-    train_examples: int | None,
+    train_examples: int | None = None,
+    batch_size: int = 1,
 ) -> Dataset:
     """Hold `validation` training images out, stratified; the same ones for every training seed and method.
 
     train_examples: keep a stratified part of this size of the rest; None: all of it.
+    batch_size:     the size of a minibatch, of which training needs at least one.
     """
     held_out = validation if select == "validation" else 0
     train, chosen = _stratified(source.train, held_out, split_seed, "data.validation")
     if train_examples is not None and train_examples < len(train):
         _, train = _stratified(train, train_examples, split_seed, "data.train_examples")
+    if len(train) < batch_size:
+        raise Refused(f"expected {batch_size} training images, one minibatch, got {len(train)}; lower data.batch_size")
     return Dataset(source, train, chosen if select == "validation" else source.test)
 
 

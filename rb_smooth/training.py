@@ -16,7 +16,7 @@ from rb_smooth.console import console, progress_bars
 from rb_smooth.contracts import Averaging, Objective, Optimizer, Outcome, Perturbation
 from rb_smooth.evaluation import accuracy
 from rb_smooth.interruption import stop_requests
-from rb_smooth.refusal import Interrupted, Refused
+from rb_smooth.refusal import Interrupted
 from rb_smooth.registry import build_model, find
 from rb_smooth.runs import Run
 from rb_smooth.schema import Recipe, Stage
@@ -70,11 +70,6 @@ class Training:
         self.sums = torch.zeros(2, dtype=torch.float64, device=device)  # this epoch's loss and right answers
         self.seconds, self.clock = 0.0, time.monotonic()
         self._stages: dict[str, Stage] = {}
-        if self.batches == 0:
-            wanted, found = recipe.data.batch_size, len(self.data.train)
-            raise Refused(
-                f"expected at least {wanted} training images, one minibatch, got {found}; lower data.batch_size"
-            )
         self.enter(0)
 
     @property

@@ -60,6 +60,8 @@ def test_selecting_on_the_test_set_trains_on_everything(digits):
 def test_a_split_that_cannot_be_is_refused_by_name(digits):
     with pytest.raises(Refused, match=r"data\.validation"):
         splitting(digits, validation=2000)
+    with pytest.raises(Refused, match=r"data\.batch_size"):
+        splitting(digits, batch_size=2000)
 
 
 def test_the_fingerprint_tells_points_and_order_apart_and_nothing_else(digits):

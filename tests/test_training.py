@@ -13,7 +13,7 @@ from traces import same, snapshot
 
 from rb_smooth import schedules, schema, training
 from rb_smooth.data import digits
-from rb_smooth.refusal import Interrupted, Refused
+from rb_smooth.refusal import Interrupted
 from rb_smooth.runs import Run
 from rb_smooth.settings import gather
 from rb_smooth.splits import split
@@ -224,11 +224,6 @@ def test_schedules_are_their_formulas():
     assert [schedules.cosine()(e, 200) for e in (0, 50, 100, 200)] == pytest.approx(
         [1, (1 + math.sqrt(0.5)) / 2, 0.5, 0]
     )
-
-
-def test_fewer_images_than_a_minibatch_are_refused(source):
-    with pytest.raises(Refused, match="batch_size"):
-        training.Training(*recipe_and_data(source, "at", "data.batch_size=512"), CPU)
 
 
 def test_bf16_trains_with_fp32_weights(source, tmp_path):
