@@ -64,7 +64,7 @@ def standings(mine: Entry) -> list[Table | str]:
     if not note:
         eps = mine.own["score"]["threat"]["eps"]
         ranked += [_published_row(entry) for entry in board["entries"] if abs(_number(entry["eps"]) - eps) < 1e-9]
-    ranked.sort(key=lambda row: -row["robust"])
+    ranked.sort(key=lambda row: (-row["robust"], row["cells"]))
     table = _table(mine)
     for rank, row in _around_ours(ranked):
         table.add_row(*([str(rank), *row["cells"]] if row else ["…"]), style="bold" if row and row["mine"] else None)
@@ -190,7 +190,7 @@ def _published_row(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def _around_ours(ranked: list[dict[str, Any]]) -> list[tuple[int, dict[str, Any] | None]]:
-    """Rank and row: the best, ours, and their neighbours; None stands for a gap."""
+    """Rank and row: the best, ours, and their neighbours; None stands for a gap. Equal models share a rank."""
     ours = [place for place, row in enumerate(ranked) if row["ours"]]
     shown = [
         place
@@ -201,7 +201,8 @@ def _around_ours(ranked: list[dict[str, Any]]) -> list[tuple[int, dict[str, Any]
     for before, place in zip([-1, *shown], shown, strict=False):
         if place != before + 1:
             rows.append((0, None))
-        rows.append((place + 1, ranked[place]))
+        better = sum(row["robust"] > ranked[place]["robust"] for row in ranked)
+        rows.append((better + 1, ranked[place]))
     return [*rows, (0, None)] if shown and shown[-1] != len(ranked) - 1 else rows
 
 

@@ -78,6 +78,18 @@ def test_local_entries_of_other_points_stand_below_with_the_reason(tmp_path):
     assert text.index("equal") < text.index("mine")
 
 
+def test_equal_models_share_a_rank(tmp_path):
+    for name, robust in (("a", 0.6), ("b", 0.6), ("c", 0.5)):
+        entered(tmp_path, name, autoattack=robust, official=False)
+    text = printed(entered(tmp_path, "mine", autoattack=0.4, official=False))
+    assert [line.split()[:2] for line in text.splitlines() if "%" in line and "interval" not in line] == [
+        ["1", "a"],
+        ["1", "b"],
+        ["3", "c"],
+        ["4", "mine"],
+    ]
+
+
 def test_the_published_tables_are_whole_dated_and_shares():
     for dataset, threat, count in (("cifar10", "Linf", 99), ("cifar10", "L2", 21), ("cifar100", "Linf", 38)):
         board = entries.published(dataset, threat)

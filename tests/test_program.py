@@ -292,9 +292,8 @@ def test_two_classes_are_refused_before_training(tmp_path, monkeypatch, capsys):
             Path("pets", part, kind).mkdir(parents=True)
             for i in range(12):
                 Image.fromarray(np.full((8, 8, 3), i, np.uint8)).save(Path("pets", part, kind, f"{i}.png"))
-    assert (
-        run("digits", "at", "--set", "data.name=folder", "--set", "data.root=pets", "--set", "data.validation=4") == 2
-    )
+    folder = ["data.name=folder", "data.root=pets", "data.validation=4", "data.batch_size=8"]
+    assert run("digits", "at", *(argument for setting in folder for argument in ("--set", setting))) == 2
     assert "at least 4 classes" in capsys.readouterr().err
 
 
