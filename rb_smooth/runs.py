@@ -48,13 +48,15 @@ class Run:
         self.path.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(self.path / ".lock", timeout=0)
         try:
-            with lock:
-                yield
+            lock.acquire()
         except filelock.Timeout:
             raise Refused(
-                f"expected {self.path} to be free, got another process working there; wait for it, or use another "
-                "--seed"
+                f"expected {self.path} to be free, got another process working there; wait for it, or change --seed"
             ) from None
+        try:
+            yield
+        finally:
+            lock.release()
 
     def begin(self, dataset: str, method: str, sections: cookbook.Sections) -> None:
         """Write recipe.yaml; if one is there, it must say the same in everything that training sees."""

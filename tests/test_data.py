@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 import socket
 import threading
@@ -11,6 +10,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from cifar_files import write_cifar10
 from PIL import Image
 
 from rb_smooth import augmentations, data
@@ -115,30 +115,6 @@ def test_a_folder_that_is_none_is_refused_by_what_is_wrong(tmp_path):
         data.folder(tmp_path, root=str(root))
     with pytest.raises(Refused, match=r"data\.label"):
         data.folder(tmp_path, root=str(root), label="../up")
-
-
-def write_cifar10(root, monkeypatch):
-    """Ten images a file in CIFAR-10's own pickle format, and torchvision told their checksums."""
-    from torchvision.datasets import CIFAR10
-
-    base = root / CIFAR10.base_folder
-    base.mkdir(parents=True)
-    generator = np.random.default_rng(0)
-
-    def written(name, content):
-        (base / name).write_bytes(pickle.dumps(content))
-        return hashlib.md5((base / name).read_bytes()).hexdigest()
-
-    lists = []
-    for names in (CIFAR10.train_list, CIFAR10.test_list):
-        lists.append([])
-        for name, _ in names:
-            pixels = generator.integers(0, 256, (10, 3072), dtype=np.uint8)
-            lists[-1].append([name, written(name, {"data": pixels, "labels": list(range(10))})])
-    names = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
-    meta = CIFAR10.meta | {"md5": written(CIFAR10.meta["filename"], {"label_names": names})}
-    for key, value in (("train_list", lists[0]), ("test_list", lists[1]), ("meta", meta)):
-        monkeypatch.setattr(CIFAR10, key, value)
 
 
 def test_cifar10_is_read_from_the_folder_that_robustbench_reads(tmp_path, monkeypatch):
