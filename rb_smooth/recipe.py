@@ -123,10 +123,11 @@ def _run(target: str, method: str | None, options: argparse.Namespace) -> None:
 
 
 def _work(run: runs.Run, gathered: tuple[str, str, cookbook.Sections], options: argparse.Namespace) -> None:
-    """Whatever this run still lacks. Recipe, device and data are checked before anything is written."""
+    """Whatever this run still lacks. Recipe, packages, device and data are checked before anything is written."""
     from rb_smooth import schema
 
     recipe = schema.check(*gathered)
+    bridge.robustbench()
     device = _device(options.device)
     data = _prepared(recipe, options)
     if options.plan:

@@ -15,21 +15,15 @@ import rb_smooth
 from rb_smooth import bridge, recipe, refusal
 from rb_smooth.registry import build_model
 
-TINY = [
-    "--epochs=1",
-    "--set",
+SETTINGS = (
     "data.validation=10",
-    "--set",
     "data.batch_size=16",
-    "--set",
     "objective.steps=1",
-    "--set",
-    "model.width=2",
-    "--set",
     "model.name=small_preactresnet",
-    "--set",
+    "model.width=2",
     "evaluate.batch_size=5",
-]
+)
+TINY = ["--epochs=1", *(f"--set={setting}" for setting in SETTINGS)]
 
 
 @pytest.fixture

@@ -20,18 +20,8 @@ import rb_smooth
 from rb_smooth import cookbook, files, recipe, refusal, zoo
 from rb_smooth.settings import gather
 
-QUICK = [
-    "--epochs=2",
-    "--n-examples=24",
-    "--set",
-    "data.train_examples=256",
-    "--set",
-    "objective.steps=2",
-    "--set",
-    "model.width=4",
-    "--set",
-    "evaluate.batch_size=12",
-]
+SETTINGS = ("data.train_examples=256", "objective.steps=2", "model.width=4", "evaluate.batch_size=12")
+QUICK = ["--epochs=2", "--n-examples=24", *(f"--set={setting}" for setting in SETTINGS)]
 
 
 def run(*arguments):
@@ -128,7 +118,7 @@ def test_the_same_command_again_prints_the_table_without_torch(inside):
 
 def test_more_points_are_another_evaluation_of_the_same_training(inside, capsys):
     before = (next(Path("runs/digits").glob("at-s0-*")) / "best.pt").stat().st_mtime_ns
-    more = [argument.replace("24", "30") for argument in QUICK]
+    more = [argument.replace("=24", "=30") for argument in QUICK]
     assert run("digits", "at", *more) == 0
     assert "epoch   1/2" not in capsys.readouterr().out
     assert (next(Path("runs/digits").glob("at-s0-*")) / "best.pt").stat().st_mtime_ns == before
@@ -293,7 +283,7 @@ def test_two_classes_are_refused_before_training(tmp_path, monkeypatch, capsys):
             for i in range(12):
                 Image.fromarray(np.full((8, 8, 3), i, np.uint8)).save(Path("pets", part, kind, f"{i}.png"))
     folder = ["data.name=folder", "data.root=pets", "data.validation=4", "data.batch_size=8"]
-    assert run("digits", "at", *(argument for setting in folder for argument in ("--set", setting))) == 2
+    assert run("digits", "at", *(f"--set={setting}" for setting in folder)) == 2
     assert "at least 4 classes" in capsys.readouterr().err
 
 
