@@ -25,6 +25,11 @@ def layers(model: nn.Module) -> list[_BatchNorm]:
     return [module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
 
 
+def _free_layers(model: nn.Module) -> list[_BatchNorm]:
+    """Those not frozen by hand: a layer in eval mode within a model in train mode was put there on purpose."""
+    return [layer for layer in layers(model) if layer.training or not model.training]
+
+
 def running_stats(model: nn.Module) -> list[Tensor]:
     """Every running mean, running variance and batch count of `model`."""
     return [buffer for layer in layers(model) for buffer in layer.buffers(recurse=False)]
@@ -43,10 +48,14 @@ def modes_kept(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def mode(model: nn.Module, bn_mode: BatchNormMode) -> Iterator[None]:
-    """Inside, the model is in eval mode, its BatchNorm layers normalise by the batch if `bn_mode` is "train"."""
+    """Inside, the model is in eval mode, its BatchNorm layers normalise by the batch if `bn_mode` is "train".
+
+    Layers frozen by hand (in eval mode within a model in train mode) stay frozen.
+    """
+    free = _free_layers(model)
     with modes_kept(model):
         model.eval()
-        for layer in layers(model):
+        for layer in free:
             layer.train(bn_mode == "train")
         yield
 
@@ -62,15 +71,17 @@ def recalibrate(model: nn.Module, objective: Objective, batches: Iterable[Batch]
     """Set the running statistics to their plain mean over `objective.loss` on `batches`, without gradient.
 
     What is deployed is w (or an average), while the running statistics were gathered along the chain w'. The forwards
-    are those of training, in train mode, so that the statistics are the ones that training normalised by. With no
-    batches, or in a model without BatchNorm, nothing changes. Modes and the random state are left as found.
+    are training's, on minibatches that training saw, but at the weights that are deployed. With no batches, or in a
+    model without BatchNorm, nothing changes; layers frozen by hand keep their statistics. Modes and the random state
+    are left as found.
     """
-    batches, norms = list(batches), layers(model)
+    batches, norms = list(batches), _free_layers(model)
     if not batches or not norms:
         return
     momenta = [layer.momentum for layer in norms]
     with modes_kept(model), torch.no_grad(), random_state_kept():
-        model.train()
+        if not model.training:
+            model.train()
         for layer in norms:
             layer.reset_running_stats()
             layer.momentum = None  # torch's spelling of "cumulative mean"

@@ -16,6 +16,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+from rb_smooth.entries import check_name, data_roots
 from rb_smooth.notation import parse
 from rb_smooth.refusal import Refused, nearest
 
@@ -32,8 +33,8 @@ def read(path: Path) -> Sections:
         sections = parse(path.read_text(encoding="utf-8"), str(path))
     except FileNotFoundError:
         raise Refused(f"expected a recipe file, got nothing at {path}; check the path") from None
-    except UnicodeDecodeError:
-        raise Refused(f"expected YAML in {path}, got bytes that are not text; check the path") from None
+    except (UnicodeDecodeError, IsADirectoryError, NotADirectoryError) as error:
+        raise Refused(f"expected a recipe file at {path}, got {type(error).__name__}; check the path") from None
     if not isinstance(sections, dict):
         raise Refused(
             f"expected sections such as 'optimizer:' in {path}, got {type(sections).__name__}; see `recipe show`"
@@ -44,10 +45,10 @@ def read(path: Path) -> Sections:
     return sections
 
 
-def roots() -> list[Path]:
+def roots(shipped_only: bool = False) -> list[Path]:
     """The folders that hold <dataset>/<method>.yaml, the user's own first."""
-    package = Path(__file__).parent
-    places = [Path("recipes"), package.parent / "recipes", package / "_data" / "recipes"]
+    places = [] if shipped_only else [Path("recipes")]
+    places += [root / "recipes" for root in data_roots()]
     return list({place.resolve(): place for place in places if place.is_dir()}.values())
 
 
@@ -55,13 +56,13 @@ def datasets() -> list[str]:
     return sorted({folder.name for root in roots() for folder in root.iterdir() if folder.is_dir()})
 
 
-def recipe_files(dataset: str) -> dict[str, Path]:
+def recipe_files(dataset: str, shipped_only: bool = False) -> dict[str, Path]:
     """Name -> file for one dataset: bases ("at"), parts ("+awp", "-l2") and cells ("at+awp+ensgd")."""
     if dataset not in datasets():
         raise Refused(f"expected a dataset with recipes, {nearest(dataset, datasets())}")
     found = {}
-    for root in reversed(roots()):
-        found.update({path.stem: path for path in (root / dataset).glob("*.yaml")})
+    for root in reversed(roots(shipped_only)):
+        found.update({path.stem: path for path in (root / dataset).glob("*.yaml") if path.is_file()})
     return found
 
 
@@ -82,11 +83,11 @@ def methods(dataset: str) -> list[str]:
     )
 
 
-def resolve(dataset: str, method: str) -> tuple[str, Sections]:
+def resolve(dataset: str, method: str, shipped_only: bool = False) -> tuple[str, Sections]:
     """The method's name in its one order, and its sections. Raises Refused for what is not a sum of known files."""
-    available = recipe_files(dataset)
+    available = recipe_files(dataset, shipped_only)
     base, *parts = _split(method)
-    if base not in available:
+    if base not in available or "".join([base, *parts]) != method:
         raise Refused(f"expected a method of {dataset}, {nearest(method, [n for n in available if n[0] not in '+-'])}")
     for part in parts:
         if part not in available and method not in available:
@@ -114,12 +115,10 @@ def resolve_file(path: Path) -> tuple[str, str, Sections]:
     if base is not None:
         dataset, _, method = str(base).partition("/")
         sections = added(resolve(dataset, method)[1], sections, str(path))
-    if "name" not in (sections.get("data") or {}):
+    if not isinstance(sections.get("data"), dict) or "name" not in sections["data"]:
         raise Refused(f"expected data.name in {path}, got none; add it, or `base: digits/at` to start from a recipe")
     dataset, _, method = str(name or f"{sections['data']['name']}/{path.stem}").partition("/")
-    if not re.fullmatch(r"[\w.+-]+", dataset) or not re.fullmatch(r"[\w.+()-]+", method):
-        raise Refused(f"expected a name like cifar10/mine in {path}, got {name!r}; use letters, digits and . _ + -")
-    return dataset, method, complete(sections)
+    return check_name(dataset), check_name(method), complete(sections)
 
 
 def added(sections: Sections, more: Sections, where: str) -> Sections:
@@ -152,6 +151,7 @@ def complete(sections: Sections) -> Sections:
             raise Refused(
                 f"expected a section '{key}: {{...}}' in the recipe, got {found}; see `recipe show digits at`"
             )
+    filled["train"] = {"seed": 0} | filled["train"]
     return {key: filled[key] for key in SECTIONS}
 
 
@@ -159,13 +159,26 @@ def digest(sections: Sections) -> str:
     """Six hex digits that change with anything that training sees, except the seed, which names carry in clear."""
     relevant = {key: value for key, value in sections.items() if key != "evaluate"}
     relevant["train"] = {key: value for key, value in relevant["train"].items() if key != "seed"}
-    return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:6]
+    return digest_of(relevant)
+
+
+def digest_of(value: Any) -> str:
+    """Six hex digits of any nest of plain values; 1 and 1.0 are one value."""
+    return hashlib.sha256(json.dumps(_as_floats(value), sort_keys=True).encode()).hexdigest()[:6]
 
 
 def summary(path: Path) -> str:
     """The first comment line of a recipe file: what `recipe list` shows."""
     first = path.read_text(encoding="utf-8").partition("\n")[0]
     return first.lstrip("# ").strip() if first.startswith("#") else ""
+
+
+def _as_floats(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _as_floats(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_as_floats(item) for item in value]
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _split(method: str) -> list[str]:

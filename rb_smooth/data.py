@@ -105,8 +105,10 @@ def folder(data_dir: Path, *, root: str, label: str | None = None, image_size: i
     """
     place = Path(root).expanduser()
     label = place.resolve().name if label is None else label
-    if not re.fullmatch(r"[\w.-]+", label):
+    if not re.fullmatch(r"\w[\w.-]*", label):
         raise Refused(f"expected data.label of letters, digits and . _ -, got {label!r}; set --set data.label=…")
+    if image_size is not None and not 4 <= image_size <= 1024:
+        raise Refused(f"expected data.image_size from 4 to 1024, got {image_size}; correct it")
     train, classes = _image_folder(place / "train", image_size)
     test, test_classes = _image_folder(place / "test", image_size)
     if classes != test_classes:
@@ -114,6 +116,9 @@ def folder(data_dir: Path, *, root: str, label: str | None = None, image_size: i
             f"expected the classes of {place / 'train'} in {place / 'test'}, got {', '.join(test_classes)}; make them "
             "equal"
         )
+    if train.x.shape[1:] != test.x.shape[1:]:
+        sizes = f"{tuple(train.x.shape[2:])} in train, {tuple(test.x.shape[2:])} in test"
+        raise Refused(f"expected images of one size, got {sizes}; set --set data.image_size=32")
     # Files come class by class: in a fixed order of their own, the first n are a fair sample.
     test = test[torch.randperm(len(test), generator=torch.Generator().manual_seed(0))]
     mean, std = _moments(train.x)
@@ -171,6 +176,8 @@ def _downloading(title: str, url: str, archive: str, data_dir: Path) -> Iterator
         yield
     except (urllib.error.URLError, TimeoutError, ConnectionError, RuntimeError, EOFError, tarfile.TarError) as error:
         cause = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if (data_dir / archive).exists():
+            cause = f"and {archive} there is damaged or incomplete: delete it"
         raise Refused(
             f"expected {title} in {data_dir}, got none and no download ({cause}); put {archive} from {url} there, "
             "or try `digits`, which needs no download"

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 
 from rich.table import Table
+from rich.text import Text
 
 from rb_smooth import bridge
 from rb_smooth.console import console
@@ -50,7 +51,7 @@ def examine() -> Iterator[Finding]:
 def repair() -> None:
     """Lay RobustBench over the files that torchattacks' wheel put in its place. Nothing else is changed."""
     if _robustbench().cure:
-        wanted = f"robustbench=={version('robustbench')}"
+        wanted = _wanted("robustbench")
         console.print(f"repairing: installing {wanted} again, over torchattacks' copy")
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--force-reinstall", "--no-deps", wanted]
         if subprocess.run(pip).returncode:
@@ -66,10 +67,19 @@ def main() -> int:
     findings = list(examine())
     table = Table("", "found", "do", box=None)
     for finding in findings:
-        sign = "[green]ok" if not finding.cure else "[red]broken" if finding.fatal else "[yellow]note"
-        table.add_row(sign, f"{finding.subject}: {finding.found}", finding.cure)
+        sign, colour = (
+            ("ok", "green") if not finding.cure else ("broken", "red") if finding.fatal else ("note", "yellow")
+        )
+        table.add_row(Text(sign, colour), f"{finding.subject}: {finding.found}", finding.cure)
     console.print(table)
     return int(any(finding.fatal for finding in findings))
+
+
+def _wanted(package: str) -> str:
+    try:
+        return f"{package}=={version(package)}"
+    except PackageNotFoundError:
+        return package
 
 
 def _python() -> Finding:

@@ -8,7 +8,6 @@ published/<dataset>-<threat>.json                            RobustBench's, date
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,22 +62,34 @@ def listed(leaderboard: Path, dataset: str = "*", threat: str = "*") -> tuple[li
     entries, complaints = [], []
     for path in sorted((leaderboard / "model_info").glob(f"{dataset}/{threat}/*.json")):
         try:
-            info = files.read_json(path)
-            entry = Entry(leaderboard, path.parts[-3], path.parts[-2], path.stem, info)
-            entry.protocol()
-            entries.append(entry)
-        except (Refused, KeyError, TypeError) as error:
-            complaints.append(
-                f"passed over {path}: expected an entry of rb_smooth, got {error or type(error).__name__}"
-            )
+            entries.append(read_entry(path))
+        except (Refused, OSError) as error:
+            complaints.append(f"passed over: {error}")
     return entries, complaints
+
+
+def read_entry(path: Path) -> Entry:
+    """The entry in a JSON file of a board. Raises Refused if what a board needs is missing or of another type."""
+    info = files.read_json(path)
+    entry = Entry(path.parents[3], path.parts[-3], path.parts[-2], path.stem, info)
+    try:
+        score, model = entry.own["score"], entry.own["model"]
+        shares = [score[key] for key in ("clean", "pgd20", "autoattack", "n")] + [*score["interval"], model["classes"]]
+        texts = [info["autoattack_acc"], info["architecture"], entry.own["run"], score["fingerprint"], model["name"]]
+        entry.protocol()
+        whole = all(isinstance(x, (int, float)) for x in shares) and all(isinstance(x, str) for x in texts)
+    except (KeyError, TypeError, AttributeError):
+        whole = False
+    if not whole:
+        raise Refused(f"expected an entry of rb_smooth in {path}, got other JSON; restore or delete it")
+    return entry
 
 
 def published(dataset: str, threat: str) -> dict[str, Any]:
     """RobustBench's entries for one board, with source, commit and date; `entries` is empty where it has no board."""
-    for folder in _published_folders():
-        path = folder / f"{dataset}-{threat}.json"
-        if path.exists():
+    for folder in ("leaderboard/published", "published"):
+        path = next((p for root in data_roots() if (p := root / folder / f"{dataset}-{threat}.json").exists()), None)
+        if path is not None:
             return files.read_json(path)
     return {"entries": []}
 
@@ -94,14 +105,15 @@ def percent(share: float) -> str:
 
 def check_name(name: str) -> str:
     """A file name that cannot leave its folder, and that RobustBench's loader does not treat specially."""
-    if not re.fullmatch(r"[\w+().-]+", name) or name.startswith("."):
-        raise Refused(f"expected an entry's name of letters, digits and . _ + -, got {name!r}; choose another")
+    if not re.fullmatch(r"[\w+.-]{1,100}", name) or name.startswith("."):
+        raise Refused(f"expected a name of letters, digits and . _ + -, got {name!r}; choose another")
     if "Kireev2021Effectiveness" in name or name == "Andriushchenko2020Understanding":
         raise Refused(f"expected a name that RobustBench's loader treats like any other, got {name!r}; choose another")
     return name
 
 
-def _published_folders() -> Iterator[Path]:
+def data_roots() -> list[Path]:
+    """Where what we ship lies: the checkout, or the installed package's own data."""
     package = Path(__file__).parent
-    yield package.parent / "leaderboard" / "published"
-    yield package / "_data" / "published"
+    checkout = package.parent
+    return [checkout, package / "_data"] if (checkout / "pyproject.toml").exists() else [package / "_data"]

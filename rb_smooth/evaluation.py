@@ -116,9 +116,9 @@ def score(recipe: Recipe, run: Run, data: Dataset, device: torch.device) -> None
     net, classes = recipe.stage("model"), len(source.classes)
     model = build_model(net.name, net.options, data.shape, classes).to(device)
     points = data.test[: asked.n_examples]
-    model.load_state_dict(run.load("last"))
+    run.load_into(model, "last")
     last = {"clean": accuracy(model, points), "pgd20": accuracy(model, points, threat)}
-    model.load_state_dict(run.load("best"))
+    run.load_into(model, "best")
     best = {"clean": accuracy(model, points), "pgd20": accuracy(model, points, threat)}
     console.print(
         f"best epoch on {len(points)} test points: clean {best['clean']:.1%}, PGD-{PGD_STEPS} {best['pgd20']:.1%}; "
@@ -129,8 +129,7 @@ def score(recipe: Recipe, run: Run, data: Dataset, device: torch.device) -> None
             model, points, threat, classes=classes, batch_size=asked.batch_size, seed=asked.seed, bars=bars
         )
     robust = result.robust.double().mean().item()
-    files.write_json(
-        run.path / "score.json",
+    run.set_score(
         {
             "asked": dict(recipe.sections["evaluate"]),
             "title": recipe.title,
@@ -150,6 +149,7 @@ def score(recipe: Recipe, run: Run, data: Dataset, device: torch.device) -> None
             "seed": asked.seed,
             "batch_size": asked.batch_size,
             "selected_on": recipe.train.select,
+            "training": files.read_json(run.path / "training.json"),
             "backend": bridge.backend(),
             "versions": bridge.versions(),
             "model": {"name": net.name, "options": dict(net.options), "shape": list(data.shape), "classes": classes},

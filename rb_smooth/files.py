@@ -24,8 +24,10 @@ def write_bytes(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes files that only their owner can read
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and error.filename is None:
+            raise OSError(error.errno, error.strerror, str(path)) from None  # a full disk does not say what was written
         raise
 
 
@@ -45,6 +47,8 @@ def read_json(path: Path) -> Any:
         raise Refused(f"expected the file {path}, got nothing there; check the name") from None
     except ValueError as error:
         raise Refused(f"expected JSON in {path}, got {error}; restore or delete it") from None
+    except IsADirectoryError:
+        raise Refused(f"expected the file {path}, got a folder; move it away") from None
 
 
 def save_tensors(path: Path, value: Any) -> None:
@@ -64,9 +68,9 @@ def load_tensors(path: Path, device: Any = "cpu") -> Any:
 
     try:
         return torch.load(path, map_location=device, weights_only=True)
-    except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+    except (RuntimeError, EOFError, ValueError, KeyError, OSError, pickle.UnpicklingError) as error:
         cause = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise Refused(f"expected tensors in {path}, got a damaged or foreign file ({cause}); delete it") from None
+        raise Refused(f"expected tensors in {path}, got a damaged or foreign file ({cause}); restore it") from None
 
 
 def sha256(path: Path) -> str:

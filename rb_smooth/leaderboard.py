@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ from rich.table import Table
 
 from rb_smooth import bridge, files
 from rb_smooth.cookbook import SECTIONS
-from rb_smooth.entries import Entry, check_name, eps_text, listed, model_dir, percent, published
+from rb_smooth.entries import Entry, check_name, eps_text, listed, percent, published, read_entry
 from rb_smooth.refusal import Refused
 from rb_smooth.runs import Run, variant
+from rb_smooth.zoo import build
 
 _NEIGHBOURS = 4
 """Published entries shown above and below ours."""
@@ -29,27 +31,27 @@ _PAPERS = {
 def submit(run: Run, leaderboard: Path, replace: bool = False) -> Entry:
     """Export the run's best weights, see them load back with equal logits, and write the entry.
 
-    An entry made from the same run is replaced; any other of the same name is refused unless `replace`.
+    The run's own entry is replaced, unless that would put fewer points or another attack in the place of a finished
+    evaluation; that, and another run's entry of the same name, needs `replace`. What fails leaves the board as it was.
     """
     score = run.score
     if score is None:
-        raise Refused(
-            f"expected an evaluated run in {run.path}, got no score.json; run the recipe again, it goes on from there"
-        )
+        raise Refused(f"expected an evaluated run in {run.path}, got no score.json; run the recipe again, it goes on")
     entry = _entry(run, score, leaderboard)
     leaderboard.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(leaderboard / ".lock"):
-        if entry.path.exists():
-            other = Entry(*_place(entry), files.read_json(entry.path))
-            if other.info.get("rb_smooth", {}).get("run") != run.identity and not replace:
-                raise Refused(
-                    f"expected {entry.path} to be this run's to replace, got another run's entry; use --replace"
-                )
-            if _is_current(other, entry):
-                return other
-        files.save_tensors(entry.weights, run.load("best"))
-        entry.own["weights_sha256"] = files.sha256(entry.weights)
-        _check_loads(entry, run)
+        if entry.path.exists() and not replace:
+            there = read_entry(entry.path)
+            if there.own["run"] != run.identity:
+                raise Refused(f"expected {entry.path} to be this run's, got another run's entry; use --replace")
+            if _is_current(there, entry):
+                return there
+            _refuse_less(there, entry)
+        with tempfile.TemporaryDirectory(dir=leaderboard, prefix=".checking-") as folder:
+            checked = _checked_export(entry, run, Path(folder))
+            entry.own["weights_sha256"] = files.sha256(checked)
+            entry.weights.parent.mkdir(parents=True, exist_ok=True)
+            checked.replace(entry.weights)
         files.write_json(entry.path, entry.info)
     return entry
 
@@ -129,41 +131,44 @@ def _entry(run: Run, score: dict[str, Any], leaderboard: Path) -> Entry:
     return Entry(leaderboard, score["board"], threat["norm"], name, info)
 
 
-def _place(entry: Entry) -> tuple[Path, str, str, str]:
-    return entry.leaderboard, entry.dataset, entry.threat, entry.name
-
-
 def _is_current(there: Entry, entry: Entry) -> bool:
     """Whether the entry that is there says what `entry` would say, and its weights are in place."""
-    own = there.info.get("rb_smooth", {})
-    same = all(own.get(key) == entry.own[key] for key in ("run", "recipe", "score"))
-    return same and there.weights.exists() and files.sha256(there.weights) == own.get("weights_sha256")
+    same = all(there.own.get(key) == entry.own[key] for key in ("run", "recipe", "score"))
+    return same and there.weights.exists() and files.sha256(there.weights) == there.own.get("weights_sha256")
 
 
-def _check_loads(entry: Entry, run: Run) -> None:
-    """What RobustBench's own loader makes of the exported file must give the trained model's logits."""
+def _refuse_less(there: Entry, entry: Entry) -> None:
+    """A look at fewer points, or with another attack, must not cost the long evaluation that is on the board."""
+    old, new = there.own["score"], entry.own["score"]
+    if new["n"] < old["n"] or there.protocol()[:3] != entry.protocol()[:3]:
+        raise Refused(
+            f"expected {entry.path} to be replaced by an evaluation like its own, {old['n']} points at eps "
+            f"{eps_text(old['threat']['eps'])}, got {new['n']} at {eps_text(new['threat']['eps'])}; use --replace"
+        )
+
+
+def _checked_export(entry: Entry, run: Run, folder: Path) -> Path:
+    """The run's best weights as a file which RobustBench's own loader turns into the trained model's very logits.
+
+    The file is loaded under a name that RobustBench's table holds for the time of this check alone.
+    """
     import torch
 
-    from rb_smooth.seeding import random_state_kept
-    from rb_smooth.zoo import build, register_entry
-
-    with random_state_kept():
-        torch.manual_seed(0)
-        x = torch.rand(8, *entry.own["model"]["shape"])
-        trained = build(entry)
-        trained.load_state_dict(run.load("best") or {})
-        register_entry(entry)
-        bridge.robustbench()
-        from robustbench.utils import load_model
-
-        loaded = load_model(
-            entry.name, model_dir=model_dir(entry.leaderboard), dataset=entry.dataset, threat_model=entry.threat
-        )
-        with torch.no_grad():
-            same = torch.equal(trained.eval()(x), loaded(x))
-    if not same:
-        entry.weights.unlink()
-        raise Refused(f"expected {entry.name} to load back with equal logits, got different ones; please report this")
+    trained = build(entry)
+    run.load_into(trained, "best")
+    path = folder / "cifar10" / "Linf" / "checked.pt"
+    files.save_tensors(path, trained.state_dict())
+    table = bridge.zoo_table("cifar10", "Linf")
+    table["checked"] = {"model": lambda: build(entry), "gdrive_id": "never downloaded: the file is there"}
+    try:
+        loaded = bridge.robustbench().utils.load_model("checked", model_dir=folder)
+    finally:
+        del table["checked"]
+    x = torch.rand(8, *entry.own["model"]["shape"], generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        if not torch.equal(trained.eval()(x), loaded(x)):
+            raise Refused(f"expected {entry.name} to load back with equal logits, got different ones; please report it")
+    return path
 
 
 def _own_row(entry: Entry, mine: bool) -> dict[str, Any]:
@@ -174,7 +179,7 @@ def _own_row(entry: Entry, mine: bool) -> dict[str, Any]:
         "mine": mine,
         "ours": True,
         "cells": [
-            entry.name,
+            entry.name + (" (selected on test)" if score.get("selected_on") == "test" else ""),
             f"{score['clean']:.2%}",
             f"{score['pgd20']:.2%}",
             f"{score['autoattack']:.2%}",
@@ -184,8 +189,11 @@ def _own_row(entry: Entry, mine: bool) -> dict[str, Any]:
 
 
 def _published_row(entry: dict[str, Any]) -> dict[str, Any]:
-    robust = f"{entry['best_known']:.2%}"
-    cells = [entry["name"], f"{entry['clean']:.2%}", "", robust, ""]
+    """Ranked, as RobustBench does, by the lowest accuracy that any attack is known to leave."""
+    lower = entry["best_known"] < entry["autoattack"]
+    remarks = [f"{entry['best_known']:.2%} by others"] if lower else []
+    remarks += ["unreliable"] if entry["unreliable"] else []
+    cells = [entry["name"], f"{entry['clean']:.2%}", "", f"{entry['autoattack']:.2%}", ", ".join(remarks)]
     return {"robust": entry["best_known"], "mine": False, "ours": False, "cells": cells}
 
 
@@ -234,11 +242,14 @@ def _number(text: str) -> float:
 
 
 def _commit() -> str:
-    """The checkout's commit, or "none" where the package is installed without one."""
+    """The checkout's commit, "-dirty" behind it if files differ; "none" where the package is not in its checkout."""
+    checkout = Path(__file__).parents[1]
+    if not (checkout / ".git").exists():
+        return "none"
     try:
         shown = subprocess.run(
-            ["git", "rev-parse", "HEAD"],
-            cwd=Path(__file__).parent,
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            cwd=checkout,
             capture_output=True,
             text=True,
             check=True,

@@ -31,7 +31,7 @@ def parse(text: str, where: str) -> Any:
     """The value of YAML `text`. Raises Refused, naming `where`, when it is not safe YAML."""
     try:
         return yaml.load(text, _Loader)
-    except (yaml.YAMLError, ZeroDivisionError) as error:
+    except (yaml.YAMLError, ZeroDivisionError, ValueError, RecursionError) as error:
         raise Refused(f"expected YAML in {where}, got {' '.join(str(error).split())}; correct it") from None
 
 

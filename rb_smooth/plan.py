@@ -14,8 +14,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from rb_smooth.evaluation import BACKWARDS, FORWARDS
 from rb_smooth.schema import Recipe
 from rb_smooth.seeding import random_state_kept
+from rb_smooth.session import Session
 from rb_smooth.splits import Dataset
-from rb_smooth.training import Training
 
 _TIMED_STEPS = 3
 _SMALL_BATCH = 16
@@ -46,7 +46,7 @@ class Plan:
 
 
 def choose_threads(recipe: Recipe, data: Dataset) -> None:
-    """One CPU thread for a net so small that a second gains nothing, and loses 15-fold on a busy machine by waiting.
+    """One CPU thread for a net so small that a second gains nothing, and loses much by waiting on a busy machine.
 
     The choice follows from the recipe alone, so that a resumed run adds its numbers in the same order.
     """
@@ -57,23 +57,26 @@ def choose_threads(recipe: Recipe, data: Dataset) -> None:
 def estimate(recipe: Recipe, data: Dataset, device: torch.device) -> Plan:
     """Time three training steps, and one pass each way for the attacks, on a scratch model.
 
-    On a slow device the steps are of 16 images, and scaled: a step's time is linear in its images.
+    On a slow CPU the steps are of 16 images, and scaled: a step's time is linear in its images.
     """
     full = recipe.data.batch_size
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
     with random_state_kept():
-        images = min(full, _SMALL_BATCH)
+        images = full if device.type == "cuda" else min(full, _SMALL_BATCH)
         scratch = _scratch(recipe, data, device, images)
-        warm_up = _timed(lambda: scratch.run_batch(scratch.order()), device)
-        if warm_up * full / images < _LONG_STEP_S and full > images:
+        _first_batch(scratch)  # libraries load, memory is found
+        step_s = _timed(lambda: _first_batch(scratch), device)
+        if images < full and step_s * full / images < _LONG_STEP_S:
             images = full
             scratch = _scratch(recipe, data, device, images)
-            scratch.run_batch(scratch.order())
-        step_s = min(_timed(lambda: scratch.run_batch(scratch.order()), device) for _ in range(_TIMED_STEPS))
-        step_s *= full / images
-        counted = _scratch(recipe, data, device, 2)
-        step_flop = _flop(lambda: counted.run_batch(counted.order())) * full / 2
+            _first_batch(scratch)
+        step_s = min(_timed(lambda: _first_batch(scratch), device) for _ in range(_TIMED_STEPS)) * full / images
         points = min(recipe.evaluate.n_examples, len(data.test))
         attack_s = _attack_seconds(scratch, min(images, recipe.evaluate.batch_size), device) * points
+        memory = _memory(device)
+        few = _scratch(recipe, data, torch.device("cpu"), 2)
+        step_flop = _flop(lambda: _first_batch(few)) * full / 2
     return Plan(
         device=_device_name(device),
         steps=recipe.train.epochs * (len(data.train) // full),
@@ -81,16 +84,23 @@ def estimate(recipe: Recipe, data: Dataset, device: torch.device) -> Plan:
         step_flop=step_flop,
         autoattack_s=attack_s,
         points=points,
-        memory=_memory(device),
+        memory=memory,
     )
 
 
-def _scratch(recipe: Recipe, data: Dataset, device: torch.device, batch_size: int) -> Training:
-    """A model of its own, whose every step is the epoch's first."""
-    return Training(replace(recipe, data=recipe.data.model_copy(update={"batch_size": batch_size})), data, device)
+def _scratch(recipe: Recipe, data: Dataset, device: torch.device, batch_size: int) -> Session:
+    """A session of its own, with its own model, on one minibatch of data."""
+    smaller = recipe.data.model_copy(update={"batch_size": batch_size})
+    part = replace(data, train=data.train[:batch_size], validation=data.validation[:1])
+    return Session(replace(recipe, data=smaller), part, device)
 
 
-def _attack_seconds(scratch: Training, images: int, device: torch.device) -> float:
+def _first_batch(scratch: Session) -> None:
+    scratch.batch = 0
+    scratch.run_batch(scratch.order())
+
+
+def _attack_seconds(scratch: Session, images: int, device: torch.device) -> float:
     """Seconds per point of all four attacks, if the point survives to the end."""
     x = scratch.data.train.x[:images].float() / 255
     model = scratch.model.eval()

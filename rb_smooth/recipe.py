@@ -1,6 +1,6 @@
 """python -m rb_smooth.recipe DATASET METHOD: train (or go on), evaluate, submit, compare.
 
-    python -m rb_smooth.recipe digits at+ensgd                     a minute on two cores, no download
+    python -m rb_smooth.recipe digits at+ensgd                     two minutes on two cores, no download
     python -m rb_smooth.recipe cifar10 at+awp --epochs 30          the recipe's shape in 30 epochs
     python -m rb_smooth.recipe cifar10 at --set optimizer.lr=0.05  other settings, other folder
     python -m rb_smooth.recipe mine.yaml                           your own; `base: cifar10/at` starts from a recipe
@@ -118,8 +118,7 @@ def _run(target: str, method: str | None, options: argparse.Namespace) -> None:
     if options.plan or options.fresh or not _is_finished(run, gathered[-1]):
         _work(run, gathered, options)
     if not options.plan:
-        with run.locked():
-            _report(run, options)
+        _report(run, options)
 
 
 def _work(run: runs.Run, gathered: tuple[str, str, cookbook.Sections], options: argparse.Namespace) -> None:
@@ -141,9 +140,10 @@ def _work(run: runs.Run, gathered: tuple[str, str, cookbook.Sections], options: 
 
             _announce(recipe, data, device)
             train(recipe, run, data, device)
-        from rb_smooth.evaluation import score
+        if not run.recall_score(gathered[-1]["evaluate"]):
+            from rb_smooth.evaluation import score
 
-        score(recipe, run, data, device)
+            score(recipe, run, data, device)
 
 
 def _is_finished(run: runs.Run, sections: cookbook.Sections) -> bool:
@@ -164,6 +164,10 @@ def _prepared(recipe: Recipe, options: argparse.Namespace) -> Dataset:
 
     section = recipe.data
     source = make("data", section.name, section.options, options.data_dir)
+    if (classes := len(source.classes)) < bridge.FEWEST_CLASSES:
+        raise Refused(
+            f"expected {bridge.FEWEST_CLASSES} classes or more, for AutoAttack's targeted attacks, got {classes}"
+        )
     data = split(
         source,
         validation=section.validation,
@@ -172,11 +176,6 @@ def _prepared(recipe: Recipe, options: argparse.Namespace) -> Dataset:
         train_examples=section.train_examples,
         batch_size=section.batch_size,
     )
-    if len(source.classes) < bridge.FEWEST_CLASSES:
-        raise Refused(
-            f"expected at least {bridge.FEWEST_CLASSES} classes for AutoAttack's targeted attacks, got "
-            f"{len(source.classes)}"
-        )
     choose_threads(recipe, data)
     return data
 
@@ -211,16 +210,21 @@ def _report(run: runs.Run, options: argparse.Namespace) -> None:
 
 
 def _device(name: str) -> torch.device:
+    """A device that this machine has; a GPU becomes the current one, so that its random state is the one kept."""
     import torch
 
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
+        if device.type not in ("cpu", "cuda"):
+            raise RuntimeError("rb_smooth runs on cpu and cuda")
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         cause = str(error).splitlines()[0]
         raise Refused(f"expected a device that this machine has, got {name!r} ({cause}); use --device cpu") from None
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     return device
 
 

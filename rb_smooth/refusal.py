@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import difflib
 import errno
+import io
+import os
+import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 REFUSED, INTERRUPTED = 2, 130
 
-_MENDABLE_OS_ERRORS = {
+_CURES = {
     errno.ENOSPC: "free some space",
     errno.EDQUOT: "free some of your quota",
-    errno.EACCES: "allow writing there, or choose another folder",
-    errno.EPERM: "allow writing there, or choose another folder",
+    errno.EACCES: "allow it, or choose another folder",
+    errno.EPERM: "allow it, or choose another folder",
     errno.EROFS: "choose a folder that can be written",
+    errno.ENOTDIR: "choose a folder",
+    errno.EEXIST: "choose a folder",
+    errno.EISDIR: "choose a file, or move the folder away",
+    errno.ENAMETOOLONG: "choose a shorter name",
 }
 
 
@@ -38,26 +46,46 @@ def answering(main: Callable[[], int | None]) -> Callable[[], int]:
     """Turn what a program's `main` raises into an exit code and, where a user can mend it, one line."""
 
     def program() -> int:
-        try:
-            return main() or 0
-        except Refused as refused:
-            return _say(str(refused), REFUSED)
-        except Interrupted as interrupted:
-            return _say(str(interrupted), INTERRUPTED)
-        except KeyboardInterrupt:
-            return _say("stopped; finished stages are kept, and the same command goes on from there", INTERRUPTED)
-        except OSError as error:
-            if error.errno not in _MENDABLE_OS_ERRORS:
-                raise
-            where = error.filename or "the output folder"
-            cure = _MENDABLE_OS_ERRORS[error.errno]
-            return _say(f"expected to write {where}, got '{error.strerror}'; {cure} and repeat the command", REFUSED)
-        except RuntimeError as error:
-            if type(error).__name__ != "OutOfMemoryError":  # torch's; named here so that torch stays unimported
-                raise
-            return _say("expected the batch to fit, got out of memory; lower data.batch_size (--set)", REFUSED)
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="replace")  # a terminal without UTF-8 must not end a run
+        with _sigterm_as_ctrl_c():
+            try:
+                return main() or 0
+            except Refused as refused:
+                return _say(str(refused), REFUSED)
+            except Interrupted as interrupted:
+                return _say(str(interrupted), INTERRUPTED)
+            except KeyboardInterrupt:
+                return _say("stopped; what was finished is kept, and the same command goes on from there", INTERRUPTED)
+            except BrokenPipeError:  # whoever read our output has left
+                sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (lives until the process ends)
+                return REFUSED
+            except OSError as error:
+                if error.errno not in _CURES:
+                    raise
+                what = error.filename or "the output folder"
+                cure = _CURES[error.errno]
+                return _say(f"expected to use {what}, got '{error.strerror}'; {cure} and repeat the command", REFUSED)
+            except RuntimeError as error:
+                if type(error).__name__ != "OutOfMemoryError" and "can't allocate memory" not in str(error):
+                    raise  # torch's own class is named here, so that torch stays unimported
+                return _say("expected net and batch to fit, got out of memory; lower data.batch_size (--set)", REFUSED)
 
     return program
+
+
+@contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """A batch system's polite stop ends as Ctrl-C does. Outside the main thread signals are somebody else's."""
+    try:
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    except ValueError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _say(message: str, code: int) -> int:

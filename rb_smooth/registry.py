@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import pkgutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,8 +79,11 @@ def build_model(
     return model
 
 
-def check_options(kind: str, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options as the constructor's annotations want them. Raises Refused for an unknown key or a wrong type."""
+def check_options(kind: str, name: str, options: Mapping[str, Any], also: Iterable[str] = ()) -> dict[str, Any]:
+    """Options as the constructor's annotations want them. Raises Refused for an unknown key or a wrong type.
+
+    also: further keys of the section, to suggest where one is misspelt.
+    """
     parameters = {
         key: parameter
         for key, parameter in inspect.signature(find(kind, name), eval_str=True).parameters.items()
@@ -88,7 +91,7 @@ def check_options(kind: str, name: str, options: Mapping[str, Any]) -> dict[str,
     }
     for key in options:
         if key not in parameters:
-            raise Refused(f"expected an option of {kind} {name}, {nearest(str(key), parameters)}")
+            raise Refused(f"expected an option of {kind} {name}, {nearest(str(key), [*parameters, *also])}")
     for key, parameter in parameters.items():
         if parameter.default is parameter.empty and key not in options:
             raise Refused(f"expected {kind} {name} to be given {key!r}, got nothing; add --set {kind}.{key}=…")

@@ -9,12 +9,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import filelock
 
 from rb_smooth import cookbook, files, notation
 from rb_smooth.refusal import Refused
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -29,9 +32,37 @@ class Run:
 
     @property
     def score(self) -> dict[str, Any] | None:
-        """The evaluation's result, once there is one."""
+        """The evaluation's result, once there is one. Raises Refused if the file is damaged."""
         path = self.path / "score.json"
-        return files.read_json(path) if path.exists() else None
+        if not path.exists():
+            return None
+        score = files.read_json(path)
+        if not isinstance(score, dict) or not {"asked", "n", "last", "interval", "model", "title"} <= score.keys():
+            raise Refused(f"expected an evaluation in {path}, got other JSON; delete it and repeat the command")
+        return score
+
+    def set_score(self, score: dict[str, Any]) -> None:
+        """Write score.json; an evaluation of other settings that was there is kept beside it."""
+        self._keep_score()
+        files.write_json(self.path / "score.json", score)
+
+    def recall_score(self, asked: dict[str, Any]) -> bool:
+        """Whether score.json is, or can be made again, the evaluation that answers `asked`."""
+        if (score := self.score) is not None and score["asked"] == asked:
+            return True
+        kept = self._kept_score(asked)
+        if not kept.exists():
+            return False
+        self._keep_score()
+        kept.rename(self.path / "score.json")
+        return True
+
+    def _keep_score(self) -> None:
+        if (score := self.score) is not None:
+            (self.path / "score.json").replace(self._kept_score(score["asked"]))
+
+    def _kept_score(self, asked: dict[str, Any]) -> Path:
+        return self.path / f"score-{cookbook.digest_of(asked)}.json"
 
     @property
     def identity(self) -> str:
@@ -40,7 +71,15 @@ class Run:
 
     @property
     def header(self) -> cookbook.Sections:
-        return notation.parse((self.path / "recipe.yaml").read_text(encoding="utf-8"), str(self.path / "recipe.yaml"))
+        """What recipe.yaml says. Raises Refused if it is missing or damaged."""
+        path = self.path / "recipe.yaml"
+        try:
+            header = notation.parse(path.read_text(encoding="utf-8"), str(path))
+        except (FileNotFoundError, UnicodeDecodeError, IsADirectoryError, Refused):
+            header = None
+        if not isinstance(header, dict) or not {"name", "run"} <= header.keys():
+            raise Refused(f"expected the run's recipe in {path}, got none or a damaged one; restore it, or use --fresh")
+        return header
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -73,12 +112,16 @@ class Run:
         files.write_text(path, notation.dump({"name": f"{dataset}/{method}", "run": identity, **sections}))
 
     def discard(self) -> None:
-        """Forget what was trained and scored here; the run keeps its identity."""
-        for name in ("log.csv", "resume.pt", "best.pt", "last.pt", "score.json"):
-            (self.path / name).unlink(missing_ok=True)
-        if (self.path / "recipe.yaml").exists():
+        """Forget what was trained and scored here; the run keeps its identity, if it can still be read."""
+        try:
             header = self.header
+        except Refused:
+            (self.path / "recipe.yaml").unlink(missing_ok=True)
+        else:
             files.write_text(self.path / "recipe.yaml", notation.dump({key: header[key] for key in ("name", "run")}))
+        for pattern in ("log.csv", "*.pt", "score*.json", "training.json", ".*.pt.*"):
+            for path in self.path.glob(pattern):
+                path.unlink()
 
     def write_log(self, rows: list[dict[str, Any]]) -> None:
         """log.csv, one row per epoch, whole each time: a resumed run cannot repeat or lose a row."""
@@ -97,6 +140,17 @@ class Run:
         path = self.path / f"{name}.pt"
         return files.load_tensors(path, device) if path.exists() else None
 
+    def load_into(self, model: nn.Module, name: str) -> None:
+        """Give `model` the weights saved under `name`. Raises Refused if they are missing or another model's."""
+        try:
+            model.load_state_dict(self.load(name))
+        except (TypeError, RuntimeError, AttributeError) as error:
+            cause = str(error).splitlines()[0]
+            raise Refused(
+                f"expected this run's weights in {self.path / name}.pt, got others or none ({cause}); "
+                "restore them, or begin again with --fresh"
+            ) from None
+
 
 def place(runs: Path, dataset: str, method: str, sections: cookbook.Sections) -> Run:
     """The folder of these settings: other settings, other folder."""
@@ -107,8 +161,8 @@ def variant(dataset: str, method: str, sections: cookbook.Sections, separator: s
     """Six hex digits behind `separator` where the recipe is not the shipped one; else nothing."""
     own = cookbook.digest(sections)
     try:
-        shipped = cookbook.digest(cookbook.resolve(dataset, method)[1])
-    except Refused:  # a user's own file
+        shipped = cookbook.digest(cookbook.resolve(dataset, method, shipped_only=True)[1])
+    except Refused:  # not one of ours
         shipped = ""
     return "" if own == shipped else f"{separator}{own}"
 

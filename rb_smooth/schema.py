@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 
 from rb_smooth import cookbook
 from rb_smooth.refusal import Refused, nearest
@@ -47,7 +47,7 @@ class Train(_Section):
     seed: NonNegativeInt = 0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     select: Literal["validation", "test"] = "validation"
-    recalibrate: NonNegativeInt = 16
+    recalibrate: int = Field(16, ge=0, le=10_000)
     """Minibatches of training from which BatchNorm's statistics are set before every evaluation; 0: left alone."""
     scaled_from: PositiveInt | None = None
 
@@ -88,8 +88,10 @@ class Recipe:
 
     @property
     def title(self) -> str:
-        """`at+ensgd`, or `at+ensgd (30 epochs)` when the recipe was cut to another length."""
-        return self.method if self.train.scaled_from is None else f"{self.method} ({self.train.epochs} epochs)"
+        """`at+ensgd`, or `at+ensgd (30 epochs, selected on test)`: what a reader must know beside the name."""
+        notes = [] if self.train.scaled_from is None else [f"{self.train.epochs} epochs"]
+        notes += ["selected on test"] if self.train.select == "test" else []
+        return f"{self.method} ({', '.join(notes)})" if notes else self.method
 
     def stage(self, kind: str, epoch: int = 0) -> Stage:
         return [stage for stage in self.stages[kind] if stage.from_epoch <= epoch][-1]
@@ -100,16 +102,23 @@ class Recipe:
         return make(kind, stage.name, stage.options, *given, **injected)
 
     @property
+    def trained_threat(self) -> Threat | None:
+        """The ball that the last objective defends: by it the best epoch is selected, whatever the earlier stages."""
+        return self.make("objective", epoch=self.train.epochs - 1).threat
+
+    @property
     def threat(self) -> Threat:
         """The ball in which the final model is attacked: the recipe's evaluation, else its last objective's own."""
         from rb_smooth.contracts import Threat
 
-        trained = self.make("objective", epoch=self.train.epochs - 1).threat
-        asked = self.evaluate
-        if trained is None and (asked.norm is None or asked.eps is None or asked.step_size is None):
-            raise Refused(
-                "expected evaluate.norm, eps and step_size for an objective without a threat, got none; set them"
-            )
+        trained, asked = self.trained_threat, self.evaluate
+        if trained is None or asked.norm not in (None, trained.norm):
+            if asked.norm is None or asked.eps is None or asked.step_size is None:
+                raise Refused(
+                    "expected evaluate.norm, eps and step_size where training defends no ball or one of another norm, "
+                    "got only some; set all three"
+                )
+            return Threat(asked.norm, asked.eps, asked.step_size)
         return Threat(
             asked.norm or trained.norm,
             trained.eps if asked.eps is None else asked.eps,
@@ -136,7 +145,7 @@ def check(dataset: str, method: str, sections: cookbook.Sections) -> Recipe:
         raise Refused(f"expected data.validation > 0 in {where}, got 0; hold some out, or say train.select: test")
     for name in recipe.data.augment:
         find("augmentation", name)
-    check_options("data", recipe.data.name, recipe.data.options)
+    check_options("data", recipe.data.name, recipe.data.options, also=Data.model_fields)
     import torch
 
     for kind, stages in recipe.stages.items():
@@ -154,6 +163,8 @@ def check(dataset: str, method: str, sections: cookbook.Sections) -> Recipe:
 
 def _stages(kind: str, section: Any, where: str) -> tuple[Stage, ...]:
     """One stage, or a list of them that starts at 0 and ascends."""
+    if isinstance(section, dict) and "from_epoch" in section:
+        raise Refused(f"expected {kind} in {where} to be a list of stages, got one with from_epoch; list them all")
     listed = section if isinstance(section, list) else [section | {"from_epoch": 0}]
     stages = []
     for entry in listed:

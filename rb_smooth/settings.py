@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 from rb_smooth.cookbook import SECTIONS, STAGED, Sections, resolve, resolve_file
+from rb_smooth.entries import check_name
 from rb_smooth.notation import parse
 from rb_smooth.refusal import Refused, nearest
 
@@ -21,6 +23,8 @@ def gather(
     else:
         dataset, (method, sections) = target, resolve(target, method)
     sections = override(sections, settings)
+    check_name(method)
+    _check_plain(sections, f"recipe {dataset}/{method}")
     return dataset, method, sections if epochs is None else scale(sections, epochs)
 
 
@@ -41,8 +45,10 @@ def override(sections: Sections, settings: Sequence[str]) -> Sections:
         target = result[keys[0]]
         for key in keys[1:-1]:
             target = _inside(target, key, setting)
-        if isinstance(target, list):
-            raise Refused(f"expected a stage's number in --set {setting}, got a list; write {keys[0]}.0.{keys[-1]}")
+        if not isinstance(target, dict):
+            raise Refused(
+                f"expected keys in --set {setting}, got {target!r}; stages are written {keys[0]}.0.{keys[-1]}"
+            )
         value = parse(text, f"--set {setting}")
         if keys[-1] == "name" and keys[0] != "data" and value != target.get("name"):
             for key in set(target) - {"from_epoch"}:
@@ -56,30 +62,40 @@ def scale(sections: Sections, epochs: int) -> Sections:
     result = deepcopy(sections)
     full = result["train"].get("epochs")
     if epochs < 1 or type(full) is not int or full < 1:
-        raise Refused(
-            f"expected to scale whole epochs to --epochs of at least 1, got {full!r} to {epochs}; correct them"
-        )
+        raise Refused(f"expected --epochs and train.epochs of at least 1, got {epochs} and {full!r}; correct them")
     if epochs == full:
         return result
 
-    def moved(epoch: int) -> int:
-        return (2 * epoch * epochs + full) // (2 * full)
+    def moved(epoch: Any) -> Any:
+        """What is no epoch stays, to be refused by name when the recipe is checked."""
+        return (2 * epoch * epochs + full) // (2 * full) if type(epoch) is int else epoch
 
-    if isinstance(result["schedule"].get("drops"), list):
-        result["schedule"]["drops"] = [moved(drop) for drop in result["schedule"]["drops"]]
+    if isinstance(drops := result["schedule"].get("drops"), list):
+        result["schedule"]["drops"] = [moved(drop) for drop in drops]
     for key in STAGED:
-        if isinstance(result[key], list):
-            starts = {
-                moved(stage["from_epoch"]): stage for stage in result[key]
-            }  # two stages on one epoch: the later one
+        stages = result[key]
+        if isinstance(stages, list) and all(isinstance(stage, dict) and "from_epoch" in stage for stage in stages):
+            starts = {moved(stage["from_epoch"]): stage for stage in stages}  # of two on one epoch, the later
             result[key] = [stage | {"from_epoch": start} for start, stage in starts.items()]
-    result["train"] |= {"epochs": epochs, "scaled_from": full}
+    result["train"] = {"scaled_from": full} | result["train"] | {"epochs": epochs}
     return result
+
+
+def _check_plain(value: Any, where: str) -> None:
+    """Refuse what YAML can say and a recipe cannot mean: dates, sets, bytes, infinities, keys that are not words."""
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        for key, item in value.items():
+            _check_plain(item, f"{where}.{key}")
+    elif isinstance(value, list):
+        for item in value:
+            _check_plain(item, where)
+    elif not isinstance(value, (str, int, float, bool, type(None))) or value in (math.inf, -math.inf) or value != value:
+        raise Refused(f"expected a finite number, a word or a list in {where}, got {value!r}; correct it")
 
 
 def _inside(target: Any, key: str, setting: str) -> Any:
     if isinstance(target, list):
-        if key.isdigit() and int(key) < len(target):
+        if key.isascii() and key.isdigit() and int(key) < len(target):
             return target[int(key)]
         raise Refused(f"expected a stage from 0 to {len(target) - 1} in --set {setting}, got {key!r}")
     if not isinstance(target, dict) or key not in target or not isinstance(target[key], (dict, list)):

@@ -77,7 +77,7 @@ def _stratified(images: Images, size: int, seed: int, key: str) -> tuple[Images,
             np.arange(len(images)), test_size=size, stratify=images.y.numpy(), random_state=seed
         )
     except ValueError as error:
-        raise Refused(f"expected {key} to split {len(images)} images, got {size} ({error}); lower it") from None
+        raise Refused(f"expected {key} to split {len(images)} images, got {size} ({error}); correct it") from None
     return images[np.sort(others)], images[np.sort(chosen)]
 
 

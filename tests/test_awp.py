@@ -13,9 +13,9 @@ from traces import same, snapshot
 
 from rb_smooth.averaging.none import Unaveraged
 from rb_smooth.contracts import Outcome
+from rb_smooth.coupling import step
 from rb_smooth.optimizers.sgd import SGD
 from rb_smooth.perturbations.awp import AWP
-from rb_smooth.training import step
 
 
 def cross_entropy(model, x, y):

@@ -69,10 +69,44 @@ def test_without_batches_or_without_batchnorm_nothing_changes(net, batch):
 @pytest.mark.parametrize("bn_mode", ["train", "eval"])
 def test_mode_sets_batchnorm_alone_and_gives_every_module_back_its_own(bn_mode):
     model = nn.Sequential(nn.BatchNorm1d(2), nn.Dropout(), nn.BatchNorm1d(2)).train()
-    model[2].eval()
+    model[2].eval()  # frozen by hand
     with batchnorm.mode(model, bn_mode):
-        assert [m.training for m in model] == [bn_mode == "train", False, bn_mode == "train"]
+        assert [m.training for m in model] == [bn_mode == "train", False, False]
     assert [m.training for m in model] == [True, True, False]
+    model.eval()
+    with pytest.raises(ZeroDivisionError), batchnorm.mode(model, bn_mode):
+        assert [m.training for m in model] == [bn_mode == "train", False, bn_mode == "train"]
+        raise ZeroDivisionError
+    assert not any(m.training for m in model)
+
+
+def test_a_layer_frozen_by_hand_keeps_its_statistics_and_its_mode(net, batch):
+    net.net[1].eval()
+    before = snapshot(net)
+    batchnorm.recalibrate(net, AT(), [(batch[0], batch[0], batch[1])])
+    assert same(before, snapshot(net))
+
+
+def test_recalibration_gives_momentum_and_gradients_back_also_after_an_exception(net, batch):
+    class Failing(AT):
+        def loss(self, model, x, x_adv, y):
+            assert not torch.is_grad_enabled()
+            super().loss(model, x, x_adv, y)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        batchnorm.recalibrate(net, Failing(), [(batch[0], batch[0], batch[1])])
+    assert net.net[1].momentum == 0.1
+    assert net.training
+
+
+def test_frozen_parameters_want_gradients_again_after_an_exception(net):
+    net.net[4].bias.requires_grad_(False)
+    wanted = [p.requires_grad for p in net.parameters()]
+    with pytest.raises(ZeroDivisionError), weights.frozen(net):
+        assert not any(p.requires_grad for p in net.parameters())
+        raise ZeroDivisionError
+    assert [p.requires_grad for p in net.parameters()] == wanted
 
 
 def test_shifted_weights_come_back_bit_for_bit_where_subtracting_would_not():

@@ -18,10 +18,10 @@ FLOORS = [
     },
     {
         *("objectives", "perturbations", "optimizers", "averaging"),
-        *("schedules", "augmentations", "data", "splits", "models"),
+        *("coupling", "schedules", "augmentations", "data", "splits", "models"),
     },
     {"notation", "cookbook", "settings", "registry", "schema", "runs", "entries"},
-    {"training", "evaluation", "plan", "leaderboard", "zoo", "doctor", "recipe"},
+    {"training", "session", "evaluation", "plan", "leaderboard", "zoo", "doctor", "recipe"},
 ]
 METHOD_FOLDERS = ("objectives", "perturbations", "optimizers", "averaging")
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from copy import deepcopy
 from pathlib import Path
@@ -29,7 +30,8 @@ SCORE = {
 
 def entered(folder, name, **changed) -> Entry:
     score = deepcopy(SCORE) | changed
-    info = {"autoattack_acc": entries.percent(score["autoattack"]), "rb_smooth": {"score": score}}
+    own = {"score": score, "run": name, "model": {"name": "net", "classes": 10}}
+    info = {"autoattack_acc": entries.percent(score["autoattack"]), "architecture": "net", "rb_smooth": own}
     entry = Entry(folder, "cifar10", "Linf", name, info)
     files.write_json(entry.path, info)
     return entry
@@ -78,6 +80,37 @@ def test_local_entries_of_other_points_stand_below_with_the_reason(tmp_path):
     assert text.index("equal") < text.index("mine")
 
 
+def test_an_entry_selected_on_the_test_set_says_so(tmp_path):
+    assert "mine (selected on test)" in printed(entered(tmp_path, "mine", selected_on="test"))
+    assert "selected on" not in printed(entered(tmp_path, "mine", selected_on="validation"))
+
+
+def test_published_rows_show_autoattack_and_say_where_others_went_lower(tmp_path):
+    text = printed(entered(tmp_path, "mine", autoattack=0.7))
+    board = {e["name"]: e for e in entries.published("cifar10", "Linf")["entries"]}
+    shown = [e for name, e in board.items() if f"{name} " in text and e["best_known"] < e["autoattack"]]
+    assert shown
+    for entry in shown:
+        (line,) = [line for line in text.splitlines() if f" {entry['name']} " in line]
+        assert f"{entry['autoattack']:.2%}" in line
+        assert f"{entry['best_known']:.2%} by others" in line
+
+
+@pytest.mark.parametrize(
+    "content", ["[]", "null", '"x"', "{}", '{"rb_smooth": null}', '{"rb_smooth": {"score": []}}', "{"]
+)
+def test_whatever_lies_in_the_board_it_still_builds(tmp_path, content):
+    mine = entered(tmp_path, "mine")
+    (mine.path.parent / "stray.json").write_text(content)
+    (mine.path.parent / "folder.json").mkdir()
+    half = json.loads(mine.path.read_text())
+    half["rb_smooth"]["score"]["autoattack"] = "x"
+    files.write_json(mine.path.parent / "half.json", half)
+    text = printed(mine)
+    assert text.count("passed over") == 3
+    assert "mine" in text
+
+
 def test_equal_models_share_a_rank(tmp_path):
     for name, robust in (("a", 0.6), ("b", 0.6), ("c", 0.5)):
         entered(tmp_path, name, autoattack=robust, official=False)
@@ -104,6 +137,12 @@ def test_the_published_tables_are_whole_dated_and_shares():
     "name", ["../up", "a/b", "", ".hidden", "Kireev2021Effectiveness_x", "Andriushchenko2020Understanding"]
 )
 def test_a_name_that_could_leave_the_folder_or_confuse_robustbench_is_refused(name):
+    with pytest.raises(Refused):
+        entries.check_name(name)
+
+
+@pytest.mark.parametrize("name", ["..", "x" * 300, "a b"])
+def test_a_name_that_no_file_can_have_is_refused(name):
     with pytest.raises(Refused):
         entries.check_name(name)
 

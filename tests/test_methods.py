@@ -31,11 +31,30 @@ def test_crafting_leaves_no_trace_in_the_model(objective, net, batch, training):
 
 
 def test_crafting_leaves_no_trace_when_the_model_raises(objective, net, batch):
-    before = snapshot(net)
-    with pytest.raises(RuntimeError):
-        objective.craft(net, batch[0][:, :1], batch[1])
-        raise RuntimeError  # objectives that never call the model cannot fail in it
+    before, calls = snapshot(net), []
+
+    def failing(*_):
+        calls.append(1)
+        if len(calls) == 2:  # in the middle of the attack
+            raise ZeroDivisionError
+
+    hook = net.net[4].register_forward_hook(failing)
+    if objective.threat is None:
+        objective.craft(net, *batch)  # never calls the model
+    else:
+        with pytest.raises(ZeroDivisionError):
+            objective.craft(net, *batch)
+    hook.remove()
     assert same(before, snapshot(net))
+
+
+def test_crafting_works_under_no_grad_and_wants_no_gradient_of_the_weights(objective, net, batch):
+    seen = []
+    hook = net.register_forward_hook(lambda *_: seen.append(any(p.requires_grad for p in net.parameters())))
+    with torch.no_grad():
+        objective.craft(net, *batch)
+    hook.remove()
+    assert not any(seen)
 
 
 def test_adversarial_examples_stay_in_the_ball_and_in_the_box(objective, net, batch):
@@ -146,6 +165,7 @@ def test_a_saved_average_goes_on_as_if_it_had_not_been_saved(name):
     for t in range(4):
         first.update(path[t], t)
     second.load_state_dict(first.state_dict())
+    assert all(a is not b for a, b in zip(first.weights(path[3]), second.weights([torch.zeros(2)])))
     for t in range(4, 8):
         first.update(path[t], t)
         second.update(path[t], t)

@@ -17,11 +17,15 @@ import pytest
 import torch
 
 import rb_smooth
-from rb_smooth import cookbook, files, recipe, refusal, zoo
+from rb_smooth import cookbook, data, files, recipe, refusal, zoo
+from rb_smooth.contracts import Threat
+from rb_smooth.evaluation import accuracy
+from rb_smooth.registry import build_model
 from rb_smooth.settings import gather
 
 SETTINGS = ("data.train_examples=256", "objective.steps=2", "model.width=4", "evaluate.batch_size=12")
 QUICK = ["--epochs=2", "--n-examples=24", *(f"--set={setting}" for setting in SETTINGS)]
+ENSGD = ["--set=optimizer.inner_steps=2", *QUICK]  # several outer steps even in so short a run
 
 
 def run(*arguments):
@@ -44,7 +48,7 @@ def home(tmp_path_factory):
     os.chdir(place)
     try:
         for method in METHODS:
-            assert run("digits", method, *QUICK) == 0
+            assert run("digits", method, *(ENSGD if "ensgd" in method else QUICK)) == 0
     finally:
         os.chdir(before)
     return place
@@ -104,29 +108,68 @@ def test_each_method_leaves_a_run_and_an_entry_in_robustbenchs_schema(inside):
             "best.pt",
             "last.pt",
             "score.json",
+            "training.json",
         }
 
 
 def test_the_same_command_again_prints_the_table_without_torch(inside):
     code = "import sys; from rb_smooth import recipe; recipe.main(); assert 'torch' not in sys.modules"
-    done = subprocess.run([sys.executable, "-c", code, "digits", "at+ensgd", *QUICK], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code, "digits", "at+ensgd", *ENSGD], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "95 % interval" in done.stdout
     assert done.stdout.count("_small_preactresnet_s0_") >= len(METHODS) + 1  # the four rows and the entry's path
     assert "epoch   1/2" not in done.stdout
 
 
-def test_more_points_are_another_evaluation_of_the_same_training(inside, capsys):
-    before = (next(Path("runs/digits").glob("at-s0-*")) / "best.pt").stat().st_mtime_ns
-    more = [argument.replace("=24", "=30") for argument in QUICK]
-    assert run("digits", "at", *more) == 0
-    assert "epoch   1/2" not in capsys.readouterr().out
-    assert (next(Path("runs/digits").glob("at-s0-*")) / "best.pt").stat().st_mtime_ns == before
+def test_another_evaluation_costs_neither_the_training_nor_the_evaluation_before_it(inside, capsys):
+    folder = next(Path("runs/digits").glob("at-s0-*"))
     (entry,) = [p for p in entries() if p.stem.startswith("at_")]
+    before = (folder / "best.pt").stat().st_mtime_ns
+    more = [argument.replace("=24", "=30") for argument in QUICK]
+    assert run("digits", "at", *more) == 0  # more points: the entry is replaced
+    out = capsys.readouterr().out
+    assert "epoch   1/2" not in out
+    assert "not ranked: at+awp" in out
+    assert "other number of points" in out
     assert json.loads(entry.read_text())["rb_smooth"]["score"]["n"] == 30
-    assert "not ranked: at+awp" in capsys.readouterr().out or run("digits", "at", *more) == 0
-    assert "other number of points" in capsys.readouterr().out
-    assert run("digits", "at", *QUICK) == 0  # back to what the other tests expect
+    assert run("digits", "at", *QUICK) == 2  # fewer: it stays
+    captured = capsys.readouterr()
+    assert "--replace" in captured.err
+    assert "AutoAttack …" not in captured.out  # and the evaluation of before was recalled, not repeated
+    assert json.loads(entry.read_text())["rb_smooth"]["score"]["n"] == 30
+    assert run("digits", "at", *QUICK, "--set=evaluate.eps=0.01") == 2  # another attack: it stays
+    assert json.loads(entry.read_text())["rb_smooth"]["score"]["threat"]["eps"] == 0.15
+    assert run("digits", "at", *QUICK, "--replace") == 0  # back to what the other tests expect
+    assert (folder / "best.pt").stat().st_mtime_ns == before
+    assert len(list(folder.glob("score-*.json"))) == 2
+
+
+def test_the_entry_is_the_best_epoch_and_its_score_the_best_epochs(inside):
+    folder = next(Path("runs/digits").glob("at+awp-s0-*"))
+    best, last = (torch.load(folder / f"{name}.pt", weights_only=True) for name in ("best", "last"))
+    worse = {key: torch.zeros_like(value) if key.endswith("weight") else value for key, value in last.items()}
+    torch.save(worse, folder / "last.pt")  # so that the two cannot be mistaken
+    (folder / "score.json").unlink()
+    try:
+        assert run("digits", "at+awp", *QUICK, "--replace") == 0
+        score = json.loads((folder / "score.json").read_text())
+        points = data.digits(Path("unused")).test[:24]
+        measured = []
+        for weights in (best, worse):
+            model = build_model("small_preactresnet", {"width": 4}, (1, 8, 8), 10)
+            model.load_state_dict(weights)
+            threat = Threat("Linf", 0.15, 0.03)
+            measured.append({"clean": accuracy(model, points), "pgd20": accuracy(model, points, threat)})
+        assert measured[0] != measured[1]
+        assert {key: score[key] for key in ("clean", "pgd20")} == measured[0]
+        assert score["last"] == measured[1]
+        entry = next(p for p in entries() if p.stem.startswith("at+awp_"))
+        exported = torch.load(f"leaderboard/models/digits/Linf/{entry.stem}.pt", weights_only=True)
+        assert all(torch.equal(exported[key], best[key]) for key in best)
+    finally:
+        torch.save(last, folder / "last.pt")
+        (folder / "score.json").unlink()
+        assert run("digits", "at+awp", *QUICK, "--replace") == 0
 
 
 def test_our_models_load_through_our_own_door_and_through_robustbenchs(inside, monkeypatch):
@@ -182,7 +225,7 @@ def test_fresh_begins_again_and_replaces_its_own_entry(inside):
 def test_a_run_can_be_moved(inside):
     Path("runs").rename("moved")
     try:
-        assert run("digits", "at+ensgd", *QUICK, "--runs", "moved") == 0
+        assert run("digits", "at+ensgd", *ENSGD, "--runs", "moved") == 0
     finally:
         Path("moved").rename("runs")
 
@@ -284,28 +327,82 @@ def test_two_classes_are_refused_before_training(tmp_path, monkeypatch, capsys):
                 Image.fromarray(np.full((8, 8, 3), i, np.uint8)).save(Path("pets", part, kind, f"{i}.png"))
     folder = ["data.name=folder", "data.root=pets", "data.validation=4", "data.batch_size=8"]
     assert run("digits", "at", *(f"--set={setting}" for setting in folder)) == 2
-    assert "at least 4 classes" in capsys.readouterr().err
+    assert "4 classes or more" in capsys.readouterr().err
 
 
 def test_a_second_process_on_the_same_run_is_refused(inside, capsys):
     folder = next(Path("runs/digits").glob("at-s0-*"))
     with filelock.FileLock(folder / ".lock"):
-        assert run("digits", "at", *QUICK) == 2
+        assert run("digits", "at", *QUICK, "--fresh") == 2
     assert "another process" in capsys.readouterr().err
 
 
-def test_a_damaged_checkpoint_is_named(inside, capsys):
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("best.pt", None),
+        ("best.pt", b""),
+        ("best.pt", 100),
+        ("best.pt", 5000),
+        ("last.pt", 5000),
+        ("score.json", b"{}"),
+        ("score.json", b"["),
+        ("recipe.yaml", b""),
+        ("recipe.yaml", b"[]"),
+        ("recipe.yaml", bytes(range(128, 256))),
+        ("recipe.yaml", None),
+    ],
+)
+def test_a_damaged_file_of_a_run_is_named_with_its_cure(inside, capsys, name, content):
     folder = next(Path("runs/digits").glob("at+ensgd-s0-*"))
-    whole = (folder / "best.pt").read_bytes()
-    score = (folder / "score.json").read_text()
-    (folder / "best.pt").write_bytes(whole[:100])
-    (folder / "score.json").unlink()
+    whole = {file: (folder / file).read_bytes() for file in (name, "score.json")}
+    if name.endswith(".pt"):
+        (folder / "score.json").unlink()
+    (folder / name).unlink()
+    if content is not None:
+        (folder / name).write_bytes(whole[name][:content] if isinstance(content, int) else content)
     try:
-        assert run("digits", "at+ensgd", *QUICK) == 2
-        assert "damaged" in capsys.readouterr().err
+        assert run("digits", "at+ensgd", *ENSGD) == 2
+        err = capsys.readouterr().err
+        assert err.count("\n") == 1
+        assert name in err
+        assert any(cure in err for cure in ("--fresh", "restore", "delete"))
     finally:
-        (folder / "best.pt").write_bytes(whole)
-        (folder / "score.json").write_text(score)
+        for file, content in whole.items():
+            (folder / file).write_bytes(content)
+
+
+def test_fresh_mends_a_run_whose_recipe_cannot_be_read(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["digits", "at", *QUICK, "--no-submit"]
+    assert run(*arguments) == 0
+    next(Path("runs/digits").iterdir()).joinpath("recipe.yaml").write_text("")
+    assert run(*arguments) == 2
+    assert run(*arguments, "--fresh") == 0
+
+
+@pytest.mark.parametrize("option", ["--runs", "--leaderboard"])
+def test_a_file_in_the_place_of_a_folder_is_one_line(tmp_path, monkeypatch, capsys, option):
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("")
+    assert run("digits", "at", *QUICK, option, "file") == 2
+    err = capsys.readouterr().err
+    assert "file" in err
+    assert err.count("\n") == 1
+
+
+def test_brackets_in_a_path_are_a_path(inside, capsys):
+    assert run("digits", "at", *QUICK, "--leaderboard", "lb[/x][red]") == 0
+    out = capsys.readouterr().out
+    assert "entry: lb[/x][red]/model_info" in out
+
+
+def test_a_terminal_without_unicode_ends_no_run(inside):
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-m", "rb_smooth.recipe", "digits", "at+ensgd", *ENSGD]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "at+ensgd" in done.stdout
 
 
 def test_another_recipe_in_the_same_folder_is_refused_naming_the_difference(inside, capsys):
@@ -333,7 +430,7 @@ def test_a_full_or_forbidden_disk_is_one_line_and_keeps_the_last_good_file(tmp_p
     monkeypatch.setattr(files.os, "fsync", failing)
     assert run("digits", "at", *QUICK) == 2
     err = capsys.readouterr().err
-    assert "expected to write" in err
+    assert "expected to use" in err
     assert err.count("\n") == 1
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
@@ -345,7 +442,7 @@ def test_a_full_or_forbidden_disk_is_one_line_and_keeps_the_last_good_file(tmp_p
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_leaves_a_run_that_goes_on(tmp_path, number):
-    command = [sys.executable, "-u", "-m", "rb_smooth.recipe", "digits", "at+ensgd", *QUICK, "--epochs=300"]
+    command = [sys.executable, "-u", "-m", "rb_smooth.recipe", "digits", "at+ensgd", *ENSGD, "--epochs=300"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     for line in process.stdout:
         if line.startswith("epoch   2/"):

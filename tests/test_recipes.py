@@ -90,6 +90,7 @@ def test_your_own_recipes_come_before_the_shipped_ones(kitchen):
     text = (kitchen / "at.yaml").read_text().replace("lr: 0.1", "lr: 0.07")
     (mine / "at.yaml").write_text(text)
     assert cookbook.resolve("digits", "at")[1]["optimizer"]["lr"] == 0.07
+    assert re.fullmatch("_[0-9a-f]{6}", variant(*gather("digits", "at"), "_"))  # not mistaken for the shipped one
 
 
 def test_a_file_of_your_own_may_start_from_a_recipe(kitchen):
@@ -120,14 +121,16 @@ def test_another_length_keeps_the_shape_rounding_half_up(kitchen):
 
 def test_other_settings_are_another_folder_and_the_evaluation_is_not_one(kitchen):
     def folder(*settings):
-        return place(Path("runs"), *gather("toy", "at", settings)).path.name
+        return place(Path("runs"), *gather("digits", "at", settings)).path.name
 
     assert folder() == "at-s0"
     assert folder("train.seed=3") == "at-s3"
     assert folder("evaluate.n_examples=7") == "at-s0"
     assert re.fullmatch("at-s0-[0-9a-f]{6}", folder("optimizer.lr=0.3"))
     assert folder("optimizer.lr=0.3") != folder("optimizer.lr=0.4")
-    assert variant(*gather("toy", "at"), "_") == ""
+    assert folder("optimizer.momentum=0.90", "model.width=16.0") == "at-s0"  # the same numbers
+    assert variant(*gather("digits", "at"), "_") == ""
+    assert re.fullmatch("_[0-9a-f]{6}", variant(*gather("toy", "at"), "_"))  # yours are not the shipped ones
 
 
 def test_another_name_comes_without_the_options_of_the_old_one(kitchen):
@@ -164,6 +167,14 @@ def test_every_shipped_recipe_is_valid():
         (["data.name=digit"], "did you mean 'digits'"),
         (["data.name=folder"], "to be given 'root'"),
         (["data.rot=x"], "expected an option of data digits"),
+        (["data.batchsize=3"], "did you mean 'batch_size'"),
+        (["optimizer.lr=.inf"], "finite"),
+        (["optimizer.lr=.nan"], "finite"),
+        (["optimizer.lr=2020-01-01"], "finite number, a word or a list"),
+        (["optimizer.lr=2020-99-99"], "expected YAML"),
+        (["evaluate.norm=L2"], "set all three"),
+        (["objective.from_epoch=3"], "list of stages"),
+        (["optimizer.0.lr=3"], "expected a section of keys"),
         (["optimizer=3"], "section.key=value"),
         (["optimizer.lr.x=3"], "expected a section of keys"),
         (["optimizer.lr={"], "expected YAML in --set"),
@@ -174,6 +185,50 @@ def test_a_wrong_setting_is_refused_by_name(settings, said):
     with pytest.raises(Refused, match=re.escape(said)) as refused:
         schema.check(*gather("digits", "at", settings))
     assert "\n" not in str(refused.value)
+
+
+def test_what_cannot_be_scaled_is_refused_by_the_check_and_not_by_a_crash():
+    for setting in ("schedule.drops=[a]", "schedule.drops=[null]"):
+        with pytest.raises(Refused, match="drops"):
+            schema.check(*gather("digits", "at", [setting], epochs=3))
+    _, _, sections = gather("digits", "at")
+    assert scale(scale(sections, 10), 5)["train"]["scaled_from"] == 40  # the recipe's own length, however often
+    with pytest.raises(Refused, match="from_epoch"):
+        schema.check("digits", "at", scale(sections | {"optimizer": [{"name": "sgd"}, 3]}, 5))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "expected sections"),
+        ("data: 5", "data.name"),
+        ("data: [name]", "data.name"),
+        ("base: digits/at\nname: ../up/x", "name of letters"),
+        ("base: digits/at\nname: ../x", "name of letters"),
+        ("base: digits/at\nname: digits/Kireev2021Effectiveness", "RobustBench"),
+        ("base: digits/at\nname: digits/.hidden", "name of letters"),
+        ("base: digits/nope", "a method of digits"),
+        ("[" * 3000, "expected YAML"),
+    ],
+)
+def test_a_file_of_your_own_is_refused_by_what_is_wrong(tmp_path, text, said):
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(Refused, match=said):
+        gather(str(tmp_path / "mine.yaml"))
+
+
+def test_a_folder_or_binary_in_the_place_of_a_recipe_is_refused(tmp_path):
+    (tmp_path / "folder.yaml").mkdir()
+    (tmp_path / "bytes.yaml").write_bytes(bytes(range(128, 256)))
+    for name in ("folder.yaml", "bytes.yaml", "bytes.yaml/x.yaml"):
+        with pytest.raises(Refused, match="recipe file"):
+            gather(str(tmp_path / name))
+
+
+def test_a_recipe_of_your_own_needs_no_seed(tmp_path):
+    _, _, sections = gather("digits", "at")
+    (tmp_path / "mine.yaml").write_text(notation.dump({**sections, "train": {"epochs": 2}}))
+    assert gather(str(tmp_path / "mine.yaml"))[2]["train"] == {"seed": 0, "epochs": 2}
 
 
 @pytest.mark.parametrize(
@@ -211,6 +266,7 @@ def test_a_stage_is_in_force_from_its_epoch_on():
         (("digit", "at"), "did you mean 'digits'"),
         (("digits", "att"), "did you mean 'at'"),
         (("digits", "at+engsd"), "did you mean '+ensgd'"),
+        (("digits", "at+"), "did you mean 'at'"),
         (("nothing.yaml", None), "nothing at nothing.yaml"),
         ((__file__, None), "expected"),
     ],

@@ -11,9 +11,10 @@ import pytest
 import torch
 from traces import same, snapshot
 
-from rb_smooth import schedules, schema, training
+from rb_smooth import batchnorm, schedules, schema, session, training
+from rb_smooth.augmentations import flip
 from rb_smooth.data import digits
-from rb_smooth.refusal import Interrupted
+from rb_smooth.refusal import Interrupted, Refused
 from rb_smooth.runs import Run
 from rb_smooth.settings import gather
 from rb_smooth.splits import split
@@ -35,7 +36,8 @@ def source():
 
 
 def recipe_and_data(source, method="at+ensgd", *settings):
-    recipe = schema.check(*gather("digits", method, [*QUICK, *settings]))
+    inner = ["optimizer.inner_steps=2"] if "ensgd" in method else []  # several outer steps even in so short a run
+    recipe = schema.check(*gather("digits", method, [*QUICK, *inner, *settings]))
     section = recipe.data
     data = split(
         source,
@@ -56,14 +58,14 @@ def trained(source, path, *arguments):
 
 def stop_after(monkeypatch, batches):
     """SIGINT arrives in the middle of minibatch number `batches`."""
-    real, count = training.step, iter(range(10**6))
+    real, count = session.step, iter(range(10**6))
 
     def interrupted(*arguments):
         if next(count) == batches:
             signal.raise_signal(signal.SIGINT)
         return real(*arguments)
 
-    monkeypatch.setattr(training, "step", interrupted)
+    monkeypatch.setattr(session, "step", interrupted)
 
 
 @pytest.mark.parametrize("method", ["at", "at+awp+ensgd+wa"])
@@ -110,7 +112,7 @@ def test_a_seed_fixes_everything_and_another_changes_it(source, tmp_path):
 
 @pytest.mark.parametrize("method", ["at+ensgd", "at+ensgd+wa"])
 def test_looking_at_the_deployed_model_leaves_no_trace(source, method):
-    state = training.Training(*recipe_and_data(source, method), CPU)
+    state = session.Session(*recipe_and_data(source, method), CPU)
     for _ in range(3):
         state.run_batch(state.order())
     before, deployed = snapshot(state.model), [w.clone() for w in state.averaging.weights(state.optimizer.deployed())]
@@ -125,8 +127,33 @@ def test_looking_at_the_deployed_model_leaves_no_trace(source, method):
     assert same(before, snapshot(state.model))
 
 
+@pytest.mark.parametrize("method", ["at", "at+ensgd", "at+ensgd+wa"])
+def test_what_is_saved_is_what_is_deployed_recalibrated(source, tmp_path, monkeypatch, method):
+    """w or its average, not the chain nor the initial weights; statistics from the last minibatches at w."""
+    sessions = []
+    real = session.Session.__init__
+    monkeypatch.setattr(session.Session, "__init__", lambda self, *a: (real(self, *a), sessions.append(self))[0])
+    run = trained(source, tmp_path / "run", method)
+    (state,) = sessions
+    last, names = run.load("last"), [name for name, _ in state.model.named_parameters()]
+    deployed = state.averaging.weights(state.optimizer.deployed())
+    assert all(torch.equal(last[name], w) for name, w in zip(names, deployed))
+    torch.manual_seed(session.mix(0, 0))
+    initial = session.Session(state.recipe, split(source, validation=60, split_seed=0, select="validation"), CPU).model
+    assert any(not torch.equal(last[name], p) for name, p in initial.named_parameters())
+    if method != "at":
+        assert any(not torch.equal(last[name], p) for name, p in state.model.named_parameters())
+    if method == "at+ensgd+wa":
+        assert any(not torch.equal(last[name], w) for name, w in zip(names, state.optimizer.deployed()))
+    with torch.no_grad():
+        for p, w in zip(state.model.parameters(), deployed):
+            p.copy_(w)
+    batchnorm.recalibrate(state.model.train(), state.objective, state.kept)
+    assert all(torch.equal(last[key], value) for key, value in state.model.state_dict().items())
+
+
 def test_recalibrate_zero_leaves_statistics_alone(source):
-    state = training.Training(*recipe_and_data(source, "at", "train.recalibrate=0"), CPU)
+    state = session.Session(*recipe_and_data(source, "at", "train.recalibrate=0"), CPU)
     state.run_batch(state.order())
     statistics = state.model.net[4].running_mean.clone()
     with state.deployed() as model:
@@ -134,7 +161,7 @@ def test_recalibrate_zero_leaves_statistics_alone(source):
 
 
 def test_the_last_minibatches_are_kept_as_training_saw_them(source):
-    state = training.Training(*recipe_and_data(source, "at", "train.recalibrate=2", "data.batch_size=32"), CPU)
+    state = session.Session(*recipe_and_data(source, "at", "train.recalibrate=2", "data.batch_size=32"), CPU)
     for _ in range(4):
         state.run_batch(state.order())
     assert len(state.kept) == 2
@@ -146,7 +173,7 @@ def test_the_last_minibatches_are_kept_as_training_saw_them(source):
 
 
 def test_each_epoch_is_one_pass_in_a_fresh_order(source):
-    state = training.Training(*recipe_and_data(source, "at"), CPU)
+    state = session.Session(*recipe_and_data(source, "at"), CPU)
     first = state.order()
     assert sorted(first.tolist()) == list(range(200))
     assert torch.equal(first, state.order())
@@ -156,7 +183,7 @@ def test_each_epoch_is_one_pass_in_a_fresh_order(source):
 
 def test_the_best_epoch_is_the_earliest_of_the_most_robust(source, tmp_path, monkeypatch):
     shares = iter([0.9, 0.3, 0.9, 0.5, 0.9, 0.5])  # clean and robust, epoch by epoch
-    monkeypatch.setattr(training, "accuracy", lambda *_: next(shares))
+    monkeypatch.setattr(session, "accuracy", lambda *_: next(shares))
     run = trained(source, tmp_path / "run", "at")
     rows = list(csv.DictReader((run.path / "log.csv").open()))
     assert [row["best"] for row in rows] == ["True", "True", "False"]
@@ -165,7 +192,7 @@ def test_the_best_epoch_is_the_earliest_of_the_most_robust(source, tmp_path, mon
 
 def test_standard_training_selects_by_clean_accuracy(source, tmp_path, monkeypatch):
     shares = iter([0.5, 0.9, 0.6, 0.1, 0.4, 0.9])
-    monkeypatch.setattr(training, "accuracy", lambda *_: next(shares))
+    monkeypatch.setattr(session, "accuracy", lambda *_: next(shares))
     recipe, data = recipe_and_data(source, "at")
     sections = dict(recipe.sections) | {"objective": {"name": "standard"}}
     sections["evaluate"] = sections["evaluate"] | {"norm": "Linf", "eps": 0.15, "step_size": 0.03}
@@ -175,12 +202,74 @@ def test_standard_training_selects_by_clean_accuracy(source, tmp_path, monkeypat
     assert [row["best"] for row in rows] == ["True", "True", "False"]
 
 
+def test_stages_of_the_objective_are_selected_by_the_last_ones_threat(source, tmp_path, monkeypatch):
+    """Else a warm-up without attack, whose clean accuracy is high, would be best for ever."""
+    recipe, data = recipe_and_data(source, "at")
+    attack = dict(recipe.sections["objective"])
+    stages = [{"name": "standard", "from_epoch": 0}, attack | {"from_epoch": 2}]
+    recipe = schema.check("digits", "staged", dict(recipe.sections) | {"objective": stages})
+    shares = iter([0.9, 0.1, 0.9, 0.2, 0.8, 0.3])
+    monkeypatch.setattr(session, "accuracy", lambda *_: next(shares))
+    training.train(recipe, Run(tmp_path / "run"), data, CPU)
+    rows = list(csv.DictReader((tmp_path / "run" / "log.csv").open()))
+    assert [row["best"] for row in rows] == ["True", "True", "True"]
+
+
+def test_a_stop_after_the_last_epoch_resumes_to_the_same_end_though_a_stage_lies_behind_it(
+    source, tmp_path, monkeypatch
+):
+    recipe, data = recipe_and_data(source, "at+ensgd")
+    stages = [dict(recipe.sections["optimizer"]) | {"from_epoch": 0}, {"name": "sgd", "from_epoch": 3}]
+    recipe = schema.check("digits", "staged", dict(recipe.sections) | {"optimizer": stages})
+    training.train(recipe, Run(tmp_path / "whole"), data, CPU)
+    real = session.Session.finish_epoch
+
+    def interrupted(self, run):
+        if self.epoch == 2:
+            signal.raise_signal(signal.SIGINT)
+        return real(self, run)
+
+    with monkeypatch.context() as patched, pytest.raises(Interrupted, match="3 of 3 epochs and 0 minibatches"):
+        patched.setattr(session.Session, "finish_epoch", interrupted)
+        training.train(recipe, Run(tmp_path / "parts"), data, CPU)
+    training.train(recipe, Run(tmp_path / "parts"), data, CPU)
+    one, other = Run(tmp_path / "whole").load("last"), Run(tmp_path / "parts").load("last")
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_another_precision_or_foreign_state_is_refused_at_resume(source, tmp_path, monkeypatch):
+    with monkeypatch.context() as patched, pytest.raises(Interrupted):
+        stop_after(patched, 1)
+        trained(source, tmp_path / "run", "at")
+    with pytest.raises(Refused, match=r"train\.precision=fp32"):
+        trained(source, tmp_path / "run", "at", "train.precision=bf16")
+    with pytest.raises(Refused, match="--fresh"):
+        trained(source, tmp_path / "run", "at", "model.width=5")
+
+
+def test_augmentation_and_schedule_reach_every_minibatch(source, monkeypatch):
+    recipe, data = recipe_and_data(source, "at", "data.augment=[flip]", "data.batch_size=50")
+    recipe = schema.check("digits", "at", dict(recipe.sections) | {"schedule": {"name": "cosine"}})
+    state = session.Session(recipe, data, CPU)
+    rates, batches = [], []
+    for _ in range(4):
+        state.run_batch(state.order())
+        rates.append(state.optimizer.param_groups[0]["lr"])
+        batches.append(state.kept[-1][0])
+    assert rates == [0.1 * schedules.cosine()(batch / 4, 3) for batch in range(4)]
+    for batch, x in enumerate(batches):
+        plain = state.data.train.x[state.order()[batch * 50 : (batch + 1) * 50]].float() / 255
+        drawing = torch.Generator().manual_seed(session.mix(0, session._AUGMENT, batch))
+        assert torch.equal(x, flip(plain, drawing))
+        assert not torch.equal(x, plain)
+
+
 def test_a_new_stage_starts_a_fresh_optimizer_from_the_deployed_weights(source):
     recipe, data = recipe_and_data(source, "at+ensgd")
     chain = dict(recipe.sections["optimizer"])
     stages = [chain | {"from_epoch": 0}, {"name": "sgd", "lr": 0.05, "from_epoch": 1}]
     recipe = schema.check("digits", "staged", dict(recipe.sections) | {"optimizer": stages})
-    state = training.Training(recipe, data, CPU)
+    state = session.Session(recipe, data, CPU)
     for _ in range(2):
         state.run_batch(state.order())  # an open inner loop
     deployed = [w.clone() for w in state.optimizer.deployed()]
@@ -226,7 +315,19 @@ def test_schedules_are_their_formulas():
     )
 
 
-def test_bf16_trains_with_fp32_weights(source, tmp_path):
-    best = trained(source, tmp_path / "run", "at+awp+ensgd", "train.precision=bf16", "train.epochs=1").load("best")
-    assert all(value.dtype in (torch.float32, torch.int64) for value in best.values())
-    assert all(value.isfinite().all() for value in best.values())
+def test_bf16_trains_with_fp32_weights_and_takes_the_gradient_where_the_perturbation_put_them(source, monkeypatch):
+    """A cached cast of the weights would serve them as they were before the perturbation."""
+    settings = ("train.precision=bf16", "perturbation.gamma=0.5", "optimizer.momentum=0", "optimizer.weight_decay=0")
+    moved = {}
+    for cached in (True, False):
+        state = session.Session(*recipe_and_data(source, "at+awp", *settings), CPU)
+        real = torch.autocast
+        monkeypatch.setattr(
+            session.torch, "autocast", lambda *a, cache_enabled, r=real, **k: r(*a, cache_enabled=False, **k)
+        )
+        if cached:
+            monkeypatch.setattr(session.torch, "autocast", real)
+        state.run_batch(state.order())
+        moved[cached] = [p.detach().clone() for p in state.model.parameters()]
+        assert all(p.dtype == torch.float32 and p.isfinite().all() for p in state.model.parameters())
+    assert all(torch.equal(a, b) for a, b in zip(moved[True], moved[False]))

@@ -11,6 +11,10 @@ Kanai et al., "Smoothness Analysis of Adversarial Training", arXiv 2103.01400, E
 Differs from the authors' code (the AWP repository, on which Kanai et al. build):
     - Running BatchNorm statistics do not move while crafting, and `recalibrate` sets them before every evaluation.
       There all 11 forwards of the attack move them, so that what is deployed mixes in the attack's intermediate points.
+    - No clean forward in train mode after the step, which there logs accuracy and moves statistics once more; and no
+      first minibatch of each epoch attacked in eval mode, as in their CIFAR-10 script.
+    - The last incomplete minibatch of an epoch is dropped, and the best epoch is chosen on held-out training images;
+      theirs on the test set (`train.select: test`).
     - No extra forward to choose among restarts: with one restart the choice is the last iterate anyway.
     - The L2 random start is torchattacks' (random direction, radius uniform in [0, eps]), also on SVHN, where the
       authors' normalisation of the start is lost to an unassigned result.

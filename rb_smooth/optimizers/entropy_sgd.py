@@ -24,6 +24,9 @@ Differs from the authors' code (Chaudhari et al.'s Python, on which Kanai et al.
     - `lr` is read from the param group, so that a schedule really decays it; theirs reads a copy made at construction.
       The schedule decays `lr` alone; `inner_lr` stays, as it does there.
     - No minibatch is thrown away: theirs draws inner_steps + 1 per outer step and drops the first gradient.
+    - An epoch is one pass over shuffled data, and an inner loop may cross its end; theirs is inner_steps + 1 passes'
+      worth of minibatches drawn with replacement.
+    - Before evaluation theirs forwards an epoch to set BatchNorm's statistics; `recalibrate` does it in 16 minibatches.
     - M starts at zero; theirs at a raw gradient, much larger than (w - mu), which fades over about 20 outer steps.
     - Every param group counts; theirs updates only the first.
     - Without Nesterov, the pull towards w and the noise stay out of m; there they leak into it, through aliasing.
@@ -115,7 +118,7 @@ class EntropySGD(torch.optim.Optimizer):
                 self._inner_step(moving, group)
             group["k"] += 1
             if group["k"] == group["inner_steps"]:
-                self._outer_step([p for p in group["params"] if p in self.state], group)
+                self._outer_step([p for p in group["params"] if p in self.state and self.state[p]["moved"]], group)
                 group["k"] = 0
 
     def train(self) -> None:
@@ -154,6 +157,8 @@ class EntropySGD(torch.optim.Optimizer):
                 if group["momentum"]:
                     self.state[p] |= {"m": torch.zeros_like(p), "M": torch.zeros_like(p)}
         states = [self.state[p] for p in chain]
+        for state in states:
+            state["moved"] = True  # since the last outer step; who had no gradient since then is left alone
         chain_update(
             chain,
             [p.grad for p in chain if p.grad is not None],
@@ -182,6 +187,8 @@ class EntropySGD(torch.optim.Optimizer):
         torch._foreach_copy_(mu, w)
         if group["momentum"]:
             torch._foreach_zero_([s["m"] for s in states])
+        for state in states:
+            state["moved"] = False
 
 
 def chain_update(

@@ -1,0 +1,28 @@
+"""One training step. These lines are all that objective, perturbation, optimizer and averaging know of each other."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from rb_smooth.contracts import Averaging, Objective, Optimizer, Outcome, Perturbation
+
+
+def step(
+    model: nn.Module,
+    objective: Objective,
+    perturbation: Perturbation,
+    optimizer: Optimizer,
+    averaging: Averaging,
+    x: Tensor,
+    y: Tensor,
+    t: int,
+) -> tuple[Tensor, Outcome]:
+    """One minibatch: craft at w', take the gradient at w' + v, move from w', average w. Returns x_adv and outcome."""
+    x_adv = objective.craft(model, x, y)
+    with perturbation(model, lambda: objective.loss(model, x, x_adv, y).loss):
+        optimizer.zero_grad(set_to_none=True)
+        outcome = objective.loss(model, x, x_adv, y)
+        outcome.loss.backward()
+    optimizer.step()
+    averaging.update(optimizer.deployed(), t)
+    return x_adv, outcome
