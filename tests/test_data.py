@@ -71,6 +71,7 @@ def test_the_fingerprint_tells_points_and_order_apart_and_nothing_else(digits):
     assert fingerprint(points) != fingerprint(points[torch.arange(49, -1, -1)])
     relabelled = data.Images(points.x, (points.y + 1) % 10)
     assert fingerprint(points) != fingerprint(relabelled)
+    assert fingerprint(points) != fingerprint(data.Images(points.x.reshape(50, 1, 4, 16), points.y))
     moved = data.Images(points.x.roll(1, 0), points.y)
     assert fingerprint(points) != fingerprint(moved)
 

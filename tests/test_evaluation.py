@@ -10,7 +10,7 @@ from pyautoattack import AutoAttack, checks
 from rich.progress import Progress
 from traces import same, snapshot
 
-from rb_smooth import evaluation
+from rb_smooth import bridge, evaluation
 from rb_smooth.contracts import Threat
 from rb_smooth.data import Images
 
@@ -47,23 +47,43 @@ def test_a_model_without_robust_points_is_scored_zero(net, points):
     assert not result.robust.any()
 
 
-def test_autoattack_leaves_model_random_state_tracer_and_counters_as_found(net, points):
+def test_autoattack_leaves_model_and_random_state_as_found(net, points):
     net.train()
-    before, random, counts = snapshot(net), torch.random.get_rng_state(), dict(checks.funcs)
+    before, random = snapshot(net), torch.random.get_rng_state()
+    evaluation.autoattack(net, points[:4], LINF, classes=5, batch_size=10, seed=0)
+    assert same(before, snapshot(net))
+    assert torch.equal(random, torch.random.get_rng_state())
+
+
+def test_robustbenchs_own_use_of_autoattack_disturbs_nothing_either(net, points):
+    """Its check for dynamic defences ends with no tracer at all, and counts calls for the life of the process."""
+    import autoattack
 
     def tracer(*_):
         return None
 
+    counts, random, before = dict(checks.funcs), torch.random.get_rng_state(), sys.gettrace()
+    adversary = autoattack.AutoAttack(
+        net.eval(), "Linf", 0.02, verbose=False, attacks_to_run=["apgd-ce"], version="custom", device="cpu"
+    )
     sys.settrace(tracer)
     try:
-        evaluation.autoattack(net, points[:4], LINF, classes=5, batch_size=10, seed=0)
+        adversary.run_standard_evaluation(points.x[:4].float() / 255, points.y[:4])
         found = sys.gettrace()
     finally:
-        sys.settrace(None)
+        sys.settrace(before)
     assert found is tracer
-    assert same(before, snapshot(net))
-    assert torch.equal(random, torch.random.get_rng_state())
     assert checks.funcs == counts
+    assert torch.equal(random, torch.random.get_rng_state())
+
+
+def test_the_seed_reaches_every_attack(net, points, monkeypatch):
+    attacks = bridge.standard_attacks(net, LINF, 5, 3, torch.device("cpu"))
+    assert [attack.__self__.seed for attack in attacks.values()] == [3] * 4
+    given = []
+    monkeypatch.setattr(bridge, "standard_attacks", lambda *arguments: given.append(arguments) or {})
+    evaluation.autoattack(net, points, LINF, classes=5, batch_size=10, seed=7)
+    assert given[0][1:4] == (LINF, 5, 7)
 
 
 def test_no_attack_makes_more_passes_than_its_bar_foresees(net, points):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from copy import deepcopy
 from pathlib import Path
@@ -165,4 +166,7 @@ def test_writing_is_whole_or_not_at_all(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="torn"):
         files.write_json(path, {"new": 2})
     assert files.read_json(path) == {"old": 1}
+    umask = os.umask(0)
+    os.umask(umask)
+    assert path.stat().st_mode & 0o777 == 0o666 & ~umask  # readable by whoever may read new files
     assert [p.name for p in Path(tmp_path).iterdir()] == ["a.json"]

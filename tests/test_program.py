@@ -94,6 +94,8 @@ def test_each_method_leaves_a_run_and_an_entry_in_robustbenchs_schema(inside):
         assert info["autoattack_acc"] == f"{100 * score['autoattack']:.2f}"
         assert "(2 epochs)" in info["name"]
         assert not score["official"]
+        assert score["whole"] is False
+        assert score["selected_on"] == "validation"
         assert {"clean", "pgd20"} == set(score["last"])
         assert (
             files.sha256(Path("leaderboard/models/digits/Linf") / f"{path.stem}.pt")
@@ -242,7 +244,11 @@ def test_a_foreign_file_in_the_board_is_named_and_passed_over(inside, capsys):
 
 def test_no_submit_leaves_no_entry(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert run("digits", "at", *QUICK, "--no-submit") == 0
+    assert run("digits", "at", *QUICK, "--no-submit", "--set=train.select=test") == 0
+    score = json.loads(next(Path("runs").rglob("score.json")).read_text())
+    assert score["selected_on"] == "test"
+    assert score["title"] == "at (2 epochs, selected on test)"
+    assert score["training"]["precision"] == "fp32"
     assert not Path("leaderboard").exists()
     assert "95 % interval" in capsys.readouterr().out
 
