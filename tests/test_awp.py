@@ -154,3 +154,13 @@ def test_a_training_step_is_w_minus_lr_times_the_gradient_at_w_plus_v_and_decay_
 def test_negative_gamma_is_refused_by_name():
     with pytest.raises(ValueError, match="gamma"):
         AWP(gamma=-0.1)
+
+
+def test_it_finds_its_direction_also_where_gradients_are_off(net, batch):
+    loss, shifts = cross_entropy(net, *batch), []
+    before = net.net[0].weight.detach().clone()
+    for enabled in (True, False):
+        with torch.set_grad_enabled(enabled), AWP(gamma=0.05)(net, loss):
+            shifts.append(net.net[0].weight.detach() - before)
+    assert torch.equal(*shifts)
+    assert shifts[0].any()

@@ -476,3 +476,25 @@ def test_loading_executes_no_code(tmp_path):
     with pytest.raises(refusal.Refused, match="foreign"):
         files.load_tensors(tmp_path / "evil.pt")
     assert not (tmp_path / "ran").exists()
+
+
+def test_an_export_that_loads_back_as_another_model_is_refused_and_leaves_the_board_as_it_was(
+    inside, monkeypatch, capsys
+):
+    from rb_smooth import leaderboard
+
+    real, built = leaderboard.build, []
+
+    def second_is_another(entry):
+        model = real(entry)
+        if built:
+            forward = model.forward
+            model.forward = lambda x: forward(x) + 1e-3
+        built.append(model)
+        return model
+
+    monkeypatch.setattr(leaderboard, "build", second_is_another)
+    assert run("digits", "at", *QUICK, "--leaderboard", "fresh-board") == 2
+    assert "equal logits" in capsys.readouterr().err
+    assert not list(Path("fresh-board").rglob("*.pt"))
+    assert not list(Path("fresh-board").rglob("*.json"))
