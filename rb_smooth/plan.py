@@ -48,7 +48,8 @@ class Plan:
 def choose_threads(recipe: Recipe, data: Dataset) -> None:
     """One CPU thread for a net so small that a second gains nothing, and loses much by waiting on a busy machine.
 
-    The choice follows from the recipe alone, so that a resumed run adds its numbers in the same order.
+    The choice follows from recipe and data, so that a resumed run adds its numbers in the same order. A larger net
+    gets torch's own number of threads, which is the machine's.
     """
     if _forward_flop(recipe, data) * recipe.data.batch_size < _ONE_THREAD_FLOP:
         torch.set_num_threads(1)

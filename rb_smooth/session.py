@@ -130,7 +130,8 @@ class Session:
     def finish_epoch(self, run: Run) -> dict[str, Any]:
         """Measure what would be deployed, keep it if it is the best so far, and step to the next epoch.
 
-        Returns the log's row; accuracies are shares in [0, 1].
+        Returns the log's row; accuracies are shares in [0, 1]. `train_robust` comes from training's own forwards: it is
+        measured where the gradient was taken, under AWP at w' + v.
         """
         seen = self.batches * self.recipe.data.batch_size
         loss, right = self.sums.tolist()

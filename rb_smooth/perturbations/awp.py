@@ -12,8 +12,8 @@ for BatchNorm and biases; the norms are of whole tensors):
     v_l = gamma * ||w_l|| * g_l / (||g_l|| + 1e-20)
 
 Differs from the authors' code:
-    - The gradient is taken at the weights themselves, with no proxy network: one forward, one backward, at most one
-      further copy of the weights. Their proxy's learning rate cancels in v.
+    - The gradient is taken at the weights themselves, with no proxy network: one forward, one backward, and one
+      copy of the weights while it lasts. Their proxy's learning rate cancels in v.
     - The loss ascended is the objective's own, whatever the objective; theirs is written out per method.
     - The weights are restored bit for bit before the optimizer moves; theirs moves at w + v and subtracts v afterwards,
       so that weight decay acts at w + v: a relative difference of lr * wd * gamma, about 5e-7 a step.
