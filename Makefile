@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint con
 .PHONY: demo test lint clean
 
 demo: .venv/.installed
-	$(BIN)/python -m rb_smooth.recipe digits at+ensgd --runs demo/runs --leaderboard demo/leaderboard
+	$(BIN)/python -m rb_smooth.recipe digits at+ensgd --n-examples 100 --runs demo/runs --leaderboard demo/leaderboard
 
 test: lint
 	$(BIN)/python -m pytest -n auto

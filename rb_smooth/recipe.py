@@ -1,6 +1,6 @@
 """python -m rb_smooth.recipe DATASET METHOD: train (or go on), evaluate, submit, compare.
 
-    python -m rb_smooth.recipe digits at+ensgd                     two minutes on two cores, no download
+    python -m rb_smooth.recipe digits at+ensgd                     minutes on two cores, no download
     python -m rb_smooth.recipe cifar10 at+awp --epochs 30          the recipe's shape in 30 epochs
     python -m rb_smooth.recipe cifar10 at --set optimizer.lr=0.05  other settings, other folder
     python -m rb_smooth.recipe mine.yaml                           your own; `base: cifar10/at` starts from a recipe
