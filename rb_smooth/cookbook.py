@@ -70,13 +70,14 @@ def methods(dataset: str) -> list[str]:
     """Every sum of the dataset's files in which no two parts claim the same section; cells of their own included."""
     available = recipe_files(dataset)
     bases = [name for name in available if not re.search("[+-]", name)]
-    parts = sorted((name for name in available if name[0] in "+-"), key=lambda part: _order(part, available))
+    contents = {name: read(path) for name, path in available.items() if name[0] in "+-"}
+    parts = sorted(contents, key=lambda part: _order(part, contents))
     sums = {
         base + "".join(chosen)
         for base in bases
         for size in range(len(parts) + 1)
         for chosen in itertools.combinations(parts, size)
-        if not _clash(chosen, available)
+        if not _clash(chosen, contents)
     }
     return sorted(
         sums | {name for name in available if name[0] not in "+-"}, key=lambda name: (len(_split(name)), name)
@@ -94,16 +95,18 @@ def resolve(dataset: str, method: str, shipped_only: bool = False) -> tuple[str,
             raise Refused(
                 f"expected a part of {dataset}'s methods, {nearest(part, [n for n in available if n[0] in '+-'])}"
             )
-    parts.sort(key=lambda part: _order(part, available))
-    if clash := _clash(tuple(parts), available):
+    contents = {part: read(available[part]) for part in parts if part in available}
+    parts.sort(key=lambda part: _order(part, contents))
+    if clash := _clash(tuple(parts), contents):
         raise Refused(f"expected one choice per section in {method!r}, got {clash}; drop one of them")
     sections = read(available[base])
     name = base
     for part in parts:
         name += part
-        for file in (part, name):
-            if file in available:
-                sections = added(sections, read(available[file]), str(available[file]))
+        if part in contents:
+            sections = added(sections, contents[part], str(available[part]))
+        if name in available:
+            sections = added(sections, read(available[name]), str(available[name]))
     return name, complete(sections)
 
 
@@ -185,21 +188,17 @@ def _split(method: str) -> list[str]:
     return re.findall(r"^[^+-]+|[+-][^+-]+", method) or [method]
 
 
-def _order(part: str, available: dict[str, Path]) -> tuple[bool, int, str]:
+def _order(part: str, contents: dict[str, Sections]) -> tuple[bool, int, str]:
     """+parts before -parts, each by the section it replaces: so that a sum has one name and one meaning."""
-    sections = read(available[part]) if part in available else {}
-    return (
-        part[0] == "-",
-        min((SECTIONS.index(key) for key in sections if key in SECTIONS), default=len(SECTIONS)),
-        part,
-    )
+    places = [SECTIONS.index(key) for key in contents.get(part, {}) if key in SECTIONS]
+    return part[0] == "-", min(places, default=len(SECTIONS)), part
 
 
-def _clash(parts: tuple[str, ...], available: dict[str, Path]) -> str:
+def _clash(parts: tuple[str, ...], contents: dict[str, Sections]) -> str:
     """The two parts that both choose a section's method, in words; empty if none do."""
     chosen: dict[str, str] = {}
     for part in parts:
-        for key, section in (read(available[part]) if part in available else {}).items():
+        for key, section in contents.get(part, {}).items():
             if isinstance(section, list) or "name" in (section or {}):
                 if key in chosen:
                     return f"{chosen[key]} and {part} for the {key}"

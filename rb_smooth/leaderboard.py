@@ -64,8 +64,7 @@ def standings(mine: Entry) -> list[Table | str]:
     board = published(mine.dataset, mine.threat)
     note = _why_unranked(mine, board)
     if not note:
-        eps = mine.own["score"]["threat"]["eps"]
-        ranked += [_published_row(entry) for entry in board["entries"] if abs(_number(entry["eps"]) - eps) < 1e-9]
+        ranked += [_published_row(entry) for entry in _of_equal_eps(mine, board)]
     ranked.sort(key=lambda row: (-row["robust"], row["cells"]))
     table = _table(mine)
     for rank, row in _around_ours(ranked):
@@ -223,10 +222,15 @@ def _why_unranked(mine: Entry, board: dict[str, Any]) -> str:
         return "published entries not ranked: these test points do not come from the official files"
     if not score["whole"]:
         return f"published entries not ranked: {score['n']} points here, the whole test set there"
-    eps = score["threat"]["eps"]
-    if not any(abs(_number(entry["eps"]) - eps) < 1e-9 for entry in board["entries"]):
-        return f"published entries not ranked: none has eps {eps_text(eps)}"
+    if not _of_equal_eps(mine, board):
+        return f"published entries not ranked: none has eps {eps_text(score['threat']['eps'])}"
     return ""
+
+
+def _of_equal_eps(mine: Entry, board: dict[str, Any]) -> list[dict[str, Any]]:
+    """The published entries in whose ball ours was attacked: 8/255 is not 0.031."""
+    eps = mine.own["score"]["threat"]["eps"]
+    return [entry for entry in board["entries"] if abs(_number(entry["eps"]) - eps) < 1e-9]
 
 
 def _why_apart(entry: Entry, mine: Entry) -> str:

@@ -39,9 +39,9 @@ class Plan:
     def sentence(self) -> str:
         return (
             f"ahead on {self.device}: training {_duration(self.steps * self.step_s)} "
-            f"({self.steps} steps of {_duration(self.step_s)}, {self.steps * self.step_flop:.1e} FLOP), AutoAttack at "
-            "most "
-            f"{_duration(self.autoattack_s)} on {self.points} points, memory {self.memory / 2**30:.1f} GiB"
+            f"({self.steps} steps of {_duration(self.step_s)}, {self.steps * self.step_flop:.1e} FLOP), "
+            f"AutoAttack at most {_duration(self.autoattack_s)} on {self.points} points, "
+            f"memory {self.memory / 2**30:.1f} GiB"
         )
 
 

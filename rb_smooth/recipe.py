@@ -100,7 +100,7 @@ def _show(target: str, method: str | None, options: argparse.Namespace) -> None:
 
     recipe = schema.check(*_gathered(target, method, options))
     console.print(f"# {recipe.dataset}/{recipe.title}")
-    console.print(notation.dump(dict(recipe.sections)), markup=False, end="")
+    console.print(notation.dump(dict(recipe.sections)), end="")
 
 
 def _gathered(target: str, method: str | None, options: argparse.Namespace) -> tuple[str, str, cookbook.Sections]:
@@ -148,12 +148,11 @@ def _work(run: runs.Run, gathered: tuple[str, str, cookbook.Sections], options: 
 
 def _is_finished(run: runs.Run, sections: cookbook.Sections) -> bool:
     """Whether the run holds this very recipe and its score answers what `evaluate` asks. Costs no torch."""
-    if not run.is_trained or run.score is None:
+    if not run.is_trained or (score := run.score) is None:
         return False
     header = run.header
-    return {key: header[key] for key in cookbook.SECTIONS} == {**sections, "evaluate": header["evaluate"]} and (
-        run.score["asked"] == sections["evaluate"]
-    )
+    same_training = {key: header[key] for key in cookbook.SECTIONS} == {**sections, "evaluate": header["evaluate"]}
+    return same_training and score["asked"] == sections["evaluate"]
 
 
 def _prepared(recipe: Recipe, options: argparse.Namespace) -> Dataset:

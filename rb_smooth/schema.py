@@ -120,7 +120,7 @@ class Recipe:
                 )
             return Threat(asked.norm, asked.eps, asked.step_size)
         return Threat(
-            asked.norm or trained.norm,
+            trained.norm,
             trained.eps if asked.eps is None else asked.eps,
             trained.step_size if asked.step_size is None else asked.step_size,
         )
