@@ -10,7 +10,23 @@ import torchattacks
 from torch import Tensor, nn
 
 from rb_smooth import batchnorm, weights
-from rb_smooth.contracts import Threat
+from rb_smooth.contracts import Norm, Threat
+
+_EPS: dict[str, float] = {"Linf": 8 / 255, "L2": 128 / 255}
+_STEP_SIZE: dict[str, float] = {"Linf": 2 / 255, "L2": 15 / 255}
+
+
+def ball(norm: Norm, eps: float | None, step_size: float | None, steps: int) -> Threat:
+    """The threat that PGD's settings describe; each norm has its own default eps and step (8/255 and 2/255 for Linf,
+    128/255 and 15/255 for L2). Raises ValueError for what is out of range.
+    """
+    if norm not in _EPS:
+        raise ValueError(f"expected norm Linf or L2, got {norm!r}")
+    eps = _EPS[norm] if eps is None else eps
+    step_size = _STEP_SIZE[norm] if step_size is None else step_size
+    if eps <= 0 or step_size <= 0 or steps < 1:
+        raise ValueError(f"expected eps > 0, step_size > 0, steps >= 1, got {eps}, {step_size}, {steps}")
+    return Threat(norm, eps, step_size)
 
 
 @contextmanager
@@ -38,3 +54,13 @@ def pgd(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, steps: int) -> T
     # whole model to train mode, layers frozen by hand included.
     with torch.enable_grad():
         return crafter.forward(x.contiguous(), y)  # PGDL2 uses .view
+
+
+def pgd_kl(model: nn.Module, x: Tensor, threat: Threat, steps: int) -> Tensor:
+    """Sign ascent on KL(p(x) || p(x_adv)) from x + 0.001 N(0, I), within the Linf ball: the attack inside TRADES.
+
+    Zhang et al., arXiv 1901.08573. Arguments and result as `pgd`'s. To be called inside `crafting`.
+    """
+    crafter = torchattacks.TPGD(model, eps=threat.eps, alpha=threat.step_size, steps=steps)
+    with torch.enable_grad():
+        return crafter.forward(x.contiguous())

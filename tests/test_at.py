@@ -4,39 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-import torch.nn.functional as F
+from printed import pgd, pgd_l2
 
 from rb_smooth.objectives.at import AT
 
 
-def printed_pgd(model, x, y, eps, step_size, steps):
-    """Madry et al., Linf: x_adv <- project(x_adv + step * sign(gradient)), from a uniform start."""
-    x_adv = (x + torch.empty_like(x).uniform_(-eps, eps)).clamp(0, 1)
-    for _ in range(steps):
-        x_adv = x_adv.detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(F.cross_entropy(model(x_adv), y), x_adv)
-        x_adv = torch.max(torch.min(x_adv + step_size * gradient.sign(), x + eps), x - eps).clamp(0, 1)
-    return x_adv.detach()
-
-
-def printed_pgd_l2(model, x, y, eps, step_size, steps):
-    """The same in the L2 ball: steps along the normalised gradient, from a random direction and a uniform radius."""
-
-    def norm(z):
-        return z.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
-
-    direction = torch.empty_like(x).normal_()
-    radius = torch.zeros(len(x), 1, 1, 1).uniform_(0, 1) * eps
-    x_adv = (x + radius * direction / norm(direction)).clamp(0, 1)
-    for _ in range(steps):
-        x_adv = x_adv.detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(F.cross_entropy(model(x_adv), y), x_adv)
-        delta = x_adv + step_size * gradient / (norm(gradient) + 1e-10) - x
-        x_adv = (x + delta * (eps / norm(delta)).clamp(max=1)).clamp(0, 1)
-    return x_adv.detach()
-
-
-@pytest.mark.parametrize(("norm", "printed"), [("Linf", printed_pgd), ("L2", printed_pgd_l2)])
+@pytest.mark.parametrize(("norm", "printed"), [("Linf", pgd), ("L2", pgd_l2)])
 @pytest.mark.parametrize("bn_mode", ["train", "eval"])
 def test_crafting_is_the_printed_attack_with_batchnorm_in_the_mode_asked_for(net, batch, norm, printed, bn_mode):
     objective = AT(norm=norm, eps=0.2, step_size=0.05, steps=5, bn_mode=bn_mode)

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "rb_smooth"
 FLOORS = [
     {
         *("refusal", "interruption", "seeding", "files", "console", "standins", "bridge"),
-        *("weights", "batchnorm", "attacks", "contracts"),
+        *("weights", "batchnorm", "attacks", "divergence", "langevin", "contracts"),
     },
     {
         *("objectives", "perturbations", "optimizers", "averaging"),

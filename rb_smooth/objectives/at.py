@@ -26,12 +26,9 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rb_smooth.attacks import crafting, pgd
+from rb_smooth.attacks import ball, crafting, pgd
 from rb_smooth.batchnorm import BatchNormMode
-from rb_smooth.contracts import Norm, Outcome, Threat
-
-_EPS: dict[str, float] = {"Linf": 8 / 255, "L2": 128 / 255}
-_STEP_SIZE: dict[str, float] = {"Linf": 2 / 255, "L2": 15 / 255}
+from rb_smooth.contracts import Norm, Outcome
 
 
 class AT:
@@ -56,15 +53,9 @@ class AT:
         bn_mode: BatchNormMode = "train",
         label_smoothing: float = 0.0,
     ) -> None:
-        if norm not in _EPS:
-            raise ValueError(f"expected norm Linf or L2, got {norm!r}")
-        eps = _EPS[norm] if eps is None else eps
-        step_size = _STEP_SIZE[norm] if step_size is None else step_size
-        if eps <= 0 or step_size <= 0 or steps < 1:
-            raise ValueError(f"expected eps > 0, step_size > 0, steps >= 1, got {eps}, {step_size}, {steps}")
+        self.threat = ball(norm, eps, step_size, steps)
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"expected 0 <= label_smoothing < 1, got {label_smoothing}")
-        self.threat = Threat(norm, eps, step_size)
         self.steps, self.bn_mode, self.label_smoothing = steps, bn_mode, label_smoothing
 
     def craft(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:

@@ -16,9 +16,8 @@ with E[w'] estimated by a Langevin chain w' of `inner_steps` minibatches around 
         d = (w - mu) + wd * w;   M <- mom * M + d;   d <- d + mom * M
         w <- w - lr * d;   w', mu <- w;   m <- 0
 
-The paper prints two nested loops. Here a counter `k` in each param group tells where in the inner loop a minibatch
-falls, so that step() is called once per minibatch like any optimizer's, an epoch is one pass over the data, and a
-checkpoint in the middle of an inner loop costs nothing. The test holds both forms together.
+The paper prints two nested loops; here step() is called once per minibatch and counts (`rb_smooth.langevin`, where the
+updates are). The test holds both forms together.
 
 Differs from the authors' code (Chaudhari et al.'s Python, on which Kanai et al. build):
     - `lr` is read from the param group, so that a schedule really decays it; theirs reads a copy made at construction.
@@ -37,14 +36,15 @@ Differs from the authors' code (Chaudhari et al.'s Python, on which Kanai et al.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from rb_smooth.langevin import LangevinOptimizer, State
 
-class EntropySGD(torch.optim.Optimizer):
+
+class EntropySGD(LangevinOptimizer):
     """SGD on the locally averaged loss. After step() the parameters hold the chain w'; eval() brings w, train() w'.
 
     lr:           step of w towards the chain's mean, >= 0; 1 moves (without momentum) all the way. Schedules change it.
@@ -76,181 +76,19 @@ class EntropySGD(torch.optim.Optimizer):
         noise: float = 1e-4,
         generator: torch.Generator | None = None,
     ) -> None:
-        if min(lr, weight_decay, gamma, noise) < 0 or inner_lr <= 0:
-            raise ValueError(
-                "expected lr, weight_decay, gamma, noise >= 0 and inner_lr > 0, "
-                f"got {lr}, {weight_decay}, {gamma}, {noise} and {inner_lr}"
-            )
-        if inner_steps < 1 or not 0 <= beta < 1 or not 0 <= momentum < 1:
-            raise ValueError(
-                f"expected inner_steps >= 1, 0 <= beta < 1, 0 <= momentum < 1, got {inner_steps}, {beta}, {momentum}"
-            )
-        self.generator = generator
-        super().__init__(
-            params,
-            dict(
-                lr=lr,
-                momentum=momentum,
-                nesterov=nesterov,
-                weight_decay=weight_decay,
-                inner_lr=inner_lr,
-                inner_steps=inner_steps,
-                gamma=gamma,
-                beta=beta,
-                noise=noise,
-                k=0,  # minibatches since the last outer step
-                train_mode=True,
-            ),
+        defaults = dict(
+            lr=lr,
+            momentum=momentum,
+            nesterov=nesterov,
+            weight_decay=weight_decay,
+            inner_lr=inner_lr,
+            inner_steps=inner_steps,
+            gamma=gamma,
+            beta=beta,
+            noise=noise,
         )
+        super().__init__(params, defaults, generator)
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """One minibatch: a step of the chain and, every inner_steps-th time, a step of w. Takes no closure."""
-        if closure is not None:
-            raise RuntimeError("expected p.grad to be ready, got a closure; call backward() before step()")
-        if not all(group["train_mode"] for group in self.param_groups):
-            raise RuntimeError(
-                "EntropySGD.step() in eval mode: gradients are wanted at w', not at w; call optimizer.train()"
-            )
-        for group in self.param_groups:
-            moving = [p for p in group["params"] if p.grad is not None]
-            if moving:
-                self._inner_step(moving, group)
-            group["k"] += 1
-            if group["k"] == group["inner_steps"]:
-                self._outer_step([p for p in group["params"] if p in self.state and self.state[p]["moved"]], group)
-                group["k"] = 0
-
-    def train(self) -> None:
-        """Parameters := w'. Call it before taking gradients."""
-        self._swap(train_mode=True)
-
-    def eval(self) -> None:
-        """Parameters := w. Call it before evaluating or saving what is deployed."""
-        self._swap(train_mode=False)
-
-    def deployed(self) -> list[Tensor]:
-        """w, in the order of the parameters, without swapping. Not a copy: read it, do not keep it."""
-        return [
-            self.state[p]["w"] if p in self.state and group["train_mode"] else p.detach()
-            for group in self.param_groups
-            for p in group["params"]
-        ]
-
-    @torch.no_grad()
-    def _swap(self, train_mode: bool) -> None:
-        """Exchange the contents, not the storage, of p and its state "w": exact, and without further memory."""
-        for group in self.param_groups:
-            if group["train_mode"] != train_mode:
-                for p in group["params"]:
-                    if p in self.state:
-                        other = self.state[p]["w"]
-                        ours = p.detach().clone()
-                        p.copy_(other)
-                        other.copy_(ours)
-                group["train_mode"] = train_mode
-
-    def _inner_step(self, chain: list[Tensor], group: dict[str, Any]) -> None:
-        for p in chain:
-            if p not in self.state:
-                self.state[p] = {"w": p.detach().clone(), "mu": p.detach().clone()}
-                if group["momentum"]:
-                    self.state[p] |= {"m": torch.zeros_like(p), "M": torch.zeros_like(p)}
-        states = [self.state[p] for p in chain]
-        for state in states:
-            state["moved"] = True  # since the last outer step; who had no gradient since then is left alone
-        chain_update(
-            chain,
-            [p.grad for p in chain if p.grad is not None],
-            [s["w"] for s in states],
-            [s["mu"] for s in states],
-            [s["m"] for s in states] if group["momentum"] else None,
-            **{
-                key: group[key]
-                for key in ("momentum", "nesterov", "weight_decay", "inner_lr", "gamma", "beta", "noise")
-            },
-            generator=self.generator,
-        )
-
-    def _outer_step(self, chain: list[Tensor], group: dict[str, Any]) -> None:
-        if not chain:
-            return
-        states = [self.state[p] for p in chain]
-        w, mu = [s["w"] for s in states], [s["mu"] for s in states]
-        outer_update(
-            w,
-            list(torch._foreach_sub(w, mu)),
-            [s["M"] for s in states] if group["momentum"] else None,
-            **{key: group[key] for key in ("lr", "momentum", "nesterov", "weight_decay")},
-        )
-        torch._foreach_copy_(chain, w)
-        torch._foreach_copy_(mu, w)
-        if group["momentum"]:
-            torch._foreach_zero_([s["m"] for s in states])
-        for state in states:
-            state["moved"] = False
-
-
-def chain_update(
-    chain: list[Tensor],
-    gradients: list[Tensor],
-    w: list[Tensor],
-    mu: list[Tensor],
-    m: list[Tensor] | None,
-    *,
-    momentum: float,
-    nesterov: bool,
-    weight_decay: float,
-    inner_lr: float,
-    gamma: float,
-    beta: float,
-    noise: float,
-    generator: torch.Generator | None,
-) -> None:
-    """One step of the chain w' and of its mean mu, in place. `m` is None if and only if momentum is 0."""
-    d = _descent(gradients, chain, m, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay)
-    torch._foreach_lerp_(
-        chain, w, inner_lr * gamma
-    )  # w' - inner_lr * gamma * (w' - w): the pull stays out of d, hence out of m
-    torch._foreach_add_(chain, d, alpha=-inner_lr)
-    if noise:
-        for p in chain:
-            xi = torch.empty_like(p).normal_(generator=generator)
-            p.add_(xi, alpha=noise * (2 * inner_lr) ** 0.5)
-    torch._foreach_lerp_(mu, chain, 1 - beta)
-
-
-def outer_update(
-    w: list[Tensor],
-    gradients: list[Tensor],
-    M: list[Tensor] | None,
-    *,
-    lr: float,
-    momentum: float,
-    nesterov: bool,
-    weight_decay: float,
-) -> None:
-    """One step of w along `gradients` (w - mu, for EntropySGD), in place. `M` is None if and only if momentum is 0."""
-    d = _descent(gradients, w, M, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay)
-    torch._foreach_add_(w, d, alpha=-lr)
-
-
-def _descent(
-    gradients: list[Tensor],
-    weights: list[Tensor],
-    buffer: list[Tensor] | None,
-    *,
-    momentum: float,
-    nesterov: bool,
-    weight_decay: float,
-) -> list[Tensor]:
-    """The direction to descend: weight decay, then momentum. Moves `buffer`; leaves `gradients` alone."""
-    d = torch._foreach_add(gradients, weights, alpha=weight_decay)
-    if buffer is None:
-        return list(d)
-    torch._foreach_mul_(buffer, momentum)
-    torch._foreach_add_(buffer, d)
-    if not nesterov:
-        return buffer
-    torch._foreach_add_(d, buffer, alpha=momentum)
-    return list(d)
+    def _gradient(self, states: list[State], group: dict[str, Any]) -> list[Tensor]:
+        """w - mu: the gradient of the smoothed loss over gamma."""
+        return list(torch._foreach_sub([s["w"] for s in states], [s["mu"] for s in states]))

@@ -52,6 +52,10 @@ class SGD(torch.optim.SGD):
     def deployed(self) -> list[Tensor]:
         return [p.detach() for group in self.param_groups for p in group["params"]]
 
+    def report(self) -> dict[str, float]:
+        """Nothing of its own for the log."""
+        return {}
+
     def _set_mode(self, train_mode: bool) -> None:
         for group in self.param_groups:
             group["train_mode"] = train_mode

@@ -1,0 +1,71 @@
+"""MART: misclassification-aware adversarial training.
+
+Wang et al., "Improving Adversarial Robustness Requires Revisiting Misclassified Examples", ICLR 2020:
+
+    min_w  mean over (x, y) of  BCE(p(x_adv), y) + beta * KL(p(x) || p(x_adv)) * (1 - p_y(x))
+
+    BCE(p, y) = -log p_y - log(1 - max over k != y of p_k)
+    x_adv    <- PGD on cross-entropy, as in `at`;   p = softmax(f), and gradients flow through all of it
+
+Images that are misclassified even when clean, p_y(x) small, get the whole of the divergence; others little.
+
+Differs from the authors' code (which is not among our sources; written from the formulas):
+    - Nothing is added or clamped inside the logarithms: 1 - p_k is the sum of the other probabilities, and its
+      logarithm their logsumexp, finite for finite logits.
+    - PGD starts uniformly in the ball, as in `at`. `step_size` and `steps` default to those of `at`.
+    - Running statistics, the last minibatch, selection: as in `at`.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rb_smooth.attacks import ball, crafting, pgd
+from rb_smooth.batchnorm import BatchNormMode
+from rb_smooth.contracts import Norm, Outcome
+from rb_smooth.divergence import kl_divergence
+
+
+class MART:
+    """Boosted cross-entropy at PGD's adversarial examples, plus a divergence weighed by how unsure x itself is.
+
+    norm, eps, step_size, steps: the ball and the attack, as in `at`.
+    beta:    weight of the divergence, >= 0 (the paper's lambda).
+    bn_mode: by what BatchNorm normalises while crafting; "eval": its running statistics, or "train": the batch.
+    """
+
+    def __init__(
+        self,
+        *,
+        norm: Norm = "Linf",
+        eps: float | None = None,
+        step_size: float | None = None,
+        steps: int = 10,
+        beta: float = 5.0,
+        bn_mode: BatchNormMode = "eval",
+    ) -> None:
+        self.threat = ball(norm, eps, step_size, steps)
+        if beta < 0:
+            raise ValueError(f"expected beta >= 0, got {beta}")
+        self.steps, self.beta, self.bn_mode = steps, beta, bn_mode
+
+    def craft(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        with crafting(model, self.bn_mode):
+            return pgd(model, x, y, self.threat, self.steps)
+
+    def loss(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> Outcome:
+        clean, attacked = model(x), model(x_adv)
+        unsure = 1 - clean.softmax(1).gather(1, y[:, None]).squeeze(1)
+        divergence = kl_divergence(clean, attacked)
+        loss = boosted_cross_entropy(attacked, y) + self.beta * divergence * unsure
+        return Outcome(loss.mean(), attacked)
+
+
+def boosted_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
+    """BCE of each row: -log p_y - log(1 - the largest other probability). (B, classes >= 2), (B,) -> (B,)."""
+    log_p = logits.log_softmax(1)
+    rival = log_p.scatter(1, y[:, None], -torch.inf).argmax(1, keepdim=True)
+    all_but_rival = log_p.scatter(1, rival, -torch.inf).logsumexp(1)
+    return F.nll_loss(log_p, y, reduction="none") - all_but_rival

@@ -1,0 +1,69 @@
+"""TRADES: a trade-off between accuracy and robustness.
+
+Zhang et al., "Theoretically Principled Trade-off between Robustness and Accuracy", arXiv 1901.08573, its
+multi-class form; as used by Wu et al., arXiv 2004.05884, and Kanai et al., arXiv 2103.01400, appendix F.2:
+
+    min_w  mean over (x, y) of  CE(f(x), y) + beta * max over ||x_adv - x||_inf <= eps of  KL(p(x) || p(x_adv))
+
+    x_adv <- x + 0.001 N(0, I), then `steps` sign steps of `step_size` up the KL, projected to the ball and to [0, 1]
+    p = softmax(f); the gradient to the weights flows through p(x) as well as through p(x_adv)
+
+Differs from the authors' code (the AWP repository's TRADES script):
+    - One forward of x and one of x_adv per step, each its own batch for BatchNorm; theirs forwards x twice, once for
+      each term. Loss and gradient are equal, the running statistics are not: `recalibrate` sets them.
+    - The random start is clipped to [0, 1] (torchattacks' TPGD); theirs is not.
+    - The divergence is taken in logarithms and needs no clamp (`rb_smooth.divergence`).
+    - `bn_mode: train` exists, where p(x) in the attack comes from the batch too; theirs crafts in eval mode.
+    - Running statistics, the last minibatch, selection: as in `at`.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rb_smooth.attacks import crafting, pgd_kl
+from rb_smooth.batchnorm import BatchNormMode
+from rb_smooth.contracts import Outcome, Threat
+from rb_smooth.divergence import kl_divergence
+
+
+class TRADES:
+    """Cross-entropy on clean images plus `beta` times how far predictions can be moved within the ball.
+
+    eps:             radius of the Linf ball in pixel space [0, 1], > 0.
+    step_size:       the attack's step, same unit, > 0.
+    steps:           the attack's steps, >= 1.
+    beta:            weight of the robust term, >= 0 (the paper's 1/lambda); 6 in the AWP authors' script.
+    bn_mode:         by what BatchNorm normalises while crafting; "eval", as in the authors' code, or "train".
+    label_smoothing: in [0, 1); enters the cross-entropy alone.
+    """
+
+    def __init__(
+        self,
+        *,
+        eps: float = 8 / 255,
+        step_size: float = 2 / 255,
+        steps: int = 10,
+        beta: float = 6.0,
+        bn_mode: BatchNormMode = "eval",
+        label_smoothing: float = 0.0,
+    ) -> None:
+        if eps <= 0 or step_size <= 0 or steps < 1 or beta < 0:
+            raise ValueError(
+                f"expected eps > 0, step_size > 0, steps >= 1, beta >= 0, got {eps}, {step_size}, {steps}, {beta}"
+            )
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"expected 0 <= label_smoothing < 1, got {label_smoothing}")
+        self.threat = Threat("Linf", eps, step_size)
+        self.steps, self.beta, self.bn_mode, self.label_smoothing = steps, beta, bn_mode, label_smoothing
+
+    def craft(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        """x_adv; y is not looked at."""
+        with crafting(model, self.bn_mode):
+            return pgd_kl(model, x, self.threat, self.steps)
+
+    def loss(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> Outcome:
+        clean, attacked = model(x), model(x_adv)
+        natural = F.cross_entropy(clean, y, label_smoothing=self.label_smoothing)
+        return Outcome(natural + self.beta * kl_divergence(clean, attacked).mean(), attacked)
