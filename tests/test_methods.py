@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import inspect
+from functools import partial
+
 import pytest
 import torch
+from torch import nn
 from traces import same, snapshot
 
-from rb_smooth.registry import make, names
+from rb_smooth.registry import find, make, names
 
 OBJECTIVES, PERTURBATIONS = names("objective"), names("perturbation")
 OPTIMIZERS, AVERAGINGS = names("optimizer"), names("averaging")
 
 
-@pytest.fixture(params=OBJECTIVES)
+ADVERSARIES = [(name, {}) for name in OBJECTIVES] + [
+    (name, {"norm": "L2"}) for name in OBJECTIVES if "norm" in inspect.signature(find("objective", name)).parameters
+]
+
+
+@pytest.fixture(params=ADVERSARIES, ids=lambda adversary: "-".join([adversary[0], *adversary[1].values()]))
 def objective(request):
-    return make("objective", request.param, {})
+    return make("objective", *request.param)
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -76,6 +85,42 @@ def test_the_loss_is_one_number_with_logits_and_a_gradient(objective, net, batch
     assert outcome.logits.shape == (12, 5)
     outcome.loss.backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+
+
+def test_the_gradient_of_the_loss_is_that_of_finite_differences(objective):
+    net = nn.Sequential(nn.Flatten(), nn.Linear(8, 4), nn.Tanh(), nn.Linear(4, 3)).double()
+    x, y = torch.rand(5, 2, 2, 2, dtype=torch.float64), torch.arange(5) % 3
+    x_adv = (x + 0.1 * torch.randn_like(x)).clamp(0, 1)
+    keys, weights = zip(*net.named_parameters())
+
+    def loss(*values):
+        model = partial(torch.func.functional_call, net, dict(zip(keys, values)))
+        return objective.loss(lambda images: model((images,)), x, x_adv, y).loss
+
+    assert torch.autograd.gradcheck(loss, weights)
+
+
+def test_crafting_leaves_the_global_flags_as_found(objective, net, batch):
+    def flags():
+        return [
+            torch.is_grad_enabled(),
+            torch.is_inference_mode_enabled(),
+            torch.is_autocast_enabled("cpu"),
+            torch.get_default_dtype(),
+            torch.get_float32_matmul_precision(),
+            torch.are_deterministic_algorithms_enabled(),
+            torch.backends.cudnn.benchmark,
+            torch.backends.cudnn.deterministic,
+            torch.backends.cuda.matmul.allow_tf32,
+            torch.get_num_threads(),
+            torch.is_anomaly_enabled(),
+        ]
+
+    for enabled in (True, False):
+        with torch.set_grad_enabled(enabled):
+            before = flags()
+            objective.craft(net, *batch)
+            assert flags() == before
 
 
 @pytest.mark.parametrize("name", PERTURBATIONS)
