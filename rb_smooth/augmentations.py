@@ -1,30 +1,78 @@
-"""Augmentations of a whole batch at once, where the batch lives. A recipe names the public functions here, in order."""
+"""Augmentations of a whole batch at once, where the batch lives. A recipe names the public functions here, in order.
+
+Each makes a function (x, generator) -> x of 8-bit images (B, C, H, W). What is drawn is drawn on the CPU, so that every
+device sees the same images.
+"""
 
 from __future__ import annotations
+
+import math
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-_PADDING = 4
+from rb_smooth.contracts import Augmentation
 
 
-def crop(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Each image reflect-padded by 4 pixels, then cropped at random to its own size.
+def crop(*, padding: int = 4, border: Literal["reflect", "zero"] = "reflect") -> Augmentation:
+    """Each image padded, then cropped at random to its own size.
 
-    x: (B, C, H, W), H and W >= 5. Offsets are drawn on the CPU, so that every device sees the same crops.
+    padding: pixels on each side, >= 0, and below the image's size where it is reflected.
+    border:  what is padded: the image mirrored at its edge (the edge itself not repeated), or black.
     """
-    batch, _, height, width = x.shape
-    shifts = torch.randint(-_PADDING, _PADDING + 1, (2, batch, 1), generator=generator).to(x.device)
-    rows = _reflected(torch.arange(height, device=x.device) + shifts[0], height)  # (B, H)
-    columns = _reflected(torch.arange(width, device=x.device) + shifts[1], width)  # (B, W)
-    images = torch.arange(batch, device=x.device).view(-1, 1, 1)
-    return x.permute(0, 2, 3, 1)[images, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
+    if padding < 0:
+        raise ValueError(f"expected padding >= 0, got {padding}")
+
+    def cropped(x: Tensor, generator: torch.Generator) -> Tensor:
+        batch, _, height, width = x.shape
+        if border == "reflect" and padding >= min(height, width):
+            raise ValueError(f"expected padding below the image's size, got {padding} for {height}x{width}")
+        shifts = torch.randint(-padding, padding + 1, (2, batch, 1), generator=generator).to(x.device)
+        rows = torch.arange(height, device=x.device) + shifts[0]  # (B, H)
+        columns = torch.arange(width, device=x.device) + shifts[1]  # (B, W)
+        if border == "reflect":
+            rows, columns = _reflected(rows, height), _reflected(columns, width)
+        return _sampled(x, rows[:, :, None], columns[:, None, :])
+
+    return cropped
 
 
-def flip(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Each image mirrored left to right with probability 1/2. x: (B, C, H, W)."""
-    mirrored = torch.rand(len(x), generator=generator).to(x.device) < 0.5
-    return torch.where(mirrored.view(-1, 1, 1, 1), x.flip(-1), x)
+def flip() -> Augmentation:
+    """Each image mirrored left to right with probability 1/2."""
+
+    def flipped(x: Tensor, generator: torch.Generator) -> Tensor:
+        mirrored = torch.rand(len(x), generator=generator).to(x.device) < 0.5
+        return torch.where(mirrored.view(-1, 1, 1, 1), x.flip(-1), x)
+
+    return flipped
+
+
+def rotate(*, degrees: float = 15.0) -> Augmentation:
+    """Each image turned about its centre by an angle uniform in [-degrees, degrees]; nearest pixel, black outside."""
+    if not 0 <= degrees <= 180:
+        raise ValueError(f"expected 0 <= degrees <= 180, got {degrees}")
+
+    def rotated(x: Tensor, generator: torch.Generator) -> Tensor:
+        batch, _, height, width = x.shape
+        angles = (torch.rand(batch, 1, 1, generator=generator) * 2 - 1) * math.radians(degrees)
+        sine, cosine = angles.sin().to(x.device), angles.cos().to(x.device)
+        down = (torch.arange(height, device=x.device) - (height - 1) / 2).view(1, -1, 1)
+        across = (torch.arange(width, device=x.device) - (width - 1) / 2).view(1, 1, -1)
+        rows = sine * across + cosine * down + (height - 1) / 2
+        columns = cosine * across - sine * down + (width - 1) / 2
+        return _sampled(x, rows.round().long(), columns.round().long())
+
+    return rotated
+
+
+def _sampled(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """x[b, :, rows[b], columns[b]], black where that is outside. rows, columns: broadcast to (B, H, W)."""
+    height, width = x.shape[2:]
+    images = torch.arange(len(x), device=x.device).view(-1, 1, 1)
+    inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+    taken = x.permute(0, 2, 3, 1)[images, rows.clamp(0, height - 1), columns.clamp(0, width - 1)]
+    return (taken * inside[..., None]).permute(0, 3, 1, 2).contiguous()
 
 
 def _reflected(index: Tensor, size: int) -> Tensor:

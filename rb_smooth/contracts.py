@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Literal, NamedTuple, Protocol
 
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 Norm = Literal["Linf", "L2"]
 
@@ -111,4 +111,12 @@ class Schedule(Protocol):
 
     def __call__(self, epoch: float, epochs: int) -> float:
         """`epoch` counts from 0 in fractions; `epochs` is the length of the whole run."""
+        ...
+
+
+class Augmentation(Protocol):
+    """A change of training images that keeps their labels."""
+
+    def __call__(self, x: Tensor, generator: Generator) -> Tensor:
+        """x: (B, C, H, W) uint8, result the same; all randomness from `generator`, on the CPU."""
         ...

@@ -40,6 +40,10 @@ class Images:
     def __getitem__(self, index: Any) -> Images:
         return Images(self.x[index], self.y[index])
 
+    def joined(self, others: Images) -> Images:
+        """These, then `others`."""
+        return Images(torch.cat([self.x, others.x]), torch.cat([self.y, others.y]))
+
 
 @dataclass(frozen=True)
 class Source:
@@ -79,22 +83,28 @@ def digits(data_dir: Path) -> Source:
 
 def cifar10(data_dir: Path) -> Source:
     """CIFAR-10: 50,000 + 10,000 images of 32 x 32, three channels, 10 classes; 170 MB, downloaded on first use."""
-    import torchvision
+    return _cifar("CIFAR10", data_dir, (0.4914, 0.4822, 0.4465), (0.2471, 0.2435, 0.2616))
 
-    load_test = bridge.robustbench().data.load_cifar10
 
-    with _downloading("CIFAR-10", torchvision.datasets.CIFAR10.url, "cifar-10-python.tar.gz", data_dir):
-        train = torchvision.datasets.CIFAR10(str(data_dir), train=True, download=True)
-        x_test, y_test = load_test(data_dir=str(data_dir))
-    return Source(
-        board="cifar10",
-        train=Images(torch.from_numpy(train.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(train.targets)),
-        test=Images((x_test * 255).round().byte(), y_test.long()),
-        classes=tuple(train.classes),
-        mean=(0.4914, 0.4822, 0.4465),  # Kanai et al., appendix E.1
-        std=(0.2471, 0.2435, 0.2616),
-        official=True,
-    )
+def cifar100(data_dir: Path) -> Source:
+    """CIFAR-100: 50,000 + 10,000 images of 32 x 32, three channels, 100 classes; 170 MB, downloaded on first use."""
+    mean = (0.5070751592371323, 0.48654887331495095, 0.4409178433670343)
+    return _cifar("CIFAR100", data_dir, mean, (0.2673342858792401, 0.2564384629170883, 0.27615047132568404))
+
+
+def svhn(data_dir: Path) -> Source:
+    """Street View House Numbers: 73,257 + 26,032 images of 32 x 32, three channels, 10 classes; 250 MB, downloaded."""
+    from torchvision.datasets import SVHN
+
+    parts = []
+    for part in ("train", "test"):
+        url, archive, _ = SVHN.split_list[part]
+        with _downloading("SVHN", url, archive, data_dir):
+            images = SVHN(str(data_dir), split=part, download=True)
+        parts.append(Images(torch.from_numpy(images.data), torch.from_numpy(images.labels).long()))
+    half = (0.5, 0.5, 0.5)  # Kanai et al., appendix E
+    train, test = parts
+    return Source("svhn", train, test, tuple(map(str, range(10))), half, half, official=True)
 
 
 def folder(data_dir: Path, *, root: str, label: str | None = None, image_size: int | None = None) -> Source:
@@ -123,6 +133,25 @@ def folder(data_dir: Path, *, root: str, label: str | None = None, image_size: i
     test = test[torch.randperm(len(test), generator=torch.Generator().manual_seed(0))]
     mean, std = _moments(train.x)
     return Source(f"folder-{label}", train, test, classes, mean, std)
+
+
+def _cifar(name: str, data_dir: Path, mean: tuple[float, ...], std: tuple[float, ...]) -> Source:
+    """mean, std: Kanai et al., appendix E."""
+    import torchvision
+
+    dataset, load_test = getattr(torchvision.datasets, name), getattr(bridge.robustbench().data, f"load_{name.lower()}")
+    with _downloading(name.replace("CIFAR", "CIFAR-"), dataset.url, dataset.filename, data_dir):
+        train = dataset(str(data_dir), train=True, download=True)
+        x_test, y_test = load_test(data_dir=str(data_dir))
+    return Source(
+        board=name.lower(),
+        train=Images(torch.from_numpy(train.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(train.targets)),
+        test=Images((x_test * 255).round().byte(), y_test.long()),
+        classes=tuple(train.classes),
+        mean=mean,
+        std=std,
+        official=True,
+    )
 
 
 def _image_folder(place: Path, image_size: int | None) -> tuple[Images, tuple[str, ...]]:

@@ -107,7 +107,7 @@ def _entry(run: Run, score: dict[str, Any], leaderboard: Path) -> Entry:
         "link": next((_PAPERS[section["name"]] for section in last if section["name"] in _PAPERS), _PAPERS["at"]),
         "name": f"{score['title']} (rb_smooth)",
         "authors": "local entry",
-        "additional_data": False,
+        "additional_data": sections["data"].get("extra") is not None or sections["train"].get("start") is not None,
         "number_forward_passes": 1,
         "dataset": score["board"],
         "venue": "local",

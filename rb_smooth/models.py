@@ -60,6 +60,22 @@ def preactresnet18(channels: int, classes: int) -> nn.Module:
     return resnet.PreActResNet(resnet.PreActBlockV2, [2, 2, 2, 2], num_classes=classes, bn_before_fc=True)
 
 
+def resnet18(channels: int, classes: int) -> nn.Module:
+    """ResNet-18 for 32 x 32 images, BatchNorm after each convolution: RobustBench's, 11.2 M parameters."""
+    resnet = bridge.architectures("resnet")
+    return resnet.ResNet(resnet.BasicBlock, [2, 2, 2, 2], num_classes=classes)
+
+
+def wideresnet(channels: int, classes: int, *, depth: int = 34, width: int = 10) -> nn.Module:
+    """Wide ResNet for 32 x 32 images: RobustBench's. WRN-34-10 has 46.2 M parameters, WRN-28-10 36.5 M.
+
+    depth: 6 n + 4; width: factor on 16, 32, 64 channels, >= 1.
+    """
+    if depth < 10 or depth % 6 != 4 or width < 1:
+        raise ValueError(f"expected depth 10, 16, 22, 28, 34, … and width >= 1, got {depth} and {width}")
+    return bridge.architectures("wide_resnet").WideResNet(depth=depth, num_classes=classes, widen_factor=width)
+
+
 def small_preactresnet(channels: int, classes: int, *, width: int = 16) -> nn.Module:
     """Three pre-activation blocks of width, 2 width, 4 width channels; any image of at least 4 x 4.
 

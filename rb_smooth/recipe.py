@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -128,7 +129,7 @@ def _work(run: runs.Run, gathered: tuple[str, str, cookbook.Sections], options: 
     recipe = schema.check(*gathered)
     bridge.robustbench()
     device = _device(options.device)
-    data = _prepared(recipe, options)
+    data = _prepared(recipe, options, device)
     if options.plan:
         return _announce(recipe, data, device)
     with run.locked():
@@ -155,18 +156,16 @@ def _is_finished(run: runs.Run, sections: cookbook.Sections) -> bool:
     return same_training and score["asked"] == sections["evaluate"]
 
 
-def _prepared(recipe: Recipe, options: argparse.Namespace) -> Dataset:
+def _prepared(recipe: Recipe, options: argparse.Namespace, device: torch.device) -> Dataset:
     """The data, loaded and split, on the CPU; refused here if the final attack could not run on them."""
     from rb_smooth.plan import choose_threads
+    from rb_smooth.preflight import check_classes
     from rb_smooth.registry import make
     from rb_smooth.splits import split
 
     section = recipe.data
     source = make("data", section.name, section.options, options.data_dir)
-    if (classes := len(source.classes)) < bridge.FEWEST_CLASSES:
-        raise Refused(
-            f"expected {bridge.FEWEST_CLASSES} classes or more, for AutoAttack's targeted attacks, got {classes}"
-        )
+    check_classes(recipe, len(source.classes))
     data = split(
         source,
         validation=section.validation,
@@ -175,6 +174,10 @@ def _prepared(recipe: Recipe, options: argparse.Namespace) -> Dataset:
         train_examples=section.train_examples,
         batch_size=section.batch_size,
     )
+    if section.extra is not None:
+        from rb_smooth.labelling import extra_images
+
+        data = replace(data, extra=extra_images(section.extra, data, device))
     choose_threads(recipe, data)
     return data
 

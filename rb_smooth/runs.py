@@ -124,10 +124,15 @@ class Run:
                 path.unlink()
 
     def write_log(self, rows: list[dict[str, Any]]) -> None:
-        """log.csv, one row per epoch, whole each time: a resumed run cannot repeat or lose a row."""
+        """log.csv, one row per epoch, whole each time: a resumed run cannot repeat or lose a row.
+
+        A figure that only some epochs have (of an optimizer in force for a stage) is a column, empty elsewhere.
+        """
         text = io.StringIO()
         if rows:
-            writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+            writer = csv.DictWriter(
+                text, fieldnames=list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n"
+            )
             writer.writeheader()
             writer.writerows(rows)
         files.write_text(self.path / "log.csv", text.getvalue())

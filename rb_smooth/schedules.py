@@ -26,4 +26,27 @@ def piecewise(*, drops: list[int], factor: float = 0.1) -> Schedule:
 
 def cosine() -> Schedule:
     """From 1 at the start to 0 at the end, along half a cosine, moved at every minibatch."""
-    return lambda epoch, epochs: 0.5 * (1 + math.cos(math.pi * min(epoch / epochs, 1.0)))
+    return lambda epoch, epochs: _between(1.0, 0.0, min(epoch / epochs, 1.0))
+
+
+def one_cycle(*, peak: float = 0.3, start: float = 0.04, end: float = 4e-6) -> Schedule:
+    """Up from `start` to 1 along half a cosine, then down to `end`, moved at every minibatch.
+
+    Smith and Topin, "Super-Convergence: Very Fast Training of Neural Networks Using Large Learning Rates", arXiv
+    1708.07120; the shape and defaults of torch's OneCycleLR. peak: where in the run, in (0, 1), the factor is 1.
+    """
+    if not 0 < peak < 1 or not 0 <= start <= 1 or not 0 <= end <= 1:
+        raise ValueError(f"expected 0 < peak < 1 and start, end in [0, 1], got {peak}, {start}, {end}")
+
+    def factor(epoch: float, epochs: int) -> float:
+        share = min(epoch / epochs, 1.0)
+        if share < peak:
+            return _between(start, 1.0, share / peak)
+        return _between(1.0, end, (share - peak) / (1 - peak))
+
+    return factor
+
+
+def _between(one: float, other: float, share: float) -> float:
+    """From `one` at share 0 to `other` at share 1, along half a cosine."""
+    return other + (one - other) * 0.5 * (1 + math.cos(math.pi * share))

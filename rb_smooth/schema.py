@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 
-from rb_smooth import cookbook
+from rb_smooth import cookbook, preflight
 from rb_smooth.refusal import Refused, nearest
-from rb_smooth.registry import check_options, find, make, sentence
+from rb_smooth.registry import check_options, make, sentence
 
 if TYPE_CHECKING:
     from rb_smooth.contracts import Threat
@@ -23,13 +23,28 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class Extra(_Section):
+    """`data.extra:` generated or unlabelled images, mixed into every minibatch."""
+
+    file: str
+    """An .npz with `image` (N, H, W, C) uint8 and, where labels are given, `label` (N,)."""
+    share: float = Field(gt=0, lt=1)
+    """Of each minibatch, rounded to whole images."""
+    labels: Literal["given", "pseudo"] = "given"
+    labeller: str | None = None
+    """A finished run's folder, whose best weights label the images where `labels` is pseudo."""
+
+
 class Data(BaseModel):
     """`data:` what every data set takes; further keys are the options of the named one (`options`)."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
     name: str
     batch_size: PositiveInt
-    augment: tuple[str, ...] = ()
+    augment: tuple[str | dict[str, Any], ...] = ()
+    standardise: bool = True
+    """Whether the model subtracts the data's mean and divides by their standard deviation; inputs stay in [0, 1]."""
+    extra: Extra | None = None
     validation: NonNegativeInt = 0
     split_seed: NonNegativeInt = 0
     train_examples: PositiveInt | None = None
@@ -38,6 +53,12 @@ class Data(BaseModel):
     @property
     def options(self) -> dict[str, Any]:
         return dict(self.model_extra or {})
+
+    @property
+    def augmentations(self) -> list[tuple[str, dict[str, Any]]]:
+        """Name and options of each: `flip`, or `{name: crop, border: zero}`."""
+        listed = [{"name": each} if isinstance(each, str) else dict(each) for each in self.augment]
+        return [(str(each.pop("name", "")), each) for each in listed]
 
 
 class Train(_Section):
@@ -50,6 +71,8 @@ class Train(_Section):
     recalibrate: int = Field(16, ge=0, le=10_000)
     """Minibatches of training from which BatchNorm's statistics are set before every evaluation; 0: left alone."""
     scaled_from: PositiveInt | None = None
+    start: str | None = None
+    """A checkpoint to start from (`checkpoints.start_from`); None: from scratch."""
 
 
 class Evaluate(_Section):
@@ -143,8 +166,8 @@ def check(dataset: str, method: str, sections: cookbook.Sections) -> Recipe:
     )
     if recipe.train.select == "validation" and recipe.data.validation == 0:
         raise Refused(f"expected data.validation > 0 in {where}, got 0; hold some out, or say train.select: test")
-    for name in recipe.data.augment:
-        find("augmentation", name)
+    for name, options in recipe.data.augmentations:
+        make("augmentation", name, options)
     check_options("data", recipe.data.name, recipe.data.options, also=Data.model_fields)
     import torch
 
@@ -158,6 +181,7 @@ def check(dataset: str, method: str, sections: cookbook.Sections) -> Recipe:
             else:
                 make(kind, stage.name, stage.options)
     _ = recipe.threat
+    preflight.inspect(recipe)
     return recipe
 
 
@@ -187,5 +211,7 @@ def _section(cls: type[_T], section: Any, where: str) -> _T:
     except ValidationError as error:
         first = error.errors()[0]
         if first["type"] == "extra_forbidden":
-            raise Refused(f"expected a key of {where}, {nearest(str(first['loc'][0]), cls.model_fields)}") from None
+            *within, key = map(str, first["loc"])
+            known = (Extra if within == ["extra"] else cls).model_fields
+            raise Refused(f"expected a key of {'.'.join([where, *within])}, {nearest(key, known)}") from None
         raise Refused(sentence(error, where)) from None

@@ -7,17 +7,19 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from rb_smooth import batchnorm, weights
+from rb_smooth.checkpoints import start_from
 from rb_smooth.contracts import Averaging, Objective, Optimizer, Perturbation
 from rb_smooth.coupling import step
 from rb_smooth.evaluation import accuracy
+from rb_smooth.models import Normalized
 from rb_smooth.refusal import Refused
-from rb_smooth.registry import build_model, find
+from rb_smooth.registry import build_model, make
 from rb_smooth.runs import Run
 from rb_smooth.schema import Recipe, Stage
 from rb_smooth.seeding import mix
@@ -27,6 +29,13 @@ _INIT, _SHUFFLE, _AUGMENT, _CRAFT, _NOISE = range(5)
 """Streams of randomness; each number drawn depends on the run's seed, its stream and its position alone."""
 
 
+class Order(NamedTuple):
+    """Which images make an epoch's minibatches: (batches, images of each) int64, of the training and extra images."""
+
+    train: Tensor
+    extra: Tensor
+
+
 class Session:
     """What a step changes, and how it is saved and found again."""
 
@@ -34,10 +43,8 @@ class Session:
         self.recipe, self.device, self.data = recipe, device, data.to(device)
         self.seed = recipe.train.seed
         torch.manual_seed(mix(self.seed, _INIT))
-        net, source = recipe.stage("model"), data.source
-        classes = len(source.classes)
-        self.model = build_model(net.name, net.options, data.shape, classes, source.mean, source.std).to(device)
-        self.augmentations = [find("augmentation", name) for name in recipe.data.augment]
+        self.model = _model(recipe, data).to(device)
+        self.augmentations = [make("augmentation", *each) for each in recipe.data.augmentations]
         self.noise = torch.Generator(device)
         self.averaging: Averaging = recipe.make("averaging")
         self.schedule = recipe.make("schedule")
@@ -74,11 +81,12 @@ class Session:
                 self.optimizer: Optimizer = self.recipe.make(kind, parameters, epoch=epoch, generator=self.noise)
                 self.rates = [group["lr"] for group in self.optimizer.param_groups]
 
-    def run_batch(self, order: Tensor) -> None:
+    def run_batch(self, order: Order) -> None:
         """One minibatch at the present position; no result is read back from the device."""
         size, epochs = self.recipe.data.batch_size, self.recipe.train.epochs
-        index = order[self.batch * size : (self.batch + 1) * size]
-        images = self.data.train[index]
+        images = self.data.train[order.train[self.batch]]
+        if self.data.extra is not None:
+            images = images.joined(self.data.extra[order.extra[self.batch]])
         x = images.x
         drawing = torch.Generator().manual_seed(mix(self.seed, _AUGMENT, self.t))
         for augment in self.augmentations:
@@ -100,10 +108,22 @@ class Session:
         self.batch += 1
         self.t += 1
 
-    def order(self) -> Tensor:
-        """This epoch's shuffle, from (seed, epoch) alone."""
+    def order(self) -> Order:
+        """This epoch's shuffle, from (seed, epoch) alone.
+
+        With extra images an epoch keeps its number of minibatches, so that schedules keep their meaning: it passes over
+        a fresh random part of the training images, and of the extra ones (over all of these, again, if they are few).
+        """
         generator = torch.Generator().manual_seed(mix(self.seed, _SHUFFLE, self.epoch))
-        return torch.randperm(len(self.data.train), generator=generator).to(self.device)
+        extra = self.recipe.data.extra
+        few = 0 if extra is None else round(extra.share * self.recipe.data.batch_size)
+        train = torch.randperm(len(self.data.train), generator=generator)
+        of_train = train[: self.batches * (self.recipe.data.batch_size - few)].view(self.batches, -1)
+        if self.data.extra is None:
+            return Order(of_train.to(self.device), of_train[:, :0])
+        others = torch.randperm(len(self.data.extra), generator=generator)
+        of_extra = others[torch.arange(self.batches * few) % len(others)].view(self.batches, -1)
+        return Order(of_train.to(self.device), of_extra.to(self.device))
 
     @contextmanager
     def deployed(self, averaged: bool = True) -> Iterator[nn.Module]:
@@ -152,6 +172,7 @@ class Session:
         if self.recipe.stage("averaging").name != "none":
             with self.deployed(averaged=False) as model:
                 row |= self._validated(model, "val_w")
+        row |= self.optimizer.report()
         row |= {"seconds": self.seconds + time.monotonic() - self.clock, "images_per_s": seen / trained}
         self.log.append(row)
         self.epoch, self.batch, self.seconds, self.clock = self.epoch + 1, 0, 0.0, time.monotonic()
@@ -209,6 +230,16 @@ def exported(model: nn.Module) -> dict[str, Tensor]:
         key: (value.float() if value.is_floating_point() else value).detach().cpu().clone()
         for key, value in state.items()
     }
+
+
+def _model(recipe: Recipe, data: Dataset) -> Normalized:
+    """The network at its start: drawn at random, or from the checkpoint that the recipe names."""
+    net, source = recipe.stage("model"), data.source
+    moments = (source.mean, source.std) if recipe.data.standardise else ()
+    model = build_model(net.name, net.options, data.shape, len(source.classes), *moments)
+    if recipe.train.start is not None:
+        start_from(model, Path(recipe.train.start))
+    return model
 
 
 def _precision(recipe: Recipe, device: torch.device) -> str:

@@ -15,11 +15,15 @@ from rb_smooth.refusal import Refused
 
 @dataclass(frozen=True)
 class Dataset:
-    """A source, split. `validation` chooses the best epoch; under `select: test` it is the test set itself."""
+    """A source, split. `validation` chooses the best epoch; under `select: test` it is the test set itself.
+
+    extra: images from elsewhere, mixed into every minibatch; None: there are none.
+    """
 
     source: Source
     train: Images
     validation: Images
+    extra: Images | None = None
 
     @property
     def test(self) -> Images:
@@ -31,8 +35,9 @@ class Dataset:
         return channels, height, width
 
     def to(self, device: torch.device) -> Dataset:
-        """The same with train and validation on `device`."""
-        return replace(self, train=_moved(self.train, device), validation=_moved(self.validation, device))
+        """The same with all but the test set on `device`."""
+        extra = None if self.extra is None else _moved(self.extra, device)
+        return replace(self, train=_moved(self.train, device), validation=_moved(self.validation, device), extra=extra)
 
 
 def split(

@@ -156,7 +156,7 @@ def test_a_server_that_never_answers_is_given_up(tmp_path, monkeypatch):
 
 def test_a_crop_is_a_window_of_the_reflect_padded_image():
     x = torch.randint(0, 256, (40, 3, 8, 9), dtype=torch.uint8)
-    cropped = augmentations.crop(x, torch.Generator().manual_seed(0))
+    cropped = augmentations.crop()(x, torch.Generator().manual_seed(0))
     padded = torch.nn.functional.pad(x.float(), (4, 4, 4, 4), mode="reflect").byte()
     seen = set()
     for image, window in zip(padded, cropped):
@@ -169,7 +169,7 @@ def test_a_crop_is_a_window_of_the_reflect_padded_image():
 
 def test_a_flip_mirrors_about_half_of_the_images():
     x = torch.rand(400, 1, 2, 3)
-    flipped = augmentations.flip(x, torch.Generator().manual_seed(0))
+    flipped = augmentations.flip()(x, torch.Generator().manual_seed(0))
     mirrored = (flipped == x.flip(-1)).flatten(1).all(1)
     assert torch.equal(flipped[~mirrored], x[~mirrored])
     assert 150 < mirrored.sum() < 250

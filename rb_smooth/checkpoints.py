@@ -1,0 +1,54 @@
+"""Weights to start from: a checkpoint in any of the forms that this field passes around, put into our networks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from rb_smooth import files
+from rb_smooth.models import Normalized
+from rb_smooth.refusal import Refused
+
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
+_PREFIXES = ("module.", "_orig_mod.", "model.")
+
+
+def start_from(model: Normalized, path: Path) -> None:
+    """Give `model` the weights in `path`: of one of our models, or of the bare network inside.
+
+    Taken are a state dict, or one wrapped under "state_dict", "model_state_dict", "model" or "net"; prefixes of
+    DataParallel and of compiled models are stripped. A bare network keeps the data's own normalisation. Nothing in the
+    file is executed. Raises Refused, naming both sides, if the file is another network's.
+    """
+    if not path.exists():
+        raise Refused(f"expected weights to start from in {path}, got nothing there; correct train.start")
+    weights = _unwrapped(files.load_tensors(path), path)
+    target: Any = model if any(key.startswith("net.") for key in weights) else model.net
+    wanted: Mapping[str, Tensor] = target.state_dict()
+    missing, surplus = wanted.keys() - weights.keys(), weights.keys() - wanted.keys()
+    if missing or surplus:
+        difference = f"{min(missing)} missing" if missing else f"{min(surplus)} besides"
+        raise Refused(f"expected this model's weights in {path}, got another's ({difference}); correct train.start")
+    for key, value in wanted.items():
+        if weights[key].shape != value.shape:
+            raise Refused(
+                f"expected {key} of shape {tuple(value.shape)} in {path}, as the data's classes and the model want it, "
+                f"got {tuple(weights[key].shape)}; start from a model of the same classes"
+            )
+    target.load_state_dict(weights)
+
+
+def _unwrapped(loaded: Any, path: Path) -> dict[str, Tensor]:
+    for wrapper in _WRAPPERS:
+        if isinstance(loaded, Mapping) and isinstance(loaded.get(wrapper), Mapping):
+            loaded = loaded[wrapper]
+    if not isinstance(loaded, Mapping) or not loaded or not all(isinstance(v, Tensor) for v in loaded.values()):
+        raise Refused(f"expected a state dict in {path}, got something else; correct train.start")
+    weights = {str(key): value for key, value in loaded.items()}
+    for prefix in _PREFIXES:
+        if all(key.startswith(prefix) for key in weights):
+            weights = {key.removeprefix(prefix): value for key, value in weights.items()}
+    return weights

@@ -1,0 +1,78 @@
+"""Extra training images, generated or unlabelled, in the public .npz form: `image` (N, H, W, C) uint8, `label` (N,)."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rb_smooth.outlines import Outline
+from rb_smooth.refusal import Refused
+
+
+def check_extra(file: Path, wanted: Outline, labelled: bool) -> None:
+    """Refuse, by what its headers and labels say, a file that does not go with the data. No image is read."""
+    channels, height, width = wanted.shape
+    arrays = _headers(file)
+    found = arrays.get("image")
+    if found is None or found[1] != np.uint8 or len(found[0]) != 4 or found[0][1:] != (height, width, channels):
+        got = "no array 'image'" if found is None else f"{found[1]} of shape {found[0]}"
+        raise Refused(
+            f"expected 'image' in {file} to be uint8 of shape (N, {height}, {width}, {channels}), as the data are, got "
+            f"{got}; convert it"
+        )
+    if not labelled:
+        return
+    if (labels := arrays.get("label")) is None:
+        raise Refused(
+            f"expected 'label' in {file}, got images alone; set data.extra.labels=pseudo and data.extra.labeller=RUN"
+        )
+    if labels[0] != found[0][:1] or not np.issubdtype(labels[1], np.integer):
+        raise Refused(
+            f"expected 'label' in {file} to be {found[0][0]} integers, got {labels[1]} of shape {labels[0]}; convert it"
+        )
+    y = read_labels(file)
+    if len(y) == 0 or y.min() < 0 or y.max() >= wanted.classes:
+        got = f"{y.min()} to {y.max()}" if len(y) else "none"
+        raise Refused(
+            f"expected labels 0 to {wanted.classes - 1} in {file}, the data's classes, got {got}; use other data"
+        )
+
+
+def read_images(file: Path) -> Tensor:
+    """(N, C, H, W) uint8, of a file that `check_extra` passed."""
+    return torch.from_numpy(_array(file, "image")).permute(0, 3, 1, 2).contiguous()
+
+
+def read_labels(file: Path) -> Tensor:
+    """(N,) int64, of a file that has labels."""
+    return torch.from_numpy(_array(file, "label").astype(np.int64))
+
+
+def _array(file: Path, name: str) -> np.ndarray:
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            return arrays[name]
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise Refused(f"expected a whole array {name!r} in {file}, got {error}; fetch it again") from None
+
+
+def _headers(file: Path) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+    """Shape and type of each array of an .npz file."""
+    found = {}
+    try:
+        with zipfile.ZipFile(file) as archive:
+            for name in archive.namelist():
+                with archive.open(name) as member:
+                    first_form = np.lib.format.read_magic(member) == (1, 0)
+                    read = np.lib.format.read_array_header_1_0 if first_form else np.lib.format.read_array_header_2_0
+                    shape, _, dtype = read(member)
+                    found[name.removesuffix(".npy")] = (shape, dtype)
+    except FileNotFoundError:
+        raise Refused(f"expected extra images in {file}, got nothing there; correct data.extra.file") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise Refused(f"expected an .npz file in {file}, got {error}; fetch it again") from None
+    return found

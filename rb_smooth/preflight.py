@@ -1,0 +1,74 @@
+"""What can be seen to be wrong before data or GPU are touched: how a recipe's parts fit the data that it names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rb_smooth import bridge
+from rb_smooth.outlines import Outline, outline
+from rb_smooth.refusal import Refused
+from rb_smooth.registry import build_model, make
+
+if TYPE_CHECKING:
+    from rb_smooth.schema import Recipe
+
+
+def inspect(recipe: Recipe) -> None:
+    """Raises Refused for what cannot train on, or start from, what is named. Reads headers and labels, no image."""
+    known = outline(recipe.data.name, recipe.data.options)
+    if known is None:
+        return
+    check_classes(recipe, known.classes)
+    _check_augmentations(recipe, known)
+    if recipe.data.extra is not None:
+        _check_extra(recipe, known)
+    if recipe.train.start is not None:
+        from rb_smooth.checkpoints import start_from
+
+        net = recipe.stage("model")
+        start_from(build_model(net.name, net.options, known.shape, known.classes), Path(recipe.train.start))
+
+
+def check_classes(recipe: Recipe, classes: int) -> None:
+    """Refuse data of too few classes for the final attack, naming the objective where even that could not train."""
+    if classes < 2:
+        objective = recipe.stage("objective").name
+        raise Refused(f"expected 2 classes or more for objective {objective}, got {classes}; use other data")
+    if classes < bridge.FEWEST_CLASSES:
+        raise Refused(
+            f"expected {bridge.FEWEST_CLASSES} classes or more, for AutoAttack's targeted attacks, got {classes}; use "
+            "other data"
+        )
+
+
+def _check_augmentations(recipe: Recipe, known: Outline) -> None:
+    import torch
+
+    blank = torch.zeros(1, *known.shape, dtype=torch.uint8)
+    for name, options in recipe.data.augmentations:
+        try:
+            make("augmentation", name, options)(blank, torch.Generator())
+        except ValueError as error:
+            raise Refused(f"augmentation {name}: {error}; change data.augment") from None
+
+
+def _check_extra(recipe: Recipe, known: Outline) -> None:
+    from rb_smooth.extra import check_extra
+    from rb_smooth.runs import Run
+
+    extra = recipe.data.extra
+    assert extra is not None
+    if not 0 < round(extra.share * recipe.data.batch_size) < recipe.data.batch_size:
+        raise Refused(
+            f"expected data.extra.share to leave images of both kinds in a minibatch of {recipe.data.batch_size}, got "
+            f"{extra.share}; change it or data.batch_size"
+        )
+    if (extra.labels == "pseudo") != (extra.labeller is not None):
+        raise Refused(
+            "expected data.extra.labeller if and only if data.extra.labels is pseudo, got "
+            f"labels {extra.labels} and labeller {extra.labeller}; correct one of them"
+        )
+    if extra.labeller is not None and not Run(Path(extra.labeller)).is_trained:
+        raise Refused(f"expected a finished run in {extra.labeller}, got none; train it, or correct the path")
+    check_extra(Path(extra.file), known, labelled=extra.labels == "given")
