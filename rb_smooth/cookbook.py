@@ -1,9 +1,9 @@
 """Recipe files: found, read and added up. A method's name is a sum: `at+awp` is at.yaml with +awp.yaml's sections.
 
 Files are looked for in ./recipes, then in the checkout, then in the installed package; the first one found wins. For
-the sum at+awp+ensgd the sections of at.yaml, +awp.yaml and +ensgd.yaml are added in this order, and after each
-addition those of a file that carries the whole name so far (a paper's cell with values of its own), if there is one.
-Importing this module costs no torch.
+the sum at+awp+ensgd the sections of at.yaml, +awp.yaml and +ensgd.yaml are added in this order, and then those of the
+files that carry the name of a sum within it (a paper's cell with values of its own: at+awp.yaml, at+awp+ensgd.yaml),
+shorter names first. A part may say with which `bases` it goes. Importing this module costs no torch.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import hashlib
 import itertools
 import json
 import re
+from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ def read(path: Path) -> Sections:
             f"expected sections such as 'optimizer:' in {path}, got {type(sections).__name__}; see `recipe show`"
         )
     for key in sections:
-        if key not in (*SECTIONS, "base", "name", "run"):
+        if key not in (*SECTIONS, "base", "bases", "name", "run"):
             raise Refused(f"expected a section in {path}, {nearest(str(key), SECTIONS)}")
     return sections
 
@@ -67,47 +68,71 @@ def recipe_files(dataset: str, shipped_only: bool = False) -> dict[str, Path]:
 
 
 def methods(dataset: str) -> list[str]:
-    """Every sum of the dataset's files in which no two parts claim the same section; cells of their own included."""
-    available = recipe_files(dataset)
-    bases = [name for name in available if not re.search("[+-]", name)]
-    contents = {name: read(path) for name, path in available.items() if name[0] in "+-"}
-    parts = sorted(contents, key=lambda part: _order(part, contents))
-    sums = {
-        base + "".join(chosen)
-        for base in bases
-        for size in range(len(parts) + 1)
-        for chosen in itertools.combinations(parts, size)
-        if not _clash(chosen, contents)
-    }
-    return sorted(
-        sums | {name for name in available if name[0] not in "+-"}, key=lambda name: (len(_split(name)), name)
-    )
+    """Every sum of the dataset's files that `resolve` takes, in its one order."""
+    shelf = _Shelf(recipe_files(dataset))
+    sums = [
+        (base, chosen)
+        for base in shelf.bases
+        for size in range(len(shelf.parts) + 1)
+        for chosen in itertools.combinations(shelf.parts, size)
+    ]
+    return [
+        base + "".join(chosen) for base, chosen in sorted(sums, key=_by_length) if not shelf.objection(base, chosen)
+    ]
 
 
 def resolve(dataset: str, method: str, shipped_only: bool = False) -> tuple[str, Sections]:
     """The method's name in its one order, and its sections. Raises Refused for what is not a sum of known files."""
-    available = recipe_files(dataset, shipped_only)
+    shelf = _Shelf(recipe_files(dataset, shipped_only))
     base, *parts = _split(method)
-    if base not in available or "".join([base, *parts]) != method:
-        raise Refused(f"expected a method of {dataset}, {nearest(method, [n for n in available if n[0] not in '+-'])}")
+    if base not in shelf.bases or "".join([base, *parts]) != method:
+        raise Refused(f"expected a method of {dataset}, {nearest(method, shelf.bases)}")
     for part in parts:
-        if part not in available and method not in available:
-            raise Refused(
-                f"expected a part of {dataset}'s methods, {nearest(part, [n for n in available if n[0] in '+-'])}"
-            )
-    contents = {part: read(available[part]) for part in parts if part in available}
-    parts.sort(key=lambda part: _order(part, contents))
-    if clash := _clash(tuple(parts), contents):
-        raise Refused(f"expected one choice per section in {method!r}, got {clash}; drop one of them")
-    sections = read(available[base])
-    name = base
-    for part in parts:
-        name += part
-        if part in contents:
-            sections = added(sections, contents[part], str(available[part]))
-        if name in available:
-            sections = added(sections, read(available[name]), str(available[name]))
-    return name, complete(sections)
+        if part not in shelf.parts:
+            raise Refused(f"expected a part of {dataset}'s methods, {nearest(part, shelf.parts)}")
+    parts.sort(key=shelf.parts.index)
+    if objection := shelf.objection(base, parts):
+        raise Refused(f"{objection} (in {method!r})")
+    sections = read(shelf.available[base])
+    for name in [*parts, *shelf.cells(base, parts)]:
+        if name in shelf.available:
+            more = {key: value for key, value in read(shelf.available[name]).items() if key != "bases"}
+            sections = added(sections, more, str(shelf.available[name]))
+    return base + "".join(parts), complete(sections)
+
+
+class _Shelf:
+    """One dataset's files: bases ("at"), parts ("+awp", "-l2") and cells ("at+awp+ensgd").
+
+    A part may have no file and be known from a cell alone ("-tuned"): it is then taken only where such a cell is.
+    """
+
+    def __init__(self, available: dict[str, Path]) -> None:
+        self.available = available
+        self.bases = [name for name in available if not re.search("[+-]", name)]
+        self.contents = {name: read(path) for name, path in available.items() if name[0] in "+-"}
+        named = {part for name in available if name[0] not in "+-" for part in _split(name)[1:]}
+        self.parts = sorted(named | self.contents.keys(), key=lambda part: _order(part, self.contents))
+
+    def cells(self, base: str, parts: Sequence[str]) -> list[str]:
+        """The cells of which `base` and `parts` are the whole or more, shorter names first."""
+        split = [(base, tuple(_split(name)[1:]), name) for name in self.available if _split(name)[0] == base]
+        return [name for _, own, name in sorted(split, key=_by_length) if own and set(own) <= set(parts)]
+
+    def objection(self, base: str, parts: Sequence[str]) -> str:
+        """Why this is no method, in words; empty if it is one."""
+        if len(set(parts)) < len(parts):
+            return "expected each part once, got one twice; drop it"
+        for part in parts:
+            bases = self.contents.get(part, {}).get("bases", [base])
+            if base not in bases:
+                return f"expected {part} with {' or '.join(map(str, bases))}, got {base}; drop it"
+            if part not in self.contents and not any(part in _split(cell) for cell in self.cells(base, parts)):
+                whole = min((name for name in self.available if part in _split(name)), key=len)
+                return f"expected {part} as in {whole}, got {base + ''.join(parts)}; write it whole"
+        if clash := _clash(tuple(parts), self.contents):
+            return f"expected one choice per section, got {clash}; drop one of them"
+        return ""
 
 
 def resolve_file(path: Path) -> tuple[str, str, Sections]:
@@ -186,6 +211,11 @@ def _as_floats(value: Any) -> Any:
 
 def _split(method: str) -> list[str]:
     return re.findall(r"^[^+-]+|[+-][^+-]+", method) or [method]
+
+
+def _by_length(method: tuple[Any, ...]) -> tuple[int, str, tuple[str, ...]]:
+    """The order of (base, parts, …): few parts first."""
+    return len(method[1]), method[0], method[1]
 
 
 def _order(part: str, contents: dict[str, Sections]) -> tuple[bool, int, str]:

@@ -12,7 +12,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from rb_smooth import bridge, files
-from rb_smooth.cookbook import SECTIONS
+from rb_smooth.cookbook import SECTIONS, STAGED
 from rb_smooth.entries import Entry, check_name, eps_text, listed, percent, published, read_entry
 from rb_smooth.refusal import Refused
 from rb_smooth.runs import Run, variant
@@ -23,9 +23,13 @@ _NEIGHBOURS = 4
 
 _PAPERS = {
     "entropy_sgd": "https://arxiv.org/abs/2103.01400",
+    "entropy_sgd2": "https://arxiv.org/abs/2103.01400",
     "awp": "https://arxiv.org/abs/2004.05884",
+    "trades": "https://arxiv.org/abs/1901.08573",
+    "mart": "https://openreview.net/forum?id=rklOg6EFwS",
     "at": "https://arxiv.org/abs/1706.06083",
 }
+"""Of an entry's methods the first of these that it used, in any stage, is its link."""
 
 
 def submit(run: Run, leaderboard: Path, replace: bool = False) -> Entry:
@@ -95,16 +99,13 @@ def _entry(run: Run, score: dict[str, Any], leaderboard: Path) -> Entry:
     header = run.header
     dataset, _, method = header["name"].partition("/")
     sections = {key: header[key] for key in SECTIONS}
-    seed = sections["train"]["seed"]
-    model = score["model"]
+    model, seed = score["model"], sections["train"]["seed"]
     name = check_name(f"{method}_{model['name']}_s{seed}{variant(dataset, method, sections, '_')}")
     threat = score["threat"]
-    last = [
-        stages[-1] if isinstance(stages, list) else stages
-        for stages in (sections["optimizer"], sections["perturbation"])
-    ]
+    staged = [sections[key] for key in STAGED]
+    used = {stage["name"] for stages in staged for stage in (stages if isinstance(stages, list) else [stages])}
     info = {
-        "link": next((_PAPERS[section["name"]] for section in last if section["name"] in _PAPERS), _PAPERS["at"]),
+        "link": next((link for name, link in _PAPERS.items() if name in used), ""),
         "name": f"{score['title']} (rb_smooth)",
         "authors": "local entry",
         "additional_data": sections["data"].get("extra") is not None or sections["train"].get("start") is not None,

@@ -19,10 +19,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.table import Table
-
 from rb_smooth import bridge, cookbook, notation, runs
 from rb_smooth.console import console
+from rb_smooth.listing import print_recipes
 from rb_smooth.refusal import Refused, answering
 from rb_smooth.settings import gather
 
@@ -37,7 +36,7 @@ def main() -> int:
     options = _parse()
     command, rest = options.what[0], options.what[1:]
     if command == "list":
-        _list(rest)
+        print_recipes(rest or cookbook.datasets())
     elif command == "show":
         _show(*_target(rest), options)
     else:
@@ -83,17 +82,6 @@ def _target(what: list[str]) -> tuple[str, str | None]:
             f"expected DATASET METHOD, got {' '.join(what) or 'nothing'!r}; datasets: {known}; methods: `recipe list`"
         )
     return what[0], what[1]
-
-
-def _list(datasets: list[str]) -> None:
-    table = Table("dataset", "method", "what it is", box=None)
-    for dataset in datasets or cookbook.datasets():
-        known = cookbook.recipe_files(dataset)
-        for method in cookbook.methods(dataset):
-            table.add_row(
-                dataset, method, cookbook.summary(known[method]) if method in known else "the sum of its parts"
-            )
-    console.print(table)
 
 
 def _show(target: str, method: str | None, options: argparse.Namespace) -> None:

@@ -1,0 +1,42 @@
+"""What `recipe list` shows: the papers' tables by the recipe that makes each cell, and what methods are made of."""
+
+from __future__ import annotations
+
+from itertools import groupby
+
+from rich.table import Table
+
+from rb_smooth import cookbook
+from rb_smooth.cells import Cell, read_cells
+from rb_smooth.console import console
+
+
+def print_recipes(datasets: list[str]) -> None:
+    listed = [cell for dataset in datasets for cell in read_cells(dataset)]
+    for (paper, row), group in groupby(listed, lambda cell: (cell.paper, cell.row)):
+        console.print(_cells_table(f"{paper}: {row}", list(group)))
+    for dataset in datasets:
+        console.print(_parts_table(dataset))
+    console.print(
+        "A method is a base and any of the parts, as at+awp+wa. `recipe show DATASET METHOD` says what it means."
+    )
+
+
+def _cells_table(title: str, group: list[Cell]) -> Table:
+    table = Table("column", "table", "recipe", "hyperparameters", title=title, title_justify="left", box=None)
+    table.columns[2].no_wrap = True
+    for cell in group:
+        remarks = [f"--set {setting}" for setting in cell.settings] + [cell.provenance]
+        remarks += [] if cell.needs is None else [f"needs {cell.needs}"]
+        table.add_row(cell.column, cell.table, cell.recipe.replace("/", " "), "; ".join(remarks))
+    return table
+
+
+def _parts_table(dataset: str) -> Table:
+    """Bases, then cells with values of their own, then parts."""
+    title = f"{dataset}: bases, cells of their own, parts"
+    table = Table("name", "what it is", title=title, title_justify="left", box=None)
+    files = cookbook.recipe_files(dataset)
+    for name in sorted(files, key=lambda name: (name[0] in "+-", "+" in name or "-" in name, name)):
+        table.add_row(name, cookbook.summary(files[name]))
+    return table
