@@ -283,7 +283,7 @@ def test_show_prints_a_recipe_that_can_be_run(inside, capsys):
     ("arguments", "said"),
     [
         (["digit", "at"], "did you mean 'digits'"),
-        (["digits", "ta"], "did you mean 'at'"),
+        (["digits", "att"], "did you mean 'at'"),
         (["digits"], "expected DATASET METHOD"),
         (["digits", "at", "more"], "expected DATASET METHOD"),
         (["digits", "at", "--set", "optimizer.lr=fast"], "valid number"),

@@ -83,6 +83,40 @@ def test_two_parts_for_one_section_are_refused(kitchen):
     assert "at+awp+ensgd-l2" in cookbook.methods("toy")
 
 
+def test_a_part_goes_with_the_bases_that_it_names(kitchen):
+    (kitchen / "-l2.yaml").write_text("bases: [other, more]\nobjective: {norm: L2, eps: 0.5, step_size: 0.1}\n")
+    with pytest.raises(Refused, match="expected -l2 with other or more, got at"):
+        cookbook.resolve("toy", "at-l2")
+    assert "at-l2" not in cookbook.methods("toy")
+    (kitchen / "other.yaml").write_text((kitchen / "at.yaml").read_text())
+    assert cookbook.resolve("toy", "other-l2")[1].keys() == set(cookbook.SECTIONS)
+
+
+def test_a_part_without_a_file_is_known_from_its_cell_and_taken_only_with_it(kitchen):
+    (kitchen / "at+awp-tuned.yaml").write_text("perturbation: {gamma: 0.3}\n")
+    for typed in ("at+awp-tuned", "at-tuned+awp", "at+ensgd-tuned+awp"):
+        name, sections = cookbook.resolve("toy", typed)
+        assert name.endswith("-tuned")
+        assert sections["perturbation"]["gamma"] == 0.3
+    with pytest.raises(Refused, match=r"expected -tuned as in at\+awp-tuned"):
+        cookbook.resolve("toy", "at+ensgd-tuned")
+    assert "at+awp+ensgd-tuned" in cookbook.methods("toy")
+    assert "at-tuned" not in cookbook.methods("toy")
+
+
+def test_a_cell_within_the_sum_gives_its_values_and_a_longer_one_wins(kitchen):
+    (kitchen / "at+awp.yaml").write_text("perturbation: {gamma: 0.2}\naveraging: {name: ema}\n")
+    assert cookbook.resolve("toy", "at+awp")[1]["perturbation"]["gamma"] == 0.2
+    sections = cookbook.resolve("toy", "at+awp+ensgd-l2")[1]
+    assert sections["perturbation"]["gamma"] == 0.005
+    assert sections["averaging"] == {"name": "ema"}
+
+
+def test_a_part_named_twice_is_refused(kitchen):
+    with pytest.raises(Refused, match="each part once"):
+        cookbook.resolve("toy", "at+awp+awp")
+
+
 def test_your_own_recipes_come_before_the_shipped_ones(kitchen):
     assert "digits" in cookbook.datasets()
     mine = Path("recipes/digits")
@@ -142,9 +176,11 @@ def test_another_name_comes_without_the_options_of_the_old_one(kitchen):
 
 
 def test_every_shipped_recipe_is_valid():
-    for dataset in ("digits", "cifar10"):
+    for dataset in cookbook.datasets():
         for method in cookbook.methods(dataset):
-            schema.check(*gather(dataset, method))
+            name, sections = gather(dataset, method)[1:]
+            assert name == method
+            schema.check(dataset, name, sections)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,130 @@
+"""The cells of the papers' tables: each is a recipe that is valid, and trains in each of its stages."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from rb_smooth import cookbook, schema
+from rb_smooth.cells import read_cells
+from rb_smooth.data import Images, Source
+from rb_smooth.labelling import extra_images
+from rb_smooth.models import wideresnet
+from rb_smooth.outlines import outline
+from rb_smooth.session import Session
+from rb_smooth.settings import gather
+from rb_smooth.splits import Dataset
+
+CPU = torch.device("cpu")
+CELLS = [cell for dataset in cookbook.datasets() for cell in read_cells(dataset)]
+
+
+def tiny(dataset: str) -> Dataset:
+    """Random images of the data set's shape, each class twice."""
+    shape, classes = outline(dataset, {})
+    images = Images(
+        torch.randint(0, 256, (2 * classes, *shape), dtype=torch.uint8), torch.arange(2 * classes) % classes
+    )
+    moments = (0.5,) * shape[0], (0.25,) * shape[0]
+    return Dataset(Source(dataset, images, images, tuple(map(str, range(classes))), *moments), images, images[:4])
+
+
+def shrunk(cell, folder):
+    """The cell's recipe with a small net, one attack step, two minibatches of 8, and a file of ours for FILE."""
+    dataset, method = cell.recipe.split("/")
+    large = "wrn34" in method
+    settings = [*cell.settings, "objective.steps=1", "data.batch_size=8"]
+    settings += ["model.depth=10", "model.width=1"] if large else ["model.name=small_preactresnet", "model.width=2"]
+    if cell.needs:
+        settings = [setting.replace("FILE", str(folder / "file")) for setting in settings]
+        if "data.extra" in settings[1]:
+            with (folder / "file").open("wb") as file:
+                np.savez(file, image=np.zeros((9, 32, 32, 3), np.uint8), label=np.arange(9))
+        else:
+            torch.save({"state_dict": wideresnet(3, 10, depth=10, width=1).state_dict()}, folder / "file")
+    return schema.check(*gather(dataset, method, settings))
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: f"{cell.recipe} ({cell.column}; {cell.row})")
+def test_a_cell_loads_and_runs_two_steps_in_each_of_its_stages(cell, tmp_path):
+    recipe, data = shrunk(cell, tmp_path), tiny(cell.recipe.split("/")[0])
+    if recipe.data.extra is not None:
+        data = replace(data, extra=extra_images(recipe.data.extra, data, CPU))
+    state = Session(recipe, data, CPU)
+    starts = {stage.from_epoch for stages in recipe.stages.values() for stage in stages}
+    for start in sorted(starts):
+        state.enter(start)
+        before = [p.detach().clone() for p in state.model.parameters()]
+        state.epoch, state.batch = start, 0
+        for _ in range(2):
+            state.run_batch(state.order())
+        assert state.sums.isfinite().all()
+        assert all(p.isfinite().all() for p in state.model.parameters())
+        assert any(not torch.equal(p, q) for p, q in zip(state.model.parameters(), before))
+
+
+def test_every_table_of_the_papers_is_there_whole():
+    kanai = [cell for cell in CELLS if "Kanai" in cell.paper]
+    assert Counter(cell.row for cell in kanai if "1" in cell.table) == dict.fromkeys({c.row for c in kanai}, 4)
+    assert Counter(cell.row for cell in kanai if "3" in cell.table) == dict.fromkeys({c.row for c in kanai}, 6)
+    assert len({cell.row for cell in kanai}) == 4
+    assert len([cell for cell in kanai if cell.table == "2"]) == 5
+    assert len([cell for cell in CELLS if "best and last" in cell.table]) == 12
+    assert all(cell.provenance.startswith(("read", "inferred")) for cell in CELLS)
+
+
+def stages(recipe, kind):
+    return [(stage.from_epoch, stage.name, *stage.options.values()) for stage in recipe.stages[kind]]
+
+
+def resolved(dataset, method):
+    return schema.check(*gather(dataset, method))
+
+
+def test_kanais_values_are_those_read_in_the_paper():
+    """Learning rates, steps, gammas of AWP and warm-ups of their appendices E and F.2."""
+    for dataset, lr, step_size in (("cifar10", 0.1, 2), ("cifar100", 0.1, 2), ("svhn", 0.01, 1)):
+        recipe = resolved(dataset, "at")
+        assert recipe.stage("optimizer").options == {"lr": lr, "momentum": 0.9, "weight_decay": 5e-4}
+        assert recipe.stage("schedule").options == {"drops": [100, 150], "factor": 0.1}
+        assert recipe.threat == ("Linf", 8 / 255, step_size / 255)
+        assert recipe.data.standardise
+    assert stages(resolved("cifar100", "at+awp"), "perturbation") == [(0, "awp", 0.01)]
+    assert stages(resolved("cifar100", "at+awp+ensgd"), "perturbation") == [(0, "awp", 0.007)]
+    assert stages(resolved("svhn", "at+awp"), "perturbation") == [(0, "none"), (5, "awp", 0.01)]
+    assert stages(resolved("svhn", "at+awp+ensgd"), "perturbation") == [(0, "none"), (5, "awp", 0.005)]
+    assert [stage[:2] for stage in stages(resolved("svhn", "at+ensgd"), "optimizer")] == [
+        (0, "sgd"),
+        (5, "entropy_sgd"),
+    ]
+    trades = resolved("cifar10", "trades")
+    assert trades.threat.step_size == 0.003
+    assert not trades.data.standardise
+    assert stages(resolved("cifar10", "trades+awp"), "perturbation") == [(0, "none"), (10, "awp", 0.005)]
+    plain = resolved("cifar10", "trades+ensgd").stage("optimizer").options
+    assert (plain["inner_steps"], plain["beta"]) == (20, 0.75)
+    both = resolved("cifar10", "trades+awp+ensgd")
+    assert [stage.name for stage in both.stages["optimizer"]] == ["sgd", "entropy_sgd"]
+    assert (both.stage("optimizer", 10).options["inner_steps"], both.stage("optimizer", 10).options["beta"]) == (
+        30,
+        0.3,
+    )
+    tuned = resolved("cifar10", "trades+awp+ensgd-wrn34-tuned")
+    assert [(stage.from_epoch, stage.name) for stage in tuned.stages["optimizer"]] == [
+        (0, "sgd"),
+        (10, "entropy_sgd"),
+        (150, "sgd"),
+    ]
+    assert tuned.stage("optimizer", 10).options["beta"] == 0.75
+    assert tuned.stage("perturbation", 10).name == "awp"
+
+
+def test_in_the_l2_ball_svhn_is_perturbed_from_the_first_epoch_and_cifar10_attacked_where_robustbench_ranks():
+    assert stages(resolved("svhn", "at+awp-l2"), "perturbation") == [(0, "awp", 0.01)]
+    recipe = resolved("cifar10", "at-l2")
+    assert recipe.trained_threat == ("L2", 128 / 255, 15 / 255)
+    assert recipe.threat == ("L2", 0.5, 15 / 255)
