@@ -10,10 +10,10 @@ import time
 import numpy as np
 import pytest
 import torch
-from cifar_files import write_cifar10
+from cifar_files import write_cifar10, write_cifar100, write_svhn
 from PIL import Image
 
-from rb_smooth import augmentations, data
+from rb_smooth import augmentations, data, outlines
 from rb_smooth.refusal import Refused
 from rb_smooth.splits import fingerprint, split
 
@@ -129,6 +129,43 @@ def test_cifar10_is_read_from_the_folder_that_robustbench_reads(tmp_path, monkey
     assert source.classes[3] == "cat"
 
 
+def test_cifar100_is_read_with_its_fine_labels(tmp_path, monkeypatch):
+    write_cifar100(tmp_path, monkeypatch)
+    source = data.cifar100(tmp_path)
+    for name, images in (("train", source.train), ("test", source.test)):
+        raw = pickle.loads((tmp_path / "cifar-100-python" / name).read_bytes())
+        assert torch.equal(images.x, torch.from_numpy(raw["data"].reshape(-1, 3, 32, 32)))
+        assert images.y.tolist() == raw["fine_labels"]
+        assert images.y.dtype == torch.int64
+    assert source.board == "cifar100"
+    assert source.classes == tuple(f"fine {label}" for label in range(100))
+    assert source.official
+    assert source.mean == pytest.approx((0.5070751592371323, 0.48654887331495095, 0.4409178433670343))
+    assert source.std == pytest.approx((0.2673342858792401, 0.2564384629170883, 0.27615047132568404))
+    assert torch.bincount(splitting(source, validation=100).validation.y).tolist() == [1] * 100
+
+
+def test_svhn_is_read_with_label_10_as_the_digit_0(tmp_path, monkeypatch):
+    from scipy.io import loadmat
+
+    write_svhn(tmp_path, monkeypatch)
+    source = data.svhn(tmp_path)
+    for part, images in (("train", source.train), ("test", source.test)):
+        raw = loadmat(tmp_path / f"{part}_32x32.mat")
+        assert raw["y"].max() == 10
+        assert images.x.shape[1:] == (3, 32, 32)
+        assert all(np.array_equal(image.permute(1, 2, 0), raw["X"][..., i]) for i, image in enumerate(images.x))
+        assert images.y.tolist() == (raw["y"][:, 0] % 10).tolist()
+        assert images.y.dtype == torch.int64
+    assert len(source.train) == 60
+    assert len(source.test) == 20
+    assert source.board == "svhn"
+    assert source.classes == tuple("0123456789")
+    assert source.official
+    assert source.mean == source.std == (0.5, 0.5, 0.5)
+    assert torch.bincount(splitting(source, validation=20).validation.y).tolist() == [2] * 10
+
+
 def test_without_network_one_line_says_what_to_put_where(tmp_path, monkeypatch):
     from torchvision.datasets import CIFAR10
 
@@ -136,6 +173,30 @@ def test_without_network_one_line_says_what_to_put_where(tmp_path, monkeypatch):
     (tmp_path / "cifar-10-python.tar.gz").write_bytes(b"half a download")
     with pytest.raises(Refused, match=r"cifar-10-python\.tar\.gz from .*digits") as refused:
         data.cifar10(tmp_path)
+    assert str(tmp_path) in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_missing_cifar100_is_told_by_its_own_name(tmp_path, monkeypatch):
+    from torchvision.datasets import CIFAR100
+
+    monkeypatch.setattr(CIFAR100, "url", "http://127.0.0.1:9/cifar-100-python.tar.gz")
+    with pytest.raises(Refused, match=r"CIFAR-100 in .*put cifar-100-python\.tar\.gz from http.*digits") as refused:
+        data.cifar100(tmp_path)
+    assert str(tmp_path) in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_of_svhns_two_files_the_missing_one_is_named(tmp_path, monkeypatch, part):
+    from torchvision.datasets import SVHN
+
+    write_svhn(tmp_path, monkeypatch)
+    lists = {key: [f"http://127.0.0.1:9/{name}", name, md5] for key, (_, name, md5) in SVHN.split_list.items()}
+    monkeypatch.setattr(SVHN, "split_list", lists)
+    (tmp_path / f"{part}_32x32.mat").unlink()
+    with pytest.raises(Refused, match=rf"SVHN in .*put {part}_32x32\.mat from http.*digits") as refused:
+        data.svhn(tmp_path)
     assert str(tmp_path) in str(refused.value)
     assert "\n" not in str(refused.value)
 
@@ -165,6 +226,89 @@ def test_a_crop_is_a_window_of_the_reflect_padded_image():
         seen.add(places[0])
     assert len(seen) > 20
     assert cropped.dtype == torch.uint8
+
+
+def test_a_crop_with_a_black_border_is_a_window_of_the_zero_padded_image():
+    x = torch.randint(1, 256, (40, 3, 8, 9), dtype=torch.uint8)
+    cropped = augmentations.crop(padding=2, border="zero")(x, torch.Generator().manual_seed(0))
+    padded = torch.nn.functional.pad(x, (2, 2, 2, 2))
+    places = [
+        [(i, j) for i in range(5) for j in range(5) if torch.equal(image[:, i : i + 8, j : j + 9], window)]
+        for image, window in zip(padded, cropped)
+    ]
+    assert all(len(found) == 1 for found in places)
+    assert len({found[0] for found in places}) > 12
+    assert cropped.dtype == torch.uint8
+
+
+def test_only_a_reflected_border_must_be_below_the_images_size():
+    x, generator = torch.ones(2, 1, 6, 9, dtype=torch.uint8), torch.Generator().manual_seed(0)
+    assert augmentations.crop(padding=5)(x, generator).shape == x.shape
+    with pytest.raises(ValueError, match="padding"):
+        augmentations.crop(padding=6)(x, generator)
+    assert augmentations.crop(padding=6, border="zero")(x, generator).shape == x.shape
+    with pytest.raises(ValueError, match="padding"):
+        augmentations.crop(padding=-1, border="zero")
+
+
+def test_a_turn_is_torchvisions_counterclockwise_about_the_centre():
+    from torchvision.transforms.functional import rotate
+
+    x = torch.randint(1, 256, (12, 3, 20, 31), dtype=torch.uint8)
+    turned = augmentations.rotate(degrees=60)(x, torch.Generator().manual_seed(3))
+    angles = (torch.rand(12, 1, 1, generator=torch.Generator().manual_seed(3)).flatten() * 2 - 1) * 60
+    expected = torch.stack([rotate(image, angle.item()) for image, angle in zip(x, angles)])
+    assert (turned != expected).double().mean() < 0.01  # ties in rounding
+    assert turned.dtype == torch.uint8
+
+
+def test_angles_fill_the_range_on_both_sides_and_do_not_leave_it():
+    """Each pixel says where it is from: the angle is read off the picture."""
+    places = torch.arange(41, dtype=torch.uint8)
+    x = torch.stack([places[:, None].expand(41, 41), places[None].expand(41, 41)]).expand(200, 2, 41, 41)
+    turned = augmentations.rotate(degrees=20)(x, torch.Generator().manual_seed(0))[:, :, 10:31, 10:31].double() - 20
+    down, across = torch.meshgrid(torch.arange(-10.0, 11), torch.arange(-10.0, 11), indexing="ij")
+    rows, columns = turned.unbind(1)
+    sines, cosines = (rows * across - columns * down).sum((1, 2)), (rows * down + columns * across).sum((1, 2))
+    angles = torch.atan2(sines, cosines).rad2deg()
+    assert -20.5 < angles.min() < -18
+    assert 18 < angles.max() < 20.5
+    assert abs(angles.mean()) < 3
+    assert (angles.abs() < 5).double().mean() == pytest.approx(0.25, abs=0.12)
+
+
+def test_a_turn_by_nothing_changes_nothing():
+    x = torch.randint(0, 256, (4, 3, 8, 9), dtype=torch.uint8)
+    assert torch.equal(augmentations.rotate(degrees=0)(x, torch.Generator().manual_seed(0)), x)
+    with pytest.raises(ValueError, match="degrees"):
+        augmentations.rotate(degrees=-1)
+
+
+@pytest.mark.parametrize("name", ["digits", "cifar10", "cifar100", "svhn"])
+def test_the_outline_of_a_data_set_is_that_of_what_is_read(tmp_path, monkeypatch, name):
+    write = {"cifar10": write_cifar10, "cifar100": write_cifar100, "svhn": write_svhn}.get(name)
+    if write is not None:
+        write(tmp_path, monkeypatch)
+    source = getattr(data, name)(tmp_path)
+    assert outlines.outline(name, {}) == (tuple(source.train.x.shape[1:]), len(source.classes))
+
+
+@pytest.mark.parametrize("options", [{}, {"image_size": 5}])
+def test_the_outline_of_an_image_folder_is_that_of_what_is_read(tmp_path, options):
+    root = write_folder(tmp_path, classes=("cat", "dog", "cow"), size=(6, 9))
+    (root / "train" / "notes.txt").write_text("not a class")
+    source = data.folder(tmp_path, root=str(root), **options)
+    known = outlines.outline("folder", {"root": str(root), "label": "pets", **options})
+    assert known == (tuple(source.train.x.shape[1:]), len(source.classes))
+    assert known == ((3, 5, 5) if options else (3, 6, 9), 3)
+
+
+def test_what_cannot_be_looked_at_has_no_outline(tmp_path):
+    assert outlines.outline("folder", {"root": str(tmp_path / "absent")}) is None
+    root = write_folder(tmp_path / "pets")
+    (root / "train" / "cat" / "0.png").write_bytes(b"not an image")
+    assert outlines.outline("folder", {"root": str(root)}) is None
+    assert outlines.outline("other", {}) is None
 
 
 def test_a_flip_mirrors_about_half_of_the_images():

@@ -271,8 +271,9 @@ def test_a_new_stage_starts_a_fresh_optimizer_from_the_deployed_weights(source):
     stages = [chain | {"from_epoch": 0}, {"name": "sgd", "lr": 0.05, "from_epoch": 1}]
     recipe = schema.check("digits", "staged", dict(recipe.sections) | {"optimizer": stages})
     state = session.Session(recipe, data, CPU)
-    for _ in range(2):
-        state.run_batch(state.order())  # an open inner loop
+    for _ in range(3):
+        state.run_batch(state.order())
+    assert state.optimizer.param_groups[0]["k"] == 1  # an open inner loop
     deployed = [w.clone() for w in state.optimizer.deployed()]
     averaging, old = state.averaging, state.optimizer
     state.enter(0)
@@ -305,6 +306,15 @@ def test_the_schedule_reaches_the_optimizer(source, tmp_path):
     rates = [float(row["lr"]) for row in rows]
     assert rates[0] == rates[1]
     assert rates[2] == pytest.approx(rates[0] / 10)
+
+
+def test_the_average_is_of_what_is_deployed_after_every_minibatch(source):
+    state = session.Session(*recipe_and_data(source, "at+ensgd+wa", "averaging.decay=0"), CPU)
+    for _ in range(3):
+        state.run_batch(state.order())
+        deployed = state.optimizer.deployed()
+        assert all(torch.equal(a, w) for a, w in zip(state.averaging.weights(deployed), deployed))
+    assert any(not torch.equal(p, w) for p, w in zip(state.model.parameters(), deployed))
 
 
 def test_schedules_are_their_formulas():

@@ -1,0 +1,199 @@
+"""Planted bugs, each of which must make some test fail: python tests/mutants.py [--write docs/mutants.md]
+
+Every mutant is one replacement in one file of a scratch copy of the package, on which the tests that answer for that
+file are then run. A mutant that survives is a hole in the tests, and the exit code is 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[1]
+
+
+class Mutant(NamedTuple):
+    bug: str
+    file: str
+    old: str
+    new: str
+
+
+AWP, EMA = "perturbations/awp.py", "averaging/ema.py"
+AT, TRADES, MART, KL, ATTACKS = (
+    "objectives/at.py",
+    "objectives/trades.py",
+    "objectives/mart.py",
+    "divergence.py",
+    "attacks.py",
+)
+CHAIN, ENSGD, ENSGD2, SGD = (
+    "langevin.py",
+    "optimizers/entropy_sgd.py",
+    "optimizers/entropy_sgd2.py",
+    "optimizers/sgd.py",
+)
+BATCHNORM, WEIGHTS, COUPLING, SESSION = "batchnorm.py", "weights.py", "coupling.py", "session.py"
+
+TESTS = {
+    AWP: ["test_awp.py"],
+    EMA: ["test_methods.py"],
+    AT: ["test_at.py", "test_methods.py"],
+    TRADES: ["test_trades.py"],
+    MART: ["test_mart.py"],
+    KL: ["test_trades.py"],
+    ATTACKS: ["test_at.py", "test_trades.py", "test_methods.py"],
+    CHAIN: ["test_entropy_sgd.py", "test_methods.py"],
+    ENSGD: ["test_entropy_sgd.py"],
+    ENSGD2: ["test_entropy_sgd2.py"],
+    SGD: ["test_methods.py", "test_entropy_sgd.py"],
+    BATCHNORM: ["test_batchnorm.py", "test_methods.py", "test_awp.py"],
+    WEIGHTS: ["test_batchnorm.py", "test_awp.py", "test_methods.py"],
+    COUPLING: ["test_awp.py", "test_training.py"],
+    SESSION: ["test_training.py"],
+}
+"""The tests that answer for a file."""
+
+MUTANTS = [
+    Mutant("AWP descends", AWP, "[self.gamma * of_w /", "[-self.gamma * of_w /"),
+    Mutant("AWP forgets the weights' norms", AWP, "[self.gamma * of_w /", "[self.gamma /"),
+    Mutant("AWP forgets gamma", AWP, "[self.gamma * of_w /", "[of_w /"),
+    Mutant("AWP perturbs BatchNorm and biases too", AWP, "p.requires_grad and p.ndim > 1", "p.requires_grad"),
+    Mutant("AWP perturbs frozen weights", AWP, "p.requires_grad and p.ndim > 1", "p.ndim > 1"),
+    Mutant("AWP divides by zero", AWP, "(of_g + 1e-20)", "of_g"),
+    Mutant("AWP moves BatchNorm's statistics", AWP, "with frozen_running_stats(model), torch", "with torch"),
+    Mutant("weights are not restored", WEIGHTS, "tensor.copy_(value)", "pass"),
+    Mutant(
+        "weights are not restored after an exception",
+        WEIGHTS,
+        "    try:\n        yield\n    finally:\n        with torch.no_grad():",
+        "    yield\n    if True:\n        with torch.no_grad():",
+    ),
+    Mutant("a shift is subtracted", WEIGHTS, "torch._foreach_add_(list(weights)", "torch._foreach_sub_(list(weights)"),
+    Mutant("parameters stay frozen", WEIGHTS, "parameter.requires_grad_(True)", "pass"),
+    Mutant("the chain is pushed from w", CHAIN, "lerp_(chain, w, inner_lr * gamma)", "lerp_(chain, w, -inner_lr * gamma)"),
+    Mutant("the chain is not pulled to w", CHAIN, "lerp_(chain, w, inner_lr * gamma)", "lerp_(chain, w, 0.0)"),
+    Mutant("the pull is not scaled by inner_lr", CHAIN, "lerp_(chain, w, inner_lr * gamma)", "lerp_(chain, w, gamma)"),
+    Mutant("the chain ascends", CHAIN, "(chain, d, alpha=-inner_lr)", "(chain, d, alpha=inner_lr)"),
+    Mutant("the noise is the paper's, not the code's", CHAIN, "noise * (2 * inner_lr) ** 0.5", "noise * inner_lr**0.5"),
+    Mutant("the noise ignores its generator", CHAIN, "normal_(generator=generator)", "normal_()"),
+    Mutant("beta weighs the new iterate", CHAIN, 'chain, 1 - group["beta"])', 'chain, group["beta"])'),
+    Mutant("the outer step ascends", CHAIN, "(w, d, alpha=-lr)", "(w, d, alpha=lr)"),
+    Mutant("w is not decayed", CHAIN, "weights, alpha=weight_decay)", "weights, alpha=0.0)"),
+    Mutant("the momentum is damped", CHAIN, "torch._foreach_add_(buffer, d)", "torch._foreach_add_(buffer, d, alpha=0.1)"),
+    Mutant("Nesterov is always on", CHAIN, "    if not nesterov:\n        return buffer\n", ""),
+    Mutant("the inner momentum is kept", CHAIN, '            torch._foreach_zero_([s["m"] for s in states])\n', "            pass\n"),
+    Mutant("the mean is kept", CHAIN, '        torch._foreach_copy_([s["mu"] for s in states], w)\n', ""),
+    Mutant("the chain goes on from where it was", CHAIN, "        torch._foreach_copy_(chain, w)\n", ""),
+    Mutant("the inner loop is one too long", CHAIN, 'group["k"] == group["inner_steps"]', 'group["k"] > group["inner_steps"]'),
+    Mutant("the counter is not reset", CHAIN, '                group["k"] = 0\n', ""),
+    Mutant("eval brings the chain", CHAIN, "                        p.copy_(other)\n", ""),
+    Mutant("eval moves the storage", CHAIN, "                        p.copy_(other)\n", "                        p.data = other.clone()\n"),
+    Mutant("steps in eval mode are taken", CHAIN, 'if not all(group["train_mode"] for group in self.param_groups)', "if False"),
+    Mutant("EntropySGD's outer gradient has the wrong sign", ENSGD, '([s["w"] for s in states], [s["mu"] for s in states])', '([s["mu"] for s in states], [s["w"] for s in states])'),
+    Mutant("the variance is subtracted with the wrong sign", ENSGD2, '(var, -group["gamma"])', '(var, group["gamma"])'),
+    Mutant("the step is multiplied by the curvature", ENSGD2, "torch._foreach_div_(d, curvature)", "torch._foreach_mul_(d, curvature)"),
+    Mutant("the curvature has no floor", ENSGD2, '    torch._foreach_clamp_min_(curvature, group["curvature_floor"])\n', "    pass\n"),
+    Mutant("the variance is around the new mean", ENSGD2, "    distance = list(torch._foreach_sub(chain, mu))\n    torch._foreach_lerp_(mu, chain, 1 - beta)\n", "    torch._foreach_lerp_(mu, chain, 1 - beta)\n    distance = list(torch._foreach_sub(chain, mu))\n"),
+    Mutant("the variance survives the outer step", ENSGD2, "        torch._foreach_zero_(var)\n", ""),
+    Mutant("clamped weights are not counted", ENSGD2, '["clamped"].to(below.device) + below', '["clamped"]'),
+    Mutant("the count is never reset", ENSGD2, 'torch.zeros_like(group["clamped"]), 0', 'group["clamped"], group["divided"]'),
+    Mutant("SGD is always Nesterov's", SGD, "momentum=momentum, nesterov=nesterov,", "momentum=momentum, nesterov=momentum > 0,"),
+    Mutant("AT trains on clean images", AT, "logits = model(x_adv)", "logits = model(x)"),
+    Mutant("AT crafts in eval mode", AT, "crafting(model, self.bn_mode)", 'crafting(model, "eval")'),
+    Mutant("AT's label smoothing is lost", AT, ", label_smoothing=self.label_smoothing", ""),
+    Mutant("the ball is half as large", ATTACKS, "attack(model, eps=threat.eps,", "attack(model, eps=threat.eps / 2,"),
+    Mutant("the norm is always Linf", ATTACKS, 'torchattacks.PGD if threat.norm == "Linf" else torchattacks.PGDL2', "torchattacks.PGD"),
+    Mutant("PGD starts at x", ATTACKS, "random_start=True", "random_start=False"),
+    Mutant("crafting moves BatchNorm's statistics", ATTACKS, "batchnorm.frozen_running_stats(model), ", ""),
+    Mutant("crafting computes the weights' gradients", ATTACKS, ", weights.frozen(model)", ""),
+    Mutant("images must be contiguous", ATTACKS, "crafter.forward(x.contiguous(), y)", "crafter.forward(x, y)"),
+    Mutant("the divergence is reversed", KL, "F.kl_div(at.log_softmax(1), logits.log_softmax(1)", "F.kl_div(logits.log_softmax(1), at.log_softmax(1)"),
+    Mutant("the clean prediction gets no gradient", TRADES, "kl_divergence(clean, attacked)", "kl_divergence(clean.detach(), attacked)"),
+    Mutant("beta is forgotten", TRADES, "natural + self.beta * kl", "natural + kl"),
+    Mutant("TRADES' first term is of the attacked images", TRADES, "F.cross_entropy(clean, y", "F.cross_entropy(attacked, y"),
+    Mutant("TRADES' logits are the clean ones", TRADES, ".mean(), attacked)", ".mean(), clean)"),
+    Mutant("TRADES' batches share their statistics", TRADES, "clean, attacked = model(x), model(x_adv)", "import torch\n\n        clean, attacked = model(torch.cat([x, x_adv])).chunk(2)"),
+    Mutant("MART weighs by confidence", MART, "unsure = 1 - clean", "unsure = clean"),
+    Mutant("MART's weight gets no gradient", MART, "unsure = 1 - clean.softmax", "unsure = 1 - clean.detach().softmax"),
+    Mutant("MART's rival may be the right class", MART, "log_p.scatter(1, y[:, None], -torch.inf).argmax", "log_p.argmax"),
+    Mutant("MART's margin has the wrong sign", MART, 'reduction="none") - all_but_rival', 'reduction="none") + all_but_rival'),
+    Mutant("MART's divergence is reversed", MART, "kl_divergence(clean, attacked)", "kl_divergence(attacked, clean)"),
+    Mutant("the average forgets what it should keep", EMA, "deployed, 1 - tau)", "deployed, tau)"),
+    Mutant("the average has no ramp", EMA, "min(self.decay, (1 + t) / (10 + t))", "self.decay"),
+    Mutant("the average is the weights themselves", EMA, "[w.detach().clone() for w in deployed]", "[w.detach() for w in deployed]"),
+    Mutant("recalibration keeps the past", BATCHNORM, "            layer.reset_running_stats()\n", ""),
+    Mutant("recalibration is exponential", BATCHNORM, "layer.momentum = None", "layer.momentum = 0.1"),
+    Mutant("recalibration sees clean images", BATCHNORM, "objective.loss(model, x, x_adv, y)", "objective.loss(model, x, x, y)"),
+    Mutant("layers frozen by hand thaw", BATCHNORM, "if layer.training or not model.training", ""),
+    Mutant("the gradient is taken at w", COUPLING, "    with perturbation(model, lambda: objective.loss(model, x, x_adv, y).loss):\n", "    with perturbation(model, lambda: objective.loss(model, x, x_adv, y).loss):\n        pass\n    if True:\n"),
+    Mutant("gradients add up", COUPLING, "        optimizer.zero_grad(set_to_none=True)\n", ""),
+    Mutant("the average reads the chain", COUPLING, "optimizer.deployed(), t)", "list(model.parameters()), t)"),
+    Mutant("a new stage starts from the chain", SESSION, "                if epoch > 0:\n                    self.optimizer.eval()\n", ""),
+    Mutant("what is looked at is the chain", SESSION, "        chosen = self.optimizer.deployed()\n", "        self.optimizer.train()\n        chosen = [p.detach().clone() for p in self.model.parameters()]\n"),
+    Mutant("ties go to the later epoch", SESSION, 'row["best"] = metric > self.best', 'row["best"] = metric >= self.best'),
+]  # fmt: skip
+
+
+def killer(mutant: Mutant) -> str | None:
+    """The test that fails on `mutant`; None if it survives."""
+    with tempfile.TemporaryDirectory() as scratch:
+        for part in ("rb_smooth", "tests", "recipes"):
+            shutil.copytree(ROOT / part, Path(scratch, part), ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / "pyproject.toml", scratch)
+        file = Path(scratch, "rb_smooth", mutant.file)
+        file.write_text(file.read_text().replace(mutant.old, mutant.new))
+        command = [sys.executable, "-m", "pytest", "-x", "--tb=no", "-rfE", "-p", "no:cacheprovider"]
+        ran = subprocess.run(
+            [*command, *(f"tests/{name}" for name in TESTS[mutant.file])],
+            cwd=scratch,
+            env=os.environ | {"PYTHONPATH": scratch, "OMP_NUM_THREADS": "1", "COLUMNS": "1000"},
+            capture_output=True,
+            text=True,
+        )
+    if ran.returncode == 0:
+        return None
+    found = re.search(r"^(?:FAILED|ERROR) tests/(\S+?)(?:\[| |$)", ran.stdout, re.MULTILINE)
+    if found is None:
+        raise RuntimeError(f"{mutant.bug}: no test ran\n{ran.stdout}{ran.stderr}")
+    return found[1]
+
+
+def table(killers: list[str | None]) -> str:
+    dead = sum(name is not None for name in killers)
+    rows = [f"| {m.bug} | `{m.file}` | {f'`{k}`' if k else '**survives**'} |" for m, k in zip(MUTANTS, killers)]
+    head = "# Planted bugs and the tests that find them\n\nMade by `python tests/mutants.py --write docs/mutants.md`."
+    return "\n".join(
+        [
+            f"{head} {dead} of {len(MUTANTS)} die.\n",
+            "| bug | where | first test that fails |",
+            "|---|---|---|",
+            *rows,
+            "",
+        ]
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", type=Path, help="put the table here")
+    options = parser.parse_args()
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        killers = list(pool.map(killer, MUTANTS))
+    print(text := table(killers))
+    if options.write:
+        options.write.parent.mkdir(exist_ok=True)
+        options.write.write_text(text)
+    return int(None in killers)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,166 @@
+"""Weights to start from: every form in which they are passed around, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from rb_smooth import data, recipe, refusal, schema, session
+from rb_smooth.checkpoints import start_from
+from rb_smooth.refusal import Refused
+from rb_smooth.registry import build_model
+from rb_smooth.settings import gather
+from rb_smooth.splits import split
+
+
+def small(classes=10, width=4, mean=0.25, std=0.5):
+    return build_model("small_preactresnet", {"width": width}, (1, 8, 8), classes, (mean,), (std,))
+
+
+def saved(path, value):
+    torch.save(value, path)
+    return path
+
+
+def same_net(one, other):
+    ours, theirs = one.net.state_dict(), other.net.state_dict()
+    return all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+def test_one_of_our_models_brings_its_own_normalisation(tmp_path):
+    there, here = small(mean=0.1, std=0.7), small()
+    assert not same_net(there, here)
+    start_from(here, saved(tmp_path / "w.pt", there.state_dict()))
+    assert same_net(there, here)
+    assert (here.mean.item(), here.std.item()) == pytest.approx((0.1, 0.7))
+
+
+def test_a_bare_network_keeps_the_datas_normalisation(tmp_path):
+    there, here = small(mean=0.1, std=0.7), small()
+    start_from(here, saved(tmp_path / "w.pt", there.net.state_dict()))
+    assert same_net(there, here)
+    assert (here.mean.item(), here.std.item()) == (0.25, 0.5)
+
+
+WRAPPERS = ["state_dict", "model_state_dict", "model", "net"]
+PREFIXES = ["module.", "_orig_mod.", "model.", "module._orig_mod.", "module.model.", "_orig_mod.model."]
+OTHER_ORDERS = ["_orig_mod.module.", "model.module.", "model._orig_mod."]
+ONE_ORDER_ONLY = pytest.mark.xfail(strict=True, reason="prefixes are taken off in one order only")
+
+
+@pytest.mark.parametrize("bare", [False, True], ids=["ours", "bare"])
+@pytest.mark.parametrize(
+    ("wrapper", "prefix"),
+    [
+        *((wrapper, "") for wrapper in WRAPPERS),
+        *(("", prefix) for prefix in PREFIXES),
+        *(pytest.param("", prefix, marks=ONE_ORDER_ONLY) for prefix in OTHER_ORDERS),
+        ("state_dict", "module."),
+        ("model", "_orig_mod."),
+        ("net", "model."),
+    ],
+)
+def test_wrappers_and_prefixes_are_taken_off(tmp_path, wrapper, prefix, bare):
+    there, here = small(mean=0.1), small()
+    weights = (there.net if bare else there).state_dict()
+    weights = {prefix + key: value for key, value in weights.items()}
+    start_from(here, saved(tmp_path / "w.pt", {wrapper: weights, "epoch": 7} if wrapper else weights))
+    assert same_net(there, here)
+    assert here.mean.item() == pytest.approx(0.25 if bare else 0.1)
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(Refused, match=r"absent\.pt, got nothing there; correct train\.start"):
+        start_from(small(), tmp_path / "absent.pt")
+
+
+def test_another_network_is_refused_naming_a_key(tmp_path):
+    lacking = small().state_dict()
+    del lacking["net.8.bias"]
+    with pytest.raises(Refused, match=r"net\.8\.bias missing"):
+        start_from(small(), saved(tmp_path / "w.pt", lacking))
+    more = small().net.state_dict() | {"9.weight": torch.zeros(1)}
+    with pytest.raises(Refused, match=r"9\.weight besides"):
+        start_from(small(), saved(tmp_path / "w.pt", more))
+    with pytest.raises(Refused, match=r"w\.pt, got another's"):
+        start_from(small(), saved(tmp_path / "w.pt", nn.Linear(2, 2).state_dict()))
+
+
+def test_other_shapes_are_refused_naming_both(tmp_path):
+    model = small()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with pytest.raises(Refused, match=r"net\.8\.weight of shape \(10, 16\) in .*got \(7, 16\)"):
+        start_from(model, saved(tmp_path / "w.pt", small(classes=7).state_dict()))
+    with pytest.raises(Refused, match=r"0\.weight of shape \(4, 1, 3, 3\) in .*got \(5, 1, 3, 3\)"):
+        start_from(model, saved(tmp_path / "w.pt", small(width=5).net.state_dict()))
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("value", [{}, [1, 2], torch.zeros(3), {"state_dict": {"0.weight": 3}}, {"epoch": 3}])
+def test_what_is_no_state_dict_is_refused(tmp_path, value):
+    with pytest.raises(Refused, match=r"state dict in .*w\.pt"):
+        start_from(small(), saved(tmp_path / "w.pt", value))
+
+
+STRUCT_ERROR = pytest.mark.xfail(strict=True, reason="torch's unpickler raises struct.error")
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"not a checkpoint, but a page of text", pytest.param(b"junk", marks=STRUCT_ERROR)]
+)
+def test_what_is_no_checkpoint_is_refused(tmp_path, content):
+    (tmp_path / "w.pt").write_bytes(content)
+    with pytest.raises(Refused, match=r"w\.pt"):
+        start_from(small(), tmp_path / "w.pt")
+
+
+def test_a_file_that_would_run_code_is_refused_and_runs_none(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return Path.touch, (tmp_path / "ran",)
+
+    with pytest.raises(Refused, match="foreign"):
+        start_from(small(), saved(tmp_path / "w.pt", {"state_dict": small().state_dict(), "more": Evil()}))
+    assert not (tmp_path / "ran").exists()
+
+
+def recipe_from(path, *settings):
+    return schema.check(*gather("digits", "at", ["model.width=4", f"train.start={path}", *settings]))
+
+
+@pytest.mark.parametrize("bare", [False, True], ids=["ours", "bare"])
+def test_training_starts_from_these_weights(tmp_path, bare):
+    there, source = small(mean=0.1), data.digits(tmp_path)
+    path = saved(tmp_path / "w.pt", (there.net if bare else there).state_dict())
+    images = split(source, validation=200, split_seed=0, select="validation")
+    state = session.Session(recipe_from(path), images, torch.device("cpu"))
+    assert same_net(there, state.model)
+    assert state.model.mean.item() == pytest.approx(source.mean[0] if bare else 0.1)
+
+
+def test_wrong_weights_are_refused_before_data_are_read(tmp_path, monkeypatch):
+    def read(*_):
+        raise AssertionError("data were read")
+
+    monkeypatch.setattr("sklearn.datasets.load_digits", read)
+    with pytest.raises(Refused, match=r"\(10, 16\) in .*got \(7, 16\)"):
+        recipe_from(saved(tmp_path / "w.pt", small(classes=7).state_dict()))
+    with pytest.raises(Refused, match="got nothing there"):
+        recipe_from(tmp_path / "absent.pt")
+    recipe_from(saved(tmp_path / "w.pt", small().state_dict()))
+
+
+def test_an_entry_whose_model_started_from_weights_says_that_it_saw_more_data(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    saved(tmp_path / "w.pt", small().state_dict())
+    settings = ("model.width=4", "train.start=w.pt", "data.train_examples=128", "objective.steps=1")
+    arguments = ["--epochs=1", "--n-examples=2", *(f"--set={setting}" for setting in settings)]
+    monkeypatch.setattr(sys, "argv", ["recipe", "digits", "at", *arguments])
+    assert refusal.answering(recipe.main)() == 0
+    (entry,) = Path("leaderboard/model_info/digits/Linf").glob("*.json")
+    assert json.loads(entry.read_text())["additional_data"] is True

@@ -1,0 +1,93 @@
+"""What cannot train on the data that a recipe names is refused before they are read."""
+
+from __future__ import annotations
+
+import pytest
+from PIL import Image
+
+from rb_smooth import schema
+from rb_smooth.refusal import Refused
+from rb_smooth.registry import make
+from rb_smooth.settings import gather
+
+
+def checked(method, *settings, dataset="digits"):
+    return schema.check(*gather(dataset, method, settings))
+
+
+def folder(root, classes):
+    """A training folder of which only the very first file is an image."""
+    for label in range(classes):
+        (root / "train" / f"class {label}").mkdir(parents=True)
+        for i in range(3):
+            (root / "train" / f"class {label}" / f"{i}.png").write_bytes(b"garbage")
+    Image.new("RGB", (8, 8)).save(root / "train" / "class 0" / "0.png")
+    return ["data.name=folder", f"data.root={root}"]
+
+
+@pytest.mark.parametrize("objective", ["mart", "trades"])
+def test_one_class_is_refused_naming_the_objective(tmp_path, objective):
+    with pytest.raises(Refused, match=rf"2 classes or more for objective {objective}, got 1;"):
+        checked(objective, *folder(tmp_path, 1))
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_too_few_classes_for_autoattack_are_refused(tmp_path, classes):
+    with pytest.raises(Refused, match=rf"4 classes or more, for AutoAttack.*got {classes};"):
+        checked("at", *folder(tmp_path, classes))
+
+
+def test_four_classes_pass_and_no_image_but_the_first_is_opened(tmp_path):
+    assert checked("at", *folder(tmp_path, 4)).data.options == {"root": str(tmp_path)}
+
+
+def test_an_augmentation_that_does_not_fit_the_images_is_refused_by_name(tmp_path):
+    with pytest.raises(Refused, match=r"augmentation crop: .*padding below .*got 40 for 8x8; change data\.augment"):
+        checked("at", "data.augment=[flip, {name: crop, padding: 40}]")
+    with pytest.raises(Refused, match="got 10 for 8x8"):
+        checked("at", *folder(tmp_path, 4), "data.augment=[{name: crop, padding: 10}]")
+    checked(
+        "at",
+        f"data.root={tmp_path}",
+        "data.name=folder",
+        "data.image_size=11",
+        "data.augment=[{name: crop, padding: 10}]",
+    )
+    checked("at", "data.augment=[{name: crop, padding: 40, border: zero}]")
+
+
+@pytest.mark.xfail(strict=True, reason="the blank image is made with a size that was not checked")
+@pytest.mark.parametrize("size", [-5, 100_000])
+def test_an_image_size_that_cannot_be_is_refused_by_name(tmp_path, size):
+    with pytest.raises(Refused, match="image_size"):
+        make("data", "folder", checked("at", *folder(tmp_path, 4), f"data.image_size={size}").data.options, tmp_path)
+
+
+@pytest.mark.xfail(strict=True, reason="the outline takes options as they were typed")
+def test_an_image_size_in_quotes_is_a_number(tmp_path):
+    checked("at", *folder(tmp_path, 4), "data.image_size='8'")
+
+
+@pytest.mark.parametrize(
+    ("augment", "said"),
+    [
+        ("[flop]", "known augmentation, got 'flop'; did you mean 'flip'"),
+        ("[{name: crop, pading: 2}]", "option of augmentation crop, got 'pading'; did you mean 'padding'"),
+        ("[{name: crop, border: wrap}]", "augmentation crop: border"),
+        ("[{name: crop, padding: -1}]", "augmentation crop: expected padding >= 0"),
+        ("[{name: rotate, degrees: 200}]", "augmentation rotate: .*degrees"),
+        ("[{padding: 2}]", "known augmentation, got ''"),
+        ("[3]", r"data\.augment"),
+        ("flip", r"data\.augment"),
+    ],
+)
+def test_an_unknown_augmentation_or_option_is_refused_with_the_nearest(augment, said):
+    with pytest.raises(Refused, match=said):
+        checked("at", f"data.augment={augment}")
+
+
+def test_the_shipped_augmentations_are_words_or_words_with_options():
+    assert checked("at", dataset="cifar10").data.augmentations == [("crop", {}), ("flip", {})]
+    mixed = checked("at", dataset="cifar100").data.augmentations
+    assert mixed == [("crop", {"border": "zero"}), ("flip", {}), ("rotate", {"degrees": 15})]
+    assert checked("at", dataset="svhn").data.augmentations == []
