@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from rich.table import Table
 from rb_smooth import bridge, files
 from rb_smooth.cookbook import SECTIONS, STAGED
 from rb_smooth.entries import Entry, check_name, eps_text, listed, percent, published, read_entry
+from rb_smooth.provenance import commit
 from rb_smooth.refusal import Refused
 from rb_smooth.runs import Run, variant
 from rb_smooth.zoo import build
@@ -125,7 +125,7 @@ def _entry(run: Run, score: dict[str, Any], leaderboard: Path) -> Entry:
             "model": model,
             "score": {key: value for key, value in score.items() if key not in ("model", "title", "board", "versions")},
             "versions": score["versions"],
-            "commit": _commit(),
+            "commit": commit(),
         },
     }
     return Entry(leaderboard, score["board"], threat["norm"], name, info)
@@ -244,22 +244,3 @@ def _why_apart(entry: Entry, mine: Entry) -> str:
 def _number(text: str) -> float:
     numerator, _, denominator = text.partition("/")
     return float(numerator) / float(denominator or 1)
-
-
-def _commit() -> str:
-    """The checkout's commit, "-dirty" behind it if files differ; "none" where the package is not in its checkout."""
-    checkout = Path(__file__).parents[1]
-    if not (checkout / ".git").exists():
-        return "none"
-    try:
-        shown = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-            cwd=checkout,
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=10,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return "none"
-    return shown.stdout.strip()
