@@ -68,7 +68,7 @@ def stop_after(monkeypatch, batches):
     monkeypatch.setattr(session, "step", interrupted)
 
 
-@pytest.mark.parametrize("method", ["at", "at+awp+ensgd+wa"])
+@pytest.mark.parametrize("method", ["at", "at+awp+ensgd+wa", "trades+awp+ensgd2+wa", "mart"])
 @pytest.mark.parametrize("batches", [0, 1, 4])  # three minibatches an epoch: first, inside, in the second epoch
 def test_a_stopped_run_goes_on_to_the_very_same_end(source, tmp_path, monkeypatch, method, batches):
     whole = trained(source, tmp_path / "whole", method)
@@ -286,6 +286,39 @@ def test_a_new_stage_starts_a_fresh_optimizer_from_the_deployed_weights(source):
     assert state.rates == [0.05]
 
 
+def test_after_a_switch_the_schedule_goes_on_in_absolute_epochs_on_the_new_stages_rate(source):
+    recipe, data = recipe_and_data(source, "at", "schedule.drops=[1, 2]")
+    stages = [{"name": "sgd", "lr": 0.1, "from_epoch": 0}, {"name": "entropy_sgd", "lr": 0.8, "from_epoch": 1}]
+    state = session.Session(schema.check("digits", "s", dict(recipe.sections) | {"optimizer": stages}), data, CPU)
+    rates = []
+    for epoch in range(3):
+        state.enter(epoch)
+        state.epoch, state.batch = epoch, 0
+        for _ in range(3):
+            state.run_batch(state.order())
+            rates.append(state.optimizer.param_groups[0]["lr"])
+    assert rates == pytest.approx([0.1] * 3 + [0.08] * 3 + [0.008] * 3)
+
+
+def test_with_averaging_the_average_is_validated_and_saved_and_raw_w_is_a_further_column(source, tmp_path, monkeypatch):
+    seen = []
+    real = session.accuracy
+    monkeypatch.setattr(session, "accuracy", lambda m, *a: (seen.append(m.net[0].weight.clone()), real(m, *a))[1])
+    run = trained(source, tmp_path / "run", "at+ensgd+wa")
+    rows = list(csv.DictReader((run.path / "log.csv").open()))
+    assert {"val_clean", "val_robust", "val_w_clean", "val_w_robust"} <= rows[0].keys()
+    average, _, raw, _ = seen[-4:]
+    assert torch.equal(average, run.load("last")["net.0.weight"])
+    assert not torch.equal(raw, average)
+    assert "val_w_clean" not in trained(source, tmp_path / "plain", "at+ensgd").path.joinpath("log.csv").read_text()
+
+
+def test_what_is_exported_is_fp32_on_the_cpu_whatever_the_model_is_in(net):
+    state = session.exported(net.bfloat16())
+    assert {value.dtype for value in state.values()} == {torch.float32, torch.int64}
+    assert all(value.device.type == "cpu" for value in state.values())
+
+
 def test_a_staged_run_resumes_at_the_switch(source, tmp_path, monkeypatch):
     recipe, data = recipe_and_data(source, "at+ensgd")
     chain = dict(recipe.sections["optimizer"])
@@ -299,6 +332,17 @@ def test_a_staged_run_resumes_at_the_switch(source, tmp_path, monkeypatch):
         training.train(recipe, Run(tmp_path / str(batches)), data, CPU)
         one, other = Run(tmp_path / "whole").load("last"), Run(tmp_path / str(batches)).load("last")
         assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_what_an_optimizer_reports_is_a_column_of_the_log_empty_where_another_was_in_force(source, tmp_path):
+    recipe, data = recipe_and_data(source, "at+ensgd2", "optimizer.gamma=1e9")
+    second_order = dict(recipe.sections["optimizer"]) | {"from_epoch": 1}
+    stages = [{"name": "sgd", "from_epoch": 0}, second_order, {"name": "sgd", "from_epoch": 2}]
+    recipe = schema.check("digits", "staged", dict(recipe.sections) | {"optimizer": stages})
+    training.train(recipe, Run(tmp_path / "run"), data, CPU)
+    rows = list(csv.DictReader((tmp_path / "run" / "log.csv").open()))
+    assert [row["clamped"] == "" for row in rows] == [True, False, True]
+    assert float(rows[1]["clamped"]) > 0.5  # gamma is absurd: nearly every weight meets the floor
 
 
 def test_the_schedule_reaches_the_optimizer(source, tmp_path):
