@@ -48,7 +48,6 @@ def _unwrapped(loaded: Any, path: Path) -> dict[str, Tensor]:
     if not isinstance(loaded, Mapping) or not loaded or not all(isinstance(v, Tensor) for v in loaded.values()):
         raise Refused(f"expected a state dict in {path}, got something else; correct train.start")
     weights = {str(key): value for key, value in loaded.items()}
-    for prefix in _PREFIXES:
-        if all(key.startswith(prefix) for key in weights):
-            weights = {key.removeprefix(prefix): value for key, value in weights.items()}
+    while prefix := next((each for each in _PREFIXES if all(key.startswith(each) for key in weights)), None):
+        weights = {key.removeprefix(prefix): value for key, value in weights.items()}
     return weights

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from rb_smooth import bridge
+from rb_smooth.outlines import IMAGE_SIZES
 from rb_smooth.refusal import Refused
 
 _SILENCE_S = 10.0
@@ -117,7 +118,7 @@ def folder(data_dir: Path, *, root: str, label: str | None = None, image_size: i
     label = place.resolve().name if label is None else label
     if not re.fullmatch(r"\w[\w.-]*", label):
         raise Refused(f"expected data.label of letters, digits and . _ -, got {label!r}; set --set data.label=…")
-    if image_size is not None and not 4 <= image_size <= 1024:
+    if image_size is not None and image_size not in IMAGE_SIZES:
         raise Refused(f"expected data.image_size from 4 to 1024, got {image_size}; correct it")
     train, classes = _image_folder(place / "train", image_size)
     test, test_classes = _image_folder(place / "test", image_size)

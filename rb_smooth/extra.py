@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tokenize
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,12 @@ from torch import Tensor
 
 from rb_smooth.outlines import Outline
 from rb_smooth.refusal import Refused
+
+_DAMAGE = (
+    *(OSError, ValueError, LookupError, EOFError, SyntaxError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),
+)
+"""What numpy and zipfile raise at a file that is none of theirs, or no longer whole."""
 
 
 def check_extra(file: Path, wanted: Outline, labelled: bool) -> None:
@@ -24,6 +32,8 @@ def check_extra(file: Path, wanted: Outline, labelled: bool) -> None:
             f"expected 'image' in {file} to be uint8 of shape (N, {height}, {width}, {channels}), as the data are, got "
             f"{got}; convert it"
         )
+    if found[0][0] == 0:
+        raise Refused(f"expected images in {file}, got an array of none; correct data.extra.file")
     if not labelled:
         return
     if (labels := arrays.get("label")) is None:
@@ -35,10 +45,10 @@ def check_extra(file: Path, wanted: Outline, labelled: bool) -> None:
             f"expected 'label' in {file} to be {found[0][0]} integers, got {labels[1]} of shape {labels[0]}; convert it"
         )
     y = read_labels(file)
-    if len(y) == 0 or y.min() < 0 or y.max() >= wanted.classes:
-        got = f"{y.min()} to {y.max()}" if len(y) else "none"
+    if y.min() < 0 or y.max() >= wanted.classes:
         raise Refused(
-            f"expected labels 0 to {wanted.classes - 1} in {file}, the data's classes, got {got}; use other data"
+            f"expected labels 0 to {wanted.classes - 1} in {file}, the data's classes, got {y.min()} to {y.max()}; use "
+            "other data"
         )
 
 
@@ -56,7 +66,7 @@ def _array(file: Path, name: str) -> np.ndarray:
     try:
         with np.load(file, allow_pickle=False) as arrays:
             return arrays[name]
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except _DAMAGE as error:
         raise Refused(f"expected a whole array {name!r} in {file}, got {error}; fetch it again") from None
 
 
@@ -73,6 +83,6 @@ def _headers(file: Path) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
                     found[name.removesuffix(".npy")] = (shape, dtype)
     except FileNotFoundError:
         raise Refused(f"expected extra images in {file}, got nothing there; correct data.extra.file") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except _DAMAGE as error:
         raise Refused(f"expected an .npz file in {file}, got {error}; fetch it again") from None
     return found

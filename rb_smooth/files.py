@@ -63,12 +63,14 @@ def save_tensors(path: Path, value: Any) -> None:
 def load_tensors(path: Path, device: Any = "cpu") -> Any:
     """Read a file of tensors onto `device`. No code from the file is executed. Raises Refused if it is damaged."""
     import pickle
+    import struct
 
     import torch
 
+    damage = (EOFError, ValueError, LookupError, TypeError, AttributeError, pickle.UnpicklingError, struct.error)
     try:
         return torch.load(path, map_location=device, weights_only=True)
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError, pickle.UnpicklingError) as error:
+    except (RuntimeError, OSError, *damage) as error:
         cause = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise Refused(f"expected tensors in {path}, got a damaged or foreign file ({cause}); restore it") from None
 

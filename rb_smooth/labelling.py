@@ -12,7 +12,6 @@ from rb_smooth.data import Images
 from rb_smooth.extra import read_images, read_labels
 from rb_smooth.registry import build_model
 from rb_smooth.runs import Run
-from rb_smooth.settings import gather
 from rb_smooth.splits import Dataset
 
 _BATCH_SIZE = 500
@@ -31,8 +30,8 @@ def extra_images(extra: schema.Extra, data: Dataset, device: torch.device) -> Im
 
 
 def _pseudo_labels(run: Run, x: Tensor, data: Dataset, device: torch.device) -> Tensor:
-    net = schema.check(*gather(str(run.path / "recipe.yaml"))).stage("model")
-    model = build_model(net.name, net.options, data.shape, len(data.source.classes)).to(device)
+    net = dict(run.header["model"])
+    model = build_model(net.pop("name"), net, data.shape, len(data.source.classes)).to(device)
     run.load_into(model, "best")
     model.eval()
     with torch.no_grad():

@@ -22,6 +22,10 @@ _KNOWN = {
 }
 
 
+IMAGE_SIZES = range(4, 1025)
+"""To which the images of a folder may be resized."""
+
+
 def outline(name: str, options: Mapping[str, Any]) -> Outline | None:
     """Of the data set `name` with these options; None if only reading it would tell."""
     return _of_folder(**options) if name == "folder" else _KNOWN.get(name)
@@ -29,15 +33,19 @@ def outline(name: str, options: Mapping[str, Any]) -> Outline | None:
 
 def _of_folder(*, root: str, label: str | None = None, image_size: int | None = None) -> Outline | None:
     from PIL import Image, UnidentifiedImageError
+    from torchvision.datasets.folder import is_image_file
 
     train = Path(root).expanduser() / "train"
-    classes = [place for place in train.iterdir() if place.is_dir()] if train.is_dir() else []
-    first = next((image for place in sorted(classes) for image in sorted(place.iterdir())), None)
+    classes = sorted(place for place in train.iterdir() if place.is_dir()) if train.is_dir() else []
+    images = (image for place in classes for image in sorted(place.iterdir()) if is_image_file(image.name))
+    first = next(images, None)
     if first is None:
         return None
+    if image_size is not None:
+        return Outline((3, image_size, image_size), len(classes)) if image_size in IMAGE_SIZES else None
     try:
         with Image.open(first) as image:
-            width, height = (image_size, image_size) if image_size else image.size
+            width, height = image.size
     except (UnidentifiedImageError, OSError):
         return None
     return Outline((3, height, width), len(classes))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rb_smooth import bridge
-from rb_smooth.outlines import Outline, outline
+from rb_smooth.outlines import Outline
 from rb_smooth.refusal import Refused
 from rb_smooth.registry import build_model, make
 
@@ -14,12 +14,13 @@ if TYPE_CHECKING:
     from rb_smooth.schema import Recipe
 
 
-def inspect(recipe: Recipe) -> None:
-    """Raises Refused for what cannot train on, or start from, what is named. Reads headers and labels, no image."""
-    known = outline(recipe.data.name, recipe.data.options)
-    if known is None:
-        return
-    check_classes(recipe, known.classes)
+def inspect(recipe: Recipe, known: Outline) -> None:
+    """Raises Refused for what cannot train on data of this outline, or start from what is named.
+
+    Reads headers and labels, no image. Called as soon as the outline is known: before the data are read if their name
+    tells it, else after.
+    """
+    _check_classes(recipe, known.classes)
     _check_augmentations(recipe, known)
     if recipe.data.extra is not None:
         _check_extra(recipe, known)
@@ -30,7 +31,7 @@ def inspect(recipe: Recipe) -> None:
         start_from(build_model(net.name, net.options, known.shape, known.classes), Path(recipe.train.start))
 
 
-def check_classes(recipe: Recipe, classes: int) -> None:
+def _check_classes(recipe: Recipe, classes: int) -> None:
     """Refuse data of too few classes for the final attack, naming the objective where even that could not train."""
     if classes < 2:
         objective = recipe.stage("objective").name

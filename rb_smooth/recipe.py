@@ -146,14 +146,14 @@ def _is_finished(run: runs.Run, sections: cookbook.Sections) -> bool:
 
 def _prepared(recipe: Recipe, options: argparse.Namespace, device: torch.device) -> Dataset:
     """The data, loaded and split, on the CPU; refused here if the final attack could not run on them."""
+    from rb_smooth.outlines import Outline
     from rb_smooth.plan import choose_threads
-    from rb_smooth.preflight import check_classes
+    from rb_smooth.preflight import inspect
     from rb_smooth.registry import make
     from rb_smooth.splits import split
 
     section = recipe.data
     source = make("data", section.name, section.options, options.data_dir)
-    check_classes(recipe, len(source.classes))
     data = split(
         source,
         validation=section.validation,
@@ -162,6 +162,7 @@ def _prepared(recipe: Recipe, options: argparse.Namespace, device: torch.device)
         train_examples=section.train_examples,
         batch_size=section.batch_size,
     )
+    inspect(recipe, Outline(data.shape, len(source.classes)))
     if section.extra is not None:
         from rb_smooth.labelling import extra_images
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 
 from rb_smooth import cookbook, preflight
+from rb_smooth.outlines import outline
 from rb_smooth.refusal import Refused, nearest
 from rb_smooth.registry import check_options, make, sentence
 
@@ -166,9 +167,9 @@ def check(dataset: str, method: str, sections: cookbook.Sections) -> Recipe:
     )
     if recipe.train.select == "validation" and recipe.data.validation == 0:
         raise Refused(f"expected data.validation > 0 in {where}, got 0; hold some out, or say train.select: test")
-    for name, options in recipe.data.augmentations:
-        make("augmentation", name, options)
-    check_options("data", recipe.data.name, recipe.data.options, also=Data.model_fields)
+    for augmentation in recipe.data.augmentations:
+        make("augmentation", *augmentation)
+    options = check_options("data", recipe.data.name, recipe.data.options, also=Data.model_fields)
     import torch
 
     for kind, stages in recipe.stages.items():
@@ -181,7 +182,8 @@ def check(dataset: str, method: str, sections: cookbook.Sections) -> Recipe:
             else:
                 make(kind, stage.name, stage.options)
     _ = recipe.threat
-    preflight.inspect(recipe)
+    if (known := outline(recipe.data.name, options)) is not None:
+        preflight.inspect(recipe, known)
     return recipe
 
 
@@ -209,9 +211,9 @@ def _section(cls: type[_T], section: Any, where: str) -> _T:
     try:
         return cls.model_validate(section)
     except ValidationError as error:
-        first = error.errors()[0]
-        if first["type"] == "extra_forbidden":
-            *within, key = map(str, first["loc"])
+        misspelt = next((each for each in error.errors() if each["type"] == "extra_forbidden"), None)
+        if misspelt is not None:
+            *within, key = map(str, misspelt["loc"])
             known = (Extra if within == ["extra"] else cls).model_fields
             raise Refused(f"expected a key of {'.'.join([where, *within])}, {nearest(key, known)}") from None
         raise Refused(sentence(error, where)) from None

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from rb_smooth import notation, refusal, schema, session, training
 from rb_smooth import recipe as program
@@ -82,7 +83,7 @@ def test_images_and_labels_are_read_as_they_were_written(tmp_path):
         ({"image": PIXELS, "label": np.float32(LABELS)}, "6 integers, got float32"),
         ({"image": PIXELS, "label": LABELS + 1}, "labels 0 to 9 in .*got 1 to 10"),
         ({"image": PIXELS, "label": LABELS - 1}, "labels 0 to 9 in .*got -1 to 8"),
-        ({"image": PIXELS[:0], "label": LABELS[:0]}, r"got none|got uint8 of shape \(0, 8, 8, 1\)"),
+        ({"image": PIXELS[:0], "label": LABELS[:0]}, "an array of none"),
     ],
 )
 def test_a_file_that_does_not_go_with_the_data_is_refused_by_what_is_wrong(tmp_path, arrays, said):
@@ -100,7 +101,6 @@ def test_labels_are_not_looked_at_where_a_model_gives_them(tmp_path):
         check_extra(written(tmp_path / "float.npz", image=PIXELS / 255), DIGITS, labelled=False)
 
 
-@pytest.mark.xfail(strict=True, reason="an empty file is refused where labels are given, not where a model gives them")
 def test_a_file_of_no_images_is_refused_where_a_model_would_label_them(tmp_path):
     with pytest.raises(Refused):
         check_extra(written(tmp_path / "empty.npz", image=PIXELS[:0]), DIGITS, labelled=False)
@@ -129,7 +129,6 @@ def test_damage_behind_the_headers_is_refused_when_the_images_are_read(tmp_path)
         read_images(tmp_path / "e.npz")
 
 
-@pytest.mark.xfail(strict=True, reason="zlib.error and tokenize.TokenError are none of the errors that are caught")
 @pytest.mark.parametrize("levels", [2, 16])
 def test_damage_anywhere_in_a_compressed_file_is_refused(tmp_path, levels):
     path = tmp_path / "e.npz"
@@ -201,17 +200,16 @@ def test_a_recipe_whose_file_does_not_go_with_the_data_is_refused(tmp_path, good
         checked(extra(tmp_path / "absent.npz", share=0.5))
 
 
-@pytest.mark.xfail(strict=True, reason="of two complaints the missing key is told, not the misspelt one")
 def test_a_misspelt_key_is_told_with_the_nearest_though_it_is_needed():
     with pytest.raises(Refused, match="did you mean 'file'"):
         checked('data.extra={"fiel": "e.npz", "share": 0.5}')
 
 
-@pytest.mark.xfail(strict=True, reason="nothing is inspected where the first file of a folder is no image")
 def test_extra_images_that_cannot_be_mixed_are_refused_whatever_lies_first_in_a_folder(tmp_path, good):
     for label in range(4):
         (tmp_path / "train" / str(label)).mkdir(parents=True)
         (tmp_path / "train" / str(label) / ".hidden").write_bytes(b"")
+        Image.new("RGB", (8, 8)).save(tmp_path / "train" / str(label) / "1.png")
     with pytest.raises(Refused, match="images of both kinds"):
         checked("data.name=folder", f"data.root={tmp_path}", extra(good, share=0.001))
 
@@ -247,6 +245,8 @@ def test_an_epochs_training_images_are_distinct_and_few_extra_ones_come_equally_
     state = session.Session(*mixed(source, tmp_path / "e.npz", share=0.25, count=7), CPU)
     order = state.order()
     assert len(set(order.train.flatten().tolist())) == 3 * 48
+    assert order.train.min(1).values.max() < 60  # each minibatch is drawn from all 200
+    assert order.train.max(1).values.min() > 140
     assert sorted(torch.bincount(order.extra.flatten(), minlength=7).tolist()) == [6] + [7] * 6
     many = session.Session(*mixed(source, tmp_path / "m.npz", share=0.25, count=50), CPU).order()
     assert len(set(many.extra.flatten().tolist())) == 3 * 16
@@ -343,7 +343,6 @@ def test_a_labeller_of_other_classes_is_refused_naming_its_weights(source, good,
         extra_images(checked(pseudo(good, labeller)).data.extra, fewer, CPU)
 
 
-@pytest.mark.xfail(strict=True, reason="the labeller's recipe is checked as if it were to be trained again")
 def test_a_labeller_needs_nothing_of_what_it_was_itself_trained_on(source, tmp_path, good, labeller):
     shutil.copytree(labeller.path, tmp_path / "run")
     header = labeller.header

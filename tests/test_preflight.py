@@ -56,14 +56,12 @@ def test_an_augmentation_that_does_not_fit_the_images_is_refused_by_name(tmp_pat
     checked("at", "data.augment=[{name: crop, padding: 40, border: zero}]")
 
 
-@pytest.mark.xfail(strict=True, reason="the blank image is made with a size that was not checked")
 @pytest.mark.parametrize("size", [-5, 100_000])
 def test_an_image_size_that_cannot_be_is_refused_by_name(tmp_path, size):
     with pytest.raises(Refused, match="image_size"):
         make("data", "folder", checked("at", *folder(tmp_path, 4), f"data.image_size={size}").data.options, tmp_path)
 
 
-@pytest.mark.xfail(strict=True, reason="the outline takes options as they were typed")
 def test_an_image_size_in_quotes_is_a_number(tmp_path):
     checked("at", *folder(tmp_path, 4), "data.image_size='8'")
 
@@ -84,6 +82,11 @@ def test_an_image_size_in_quotes_is_a_number(tmp_path):
 def test_an_unknown_augmentation_or_option_is_refused_with_the_nearest(augment, said):
     with pytest.raises(Refused, match=said):
         checked("at", f"data.augment={augment}")
+
+
+def test_a_wrong_augmentation_is_refused_though_nothing_is_known_of_the_data(tmp_path):
+    with pytest.raises(Refused, match="did you mean 'flip'"):
+        checked("at", "data.name=folder", f"data.root={tmp_path}", "data.augment=[flop]")
 
 
 def test_the_shipped_augmentations_are_words_or_words_with_options():
