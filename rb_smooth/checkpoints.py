@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from rb_smooth import files
@@ -38,14 +39,24 @@ def start_from(model: Normalized, path: Path) -> None:
                 f"expected {key} of shape {tuple(value.shape)} in {path}, as the data's classes and the model want it, "
                 f"got {tuple(weights[key].shape)}; start from a model of the same classes"
             )
+        if weights[key].is_floating_point() != value.is_floating_point() or not weights[key].isfinite().all():
+            raise Refused(
+                f"expected {key} in {path} to be finite numbers of type {value.dtype}, got {weights[key].dtype} or "
+                "infinities; start from other weights"
+            )
     target.load_state_dict(weights)
 
 
 def _unwrapped(loaded: Any, path: Path) -> dict[str, Tensor]:
-    for wrapper in _WRAPPERS:
-        if isinstance(loaded, Mapping) and isinstance(loaded.get(wrapper), Mapping):
-            loaded = loaded[wrapper]
-    if not isinstance(loaded, Mapping) or not loaded or not all(isinstance(v, Tensor) for v in loaded.values()):
+    while isinstance(loaded, Mapping) and (
+        inside := [loaded[w] for w in _WRAPPERS if isinstance(loaded.get(w), Mapping)]
+    ):
+        loaded = inside[0]
+    if (
+        not isinstance(loaded, Mapping)
+        or not loaded
+        or not all(isinstance(v, Tensor) and v.layout == torch.strided for v in loaded.values())
+    ):
         raise Refused(f"expected a state dict in {path}, got something else; correct train.start")
     weights = {str(key): value for key, value in loaded.items()}
     while prefix := next((each for each in _PREFIXES if all(key.startswith(each) for key in weights)), None):

@@ -26,7 +26,7 @@ def check_extra(file: Path, wanted: Outline, labelled: bool) -> None:
     channels, height, width = wanted.shape
     arrays = _headers(file)
     found = arrays.get("image")
-    if found is None or found[1] != np.uint8 or len(found[0]) != 4 or found[0][1:] != (height, width, channels):
+    if found is None or found[1] != np.uint8 or found[0][1:] != (height, width, channels):
         got = "no array 'image'" if found is None else f"{found[1]} of shape {found[0]}"
         raise Refused(
             f"expected 'image' in {file} to be uint8 of shape (N, {height}, {width}, {channels}), as the data are, got "

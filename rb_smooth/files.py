@@ -72,6 +72,8 @@ def load_tensors(path: Path, device: Any = "cpu") -> Any:
         return torch.load(path, map_location=device, weights_only=True)
     except (RuntimeError, OSError, *damage) as error:
         cause = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if isinstance(error, pickle.UnpicklingError):  # torch's own words advise to execute what is in the file
+            cause = "it holds more than tensors, or is none of torch's"
         raise Refused(f"expected tensors in {path}, got a damaged or foreign file ({cause}); restore it") from None
 
 

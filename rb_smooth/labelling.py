@@ -3,36 +3,49 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from rb_smooth import schema
 from rb_smooth.data import Images
 from rb_smooth.extra import read_images, read_labels
+from rb_smooth.models import Normalized
+from rb_smooth.outlines import Outline
+from rb_smooth.refusal import Refused
 from rb_smooth.registry import build_model
 from rb_smooth.runs import Run
-from rb_smooth.splits import Dataset
+from rb_smooth.seeding import random_state_kept
+
+if TYPE_CHECKING:
+    from rb_smooth.schema import Extra
 
 _BATCH_SIZE = 500
 
 
-def extra_images(extra: schema.Extra, data: Dataset, device: torch.device) -> Images:
-    """The images that `data.extra` names, on the CPU.
+def extra_images(extra: Extra, known: Outline, device: torch.device) -> Images:
+    """The images that `data.extra` names, for data of this outline, on the CPU.
 
-    Pseudo-labels (Carmon et al., "Unlabeled Data Improves Adversarial Robustness", arXiv 1905.13736, section 3.1) are
-    the classes that the labeller, a finished run of ours on data of the same kind, finds likeliest.
+    Pseudo-labels (Carmon et al., "Unlabeled Data Improves Adversarial Robustness", arXiv 1905.13736) are the classes
+    that the labeller, a finished run of ours on data of the same kind, finds likeliest.
     """
     x = read_images(Path(extra.file))
     if extra.labeller is None:
         return Images(x, read_labels(Path(extra.file)))
-    return Images(x, _pseudo_labels(Run(Path(extra.labeller)), x, data, device))
+    return Images(x, _likeliest(labeller(Run(Path(extra.labeller)), known).to(device), x, device))
 
 
-def _pseudo_labels(run: Run, x: Tensor, data: Dataset, device: torch.device) -> Tensor:
-    net = dict(run.header["model"])
-    model = build_model(net.pop("name"), net, data.shape, len(data.source.classes)).to(device)
+def labeller(run: Run, known: Outline) -> Normalized:
+    """The run's best model, in eval mode. Raises Refused if it is not finished, or its model is of other data."""
+    if not run.is_trained:
+        raise Refused(f"expected a finished run in {run.path}, got none; train it, or correct data.extra.labeller")
+    options = dict(run.header["model"])
+    with random_state_kept():
+        model = build_model(options.pop("name"), options, known.shape, known.classes)
     run.load_into(model, "best")
-    model.eval()
-    with torch.no_grad():
-        return torch.cat([model(part.to(device).float() / 255).argmax(1).cpu() for part in x.split(_BATCH_SIZE)])
+    return model.eval()
+
+
+@torch.no_grad()
+def _likeliest(model: Normalized, x: Tensor, device: torch.device) -> Tensor:
+    return torch.cat([model(part.to(device).float() / 255).argmax(1).cpu() for part in x.split(_BATCH_SIZE)])

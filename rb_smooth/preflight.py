@@ -9,6 +9,7 @@ from rb_smooth import bridge
 from rb_smooth.outlines import Outline
 from rb_smooth.refusal import Refused
 from rb_smooth.registry import build_model, make
+from rb_smooth.seeding import random_state_kept
 
 if TYPE_CHECKING:
     from rb_smooth.schema import Recipe
@@ -28,7 +29,8 @@ def inspect(recipe: Recipe, known: Outline) -> None:
         from rb_smooth.checkpoints import start_from
 
         net = recipe.stage("model")
-        start_from(build_model(net.name, net.options, known.shape, known.classes), Path(recipe.train.start))
+        with random_state_kept():
+            start_from(build_model(net.name, net.options, known.shape, known.classes), Path(recipe.train.start))
 
 
 def _check_classes(recipe: Recipe, classes: int) -> None:
@@ -56,6 +58,7 @@ def _check_augmentations(recipe: Recipe, known: Outline) -> None:
 
 def _check_extra(recipe: Recipe, known: Outline) -> None:
     from rb_smooth.extra import check_extra
+    from rb_smooth.labelling import labeller
     from rb_smooth.runs import Run
 
     extra = recipe.data.extra
@@ -70,6 +73,6 @@ def _check_extra(recipe: Recipe, known: Outline) -> None:
             "expected data.extra.labeller if and only if data.extra.labels is pseudo, got "
             f"labels {extra.labels} and labeller {extra.labeller}; correct one of them"
         )
-    if extra.labeller is not None and not Run(Path(extra.labeller)).is_trained:
-        raise Refused(f"expected a finished run in {extra.labeller}, got none; train it, or correct the path")
+    if extra.labeller is not None:
+        labeller(Run(Path(extra.labeller)), known)
     check_extra(Path(extra.file), known, labelled=extra.labels == "given")

@@ -162,11 +162,12 @@ def _prepared(recipe: Recipe, options: argparse.Namespace, device: torch.device)
         train_examples=section.train_examples,
         batch_size=section.batch_size,
     )
-    inspect(recipe, Outline(data.shape, len(source.classes)))
+    known = Outline(data.shape, len(source.classes))
+    inspect(recipe, known)
     if section.extra is not None:
         from rb_smooth.labelling import extra_images
 
-        data = replace(data, extra=extra_images(section.extra, data, device))
+        data = replace(data, extra=extra_images(section.extra, known, device))
     choose_threads(recipe, data)
     return data
 

@@ -53,7 +53,7 @@ def shrunk(cell, folder):
 def test_a_cell_loads_and_runs_two_steps_in_each_of_its_stages(cell, tmp_path):
     recipe, data = shrunk(cell, tmp_path), tiny(cell.recipe.split("/")[0])
     if recipe.data.extra is not None:
-        data = replace(data, extra=extra_images(recipe.data.extra, data, CPU))
+        data = replace(data, extra=extra_images(recipe.data.extra, outline(cell.recipe.split("/")[0], {}), CPU))
     state = Session(recipe, data, CPU)
     starts = {stage.from_epoch for stages in recipe.stages.values() for stage in stages}
     for start in sorted(starts):

@@ -7,6 +7,7 @@ import json
 import shutil
 import signal
 import sys
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -127,6 +128,8 @@ def test_damage_behind_the_headers_is_refused_when_the_images_are_read(tmp_path)
     check_extra(tmp_path / "e.npz", DIGITS, labelled=False)
     with pytest.raises(Refused, match=r"whole array 'image' in .*e\.npz"):
         read_images(tmp_path / "e.npz")
+    with pytest.raises(Refused, match=r"whole array 'label' in .*e\.npz"):
+        read_labels(tmp_path / "e.npz")
 
 
 @pytest.mark.parametrize("levels", [2, 16])
@@ -140,6 +143,23 @@ def test_damage_anywhere_in_a_compressed_file_is_refused(tmp_path, levels):
             with pytest.raises(Refused, match=r"e\.npz"):
                 check_extra(path, DIGITS, labelled=False)
                 read_images(path)
+
+
+@pytest.mark.parametrize(("field", "value"), [(8, 1), (10, 99)], ids=["locked", "packed"])
+def test_a_file_locked_or_packed_in_an_unknown_way_is_refused(tmp_path, good, field, value):
+    content = bytearray(good.read_bytes())
+    content[content.index(b"PK\x01\x02") + field] = value
+    (tmp_path / "e.npz").write_bytes(content)
+    with pytest.raises(Refused, match=r"\.npz file in .*e\.npz"):
+        check_extra(tmp_path / "e.npz", DIGITS, labelled=True)
+
+
+@pytest.mark.parametrize("header", ["(", "  a\n b\n", "{'descr': '|u1'}", "[]", "\0"])
+def test_a_header_that_is_none_is_refused(tmp_path, header):
+    with zipfile.ZipFile(tmp_path / "e.npz", "w") as archive:
+        archive.writestr("image.npy", b"\x93NUMPY\1\0" + len(header).to_bytes(2, "little") + header.encode())
+    with pytest.raises(Refused, match=r"\.npz file in .*e\.npz"):
+        check_extra(tmp_path / "e.npz", DIGITS, labelled=True)
 
 
 class Pickled:
@@ -157,7 +177,7 @@ def test_arrays_of_objects_are_refused_and_never_loaded(tmp_path, name):
     objects = np.empty(6, dtype=object)
     objects[:] = Pickled(tmp_path / "ran")
     path = written(tmp_path / "e.npz", **({"image": PIXELS, "label": LABELS} | {name: objects}))
-    with pytest.raises(Refused, match="object"):
+    with pytest.raises(Refused, match="got object of shape"):
         check_extra(path, DIGITS, labelled=True)
     with pytest.raises(Refused, match="pickle"):
         {"image": read_images, "label": read_labels}[name](path)
@@ -219,7 +239,7 @@ def mixed(source, file, *settings, share=0.25, count=100, **options):
     np.savez(file, image=np.full((count, 8, 8, 1), 255, np.uint8), label=np.arange(count) % 10)
     recipe = checked(extra(file, share=share, **options), *settings)
     data = split(source, validation=60, split_seed=0, select="validation", train_examples=200)
-    return recipe, replace(data, extra=extra_images(recipe.data.extra, data, CPU))
+    return recipe, replace(data, extra=extra_images(recipe.data.extra, DIGITS, CPU))
 
 
 def white(x):
@@ -323,8 +343,7 @@ def pseudo(file, run):
 def test_pseudo_labels_are_the_classes_that_the_labellers_best_weights_find_likeliest(source, tmp_path, labeller):
     images = source.test.x.repeat(2, 1, 1, 1)  # more than are labelled at once
     file = written(tmp_path / "e.npz", image=images.permute(0, 2, 3, 1).numpy(), label=np.full(len(images), 77))
-    data = split(source, validation=60, split_seed=0, select="validation")
-    ours = extra_images(checked(pseudo(file, labeller)).data.extra, data, CPU)
+    ours = extra_images(checked(pseudo(file, labeller)).data.extra, DIGITS, CPU)
     best = labeller.load("best")
     model = build_model("small_preactresnet", {"width": 4}, (1, 8, 8), 10)
     model.load_state_dict(best)
@@ -336,11 +355,16 @@ def test_pseudo_labels_are_the_classes_that_the_labellers_best_weights_find_like
     assert len(ours.y.unique()) > 2
 
 
-def test_a_labeller_of_other_classes_is_refused_naming_its_weights(source, good, labeller):
-    data = split(source, validation=60, split_seed=0, select="validation")
-    fewer = replace(data, source=replace(source, classes=source.classes[:7]))
+def test_a_labeller_of_other_classes_is_refused_naming_its_weights(good, labeller):
     with pytest.raises(Refused, match=r"run's weights in .*best\.pt"):
-        extra_images(checked(pseudo(good, labeller)).data.extra, fewer, CPU)
+        extra_images(checked(pseudo(good, labeller)).data.extra, DIGITS._replace(classes=7), CPU)
+
+
+def test_a_damaged_labeller_is_refused_before_data_are_read(tmp_path, good, labeller):
+    shutil.copytree(labeller.path, tmp_path / "run")
+    (tmp_path / "run" / "best.pt").write_bytes(b"half")
+    with pytest.raises(Refused, match=r"best\.pt"):
+        checked(pseudo(good, Run(tmp_path / "run")))
 
 
 def test_a_labeller_needs_nothing_of_what_it_was_itself_trained_on(source, tmp_path, good, labeller):
@@ -348,8 +372,7 @@ def test_a_labeller_needs_nothing_of_what_it_was_itself_trained_on(source, tmp_p
     header = labeller.header
     header["train"]["start"] = "gone.pt"
     (tmp_path / "run" / "recipe.yaml").write_text(notation.dump(header))
-    data = split(source, validation=60, split_seed=0, select="validation")
-    assert len(extra_images(checked(pseudo(good, Run(tmp_path / "run"))).data.extra, data, CPU)) == 6
+    assert len(extra_images(checked(pseudo(good, Run(tmp_path / "run"))).data.extra, DIGITS, CPU)) == 6
 
 
 @pytest.mark.parametrize("labels", ["given", "pseudo"])

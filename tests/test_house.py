@@ -20,8 +20,8 @@ FLOORS = [
         *("objectives", "perturbations", "optimizers", "averaging"),
         *("coupling", "schedules", "augmentations", "data", "splits", "models", "outlines", "extra", "checkpoints"),
     },
-    {"notation", "cookbook", "cells", "settings", "registry", "schema", "preflight", "runs", "entries"},
-    {"training", "labelling", "listing", "session", "evaluation", "plan", "leaderboard", "zoo", "doctor", "recipe"},
+    {"notation", "cookbook", "cells", "settings", "registry", "schema", "preflight", "labelling", "runs", "entries"},
+    {"training", "listing", "session", "evaluation", "plan", "leaderboard", "zoo", "doctor", "recipe"},
 ]
 METHOD_FOLDERS = ("objectives", "perturbations", "optimizers", "averaging")
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import sys
+from pathlib import Path
+
 import pytest
 from PIL import Image
 
-from rb_smooth import schema
+from rb_smooth import recipe, refusal, schema
+from rb_smooth.outlines import outline
 from rb_smooth.refusal import Refused
 from rb_smooth.registry import make
 from rb_smooth.settings import gather
@@ -56,14 +61,45 @@ def test_an_augmentation_that_does_not_fit_the_images_is_refused_by_name(tmp_pat
     checked("at", "data.augment=[{name: crop, padding: 40, border: zero}]")
 
 
-@pytest.mark.parametrize("size", [-5, 100_000])
+@pytest.mark.parametrize("size", [-5, 3, 1025, 100_000])
 def test_an_image_size_that_cannot_be_is_refused_by_name(tmp_path, size):
-    with pytest.raises(Refused, match="image_size"):
+    with pytest.raises(Refused, match=r"data\.image_size from 4 to 1024"):
         make("data", "folder", checked("at", *folder(tmp_path, 4), f"data.image_size={size}").data.options, tmp_path)
 
 
 def test_an_image_size_in_quotes_is_a_number(tmp_path):
-    checked("at", *folder(tmp_path, 4), "data.image_size='8'")
+    crop = "data.augment=[{name: crop, padding: 9}]"
+    with pytest.raises(Refused, match="got 9 for 9x9"):
+        checked("at", *folder(tmp_path, 4), "data.image_size='9'", crop)
+    checked("at", "data.name=folder", f"data.root={tmp_path}", "data.image_size='10'", crop)
+
+
+@pytest.mark.parametrize(
+    ("classes", "settings", "said"),
+    [
+        (3, [], "4 classes or more, for AutoAttack.*got 3;"),
+        (4, ["data.augment=[{name: crop, padding: 8}]"], "padding below .*got 8 for 8x8"),
+        (4, ["train.start=absent.pt"], "weights to start from in absent.pt"),
+        (4, ["data.extra={file: absent.npz, share: 0.5}"], "extra images in absent.npz"),
+        (4, ["data.extra={file: absent.npz, share: 0.001}"], "images of both kinds"),
+    ],
+)
+def test_what_only_reading_the_data_tells_is_refused_before_anything_is_written(
+    tmp_path, monkeypatch, capsys, classes, settings, said
+):
+    monkeypatch.chdir(tmp_path)
+    for part in ("train", "test"):
+        for label in range(classes):
+            place = Path("pets", part, str(label), "deeper")
+            place.mkdir(parents=True)
+            for i in range(4):
+                Image.new("RGB", (8, 8)).save(place / f"{i}.png")
+    assert outline("folder", {"root": "pets"}) is None
+    settings = ["data.name=folder", "data.root=pets", "data.validation=4", "data.batch_size=8", *settings]
+    monkeypatch.setattr(sys, "argv", ["recipe", "digits", "at", *(f"--set={setting}" for setting in settings)])
+    assert refusal.answering(recipe.main)() == 2
+    assert re.search(said, capsys.readouterr().err)
+    assert [path.name for path in tmp_path.iterdir()] == ["pets"]
 
 
 @pytest.mark.parametrize(
