@@ -9,7 +9,7 @@ import torch
 import torchattacks
 from torch import Tensor, nn
 
-from rb_smooth import batchnorm, weights
+from rb_smooth import batchnorm, ranges, weights
 from rb_smooth.contracts import Norm, Threat
 
 _EPS: dict[str, float] = {"Linf": 8 / 255, "L2": 128 / 255}
@@ -24,8 +24,8 @@ def ball(norm: Norm, eps: float | None, step_size: float | None, steps: int) -> 
         raise ValueError(f"expected norm Linf or L2, got {norm!r}")
     eps = _EPS[norm] if eps is None else eps
     step_size = _STEP_SIZE[norm] if step_size is None else step_size
-    if eps <= 0 or step_size <= 0 or steps < 1:
-        raise ValueError(f"expected eps > 0, step_size > 0, steps >= 1, got {eps}, {step_size}, {steps}")
+    ranges.above(0, eps=eps, step_size=step_size)
+    ranges.at_least(1, steps=steps)
     return Threat(norm, eps, step_size)
 
 

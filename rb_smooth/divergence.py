@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -15,4 +16,9 @@ def kl_divergence(logits: Tensor, at: Tensor) -> Tensor:
     """
     if logits.shape[1] < 2:
         raise ValueError(f"expected 2 classes or more, for TRADES and MART compare predictions, got {logits.shape[1]}")
-    return F.kl_div(at.log_softmax(1), logits.log_softmax(1), reduction="none", log_target=True).sum(1)
+    return F.kl_div(log_p(at), log_p(logits), reduction="none", log_target=True).sum(1)
+
+
+def log_p(logits: Tensor) -> Tensor:
+    """The logarithms of softmax(logits), in fp32 or better: bfloat16's eight bits would make divergences negative."""
+    return (logits if logits.dtype == torch.float64 else logits.float()).log_softmax(1)

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rb_smooth import ranges
+
 State = dict[str, Any]
 
 
@@ -24,17 +26,10 @@ class LangevinOptimizer(torch.optim.Optimizer):
     """
 
     def __init__(self, params: Any, defaults: dict[str, Any], generator: torch.Generator | None) -> None:
-        d = defaults
-        if min(d["lr"], d["weight_decay"], d["gamma"], d["noise"]) < 0 or d["inner_lr"] <= 0:
-            raise ValueError(
-                "expected lr, weight_decay, gamma, noise >= 0 and inner_lr > 0, "
-                f"got {d['lr']}, {d['weight_decay']}, {d['gamma']}, {d['noise']} and {d['inner_lr']}"
-            )
-        if d["inner_steps"] < 1 or not 0 <= d["beta"] < 1 or not 0 <= d["momentum"] < 1:
-            raise ValueError(
-                "expected inner_steps >= 1, 0 <= beta < 1, 0 <= momentum < 1, "
-                f"got {d['inner_steps']}, {d['beta']}, {d['momentum']}"
-            )
+        ranges.at_least(0, **{key: defaults[key] for key in ("lr", "weight_decay", "gamma", "noise")})
+        ranges.above(0, inner_lr=defaults["inner_lr"])
+        ranges.at_least(1, inner_steps=defaults["inner_steps"])
+        ranges.below_one(momentum=defaults["momentum"], beta=defaults["beta"])
         self.generator = generator
         super().__init__(params, {**defaults, "k": 0, "train_mode": True})  # k: minibatches since the last outer step
 

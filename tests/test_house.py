@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "rb_smooth"
 FLOORS = [
     {
         *("refusal", "interruption", "seeding", "files", "provenance", "console", "standins", "bridge"),
-        *("weights", "batchnorm", "attacks", "divergence", "langevin", "contracts"),
+        *("weights", "batchnorm", "attacks", "ranges", "divergence", "langevin", "contracts"),
     },
     {
         *("objectives", "perturbations", "optimizers", "averaging"),

@@ -17,13 +17,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rb_smooth import ranges
+
 
 class EMA:
     """decay: in [0, 1), the weight of the old average after the ramp. Memory: one copy of the weights."""
 
     def __init__(self, *, decay: float = 0.9995) -> None:
-        if not 0 <= decay < 1:
-            raise ValueError(f"expected 0 <= decay < 1, got {decay}")
+        ranges.below_one(decay=decay)
         self.decay = decay
         self.average: list[Tensor] = []
 

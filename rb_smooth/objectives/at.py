@@ -29,6 +29,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rb_smooth import ranges
 from rb_smooth.attacks import ball, crafting, pgd
 from rb_smooth.batchnorm import BatchNormMode
 from rb_smooth.contracts import Norm, Outcome
@@ -57,8 +58,7 @@ class AT:
         label_smoothing: float = 0.0,
     ) -> None:
         self.threat = ball(norm, eps, step_size, steps)
-        if not 0 <= label_smoothing < 1:
-            raise ValueError(f"expected 0 <= label_smoothing < 1, got {label_smoothing}")
+        ranges.below_one(label_smoothing=label_smoothing)
         self.steps, self.bn_mode, self.label_smoothing = steps, bn_mode, label_smoothing
 
     def craft(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:

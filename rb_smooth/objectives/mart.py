@@ -22,10 +22,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rb_smooth import ranges
 from rb_smooth.attacks import ball, crafting, pgd
 from rb_smooth.batchnorm import BatchNormMode
 from rb_smooth.contracts import Norm, Outcome
-from rb_smooth.divergence import kl_divergence
+from rb_smooth.divergence import kl_divergence, log_p
 
 
 class MART:
@@ -47,8 +48,7 @@ class MART:
         bn_mode: BatchNormMode = "eval",
     ) -> None:
         self.threat = ball(norm, eps, step_size, steps)
-        if beta < 0:
-            raise ValueError(f"expected beta >= 0, got {beta}")
+        ranges.at_least(0, beta=beta)
         self.steps, self.beta, self.bn_mode = steps, beta, bn_mode
 
     def craft(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
@@ -65,7 +65,7 @@ class MART:
 
 def boosted_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
     """BCE of each row: -log p_y - log(1 - the largest other probability). (B, classes >= 2), (B,) -> (B,)."""
-    log_p = logits.log_softmax(1)
-    rival = log_p.scatter(1, y[:, None], -torch.inf).argmax(1, keepdim=True)
-    all_but_rival = log_p.scatter(1, rival, -torch.inf).logsumexp(1)
-    return F.nll_loss(log_p, y, reduction="none") - all_but_rival
+    log = log_p(logits)
+    rival = log.scatter(1, y[:, None], -torch.inf).argmax(1, keepdim=True)
+    all_but_rival = log.scatter(1, rival, -torch.inf).logsumexp(1)
+    return F.nll_loss(log, y, reduction="none") - all_but_rival

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rb_smooth import ranges
 from rb_smooth.contracts import Outcome
 
 
@@ -20,8 +21,7 @@ class Standard:
     threat = None
 
     def __init__(self, *, label_smoothing: float = 0.0) -> None:
-        if not 0 <= label_smoothing < 1:
-            raise ValueError(f"expected 0 <= label_smoothing < 1, got {label_smoothing}")
+        ranges.below_one(label_smoothing=label_smoothing)
         self.label_smoothing = label_smoothing
 
     def craft(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:

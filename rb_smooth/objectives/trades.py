@@ -12,6 +12,7 @@ Differs from the authors' code (the AWP repository's TRADES script):
     - One forward of x and one of x_adv per step, each its own batch for BatchNorm; theirs forwards x twice, once for
       each term. Loss and gradient are equal, the running statistics are not: `recalibrate` sets them.
     - The random start is clipped to [0, 1] (torchattacks' TPGD); theirs is not.
+    - The learning rate drops, and AWP begins, one epoch later than there (its epochs count from 1).
     - The divergence is taken in logarithms and needs no clamp (`rb_smooth.divergence`).
     - `bn_mode: train` exists, where p(x) in the attack comes from the batch too; theirs crafts in eval mode.
     - Running statistics, the last minibatch, selection: as in `at`.
@@ -22,9 +23,10 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rb_smooth.attacks import crafting, pgd_kl
+from rb_smooth import ranges
+from rb_smooth.attacks import ball, crafting, pgd_kl
 from rb_smooth.batchnorm import BatchNormMode
-from rb_smooth.contracts import Outcome, Threat
+from rb_smooth.contracts import Outcome
 from rb_smooth.divergence import kl_divergence
 
 
@@ -49,13 +51,9 @@ class TRADES:
         bn_mode: BatchNormMode = "eval",
         label_smoothing: float = 0.0,
     ) -> None:
-        if eps <= 0 or step_size <= 0 or steps < 1 or beta < 0:
-            raise ValueError(
-                f"expected eps > 0, step_size > 0, steps >= 1, beta >= 0, got {eps}, {step_size}, {steps}, {beta}"
-            )
-        if not 0 <= label_smoothing < 1:
-            raise ValueError(f"expected 0 <= label_smoothing < 1, got {label_smoothing}")
-        self.threat = Threat("Linf", eps, step_size)
+        ranges.at_least(0, beta=beta)
+        ranges.below_one(label_smoothing=label_smoothing)
+        self.threat = ball("Linf", eps, step_size, steps)
         self.steps, self.beta, self.bn_mode, self.label_smoothing = steps, beta, bn_mode, label_smoothing
 
     def craft(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:

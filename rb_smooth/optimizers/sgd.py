@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rb_smooth import ranges
+
 
 class SGD(torch.optim.SGD):
     """torch.optim.SGD.
@@ -29,11 +31,10 @@ class SGD(torch.optim.SGD):
         nesterov: bool = False,
         weight_decay: float = 5e-4,
     ) -> None:
-        if min(lr, weight_decay) < 0 or not 0 <= momentum < 1 or (nesterov and not momentum):
-            raise ValueError(
-                "expected lr, weight_decay >= 0, 0 <= momentum < 1, and momentum > 0 for nesterov, "
-                f"got {lr}, {weight_decay}, {momentum}, nesterov {nesterov}"
-            )
+        ranges.at_least(0, lr=lr, weight_decay=weight_decay)
+        ranges.below_one(momentum=momentum)
+        if nesterov and not momentum:
+            raise ValueError("expected momentum > 0 for nesterov, got 0")
         super().__init__(params, lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay)
         for group in self.param_groups:
             group["train_mode"] = True

@@ -27,6 +27,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from rb_smooth import ranges
 from rb_smooth.batchnorm import frozen_running_stats
 from rb_smooth.weights import shifted
 
@@ -38,8 +39,7 @@ class AWP:
     """
 
     def __init__(self, *, gamma: float = 0.01) -> None:
-        if gamma < 0:
-            raise ValueError(f"expected gamma >= 0, got {gamma}")
+        ranges.at_least(0, gamma=gamma)
         self.gamma = gamma
 
     @contextmanager
