@@ -9,6 +9,7 @@ from rich.table import Table
 from rb_smooth import cookbook
 from rb_smooth.cells import Cell, read_cells
 from rb_smooth.console import console
+from rb_smooth.sections import summary
 
 
 def print_recipes(datasets: list[str]) -> None:
@@ -38,5 +39,5 @@ def _parts_table(dataset: str) -> Table:
     table = Table("name", "what it is", title=title, title_justify="left", box=None)
     files = cookbook.recipe_files(dataset)
     for name in sorted(files, key=lambda name: (name[0] in "+-", "+" in name or "-" in name, name)):
-        table.add_row(name, cookbook.summary(files[name]))
+        table.add_row(name, summary(files[name]))
     return table

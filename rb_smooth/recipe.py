@@ -23,6 +23,7 @@ from rb_smooth import bridge, cookbook, notation, runs
 from rb_smooth.console import console
 from rb_smooth.listing import print_recipes
 from rb_smooth.refusal import Refused, answering
+from rb_smooth.sections import SECTIONS, Sections
 from rb_smooth.settings import gather
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def _show(target: str, method: str | None, options: argparse.Namespace) -> None:
     console.print(notation.dump(dict(recipe.sections)), end="")
 
 
-def _gathered(target: str, method: str | None, options: argparse.Namespace) -> tuple[str, str, cookbook.Sections]:
+def _gathered(target: str, method: str | None, options: argparse.Namespace) -> tuple[str, str, Sections]:
     return gather(target, method, _settings(options), options.epochs)
 
 
@@ -110,7 +111,7 @@ def _run(target: str, method: str | None, options: argparse.Namespace) -> None:
         _report(run, options)
 
 
-def _work(run: runs.Run, gathered: tuple[str, str, cookbook.Sections], options: argparse.Namespace) -> None:
+def _work(run: runs.Run, gathered: tuple[str, str, Sections], options: argparse.Namespace) -> None:
     """Whatever this run still lacks. Recipe, packages, device and data are checked before anything is written."""
     from rb_smooth import schema
 
@@ -135,12 +136,12 @@ def _work(run: runs.Run, gathered: tuple[str, str, cookbook.Sections], options: 
             score(recipe, run, data, device)
 
 
-def _is_finished(run: runs.Run, sections: cookbook.Sections) -> bool:
+def _is_finished(run: runs.Run, sections: Sections) -> bool:
     """Whether the run holds this very recipe and its score answers what `evaluate` asks. Costs no torch."""
     if not run.is_trained or (score := run.score) is None:
         return False
     header = run.header
-    same_training = {key: header[key] for key in cookbook.SECTIONS} == {**sections, "evaluate": header["evaluate"]}
+    same_training = {key: header[key] for key in SECTIONS} == {**sections, "evaluate": header["evaluate"]}
     return same_training and score["asked"] == sections["evaluate"]
 
 

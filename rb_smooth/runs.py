@@ -15,6 +15,7 @@ import filelock
 
 from rb_smooth import cookbook, files, notation
 from rb_smooth.refusal import Refused
+from rb_smooth.sections import SECTIONS, Sections, digest, digest_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -62,7 +63,7 @@ class Run:
             (self.path / "score.json").replace(self._kept_score(score["asked"]))
 
     def _kept_score(self, asked: dict[str, Any]) -> Path:
-        return self.path / f"score-{cookbook.digest_of(asked)}.json"
+        return self.path / f"score-{digest_of(asked)}.json"
 
     @property
     def identity(self) -> str:
@@ -70,7 +71,7 @@ class Run:
         return str(self.header["run"])
 
     @property
-    def header(self) -> cookbook.Sections:
+    def header(self) -> Sections:
         """What recipe.yaml says. Raises Refused if it is missing or damaged."""
         path = self.path / "recipe.yaml"
         try:
@@ -97,7 +98,7 @@ class Run:
         finally:
             lock.release()
 
-    def begin(self, dataset: str, method: str, sections: cookbook.Sections) -> None:
+    def begin(self, dataset: str, method: str, sections: Sections) -> None:
         """Write recipe.yaml; if one is there, it must say the same in everything that training sees."""
         path = self.path / "recipe.yaml"
         identity = uuid.uuid4().hex
@@ -157,25 +158,25 @@ class Run:
             ) from None
 
 
-def place(runs: Path, dataset: str, method: str, sections: cookbook.Sections) -> Run:
+def place(runs: Path, dataset: str, method: str, sections: Sections) -> Run:
     """The folder of these settings: other settings, other folder."""
     return Run(runs / dataset / f"{method}-s{sections['train']['seed']}{variant(dataset, method, sections, '-')}")
 
 
-def variant(dataset: str, method: str, sections: cookbook.Sections, separator: str) -> str:
+def variant(dataset: str, method: str, sections: Sections, separator: str) -> str:
     """Six hex digits behind `separator` where the recipe is not the shipped one; else nothing."""
-    own = cookbook.digest(sections)
+    own = digest(sections)
     try:
-        shipped = cookbook.digest(cookbook.resolve(dataset, method, shipped_only=True)[1])
+        shipped = digest(cookbook.resolve(dataset, method, shipped_only=True)[1])
     except Refused:  # not one of ours
         shipped = ""
     return "" if own == shipped else f"{separator}{own}"
 
 
-def _differences(found: cookbook.Sections, wanted: cookbook.Sections) -> str:
+def _differences(found: Sections, wanted: Sections) -> str:
     """`optimizer.lr: 0.1 there, 0.2 here`: the first keys, of those that training sees, in which two recipes differ."""
     pairs = []
-    for section in cookbook.SECTIONS:
+    for section in SECTIONS:
         there, here = found.get(section), wanted[section]
         if section == "evaluate" or there is None or there == here:
             continue

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 
-from rb_smooth import cookbook, preflight
+from rb_smooth import preflight
 from rb_smooth.outlines import outline
 from rb_smooth.refusal import Refused, nearest
 from rb_smooth.registry import check_options, make, sentence
+from rb_smooth.sections import Sections
 
 if TYPE_CHECKING:
     from rb_smooth.contracts import Threat
@@ -150,7 +151,7 @@ class Recipe:
         )
 
 
-def check(dataset: str, method: str, sections: cookbook.Sections) -> Recipe:
+def check(dataset: str, method: str, sections: Sections) -> Recipe:
     """Build every object once, on nothing, so that what is wrong is refused by name before data or GPU is touched."""
     where = f"recipe {dataset}/{method}"
     recipe = Recipe(

@@ -8,10 +8,11 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from rb_smooth.cookbook import SECTIONS, STAGED, Sections, resolve, resolve_file
+from rb_smooth.cookbook import resolve, resolve_file
 from rb_smooth.entries import check_name
 from rb_smooth.notation import parse
 from rb_smooth.refusal import Refused, nearest
+from rb_smooth.sections import SECTIONS, STAGED, Sections
 
 
 def gather(

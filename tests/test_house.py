@@ -20,7 +20,19 @@ FLOORS = [
         *("objectives", "perturbations", "optimizers", "averaging"),
         *("coupling", "schedules", "augmentations", "data", "splits", "models", "outlines", "extra", "checkpoints"),
     },
-    {"notation", "cookbook", "cells", "settings", "registry", "schema", "preflight", "labelling", "runs", "entries"},
+    {
+        "notation",
+        "sections",
+        "cookbook",
+        "cells",
+        "settings",
+        "registry",
+        "schema",
+        "preflight",
+        "labelling",
+        "runs",
+        "entries",
+    },
     {"training", "listing", "session", "evaluation", "plan", "leaderboard", "zoo", "doctor", "recipe"},
 ]
 METHOD_FOLDERS = ("objectives", "perturbations", "optimizers", "averaging")

@@ -10,6 +10,7 @@ import pytest
 from rb_smooth import cookbook, notation, schema
 from rb_smooth.refusal import Refused
 from rb_smooth.runs import place, variant
+from rb_smooth.sections import SECTIONS
 from rb_smooth.settings import gather, scale
 
 
@@ -89,19 +90,60 @@ def test_a_part_goes_with_the_bases_that_it_names(kitchen):
         cookbook.resolve("toy", "at-l2")
     assert "at-l2" not in cookbook.methods("toy")
     (kitchen / "other.yaml").write_text((kitchen / "at.yaml").read_text())
-    assert cookbook.resolve("toy", "other-l2")[1].keys() == set(cookbook.SECTIONS)
+    assert cookbook.resolve("toy", "other-l2")[1].keys() == set(SECTIONS)
 
 
 def test_a_part_without_a_file_is_known_from_its_cell_and_taken_only_with_it(kitchen):
     (kitchen / "at+awp-tuned.yaml").write_text("perturbation: {gamma: 0.3}\n")
-    for typed in ("at+awp-tuned", "at-tuned+awp", "at+ensgd-tuned+awp"):
+    for typed in ("at+awp-tuned", "at-tuned+awp", "at-tuned-l2+awp"):
         name, sections = cookbook.resolve("toy", typed)
         assert name.endswith("-tuned")
         assert sections["perturbation"]["gamma"] == 0.3
     with pytest.raises(Refused, match=r"expected -tuned as in at\+awp-tuned"):
         cookbook.resolve("toy", "at+ensgd-tuned")
-    assert "at+awp+ensgd-tuned" in cookbook.methods("toy")
+    assert "at+awp-l2-tuned" in cookbook.methods("toy")
     assert "at-tuned" not in cookbook.methods("toy")
+
+
+def test_two_cells_that_speak_of_one_section_are_refused_until_a_longer_one_decides(kitchen):
+    (kitchen / "at+awp-l2.yaml").write_text("perturbation: {gamma: 0.3}\n")
+    with pytest.raises(Refused, match=r"got at\+awp\+ensgd and at\+awp-l2 for the perturbation"):
+        cookbook.resolve("toy", "at+awp+ensgd-l2")
+    assert "at+awp+ensgd-l2" not in cookbook.methods("toy")
+    (kitchen / "at+awp+ensgd-l2.yaml").write_text("perturbation: {gamma: 0.4}\n")
+    assert cookbook.resolve("toy", "at+awp+ensgd-l2")[1]["perturbation"]["gamma"] == 0.4
+
+
+def test_what_a_part_changes_in_a_section_is_changed_in_the_cells_values_too(kitchen):
+    (kitchen / "+twice.yaml").write_text("perturbation: {gamma: 2}\noptimizer: {momentum: 0.5}\n")
+    sections = cookbook.resolve("toy", "at+twice+awp+ensgd")[1]
+    assert sections["perturbation"] == {"name": "awp", "gamma": 2}
+    assert sections["optimizer"] == {"name": "entropy_sgd", "lr": 1.0, "momentum": 0.5}
+
+
+def test_a_broken_part_breaks_only_the_sums_that_it_is_in(kitchen):
+    (kitchen / "+broken.yaml").write_text("hello")
+    assert cookbook.resolve("toy", "at+awp")[0] == "at+awp"
+    with pytest.raises(Refused, match=r"\+broken\.yaml"):
+        cookbook.resolve("toy", "at+broken")
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "said"),
+    [
+        ("-l2.yaml", "bases: 3", "list of names"),
+        ("-l2.yaml", "bases: at", "list of names"),
+        ("-l2.yaml", "bases: [1]", "list of names"),
+        ("+awp.yaml", "perturbation: 3", "expected keys in section perturbation"),
+        ("+awp.yaml", "base: toy/at", "expected a section"),
+        ("at+awp.yaml", "bases: [at]", "expected a section"),
+        ("at.yaml", "base: toy/other", "expected a section"),
+    ],
+)
+def test_what_a_file_of_a_sum_cannot_say_is_refused(kitchen, file, text, said):
+    (kitchen / file).write_text(text)
+    with pytest.raises(Refused, match=said):
+        cookbook.resolve("toy", "at+awp-l2")
 
 
 def test_a_cell_within_the_sum_gives_its_values_and_a_longer_one_wins(kitchen):
@@ -237,7 +279,7 @@ def test_what_cannot_be_scaled_is_refused_by_the_check_and_not_by_a_crash():
     ("text", "said"),
     [
         ("", "expected sections"),
-        ("data: 5", "data.name"),
+        ("data: 5", "section data"),
         ("data: [name]", "data.name"),
         ("base: digits/at\nname: ../up/x", "name of letters"),
         ("base: digits/at\nname: ../x", "name of letters"),
