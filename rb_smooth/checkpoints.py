@@ -1,4 +1,4 @@
-"""Weights to start from: a checkpoint in any of the forms that this field passes around, put into our networks."""
+"""Weights that come and go: from any of the forms that this field passes around, and in the plainest one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rb_smooth import files
 from rb_smooth.models import Normalized
@@ -29,6 +29,8 @@ def start_from(model: Normalized, path: Path) -> None:
     weights = _unwrapped(files.load_tensors(path), path)
     target: Any = model if any(key.startswith("net.") for key in weights) else model.net
     wanted: Mapping[str, Tensor] = target.state_dict()
+    counts = {key: value for key, value in wanted.items() if key.endswith("num_batches_tracked")}
+    weights = counts | weights  # which old checkpoints lack, and nothing of ours depends on
     missing, surplus = wanted.keys() - weights.keys(), weights.keys() - wanted.keys()
     if missing or surplus:
         difference = f"{min(missing)} missing" if missing else f"{min(surplus)} besides"
@@ -45,6 +47,15 @@ def start_from(model: Normalized, path: Path) -> None:
                 "infinities; start from other weights"
             )
     target.load_state_dict(weights)
+
+
+def exported(model: nn.Module) -> dict[str, Tensor]:
+    """A plain CPU state dict, floating point in fp32: what RobustBench's loader takes."""
+    state = model.state_dict()
+    return {
+        key: (value.float() if value.is_floating_point() else value).detach().cpu().clone()
+        for key, value in state.items()
+    }
 
 
 def _unwrapped(loaded: Any, path: Path) -> dict[str, Tensor]:

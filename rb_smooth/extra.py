@@ -6,6 +6,7 @@ import tokenize
 import zipfile
 import zlib
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
@@ -14,8 +15,10 @@ from torch import Tensor
 from rb_smooth.outlines import Outline
 from rb_smooth.refusal import Refused
 
+_READ_AT_ONCE = 10_000
+
 _DAMAGE = (
-    *(OSError, ValueError, LookupError, EOFError, SyntaxError, RuntimeError),
+    *(OSError, MemoryError, ValueError, LookupError, EOFError, SyntaxError, RuntimeError),
     *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),
 )
 """What numpy and zipfile raise at a file that is none of theirs, or no longer whole."""
@@ -44,7 +47,7 @@ def check_extra(file: Path, wanted: Outline, labelled: bool) -> None:
         raise Refused(
             f"expected 'label' in {file} to be {found[0][0]} integers, got {labels[1]} of shape {labels[0]}; convert it"
         )
-    y = read_labels(file)
+    y = _array(file, "label")
     if y.min() < 0 or y.max() >= wanted.classes:
         raise Refused(
             f"expected labels 0 to {wanted.classes - 1} in {file}, the data's classes, got {y.min()} to {y.max()}; use "
@@ -53,8 +56,19 @@ def check_extra(file: Path, wanted: Outline, labelled: bool) -> None:
 
 
 def read_images(file: Path) -> Tensor:
-    """(N, C, H, W) uint8, of a file that `check_extra` passed."""
-    return torch.from_numpy(_array(file, "image")).permute(0, 3, 1, 2).contiguous()
+    """(N, C, H, W) uint8, of a file that `check_extra` passed. A million images are 3 GB, and no more is held."""
+    try:
+        with zipfile.ZipFile(file) as archive, archive.open("image.npy") as member:
+            (count, height, width, channels), by_columns, _ = _header(member)
+            if by_columns:
+                return torch.from_numpy(_array(file, "image")).permute(0, 3, 1, 2).contiguous()
+            x = torch.empty(count, channels, height, width, dtype=torch.uint8)
+            for part in x.split(_READ_AT_ONCE):
+                pixels = np.frombuffer(member.read(part.numel()), np.uint8).reshape(-1, height, width, channels)
+                part.copy_(torch.from_numpy(pixels.copy()).permute(0, 3, 1, 2))
+            return x
+    except _DAMAGE as error:
+        raise Refused(f"expected a whole array 'image' in {file}, got {error}; fetch it again") from None
 
 
 def read_labels(file: Path) -> Tensor:
@@ -70,6 +84,12 @@ def _array(file: Path, name: str) -> np.ndarray:
         raise Refused(f"expected a whole array {name!r} in {file}, got {error}; fetch it again") from None
 
 
+def _header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """(shape, whether it lies by columns, type) of the array that begins here."""
+    first_form = np.lib.format.read_magic(member) == (1, 0)
+    return (np.lib.format.read_array_header_1_0 if first_form else np.lib.format.read_array_header_2_0)(member)
+
+
 def _headers(file: Path) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
     """Shape and type of each array of an .npz file."""
     found = {}
@@ -77,9 +97,7 @@ def _headers(file: Path) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
         with zipfile.ZipFile(file) as archive:
             for name in archive.namelist():
                 with archive.open(name) as member:
-                    first_form = np.lib.format.read_magic(member) == (1, 0)
-                    read = np.lib.format.read_array_header_1_0 if first_form else np.lib.format.read_array_header_2_0
-                    shape, _, dtype = read(member)
+                    shape, _, dtype = _header(member)
                     found[name.removesuffix(".npy")] = (shape, dtype)
     except FileNotFoundError:
         raise Refused(f"expected extra images in {file}, got nothing there; correct data.extra.file") from None

@@ -24,15 +24,15 @@ _BATCH_SIZE = 500
 
 
 def extra_images(extra: Extra, known: Outline, device: torch.device) -> Images:
-    """The images that `data.extra` names, for data of this outline, on the CPU.
+    """The images that `data.extra` names, for data of this outline, on `device`.
 
     Pseudo-labels (Carmon et al., "Unlabeled Data Improves Adversarial Robustness", arXiv 1905.13736) are the classes
     that the labeller, a finished run of ours on data of the same kind, finds likeliest.
     """
     x = read_images(Path(extra.file))
     if extra.labeller is None:
-        return Images(x, read_labels(Path(extra.file)))
-    return Images(x, _likeliest(labeller(Run(Path(extra.labeller)), known).to(device), x, device))
+        return Images(x.to(device), read_labels(Path(extra.file)).to(device))
+    return Images(x.to(device), _likeliest(labeller(Run(Path(extra.labeller)), known).to(device), x, device))
 
 
 def labeller(run: Run, known: Outline) -> Normalized:
@@ -48,4 +48,4 @@ def labeller(run: Run, known: Outline) -> Normalized:
 
 @torch.no_grad()
 def _likeliest(model: Normalized, x: Tensor, device: torch.device) -> Tensor:
-    return torch.cat([model(part.to(device).float() / 255).argmax(1).cpu() for part in x.split(_BATCH_SIZE)])
+    return torch.cat([model(part.to(device).float() / 255).argmax(1) for part in x.split(_BATCH_SIZE)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from itertools import groupby
 
 from rich.table import Table
@@ -27,7 +28,7 @@ def _cells_table(title: str, group: list[Cell]) -> Table:
     table = Table("column", "table", "recipe", "hyperparameters", title=title, title_justify="left", box=None)
     table.columns[2].no_wrap = True
     for cell in group:
-        remarks = [f"--set {setting}" for setting in cell.settings] + [cell.provenance]
+        remarks = [f"--set {shlex.quote(setting)}" for setting in cell.settings] + [cell.provenance]
         remarks += [] if cell.needs is None else [f"needs {cell.needs}"]
         table.add_row(cell.column, cell.table, cell.recipe.replace("/", " "), "; ".join(remarks))
     return table

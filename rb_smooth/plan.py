@@ -92,9 +92,10 @@ def estimate(recipe: Recipe, data: Dataset, device: torch.device) -> Plan:
 def _scratch(recipe: Recipe, data: Dataset, device: torch.device, batch_size: int) -> Session:
     """A session of its own, with its own model, on one minibatch of data."""
     smaller = recipe.data.model_copy(update={"batch_size": batch_size})
+    from_scratch = recipe.train.model_copy(update={"start": None})
     extra = None if data.extra is None else data.extra[:batch_size]
     part = replace(data, train=data.train[:batch_size], validation=data.validation[:1], extra=extra)
-    return Session(replace(recipe, data=smaller), part, device)
+    return Session(replace(recipe, data=smaller, train=from_scratch), part, device)
 
 
 def _first_batch(scratch: Session) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rb_smooth import bridge
 from rb_smooth.outlines import Outline
@@ -12,25 +13,36 @@ from rb_smooth.registry import build_model, make
 from rb_smooth.seeding import random_state_kept
 
 if TYPE_CHECKING:
+    from rb_smooth.runs import Progress
     from rb_smooth.schema import Recipe
 
 
-def inspect(recipe: Recipe, known: Outline) -> None:
+def inspect(recipe: Recipe, known: Outline, progress: Progress) -> None:
     """Raises Refused for what cannot train on data of this outline, or start from what is named.
 
     Reads headers and labels, no image. Called as soon as the outline is known: before the data are read if their name
     tells it, else after.
     """
+    net = recipe.stage("model")
     _check_classes(recipe, known.classes)
     _check_augmentations(recipe, known)
-    if recipe.data.extra is not None:
+    _check_model(net.name, tuple(net.options.items()), known)
+    if recipe.data.extra is not None and progress != "trained":
         _check_extra(recipe, known)
-    if recipe.train.start is not None:
+    if recipe.train.start is not None and progress == "new":
         from rb_smooth.checkpoints import start_from
 
-        net = recipe.stage("model")
         with random_state_kept():
             start_from(build_model(net.name, net.options, known.shape, known.classes), Path(recipe.train.start))
+
+
+@lru_cache
+def _check_model(name: str, options: tuple[tuple[str, Any], ...], known: Outline) -> None:
+    """On the meta device, where a model has shapes and no weights."""
+    import torch
+
+    with torch.device("meta"):
+        build_model(name, dict(options), known.shape, known.classes)
 
 
 def _check_classes(recipe: Recipe, classes: int) -> None:
@@ -74,5 +86,9 @@ def _check_extra(recipe: Recipe, known: Outline) -> None:
             f"labels {extra.labels} and labeller {extra.labeller}; correct one of them"
         )
     if extra.labeller is not None:
-        labeller(Run(Path(extra.labeller)), known)
+        run = Run(Path(extra.labeller))
+        labeller(run, known)
+        ours = {"name": recipe.data.name, **recipe.data.options}
+        if (theirs := {key: run.header["data"].get(key) for key in ours}) != ours:
+            raise Refused(f"expected a labeller trained on {ours}, got one trained on {theirs}; choose another run")
     check_extra(Path(extra.file), known, labelled=extra.labels == "given")

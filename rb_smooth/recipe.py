@@ -115,10 +115,11 @@ def _work(run: runs.Run, gathered: tuple[str, str, Sections], options: argparse.
     """Whatever this run still lacks. Recipe, packages, device and data are checked before anything is written."""
     from rb_smooth import schema
 
-    recipe = schema.check(*gathered)
+    progress: runs.Progress = "new" if options.fresh or options.plan else run.progress
+    recipe = schema.check(*gathered, progress)
     bridge.robustbench()
     device = _device(options.device)
-    data = _prepared(recipe, options, device)
+    data = _prepared(recipe, options, device, progress)
     if options.plan:
         return _announce(recipe, data, device)
     with run.locked():
@@ -145,9 +146,9 @@ def _is_finished(run: runs.Run, sections: Sections) -> bool:
     return same_training and score["asked"] == sections["evaluate"]
 
 
-def _prepared(recipe: Recipe, options: argparse.Namespace, device: torch.device) -> Dataset:
-    """The data, loaded and split, on the CPU; refused here if the final attack could not run on them."""
-    from rb_smooth.outlines import Outline
+def _prepared(recipe: Recipe, options: argparse.Namespace, device: torch.device, progress: runs.Progress) -> Dataset:
+    """The data, loaded and split, on the CPU; extra images, which may be many, where they are needed."""
+    from rb_smooth.outlines import Outline, outline
     from rb_smooth.plan import choose_threads
     from rb_smooth.preflight import inspect
     from rb_smooth.registry import make
@@ -164,8 +165,9 @@ def _prepared(recipe: Recipe, options: argparse.Namespace, device: torch.device)
         batch_size=section.batch_size,
     )
     known = Outline(data.shape, len(source.classes))
-    inspect(recipe, known)
-    if section.extra is not None:
+    if outline(section.name, section.options) is None:
+        inspect(recipe, known, progress)
+    if section.extra is not None and progress != "trained":
         from rb_smooth.labelling import extra_images
 
         data = replace(data, extra=extra_images(section.extra, known, device))
@@ -178,8 +180,9 @@ def _announce(recipe: Recipe, data: Dataset, device: torch.device) -> None:
 
     train = recipe.train
     if train.scaled_from is not None:
+        stages = f" ({recipe.staged})" if recipe.staged else ""
         console.print(
-            f"{train.epochs} epochs in the shape of {train.scaled_from}: drops and stages moved in proportion"
+            f"{train.epochs} epochs in the shape of {train.scaled_from}: drops and stages moved in proportion{stages}"
         )
     console.print(f"{recipe.dataset} {recipe.title}, seed {train.seed}; {estimate(recipe, data, device).sentence}")
 

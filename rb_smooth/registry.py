@@ -55,7 +55,7 @@ def make(kind: str, name: str, options: Mapping[str, Any], *given: Any, **inject
     try:
         return constructor(*given, **checked, **taken)
     except ValueError as error:
-        raise Refused(f"{kind} {name}: {error}") from None
+        raise Refused(f"{kind} {name}: {error}; correct it") from None
 
 
 def build_model(
@@ -110,7 +110,7 @@ def sentence(error: ValidationError, where: str) -> str:
     place = ".".join([where, *map(str, first["loc"])])
     if first["type"] == "missing":
         return f"expected {place}, got nothing; add it"
-    wanted = first["msg"].removeprefix("Input should be ").partition(", unable to")[0]
+    wanted = first["msg"].removeprefix("Input should be ").partition(", unable to")[0].partition(" or instance of")[0]
     return f"expected {place} to be {wanted}, got {first['input']!r}; correct it"
 
 

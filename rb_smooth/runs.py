@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import filelock
 
@@ -19,6 +19,8 @@ from rb_smooth.sections import SECTIONS, Sections, digest, digest_of
 
 if TYPE_CHECKING:
     from torch import nn
+
+Progress = Literal["new", "begun", "trained"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,12 @@ class Run:
     @property
     def is_trained(self) -> bool:
         return (self.path / "last.pt").exists()  # written last
+
+    @property
+    def progress(self) -> Progress:
+        """How far training has come: what of its inputs it still needs depends on it."""
+        begun: Progress = "begun" if (self.path / "resume.pt").exists() else "new"
+        return "trained" if self.is_trained else begun
 
     @property
     def score(self) -> dict[str, Any] | None:

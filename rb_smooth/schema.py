@@ -17,6 +17,7 @@ from rb_smooth.sections import Sections
 
 if TYPE_CHECKING:
     from rb_smooth.contracts import Threat
+    from rb_smooth.runs import Progress
 
 _T = TypeVar("_T", bound=BaseModel)
 
@@ -43,7 +44,7 @@ class Data(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow")
     name: str
     batch_size: PositiveInt
-    augment: tuple[str | dict[str, Any], ...] = ()
+    augment: tuple[Any, ...] = ()
     standardise: bool = True
     """Whether the model subtracts the data's mean and divides by their standard deviation; inputs stay in [0, 1]."""
     extra: Extra | None = None
@@ -59,8 +60,11 @@ class Data(BaseModel):
     @property
     def augmentations(self) -> list[tuple[str, dict[str, Any]]]:
         """Name and options of each: `flip`, or `{name: crop, border: zero}`."""
-        listed = [{"name": each} if isinstance(each, str) else dict(each) for each in self.augment]
-        return [(str(each.pop("name", "")), each) for each in listed]
+        listed = [{"name": each} if isinstance(each, str) else each for each in self.augment]
+        for each in listed:
+            if not isinstance(each, dict) or not isinstance(each.get("name"), str):
+                raise Refused(f"expected data.augment to list `flip` or `{{name: crop, …}}`, got {each!r}; correct it")
+        return [(each["name"], {key: each[key] for key in each if key != "name"}) for each in listed]
 
 
 class Train(_Section):
@@ -118,6 +122,15 @@ class Recipe:
         notes += ["selected on test"] if self.train.select == "test" else []
         return f"{self.method} ({', '.join(notes)})" if notes else self.method
 
+    @property
+    def staged(self) -> str:
+        """`optimizer: sgd, entropy_sgd from epoch 5`, of each section that has stages; empty if none has."""
+        return "; ".join(
+            f"{kind}: {', '.join(s.name + (f' from epoch {s.from_epoch}' if s.from_epoch else '') for s in stages)}"
+            for kind, stages in self.stages.items()
+            if len(stages) > 1
+        )
+
     def stage(self, kind: str, epoch: int = 0) -> Stage:
         return [stage for stage in self.stages[kind] if stage.from_epoch <= epoch][-1]
 
@@ -151,8 +164,11 @@ class Recipe:
         )
 
 
-def check(dataset: str, method: str, sections: Sections) -> Recipe:
-    """Build every object once, on nothing, so that what is wrong is refused by name before data or GPU is touched."""
+def check(dataset: str, method: str, sections: Sections, progress: Progress = "new") -> Recipe:
+    """Build every object once, on nothing, so that what is wrong is refused by name before data or GPU is touched.
+
+    progress: of the run that the recipe is for; files that it no longer needs are not asked for.
+    """
     where = f"recipe {dataset}/{method}"
     recipe = Recipe(
         dataset=dataset,
@@ -166,6 +182,12 @@ def check(dataset: str, method: str, sections: Sections) -> Recipe:
             for kind in ("objective", "perturbation", "optimizer", "averaging", "schedule", "model")
         },
     )
+    for kind, stages in recipe.stages.items():
+        if (last := stages[-1].from_epoch) >= recipe.train.epochs:
+            raise Refused(
+                f"expected the stages of {kind} in {where} to start within {recipe.train.epochs} epochs, got "
+                f"from_epoch {last}; correct it or train.epochs"
+            )
     if recipe.train.select == "validation" and recipe.data.validation == 0:
         raise Refused(f"expected data.validation > 0 in {where}, got 0; hold some out, or say train.select: test")
     for augmentation in recipe.data.augmentations:
@@ -179,12 +201,12 @@ def check(dataset: str, method: str, sections: Sections) -> Recipe:
             if kind == "optimizer":
                 make(kind, stage.name, stage.options, [torch.zeros(1, requires_grad=True)])
             elif kind == "model":
-                continue  # needs the data's shape: `models.check_fits`
+                continue  # needs the data's outline: `preflight`
             else:
                 make(kind, stage.name, stage.options)
     _ = recipe.threat
     if (known := outline(recipe.data.name, options)) is not None:
-        preflight.inspect(recipe, known)
+        preflight.inspect(recipe, known, progress)
     return recipe
 
 

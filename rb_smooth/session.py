@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rb_smooth import batchnorm, weights
-from rb_smooth.checkpoints import start_from
+from rb_smooth import batchnorm, files, weights
+from rb_smooth.checkpoints import exported, start_from
 from rb_smooth.contracts import Averaging, Objective, Optimizer, Perturbation
 from rb_smooth.coupling import step
 from rb_smooth.evaluation import accuracy
@@ -23,7 +23,7 @@ from rb_smooth.registry import build_model, make
 from rb_smooth.runs import Run
 from rb_smooth.schema import Recipe, Stage
 from rb_smooth.seeding import mix
-from rb_smooth.splits import Dataset
+from rb_smooth.splits import Dataset, fingerprint
 
 _INIT, _SHUFFLE, _AUGMENT, _CRAFT, _NOISE = range(5)
 """Streams of randomness; each number drawn depends on the run's seed, its stream and its position alone."""
@@ -39,11 +39,13 @@ class Order(NamedTuple):
 class Session:
     """What a step changes, and how it is saved and found again."""
 
-    def __init__(self, recipe: Recipe, data: Dataset, device: torch.device) -> None:
+    def __init__(self, recipe: Recipe, data: Dataset, device: torch.device, begins: bool = True) -> None:
+        """begins: whether training starts here; a session that `resume` follows needs no weights to start from."""
         self.recipe, self.device, self.data = recipe, device, data.to(device)
         self.seed = recipe.train.seed
         torch.manual_seed(mix(self.seed, _INIT))
-        self.model = _model(recipe, data).to(device)
+        self.model = _model(recipe, data, begins).to(device)
+        self.origins = _origins(recipe, data, begins)
         self.augmentations = [make("augmentation", *each) for each in recipe.data.augmentations]
         self.noise = torch.Generator(device)
         self.averaging: Averaging = recipe.make("averaging")
@@ -195,6 +197,7 @@ class Session:
             "kept": list(self.kept),
             "position": [self.epoch, self.batch, self.t],
             "precision": self.precision,
+            "origins": self.origins,
             "log": self.log,
             "best": self.best,
             "sums": self.sums,
@@ -207,6 +210,11 @@ class Session:
             if state["precision"] != self.precision:
                 there, cure = state["precision"], f"--set train.precision={state['precision']} or --fresh"
                 raise Refused(f"expected to go on in {there}, as {path} was trained, got {self.precision}; use {cure}")
+            if state["origins"].get("extra") != self.origins.get("extra"):
+                raise Refused(
+                    f"expected the extra images and labels that {path} was trained with, got others from "
+                    f"{self.recipe.data.extra}; restore them or use --fresh"
+                )
             self.load_state_dict(state)
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             cause = str(error).splitlines()[0]
@@ -221,25 +229,25 @@ class Session:
         self.kept.extend(state["kept"])
         self.log, self.best, self.seconds = state["log"], state["best"], state["seconds"]
         self.sums.copy_(state["sums"])
+        self.origins = state["origins"]
 
 
-def exported(model: nn.Module) -> dict[str, Tensor]:
-    """A plain CPU state dict, floating point in fp32: what RobustBench's loader takes."""
-    state = model.state_dict()
-    return {
-        key: (value.float() if value.is_floating_point() else value).detach().cpu().clone()
-        for key, value in state.items()
-    }
-
-
-def _model(recipe: Recipe, data: Dataset) -> Normalized:
+def _model(recipe: Recipe, data: Dataset, begins: bool) -> Normalized:
     """The network at its start: drawn at random, or from the checkpoint that the recipe names."""
     net, source = recipe.stage("model"), data.source
     moments = (source.mean, source.std) if recipe.data.standardise else ()
     model = build_model(net.name, net.options, data.shape, len(source.classes), *moments)
-    if recipe.train.start is not None:
+    if begins and recipe.train.start is not None:
         start_from(model, Path(recipe.train.start))
     return model
+
+
+def _origins(recipe: Recipe, data: Dataset, begins: bool) -> dict[str, str]:
+    """SHA-256 of what comes from outside: extra images with their labels, weights to start from."""
+    found = {} if data.extra is None else {"extra": fingerprint(data.extra)}
+    if begins and recipe.train.start is not None:
+        found["start"] = files.sha256(Path(recipe.train.start))
+    return found
 
 
 def _precision(recipe: Recipe, device: torch.device) -> str:

@@ -77,9 +77,14 @@ def scale(sections: Sections, epochs: int) -> Sections:
         stages = result[key]
         if isinstance(stages, list) and all(isinstance(stage, dict) and "from_epoch" in stage for stage in stages):
             starts = {moved(stage["from_epoch"]): stage for stage in stages}  # of two on one epoch, the later
-            result[key] = [stage | {"from_epoch": start} for start, stage in starts.items()]
+            result[key] = [stage | {"from_epoch": start} for start, stage in starts.items() if _within(start, epochs)]
     result["train"] = {"scaled_from": full} | result["train"] | {"epochs": epochs}
     return result
+
+
+def _within(start: Any, epochs: int) -> bool:
+    """Whether a stage is ever reached; the first one always is."""
+    return not isinstance(start, int) or start == 0 or start < epochs
 
 
 def _check_plain(value: Any, where: str) -> None:

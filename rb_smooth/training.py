@@ -7,13 +7,14 @@ from typing import Any
 import torch
 
 from rb_smooth import files
+from rb_smooth.checkpoints import exported
 from rb_smooth.console import console, progress_bars
 from rb_smooth.interruption import stop_requests
 from rb_smooth.refusal import Interrupted
 from rb_smooth.runs import Run
 from rb_smooth.schema import Recipe
 from rb_smooth.seeding import random_state_kept
-from rb_smooth.session import Session, exported
+from rb_smooth.session import Session
 from rb_smooth.splits import Dataset
 
 
@@ -24,8 +25,9 @@ def train(recipe: Recipe, run: Run, data: Dataset, device: torch.device) -> None
     """
     epochs = recipe.train.epochs
     with random_state_kept(), stop_requests() as stop, progress_bars() as bars:
-        session = Session(recipe, data, device)
-        if (saved := run.load("resume", device)) is not None:
+        saved = run.load("resume", device)
+        session = Session(recipe, data, device, begins=saved is None)
+        if saved is not None:
             session.resume(saved, run.path / "resume.pt")
             console.print(f"resumed after {_position(session)}")
         bar = bars.add_task("training", total=epochs * session.batches, completed=session.t)
@@ -52,6 +54,7 @@ def _conditions(session: Session) -> dict[str, Any]:
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "precision": session.precision,
+        "origins": session.origins,
         "threads": torch.get_num_threads(),
         "seconds": sum(row["seconds"] for row in session.log),
     }

@@ -107,6 +107,7 @@ def test_weights_that_are_no_finite_numbers_are_refused(tmp_path, wrong):
         start_from(small(), saved(tmp_path / "w.pt", weights))
 
 
+@pytest.mark.filterwarnings("ignore:Validating sparse")
 @pytest.mark.parametrize(
     "value",
     [
@@ -123,7 +124,7 @@ def test_what_is_no_state_dict_is_refused(tmp_path, value):
         start_from(small(), saved(tmp_path / "w.pt", value))
 
 
-@pytest.mark.parametrize("wrappers", permutations(["state_dict", "model"], 2))
+@pytest.mark.parametrize("wrappers", [["state_dict", "model"], ["model", "state_dict"]])
 def test_wrappers_are_taken_off_in_any_order(tmp_path, wrappers):
     there, here = small(), small()
     start_from(here, saved(tmp_path / "w.pt", {wrappers[0]: {wrappers[1]: there.state_dict()}}))

@@ -191,7 +191,7 @@ def test_another_length_keeps_the_shape_rounding_half_up(kitchen):
     assert sections["train"]["scaled_from"] == 200
     staged = sections | {"optimizer": [{"from_epoch": 0, "name": "sgd"}, {"from_epoch": 15, "name": "entropy_sgd"}]}
     assert [s["from_epoch"] for s in scale(staged, 10)["optimizer"]] == [0, 5]
-    assert [s["name"] for s in scale(staged, 1)["optimizer"]] == ["sgd", "entropy_sgd"]
+    assert [s["name"] for s in scale(staged, 1)["optimizer"]] == ["sgd"]  # the other would begin at its end
     assert schema.check("cifar10", "at", sections).title == "at (30 epochs)"
 
 
@@ -323,6 +323,13 @@ def test_a_recipe_of_your_own_needs_no_seed(tmp_path):
 def test_stages_must_start_at_zero_ascend_and_be_whole(stages):
     _, _, sections = gather("digits", "at")
     with pytest.raises(Refused, match="from_epoch"):
+        schema.check("digits", "at", sections | {"optimizer": stages})
+
+
+def test_a_stage_that_is_never_reached_is_refused():
+    _, _, sections = gather("digits", "at")
+    stages = [{"from_epoch": 0, "name": "sgd"}, {"from_epoch": 40, "name": "entropy_sgd"}]
+    with pytest.raises(Refused, match="optimizer in recipe digits/at to start within 40 epochs, got from_epoch 40"):
         schema.check("digits", "at", sections | {"optimizer": stages})
 
 
