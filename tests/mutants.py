@@ -58,7 +58,7 @@ TESTS = {
     BATCHNORM: ["test_batchnorm.py", "test_methods.py", "test_awp.py"],
     WEIGHTS: ["test_batchnorm.py", "test_awp.py", "test_methods.py"],
     COUPLING: ["test_awp.py", "test_training.py"],
-    SESSION: ["test_training.py"],
+    SESSION: ["test_training.py", "test_extra.py"],
 }
 """The tests that answer for a file."""
 
@@ -139,6 +139,9 @@ MUTANTS = [
     Mutant("the average reads the chain", COUPLING, "optimizer.deployed(), t)", "list(model.parameters()), t)"),
     Mutant("a new stage starts from the chain", SESSION, "                if epoch > 0:\n                    self.optimizer.eval()\n", ""),
     Mutant("what is looked at is the chain", SESSION, "        chosen = self.optimizer.deployed()\n", "        self.optimizer.train()\n        chosen = [p.detach().clone() for p in self.model.parameters()]\n"),
+    Mutant("every minibatch adds the same noise", SESSION, "mix(self.seed, _NOISE, self.t)", "mix(self.seed, _NOISE, 0)"),
+    Mutant("inputs are always standardised", SESSION, " if recipe.data.standardise else ()", ""),
+    Mutant("a resumed run takes any extra images", SESSION, 'if state["origins"].get("extra") != self.origins.get("extra"):', "if False:"),
     Mutant("ties go to the later epoch", SESSION, 'row["best"] = metric > self.best', 'row["best"] = metric >= self.best'),
 ]  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from itertools import permutations
 from pathlib import Path
@@ -11,10 +12,11 @@ import pytest
 import torch
 from torch import nn
 
-from rb_smooth import data, recipe, refusal, schema, session
+from rb_smooth import data, files, recipe, refusal, schema, session, training
 from rb_smooth.checkpoints import start_from
 from rb_smooth.refusal import Refused
 from rb_smooth.registry import build_model
+from rb_smooth.runs import Run
 from rb_smooth.settings import gather
 from rb_smooth.splits import split
 
@@ -160,6 +162,37 @@ def test_training_starts_from_these_weights(tmp_path, bare):
     state = session.Session(recipe_from(path), images, torch.device("cpu"))
     assert same_net(there, state.model)
     assert state.model.mean.item() == pytest.approx(source.mean[0] if bare else 0.1)
+
+
+def test_weights_without_batch_counts_are_taken(tmp_path):
+    there, here = small(), small()
+    weights = {k: v for k, v in there.net.state_dict().items() if "num_batches" not in k}
+    start_from(here, saved(tmp_path / "w.pt", weights))
+    assert same_net(there, here)
+
+
+def test_a_run_that_goes_on_needs_its_start_no_more_and_keeps_where_it_came_from(tmp_path, monkeypatch):
+    path = saved(tmp_path / "w.pt", small().state_dict())
+    settings = ("data.train_examples=128", "objective.steps=1", "train.epochs=2", "schedule.drops=[1]")
+    recipe, run, cpu = recipe_from(path, *settings), Run(tmp_path / "run"), torch.device("cpu")
+    source = data.digits(tmp_path)
+    images = split(source, validation=200, split_seed=0, select="validation", train_examples=128)
+    real = session.Session.finish_epoch
+
+    def interrupted(self, run):
+        signal.raise_signal(signal.SIGINT)
+        return real(self, run)
+
+    with monkeypatch.context() as patched, pytest.raises(refusal.Interrupted):
+        patched.setattr(session.Session, "finish_epoch", interrupted)
+        training.train(recipe, run, images, cpu)
+    digest = files.sha256(path)
+    path.unlink()
+    assert run.progress == "begun"
+    gathered = gather("digits", "at", ["model.width=4", f"train.start={path}", *settings])
+    training.train(schema.check(*gathered, run.progress), run, images, cpu)
+    assert json.loads((run.path / "training.json").read_text())["origins"] == {"start": digest}
+    assert run.progress == "trained"
 
 
 def test_wrong_weights_are_refused_before_data_are_read(tmp_path, monkeypatch):

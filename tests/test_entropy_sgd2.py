@@ -41,7 +41,7 @@ def test_on_a_quadratic_one_outer_step_with_exact_moments_lands_on_the_minimum()
     optimizer = EntropySGD2([p], lr=1.0, momentum=0.0, weight_decay=0.0, gamma=gamma, inner_steps=2, noise=0.0)
     descend(optimizer, [p], lambda point, _: a * point, 1)
     state, w = optimizer.state[p], optimizer.deployed()[0].clone()
-    optimizer.param_groups[0]["beta"] = 1 - 1e-300  # the last minibatch adds nothing to the moments given here
+    optimizer.param_groups[0]["beta"] = 1.0  # the last minibatch adds nothing to the moments given here
     state["mu"].copy_(gamma * w / (a + gamma))
     state["var"].copy_(1 / (a + gamma))
     optimizer.param_groups[0]["curvature_floor"] = 1e-9
@@ -101,13 +101,12 @@ def run_both(gamma, beta, **floor):
 
 
 def test_without_variance_it_is_entropy_sgd():
-    (first, _), (second, optimizer) = run_both(gamma=0.3, beta=0.0)  # mu is the last point: no spread around it
+    (first, _), (second, _) = run_both(gamma=0.3, beta=0.0)  # mu is the last point: no spread around it
     assert torch.equal(first, second)
-    (first, _), (second, optimizer) = run_both(gamma=0.0, beta=0.75)  # no curvature is subtracted
+    (first, _), (second, _) = run_both(gamma=0.0, beta=0.75)  # no curvature is subtracted
     assert torch.equal(first, second)
     (first, _), (second, _) = run_both(gamma=0.3, beta=0.75)
     assert not torch.equal(first, second)
-    assert optimizer.report() == {"clamped": 0.0}
 
 
 def test_the_floor_clamps_and_is_counted_until_it_is_reported():

@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from rb_smooth import notation, refusal, schema, session, training
+from rb_smooth import coupling, notation, refusal, schema, session, training
 from rb_smooth import recipe as program
 from rb_smooth.augmentations import crop
 from rb_smooth.data import digits
@@ -27,7 +27,7 @@ from rb_smooth.refusal import Interrupted, Refused
 from rb_smooth.registry import build_model
 from rb_smooth.runs import Run
 from rb_smooth.settings import gather
-from rb_smooth.splits import split
+from rb_smooth.splits import fingerprint, split
 
 CPU = torch.device("cpu")
 DIGITS = Outline((1, 8, 8), 10)
@@ -322,6 +322,20 @@ def test_a_stopped_run_with_extra_images_goes_on_to_the_very_same_end(source, tm
     assert losses[0] == losses[1]
 
 
+def test_a_stopped_run_does_not_go_on_with_other_extra_images(source, tmp_path, monkeypatch):
+    recipe, data = mixed(source, tmp_path / "e.npz", count=20)
+    run = Run(tmp_path / "run")
+    with monkeypatch.context() as patched, pytest.raises(Interrupted):
+        patched.setattr(session, "step", lambda *_: signal.raise_signal(signal.SIGINT) or coupling.step(*_))
+        training.train(recipe, run, data, CPU)
+    relabelled = replace(data, extra=replace(data.extra, y=(data.extra.y + 1) % 10))
+    with pytest.raises(Refused, match=r"extra images and labels that .*resume\.pt was trained with"):
+        training.train(recipe, run, relabelled, CPU)
+    training.train(recipe, run, data, CPU)
+    origins = json.loads((run.path / "training.json").read_text())["origins"]
+    assert origins == {"extra": fingerprint(data.extra)}
+
+
 @pytest.fixture(scope="module")
 def labeller(source, tmp_path_factory):
     """A finished run, whose last weights take everything for a 3."""
@@ -360,6 +374,15 @@ def test_a_labeller_of_other_classes_is_refused_naming_its_weights(good, labelle
         extra_images(checked(pseudo(good, labeller)).data.extra, DIGITS._replace(classes=7), CPU)
 
 
+def test_a_labeller_of_other_data_is_refused_naming_both(tmp_path, good, labeller):
+    shutil.copytree(labeller.path, tmp_path / "run")
+    header = labeller.header
+    header["data"]["name"] = "svhn"
+    (tmp_path / "run" / "recipe.yaml").write_text(notation.dump(header))
+    with pytest.raises(Refused, match=r"trained on \{'name': 'digits'\}, got one trained on \{'name': 'svhn'\}"):
+        checked(pseudo(good, Run(tmp_path / "run")))
+
+
 def test_a_damaged_labeller_is_refused_before_data_are_read(tmp_path, good, labeller):
     shutil.copytree(labeller.path, tmp_path / "run")
     (tmp_path / "run" / "best.pt").write_bytes(b"half")
@@ -387,3 +410,9 @@ def test_an_entry_whose_model_saw_extra_images_says_so(tmp_path, monkeypatch, go
     info = json.loads(entry.read_text())
     assert info["additional_data"] is True
     assert info["rb_smooth"]["recipe"]["data"]["extra"]["file"] == str(good)
+    moved = good.rename(good.with_name("moved.npz"))
+    try:  # a finished run is evaluated again without what it was trained on
+        monkeypatch.setattr(sys, "argv", ["recipe", "digits", "at", *arguments, "--n-examples=3"])
+        assert refusal.answering(program.main)() == 0
+    finally:
+        moved.rename(good)

@@ -30,6 +30,18 @@ def folder(root, classes):
     return ["data.name=folder", f"data.root={root}"]
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (["model.name=wideresnet"], "expected images that model 'wideresnet' can take, got 1x8x8"),
+        (["model.name=wideresnet", "model.depth=29"], "expected depth 10, 16"),
+    ],
+)
+def test_a_model_that_cannot_be_or_cannot_take_the_images_is_refused(settings, said):
+    with pytest.raises(Refused, match=said):
+        checked("at", *settings)
+
+
 @pytest.mark.parametrize("objective", ["mart", "trades"])
 def test_one_class_is_refused_naming_the_objective(tmp_path, objective):
     with pytest.raises(Refused, match=rf"2 classes or more for objective {objective}, got 1;"):

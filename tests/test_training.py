@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import signal
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -360,6 +361,28 @@ def test_the_average_is_of_what_is_deployed_after_every_minibatch(source):
         deployed = state.optimizer.deployed()
         assert all(torch.equal(a, w) for a, w in zip(state.averaging.weights(deployed), deployed))
     assert any(not torch.equal(p, w) for p, w in zip(state.model.parameters(), deployed))
+
+
+def test_every_minibatch_draws_noise_of_its_own(source):
+    """The same noise again and again would be a drift, not a diffusion."""
+    settings = ("optimizer.inner_lr=1e-30", "optimizer.noise=1e12", "optimizer.inner_steps=10", "optimizer.beta=0")
+    state = session.Session(*recipe_and_data(source, "at+ensgd", *settings), CPU)
+    chain = [[p.detach().clone() for p in state.model.parameters()]]
+    for _ in range(3):
+        state.run_batch(state.order())
+        chain.append([p.detach().clone() for p in state.model.parameters()])
+    weight = [points[0].flatten() for points in chain]
+    steps = torch.stack([after - before for before, after in pairwise(weight)])
+    assert steps.std() > 1e-4
+    assert torch.corrcoef(steps).fill_diagonal_(0).abs().max() < 0.7
+
+
+@pytest.mark.parametrize("standardise", [True, False])
+def test_inputs_are_standardised_inside_the_model_or_not_at_all(source, standardise):
+    recipe, data = recipe_and_data(source, "at", f"data.standardise={standardise}")
+    model = session.Session(recipe, data, CPU).model
+    assert model.mean.item() == pytest.approx(source.mean[0] if standardise else 0)
+    assert model.std.item() == pytest.approx(source.std[0] if standardise else 1)
 
 
 def test_schedules_are_their_formulas():
