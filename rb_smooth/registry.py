@@ -110,7 +110,8 @@ def sentence(error: ValidationError, where: str) -> str:
     place = ".".join([where, *map(str, first["loc"])])
     if first["type"] == "missing":
         return f"expected {place}, got nothing; add it"
-    wanted = first["msg"].removeprefix("Input should be ").partition(", unable to")[0].partition(" or instance of")[0]
+    wanted = first["msg"].replace("a valid tuple", "a list").replace("a valid dictionary", "keys, as {key: value}")
+    wanted = wanted.removeprefix("Input should be ").partition(", unable to")[0].partition(" or instance of")[0]
     return f"expected {place} to be {wanted}, got {first['input']!r}; correct it"
 
 

@@ -47,9 +47,8 @@ def override(sections: Sections, settings: Sequence[str]) -> Sections:
         for key in keys[1:-1]:
             target = _inside(target, key, setting)
         if not isinstance(target, dict):
-            raise Refused(
-                f"expected keys in --set {setting}, got {target!r}; stages are written {keys[0]}.0.{keys[-1]}"
-            )
+            found = f"{len(target)} stages" if isinstance(target, list) else repr(target)
+            raise Refused(f"expected keys in --set {setting}, got {found}; stages are written {keys[0]}.0.{keys[-1]}")
         value = parse(text, f"--set {setting}")
         if keys[-1] == "name" and keys[0] != "data" and value != target.get("name"):
             for key in set(target) - {"from_epoch"}:
