@@ -15,9 +15,9 @@ from rb_smooth.batchnorm import modes_kept
 from rb_smooth.console import console, progress_bars
 from rb_smooth.contracts import Threat
 from rb_smooth.data import Images
+from rb_smooth.declaration import Recipe
 from rb_smooth.registry import build_model
 from rb_smooth.runs import Run
-from rb_smooth.schema import Recipe
 from rb_smooth.seeding import random_state_kept
 from rb_smooth.splits import Dataset, fingerprint
 from rb_smooth.standins import undisturbed

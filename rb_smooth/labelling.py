@@ -18,7 +18,7 @@ from rb_smooth.runs import Run
 from rb_smooth.seeding import random_state_kept
 
 if TYPE_CHECKING:
-    from rb_smooth.schema import Extra
+    from rb_smooth.declaration import Extra
 
 _BATCH_SIZE = 500
 

@@ -11,8 +11,8 @@ import psutil
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from rb_smooth.declaration import Recipe
 from rb_smooth.evaluation import BACKWARDS, FORWARDS
-from rb_smooth.schema import Recipe
 from rb_smooth.seeding import random_state_kept
 from rb_smooth.session import Session
 from rb_smooth.splits import Dataset

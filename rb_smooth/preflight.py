@@ -13,8 +13,8 @@ from rb_smooth.registry import build_model, make
 from rb_smooth.seeding import random_state_kept
 
 if TYPE_CHECKING:
+    from rb_smooth.declaration import Recipe
     from rb_smooth.runs import Progress
-    from rb_smooth.schema import Recipe
 
 
 def inspect(recipe: Recipe, known: Outline, progress: Progress) -> None:

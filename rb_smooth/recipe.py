@@ -29,7 +29,7 @@ from rb_smooth.settings import gather
 if TYPE_CHECKING:
     import torch
 
-    from rb_smooth.schema import Recipe
+    from rb_smooth.declaration import Recipe
     from rb_smooth.splits import Dataset
 
 

@@ -1,167 +1,23 @@
-"""Recipes checked: sections -> frozen Recipe, from which training asks for its objects."""
+"""Recipes checked: sections -> Recipe, or a refusal that names what is wrong."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from rb_smooth import preflight
+from rb_smooth.declaration import Data, Evaluate, Extra, Recipe, Stage, Train
 from rb_smooth.outlines import outline
 from rb_smooth.refusal import Refused, nearest
 from rb_smooth.registry import check_options, make, sentence
 from rb_smooth.sections import Sections
 
 if TYPE_CHECKING:
-    from rb_smooth.contracts import Threat
     from rb_smooth.runs import Progress
 
 _T = TypeVar("_T", bound=BaseModel)
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Extra(_Section):
-    """`data.extra:` generated or unlabelled images, mixed into every minibatch."""
-
-    file: str
-    """An .npz with `image` (N, H, W, C) uint8 and, where labels are given, `label` (N,)."""
-    share: float = Field(gt=0, lt=1)
-    """Of each minibatch, rounded to whole images."""
-    labels: Literal["given", "pseudo"] = "given"
-    labeller: str | None = None
-    """A finished run's folder, whose best weights label the images where `labels` is pseudo."""
-
-
-class Data(BaseModel):
-    """`data:` what every data set takes; further keys are the options of the named one (`options`)."""
-
-    model_config = ConfigDict(frozen=True, extra="allow")
-    name: str
-    batch_size: PositiveInt
-    augment: tuple[Any, ...] = ()
-    standardise: bool = True
-    """Whether the model subtracts the data's mean and divides by their standard deviation; inputs stay in [0, 1]."""
-    extra: Extra | None = None
-    validation: NonNegativeInt = 0
-    split_seed: NonNegativeInt = 0
-    train_examples: PositiveInt | None = None
-    """Train on a stratified part of this size; None: on everything."""
-
-    @property
-    def options(self) -> dict[str, Any]:
-        return dict(self.model_extra or {})
-
-    @property
-    def augmentations(self) -> list[tuple[str, dict[str, Any]]]:
-        """Name and options of each: `flip`, or `{name: crop, border: zero}`."""
-        listed = [{"name": each} if isinstance(each, str) else each for each in self.augment]
-        for each in listed:
-            if not isinstance(each, dict) or not isinstance(each.get("name"), str):
-                raise Refused(f"expected data.augment to list `flip` or `{{name: crop, …}}`, got {each!r}; correct it")
-        return [(each["name"], {key: each[key] for key in each if key != "name"}) for each in listed]
-
-
-class Train(_Section):
-    """`train:` how long, from which seed, and how the best epoch is chosen."""
-
-    epochs: PositiveInt
-    seed: NonNegativeInt = 0
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    select: Literal["validation", "test"] = "validation"
-    recalibrate: int = Field(16, ge=0, le=10_000)
-    """Minibatches of training from which BatchNorm's statistics are set before every evaluation; 0: left alone."""
-    scaled_from: PositiveInt | None = None
-    start: str | None = None
-    """A checkpoint to start from (`checkpoints.start_from`); None: from scratch."""
-
-
-class Evaluate(_Section):
-    """`evaluate:` the final attack; norm, eps and step_size default to the objective's."""
-
-    attack: Literal["autoattack"] = "autoattack"
-    version: Literal["standard"] = "standard"
-    n_examples: PositiveInt = 10_000
-    batch_size: PositiveInt = 200
-    seed: NonNegativeInt = 0
-    norm: Literal["Linf", "L2"] | None = None
-    eps: PositiveFloat | None = None
-    step_size: PositiveFloat | None = None
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A named method with its options, in force from `from_epoch` (epochs count from 0)."""
-
-    name: str
-    options: Mapping[str, Any]
-    from_epoch: int = 0
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """A checked recipe. `sections` is the resolved text of it, for storing; the rest is the same, typed."""
-
-    dataset: str
-    method: str
-    sections: Mapping[str, Any]
-    data: Data
-    train: Train
-    evaluate: Evaluate
-    stages: Mapping[str, tuple[Stage, ...]]
-
-    @property
-    def title(self) -> str:
-        """`at+ensgd`, or `at+ensgd (30 epochs, selected on test)`: what a reader must know beside the name."""
-        notes = [] if self.train.scaled_from is None else [f"{self.train.epochs} epochs"]
-        notes += ["selected on test"] if self.train.select == "test" else []
-        return f"{self.method} ({', '.join(notes)})" if notes else self.method
-
-    @property
-    def staged(self) -> str:
-        """`optimizer: sgd, entropy_sgd from epoch 5`, of each section that has stages; empty if none has."""
-        return "; ".join(
-            f"{kind}: {', '.join(s.name + (f' from epoch {s.from_epoch}' if s.from_epoch else '') for s in stages)}"
-            for kind, stages in self.stages.items()
-            if len(stages) > 1
-        )
-
-    def stage(self, kind: str, epoch: int = 0) -> Stage:
-        return [stage for stage in self.stages[kind] if stage.from_epoch <= epoch][-1]
-
-    def make(self, kind: str, *given: Any, epoch: int = 0, **injected: Any) -> Any:
-        """What section `kind` describes at `epoch`: called with `given`, its options, and the `injected` it takes."""
-        stage = self.stage(kind, epoch)
-        return make(kind, stage.name, stage.options, *given, **injected)
-
-    @property
-    def trained_threat(self) -> Threat | None:
-        """The ball that the last objective defends: by it the best epoch is selected, whatever the earlier stages."""
-        return self.make("objective", epoch=self.train.epochs - 1).threat
-
-    @property
-    def threat(self) -> Threat:
-        """The ball in which the final model is attacked: the recipe's evaluation, else its last objective's own."""
-        from rb_smooth.contracts import Threat
-
-        trained, asked = self.trained_threat, self.evaluate
-        if trained is None or asked.norm not in (None, trained.norm):
-            if asked.norm is None or asked.eps is None or asked.step_size is None:
-                raise Refused(
-                    "expected evaluate.norm, eps and step_size where training defends no ball or one of another norm, "
-                    "got only some; set all three"
-                )
-            return Threat(asked.norm, asked.eps, asked.step_size)
-        return Threat(
-            trained.norm,
-            trained.eps if asked.eps is None else asked.eps,
-            trained.step_size if asked.step_size is None else asked.step_size,
-        )
 
 
 def check(dataset: str, method: str, sections: Sections, progress: Progress = "new") -> Recipe:

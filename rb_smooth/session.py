@@ -16,12 +16,12 @@ from rb_smooth import batchnorm, files, weights
 from rb_smooth.checkpoints import exported, start_from
 from rb_smooth.contracts import Averaging, Objective, Optimizer, Perturbation
 from rb_smooth.coupling import step
+from rb_smooth.declaration import Recipe, Stage
 from rb_smooth.evaluation import accuracy
 from rb_smooth.models import Normalized
 from rb_smooth.refusal import Refused
 from rb_smooth.registry import build_model, make
 from rb_smooth.runs import Run
-from rb_smooth.schema import Recipe, Stage
 from rb_smooth.seeding import mix
 from rb_smooth.splits import Dataset, fingerprint
 

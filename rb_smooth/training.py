@@ -9,10 +9,10 @@ import torch
 from rb_smooth import files
 from rb_smooth.checkpoints import exported
 from rb_smooth.console import console, progress_bars
+from rb_smooth.declaration import Recipe
 from rb_smooth.interruption import stop_requests
 from rb_smooth.refusal import Interrupted
 from rb_smooth.runs import Run
-from rb_smooth.schema import Recipe
 from rb_smooth.seeding import random_state_kept
 from rb_smooth.session import Session
 from rb_smooth.splits import Dataset

@@ -94,8 +94,8 @@ class _TestLoader:
         self.options = dict(entry.own["recipe"]["data"])
 
     def __call__(self, n_examples: int | None, data_dir: str, preprocessing: Any = None) -> tuple[Tensor, Tensor]:
+        from rb_smooth.declaration import Data
         from rb_smooth.registry import make
-        from rb_smooth.schema import Data
 
         data = Data.model_validate(self.options)
         test = make("data", data.name, data.options, Path(data_dir)).test[:n_examples]

@@ -12,6 +12,7 @@ import torch
 from rb_smooth import schema
 from rb_smooth.contracts import Threat
 from rb_smooth.data import digits
+from rb_smooth.declaration import Recipe
 from rb_smooth.evaluation import accuracy
 from rb_smooth.session import Session
 from rb_smooth.settings import gather
@@ -24,7 +25,7 @@ STEP_SIZE = {"Linf": 0.06, "L2": 0.32}
 CHAIN = ["optimizer.inner_steps=5", "optimizer.lr=1"]
 
 
-def recipe_of(method: str, seed: int) -> schema.Recipe:
+def recipe_of(method: str, seed: int) -> Recipe:
     settings = [*SHORT, f"train.seed={seed}"]
     if method != "standard":
         settings += ["objective.steps=4", f"objective.step_size={STEP_SIZE['L2' if 'l2' in method else 'Linf']}"]
