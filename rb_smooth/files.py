@@ -24,6 +24,7 @@ def write_bytes(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes files that only their owner can read
         os.replace(temporary, path)
+        _sync_folder(path.parent)
     except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno and error.filename is None:
@@ -61,14 +62,26 @@ def save_tensors(path: Path, value: Any) -> None:
 
 
 def load_tensors(path: Path, device: Any = "cpu") -> Any:
-    """Read a file of tensors onto `device`. No code from the file is executed. Raises Refused if it is damaged."""
+    """Read a file of tensors onto `device`. No code from the file is executed. Raises Refused if it is damaged.
+
+    torch checks no checksum: a flipped bit would be a wrong weight. So those of the zip file are checked first.
+    """
     import pickle
     import struct
+    import zipfile
+    import zlib
 
     import torch
 
-    damage = (EOFError, ValueError, LookupError, TypeError, AttributeError, pickle.UnpicklingError, struct.error)
+    damage = (
+        *(EOFError, ValueError, LookupError, TypeError, AttributeError),
+        *(pickle.UnpicklingError, struct.error, zipfile.BadZipFile, zlib.error),
+    )
     try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                if (damaged := archive.testzip()) is not None:
+                    raise EOFError(f"the checksum of {damaged} is wrong")
         return torch.load(path, map_location=device, weights_only=True)
     except (RuntimeError, OSError, *damage) as error:
         cause = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -83,6 +96,16 @@ def sha256(path: Path) -> str:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def _sync_folder(folder: Path) -> None:
+    """Names reach the disk too: a file that is whole after a power cut must also be found."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _umask() -> int:

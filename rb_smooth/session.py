@@ -210,11 +210,13 @@ class Session:
             if state["precision"] != self.precision:
                 there, cure = state["precision"], f"--set train.precision={state['precision']} or --fresh"
                 raise Refused(f"expected to go on in {there}, as {path} was trained, got {self.precision}; use {cure}")
-            if state["origins"].get("extra") != self.origins.get("extra"):
-                raise Refused(
-                    f"expected the extra images and labels that {path} was trained with, got others from "
-                    f"{self.recipe.data.extra}; restore them or use --fresh"
-                )
+            for what, meant in (("data", "images and labels"), ("extra", "extra images and labels")):
+                there, here = state["origins"].get(what), self.origins.get(what)
+                if there != here:
+                    raise Refused(
+                        f"expected the {meant} that {path} was trained with (SHA-256 {str(there)[:8]}…), got others "
+                        f"({str(here)[:8]}…); restore them, or use --fresh"
+                    )
             self.load_state_dict(state)
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             cause = str(error).splitlines()[0]
@@ -243,8 +245,10 @@ def _model(recipe: Recipe, data: Dataset, begins: bool) -> Normalized:
 
 
 def _origins(recipe: Recipe, data: Dataset, begins: bool) -> dict[str, str]:
-    """SHA-256 of what comes from outside: extra images with their labels, weights to start from."""
-    found = {} if data.extra is None else {"extra": fingerprint(data.extra)}
+    """SHA-256 of what comes from outside: images with their labels, and weights to start from."""
+    found = {"data": fingerprint(data.train.joined(data.validation))}
+    if data.extra is not None:
+        found["extra"] = fingerprint(data.extra)
     if begins and recipe.train.start is not None:
         found["start"] = files.sha256(Path(recipe.train.start))
     return found

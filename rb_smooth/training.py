@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import torch
@@ -17,35 +18,45 @@ from rb_smooth.seeding import random_state_kept
 from rb_smooth.session import Session
 from rb_smooth.splits import Dataset
 
+SAVED_EVERY_S = 600.0
+"""Seconds of training that a killed process may lose."""
 
-def train(recipe: Recipe, run: Run, data: Dataset, device: torch.device) -> None:
+
+def train(recipe: Recipe, run: Run, data: Dataset, device: torch.device, saved_every_s: float = SAVED_EVERY_S) -> None:
     """Train to the end, or go on where the run stopped. Leaves best.pt, last.pt and log.csv in the run's folder.
 
-    Raises Interrupted after Ctrl-C or SIGTERM, with the run saved at the minibatch reached.
+    The state is saved after every epoch and within it every `saved_every_s` seconds: killed at any moment, even while
+    it saves, the run goes on from there to the very same end. Raises Interrupted after Ctrl-C or SIGTERM, with the run
+    saved at the minibatch reached.
     """
     epochs = recipe.train.epochs
     with random_state_kept(), stop_requests() as stop, progress_bars() as bars:
-        saved = run.load("resume", device)
+        saved = run.load_state(device)
         session = Session(recipe, data, device, begins=saved is None)
         if saved is not None:
-            session.resume(saved, run.path / "resume.pt")
+            session.resume(*saved)
             console.print(f"resumed after {_position(session)}")
         bar = bars.add_task("training", total=epochs * session.batches, completed=session.t)
+        saved_at = time.monotonic()
         while session.epoch < epochs:
             order = session.order()
             while session.batch < session.batches and not stop:
                 session.run_batch(order)
+                if time.monotonic() - saved_at > saved_every_s:
+                    run.save_state(session.state_dict())
+                    saved_at = time.monotonic()
                 bars.update(bar, completed=session.t, description=f"epoch {session.epoch + 1}/{epochs}")
             if not stop:
                 console.print(_line(session.finish_epoch(run), epochs))
                 run.write_log(session.log)
-            run.save("resume", session.state_dict())
+            run.save_state(session.state_dict())
+            saved_at = time.monotonic()
             if stop:
                 raise Interrupted(f"stopped after {_position(session)}; the same command goes on from there")
         files.write_json(run.path / "training.json", _conditions(session))
         with session.deployed() as model:
             run.save("last", exported(model))
-    (run.path / "resume.pt").unlink(missing_ok=True)
+    run.forget_state()
 
 
 def _conditions(session: Session) -> dict[str, Any]:

@@ -42,6 +42,7 @@ CHAIN, ENSGD, ENSGD2, SGD = (
     "optimizers/sgd.py",
 )
 BATCHNORM, WEIGHTS, COUPLING, SESSION = "batchnorm.py", "weights.py", "coupling.py", "session.py"
+RUNS, FILES = "runs.py", "files.py"
 
 TESTS = {
     AWP: ["test_awp.py"],
@@ -59,6 +60,8 @@ TESTS = {
     WEIGHTS: ["test_batchnorm.py", "test_awp.py", "test_methods.py"],
     COUPLING: ["test_awp.py", "test_training.py"],
     SESSION: ["test_training.py", "test_extra.py"],
+    RUNS: ["test_resume.py"],
+    FILES: ["test_resume.py"],
 }
 """The tests that answer for a file."""
 
@@ -141,7 +144,11 @@ MUTANTS = [
     Mutant("what is looked at is the chain", SESSION, "        chosen = self.optimizer.deployed()\n", "        self.optimizer.train()\n        chosen = [p.detach().clone() for p in self.model.parameters()]\n"),
     Mutant("every minibatch adds the same noise", SESSION, "mix(self.seed, _NOISE, self.t)", "mix(self.seed, _NOISE, 0)"),
     Mutant("inputs are always standardised", SESSION, " if recipe.data.standardise else ()", ""),
-    Mutant("a resumed run takes any extra images", SESSION, 'if state["origins"].get("extra") != self.origins.get("extra"):', "if False:"),
+    Mutant("a resumed run takes any images", SESSION, "if there != here:", "if False:"),
+    Mutant("the state before is not kept", RUNS, "            os.replace(resume, previous)\n", "            resume.unlink()\n"),
+    Mutant("a new state takes the place of the old one before it is whole", RUNS, "newest, resume, previous = (self", "resume, newest, previous = (self"),
+    Mutant("states of newer versions are taken", RUNS, "> FORMAT:", "> FORMAT + 1000:"),
+    Mutant("checksums are not checked", FILES, "if zipfile.is_zipfile(path):", "if False:"),
     Mutant("ties go to the later epoch", SESSION, 'row["best"] = metric > self.best', 'row["best"] = metric >= self.best'),
 ]  # fmt: skip
 

@@ -333,7 +333,7 @@ def test_a_stopped_run_does_not_go_on_with_other_extra_images(source, tmp_path, 
         training.train(recipe, run, relabelled, CPU)
     training.train(recipe, run, data, CPU)
     origins = json.loads((run.path / "training.json").read_text())["origins"]
-    assert origins == {"extra": fingerprint(data.extra)}
+    assert origins["extra"] == fingerprint(data.extra)
 
 
 @pytest.fixture(scope="module")

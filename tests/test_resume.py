@@ -1,0 +1,168 @@
+"""A saved state: whole at every moment, the one before it kept, and refused when it is another's or a newer one's."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from rb_smooth import runs, schema, session, training
+from rb_smooth.data import digits
+from rb_smooth.refusal import Interrupted, Refused
+from rb_smooth.runs import Run
+from rb_smooth.settings import gather
+from rb_smooth.splits import split
+
+CPU = torch.device("cpu")
+QUICK = ["data.validation=60", "objective.steps=1", "train.epochs=3", "schedule.drops=[2]", "model.width=2"]
+
+
+@pytest.fixture(scope="module")
+def data():
+    return split(digits(Path("unused")), validation=60, split_seed=0, select="validation", train_examples=200)
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    return schema.check(*gather("digits", "at+awp+ensgd2+wa", [*QUICK, "optimizer.inner_steps=2"]))
+
+
+@pytest.fixture(scope="module")
+def whole(recipe, data, tmp_path_factory):
+    run = Run(tmp_path_factory.mktemp("runs") / "whole")
+    training.train(recipe, run, data, CPU)
+    return run
+
+
+def stopped(recipe, data, path, monkeypatch, batches=7, **options):
+    """A run stopped in its third epoch, whose two states are of different moments."""
+    real, count = session.step, iter(range(100))
+
+    def interrupted(*arguments):
+        if next(count) == batches:
+            signal.raise_signal(signal.SIGINT)
+        return real(*arguments)
+
+    run = Run(path)
+    with monkeypatch.context() as patched, pytest.raises(Interrupted):
+        patched.setattr(session, "step", interrupted)
+        training.train(recipe, run, data, CPU, **options)
+    return run
+
+
+def ends_like(whole, run, recipe, data):
+    training.train(recipe, run, data, CPU)
+    for name in ("best", "last"):
+        one, other = whole.load(name), run.load(name)
+        assert all(torch.equal(one[key], other[key]) for key in one)
+    assert not list(run.path.glob("resume*"))
+
+
+def test_two_states_are_kept_and_a_finished_run_keeps_none(recipe, data, tmp_path, monkeypatch, whole):
+    run = stopped(recipe, data, tmp_path / "run", monkeypatch)
+    assert sorted(path.name for path in run.path.glob("resume*")) == ["resume-previous.pt", "resume.pt"]
+    (newest, path), previous = run.load_state(CPU), run.load("resume-previous")
+    assert path.name == "resume.pt"
+    assert newest["position"][2] > previous["position"][2]
+    ends_like(whole, run, recipe, data)
+
+
+DAMAGES = {
+    "torn": lambda content: content[: len(content) // 2],
+    "empty": lambda content: b"",
+    "one bit": lambda content: bytes([*content[:20_000], content[20_000] ^ 1, *content[20_001:]]),
+    "rubbish": lambda content: b"rubbish",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_state_falls_back_to_the_one_before_and_says_so(
+    recipe, data, tmp_path, monkeypatch, whole, damage, capsys
+):
+    run = stopped(recipe, data, tmp_path / "run", monkeypatch)
+    path = run.path / "resume.pt"
+    path.write_bytes(DAMAGES[damage](path.read_bytes()))
+    capsys.readouterr()
+    ends_like(whole, run, recipe, data)
+    said = " ".join(capsys.readouterr().out.split())
+    assert re.search(r"passed over: .*resume\.pt.*going on from resume-previous\.pt", said)
+
+
+def test_between_two_names_the_new_state_is_found(recipe, data, tmp_path, monkeypatch, whole):
+    """Killed after the old state became the previous one, before the new one took its name."""
+    run = stopped(recipe, data, tmp_path / "run", monkeypatch)
+    newest = run.load_state(CPU)[0]["position"]
+    (run.path / "resume.pt").rename(run.path / "resume-new.pt")
+    assert run.progress == "begun"
+    assert run.load_state(CPU)[0]["position"] == newest
+    ends_like(whole, run, recipe, data)
+
+
+def test_where_no_state_is_whole_one_line_says_so(recipe, data, tmp_path, monkeypatch):
+    run = stopped(recipe, data, tmp_path / "run", monkeypatch)
+    for path in run.path.glob("resume*"):
+        path.write_bytes(b"rubbish")
+    with pytest.raises(Refused, match=r"resume\.pt.*no other state of this run is whole: use --fresh"):
+        training.train(recipe, run, data, CPU)
+
+
+def test_a_state_of_a_newer_version_is_refused_naming_both(recipe, data, tmp_path, monkeypatch):
+    with monkeypatch.context() as newer:
+        newer.setattr(runs, "FORMAT", 99)
+        run = stopped(recipe, data, tmp_path / "run", monkeypatch)
+    with pytest.raises(Refused, match=rf"format {runs.FORMAT} or before in .*resume\.pt, got 99"):
+        training.train(recipe, run, data, CPU)
+
+
+def test_a_state_of_other_data_is_refused_naming_both(recipe, data, tmp_path, monkeypatch):
+    run = stopped(recipe, data, tmp_path / "run", monkeypatch)
+    other = replace(data, train=replace(data.train, y=data.train.y.flip(0)))
+    with pytest.raises(Refused, match=r"images and labels that .* was trained with \(SHA-256 [0-9a-f]{8}…\)"):
+        training.train(recipe, run, other, CPU)
+
+
+def test_within_an_epoch_the_state_is_saved_as_often_as_asked(recipe, data, tmp_path, monkeypatch):
+    positions, real = [], Run.save_state
+    monkeypatch.setattr(
+        Run, "save_state", lambda self, state: (positions.append(state["position"][2]), real(self, state))
+    )
+    training.train(recipe, Run(tmp_path / "often"), data, CPU, saved_every_s=0)
+    assert positions == [1, 2, 3, 3, 4, 5, 6, 6, 7, 8, 9, 9]
+    positions.clear()
+    training.train(recipe, Run(tmp_path / "seldom"), data, CPU)
+    assert positions == [3, 6, 9]
+
+
+def test_what_a_killed_process_left_half_written_is_swept_away(tmp_path):
+    run = Run(tmp_path / "run")
+    run.path.mkdir()
+    (run.path / ".resume-new.pt.abc").write_bytes(b"half")
+    with run.locked():
+        assert not list(run.path.glob(".*.pt.*"))
+
+
+def test_a_full_disk_leaves_the_last_whole_state(recipe, data, tmp_path, monkeypatch, whole):
+    run = stopped(recipe, data, tmp_path / "run", monkeypatch)
+    before = run.load_state(CPU)[0]["position"]
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="No space"):
+        patched.setattr("os.fsync", full)
+        training.train(recipe, run, data, CPU)
+    assert run.load_state(CPU)[0]["position"] == before
+    ends_like(whole, run, recipe, data)
+
+
+@pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="needs fork")
+def test_killed_at_random_moments_a_run_ends_as_if_it_had_not_been():
+    script = Path(__file__).parent / "stress" / "kill.py"
+    ran = subprocess.run([sys.executable, script, "--moments", "5"], capture_output=True, text=True)
+    assert "5 of 5 identical" in ran.stdout, ran.stdout + ran.stderr
