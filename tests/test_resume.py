@@ -76,7 +76,7 @@ def test_two_states_are_kept_and_a_finished_run_keeps_none(recipe, data, tmp_pat
 DAMAGES = {
     "torn": lambda content: content[: len(content) // 2],
     "empty": lambda content: b"",
-    "one bit": lambda content: bytes([*content[:20_000], content[20_000] ^ 1, *content[20_001:]]),
+    "one bit": lambda content: bytes([*content[: (i := len(content) // 2)], content[i] ^ 1, *content[i + 1 :]]),
     "rubbish": lambda content: b"rubbish",
 }
 
