@@ -51,9 +51,15 @@ class AutoAttackResult:
 
 
 def accuracy(
-    model: nn.Module, images: Images, threat: Threat | None = None, *, batch_size: int = 500, seed: int = 0
+    model: nn.Module,
+    images: Images,
+    threat: Threat | None = None,
+    *,
+    steps: int = PGD_STEPS,
+    batch_size: int = 500,
+    seed: int = 0,
 ) -> float:
-    """The share, in [0, 1], of images that `model` classifies rightly: as they are, or after PGD-20 in `threat`.
+    """The share, in [0, 1], of images that `model` classifies rightly: as they are, or after PGD in `threat`.
 
     Images may be on the CPU. The model is evaluated in eval mode and left as found, the random state too.
     """
@@ -63,10 +69,25 @@ def accuracy(
         torch.manual_seed(seed)
         for x, y in _batches(images, batch_size, device):
             if threat is not None:
-                x = pgd(model, x, y, threat, PGD_STEPS)
+                x = pgd(model, x, y, threat, steps)
             with torch.no_grad():
                 correct += int((model(x).argmax(1) == y).sum())
     return correct / len(images)
+
+
+def health(model: nn.Module, validation: Images, train: Images, threat: Threat) -> dict[str, float]:
+    """By what `guards.concerns` sees that training has gone wrong, as columns of the log; shares in [0, 1].
+
+    val_top_class: of validation images, those given the commonest class. train_fgsm, train_pgd20: of training images,
+    those that stand one step of eps from a random start, and PGD-20.
+    """
+    with torch.no_grad(), crafting(model, "eval"):
+        given = torch.cat([model(x).argmax(1) for x, _ in _batches(validation, 500, _device(model))])
+    return {
+        "val_top_class": given.bincount().max().item() / len(given),
+        "train_fgsm": accuracy(model, train, threat._replace(step_size=threat.eps), steps=1),
+        "train_pgd20": accuracy(model, train, threat),
+    }
 
 
 def autoattack(

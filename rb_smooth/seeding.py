@@ -26,3 +26,7 @@ def random_state_kept() -> Iterator[None]:
     devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
     with torch.random.fork_rng(devices=devices):
         yield
+
+
+INIT, SHUFFLE, AUGMENT, CRAFT, NOISE = range(5)
+"""Streams of randomness in training; each number drawn depends on the run's seed, its stream and its position alone."""

@@ -7,33 +7,27 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from rb_smooth import batchnorm, files, weights
 from rb_smooth.checkpoints import exported, start_from
 from rb_smooth.contracts import Averaging, Objective, Optimizer, Perturbation
 from rb_smooth.coupling import step
 from rb_smooth.declaration import Recipe, Stage
-from rb_smooth.evaluation import accuracy
+from rb_smooth.evaluation import accuracy, health
+from rb_smooth.minibatches import Minibatches, Order
 from rb_smooth.models import Normalized
 from rb_smooth.refusal import Refused
-from rb_smooth.registry import build_model, make
+from rb_smooth.registry import build_model
 from rb_smooth.runs import Run
-from rb_smooth.seeding import mix
+from rb_smooth.seeding import CRAFT, INIT, NOISE, mix
 from rb_smooth.splits import Dataset, fingerprint
 
-_INIT, _SHUFFLE, _AUGMENT, _CRAFT, _NOISE = range(5)
-"""Streams of randomness; each number drawn depends on the run's seed, its stream and its position alone."""
-
-
-class Order(NamedTuple):
-    """Which images make an epoch's minibatches: (batches, images of each) int64, of the training and extra images."""
-
-    train: Tensor
-    extra: Tensor
+_WATCHED = 128
+"""Training images on which FGSM and PGD are compared after every epoch."""
 
 
 class Session:
@@ -43,10 +37,10 @@ class Session:
         """begins: whether training starts here; a session that `resume` follows needs no weights to start from."""
         self.recipe, self.device, self.data = recipe, device, data.to(device)
         self.seed = recipe.train.seed
-        torch.manual_seed(mix(self.seed, _INIT))
+        torch.manual_seed(mix(self.seed, INIT))
         self.model = _model(recipe, data, begins).to(device)
         self.origins = _origins(recipe, data, begins)
-        self.augmentations = [make("augmentation", *each) for each in recipe.data.augmentations]
+        self.minibatches = Minibatches(recipe, self.data)
         self.noise = torch.Generator(device)
         self.averaging: Averaging = recipe.make("averaging")
         self.schedule = recipe.make("schedule")
@@ -55,6 +49,7 @@ class Session:
         self.kept: deque[batchnorm.Batch] = deque(maxlen=recipe.train.recalibrate)
         self.log: list[dict[str, Any]] = []
         self.best = -1.0
+        self.first_bad = torch.full((), -1, device=device)  # the first step whose loss was not finite
         self.sums = torch.zeros(2, dtype=torch.float64, device=device)  # this epoch's loss and right answers
         self.seconds, self.clock = 0.0, time.monotonic()
         self._stages: dict[str, Stage] = {}
@@ -62,8 +57,8 @@ class Session:
 
     @property
     def batches(self) -> int:
-        """Minibatches per epoch; the last incomplete one is dropped."""
-        return len(self.data.train) // self.recipe.data.batch_size
+        """Minibatches per epoch."""
+        return self.minibatches.per_epoch
 
     def enter(self, epoch: int) -> None:
         """Take up the methods in force at `epoch`. A new optimizer starts fresh from the deployed w."""
@@ -86,46 +81,28 @@ class Session:
     def run_batch(self, order: Order) -> None:
         """One minibatch at the present position; no result is read back from the device."""
         size, epochs = self.recipe.data.batch_size, self.recipe.train.epochs
-        images = self.data.train[order.train[self.batch]]
-        if self.data.extra is not None:
-            images = images.joined(self.data.extra[order.extra[self.batch]])
-        x = images.x
-        drawing = torch.Generator().manual_seed(mix(self.seed, _AUGMENT, self.t))
-        for augment in self.augmentations:
-            x = augment(x, drawing)
-        x, y = x.float() / 255, images.y
+        x, y = self.minibatches.draw(order, self.batch, self.t)
         factor = self.schedule(self.epoch + self.batch / self.batches, epochs)
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor
-        torch.manual_seed(mix(self.seed, _CRAFT, self.t))
-        self.noise.manual_seed(mix(self.seed, _NOISE, self.t))
+        torch.manual_seed(mix(self.seed, CRAFT, self.t))
+        self.noise.manual_seed(mix(self.seed, NOISE, self.t))
         # The cast cache would serve weights as they were before a perturbation moved them.
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16", cache_enabled=False):
             x_adv, outcome = step(
                 self.model, self.objective, self.perturbation, self.optimizer, self.averaging, x, y, self.t
             )
         self.kept.append((x, x_adv, y))
+        bad = ~outcome.loss.detach().isfinite()
+        self.first_bad = torch.where((self.first_bad < 0) & bad, self.t, self.first_bad)
         right = (outcome.logits.argmax(1) == y).sum()
         self.sums += torch.stack([outcome.loss.detach().double() * size, right.double()])
         self.batch += 1
         self.t += 1
 
     def order(self) -> Order:
-        """This epoch's shuffle, from (seed, epoch) alone.
-
-        With extra images an epoch keeps its number of minibatches, so that schedules keep their meaning: it passes over
-        a fresh random part of the training images, and of the extra ones (over all of these, again, if they are few).
-        """
-        generator = torch.Generator().manual_seed(mix(self.seed, _SHUFFLE, self.epoch))
-        extra = self.recipe.data.extra
-        few = 0 if extra is None else round(extra.share * self.recipe.data.batch_size)
-        train = torch.randperm(len(self.data.train), generator=generator)
-        of_train = train[: self.batches * (self.recipe.data.batch_size - few)].view(self.batches, -1)
-        if self.data.extra is None:
-            return Order(of_train.to(self.device), of_train[:, :0])
-        others = torch.randperm(len(self.data.extra), generator=generator)
-        of_extra = others[torch.arange(self.batches * few) % len(others)].view(self.batches, -1)
-        return Order(of_train.to(self.device), of_extra.to(self.device))
+        """This epoch's shuffle."""
+        return self.minibatches.order(self.epoch)
 
     @contextmanager
     def deployed(self, averaged: bool = True) -> Iterator[nn.Module]:
@@ -171,6 +148,8 @@ class Session:
             if row["best"]:
                 self.best = metric
                 run.save("best", exported(model))
+            threat = self.recipe.trained_threat or self.recipe.threat
+            row |= health(model, self.data.validation, self.data.train[:_WATCHED], threat)
         if self.recipe.stage("averaging").name != "none":
             with self.deployed(averaged=False) as model:
                 row |= self._validated(model, "val_w")

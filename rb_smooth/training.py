@@ -11,6 +11,7 @@ from rb_smooth import files
 from rb_smooth.checkpoints import exported
 from rb_smooth.console import console, progress_bars
 from rb_smooth.declaration import Recipe
+from rb_smooth.guards import check_finite, concerns
 from rb_smooth.interruption import stop_requests
 from rb_smooth.refusal import Interrupted
 from rb_smooth.runs import Run
@@ -43,12 +44,16 @@ def train(recipe: Recipe, run: Run, data: Dataset, device: torch.device, saved_e
             while session.batch < session.batches and not stop:
                 session.run_batch(order)
                 if time.monotonic() - saved_at > saved_every_s:
+                    check_finite(session, run)
                     run.save_state(session.state_dict())
                     saved_at = time.monotonic()
                 bars.update(bar, completed=session.t, description=f"epoch {session.epoch + 1}/{epochs}")
+            check_finite(session, run)
             if not stop:
                 console.print(_line(session.finish_epoch(run), epochs))
                 run.write_log(session.log)
+                for concern in concerns(session.log, len(data.source.classes)):
+                    console.print(f"watch out: {concern}")
             run.save_state(session.state_dict())
             saved_at = time.monotonic()
             if stop:
@@ -67,6 +72,11 @@ def _conditions(session: Session) -> dict[str, Any]:
         "precision": session.precision,
         "origins": session.origins,
         "threads": torch.get_num_threads(),
+        "concerns": {
+            f"epoch {epoch}": found
+            for epoch in range(1, len(session.log) + 1)
+            if (found := concerns(session.log[:epoch], len(session.data.source.classes)))
+        },
         "seconds": sum(row["seconds"] for row in session.log),
     }
 

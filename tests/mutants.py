@@ -142,7 +142,7 @@ MUTANTS = [
     Mutant("the average reads the chain", COUPLING, "optimizer.deployed(), t)", "list(model.parameters()), t)"),
     Mutant("a new stage starts from the chain", SESSION, "                if epoch > 0:\n                    self.optimizer.eval()\n", ""),
     Mutant("what is looked at is the chain", SESSION, "        chosen = self.optimizer.deployed()\n", "        self.optimizer.train()\n        chosen = [p.detach().clone() for p in self.model.parameters()]\n"),
-    Mutant("every minibatch adds the same noise", SESSION, "mix(self.seed, _NOISE, self.t)", "mix(self.seed, _NOISE, 0)"),
+    Mutant("every minibatch adds the same noise", SESSION, "mix(self.seed, NOISE, self.t)", "mix(self.seed, NOISE, 0)"),
     Mutant("inputs are always standardised", SESSION, " if recipe.data.standardise else ()", ""),
     Mutant("a resumed run takes any images", SESSION, "if there != here:", "if False:"),
     Mutant("the state before is not kept", RUNS, "            os.replace(resume, previous)\n", "            resume.unlink()\n"),

@@ -26,6 +26,7 @@ from rb_smooth.outlines import Outline
 from rb_smooth.refusal import Interrupted, Refused
 from rb_smooth.registry import build_model
 from rb_smooth.runs import Run
+from rb_smooth.seeding import AUGMENT, mix
 from rb_smooth.settings import gather
 from rb_smooth.splits import fingerprint, split
 
@@ -292,7 +293,7 @@ def test_extra_images_are_augmented_too(source, tmp_path):
     order = state.order()
     state.run_batch(order)
     joined = torch.cat([data.train.x[order.train[0]], data.extra.x[order.extra[0]]])
-    drawing = torch.Generator().manual_seed(session.mix(0, session._AUGMENT, 0))
+    drawing = torch.Generator().manual_seed(mix(0, AUGMENT, 0))
     expected = crop(border="zero")(joined, drawing).float() / 255
     assert torch.equal(state.kept[-1][0], expected)
     assert not white(expected[-16:]).all()

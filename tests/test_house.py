@@ -24,7 +24,19 @@ FLOORS = [
         *("notation", "sections", "cookbook", "cells", "settings", "entries", "runs"),
         *("registry", "declaration", "schema", "preflight", "labelling"),
     },
-    {"training", "listing", "session", "evaluation", "plan", "leaderboard", "zoo", "doctor", "recipe"},
+    {
+        "training",
+        "guards",
+        "minibatches",
+        "listing",
+        "session",
+        "evaluation",
+        "plan",
+        "leaderboard",
+        "zoo",
+        "doctor",
+        "recipe",
+    },
 ]
 METHOD_FOLDERS = ("objectives", "perturbations", "optimizers", "averaging")
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -18,6 +18,7 @@ from rb_smooth.checkpoints import exported
 from rb_smooth.data import digits
 from rb_smooth.refusal import Interrupted, Refused
 from rb_smooth.runs import Run
+from rb_smooth.seeding import AUGMENT, mix
 from rb_smooth.settings import gather
 from rb_smooth.splits import split
 
@@ -142,7 +143,7 @@ def test_what_is_saved_is_what_is_deployed_recalibrated(source, tmp_path, monkey
     last, names = run.load("last"), [name for name, _ in state.model.named_parameters()]
     deployed = state.averaging.weights(state.optimizer.deployed())
     assert all(torch.equal(last[name], w) for name, w in zip(names, deployed))
-    torch.manual_seed(session.mix(0, 0))
+    torch.manual_seed(mix(0, 0))
     initial = session.Session(state.recipe, split(source, validation=60, split_seed=0, select="validation"), CPU).model
     assert any(not torch.equal(last[name], p) for name, p in initial.named_parameters())
     if method != "at":
@@ -262,7 +263,7 @@ def test_augmentation_and_schedule_reach_every_minibatch(source, monkeypatch):
     assert rates == [0.1 * schedules.cosine()(batch / 4, 3) for batch in range(4)]
     for batch, x in enumerate(batches):
         plain = state.data.train.x[state.order().train[batch]].float() / 255
-        drawing = torch.Generator().manual_seed(session.mix(0, session._AUGMENT, batch))
+        drawing = torch.Generator().manual_seed(mix(0, AUGMENT, batch))
         assert torch.equal(x, flip()(plain, drawing))
         assert not torch.equal(x, plain)
 
