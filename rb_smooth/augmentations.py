@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from rb_smooth import ranges
 from rb_smooth.contracts import Augmentation
 
 
@@ -21,8 +22,7 @@ def crop(*, padding: int = 4, border: Literal["reflect", "zero"] = "reflect") ->
     padding: pixels on each side, >= 0, and below the image's size where it is reflected.
     border:  what is padded: the image mirrored at its edge (the edge itself not repeated), or black.
     """
-    if padding < 0:
-        raise ValueError(f"expected padding >= 0, got {padding}")
+    ranges.at_least(0, padding=padding)
 
     def cropped(x: Tensor, generator: torch.Generator) -> Tensor:
         batch, _, height, width = x.shape

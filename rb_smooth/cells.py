@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 from rb_smooth.cookbook import datasets, roots
 from rb_smooth.notation import parse
@@ -27,7 +28,11 @@ def read_cells(dataset: str) -> list[Cell]:
     """Those shipped of one data set, in the papers' order; none for digits."""
     if dataset not in datasets():
         raise Refused(f"expected a dataset with recipes, {nearest(dataset, datasets())}")
+    return [cell for cell in _shipped() if cell.recipe.split("/")[0] == dataset]
+
+
+@cache
+def _shipped() -> list[Cell]:
     path = next(path for root in roots(shipped_only=True) if (path := root / "cells.yaml").exists())
     listed = parse(path.read_text(encoding="utf-8"), str(path))
-    found = [Cell(**entry | {"settings": tuple(entry.get("settings", ()))}) for entry in listed]
-    return [cell for cell in found if cell.recipe.split("/")[0] == dataset]
+    return [Cell(**entry | {"settings": tuple(entry.get("settings", ()))}) for entry in listed]

@@ -102,21 +102,27 @@ class Shelf:
         named = {part for name in files if name[0] not in "+-" for part in split_name(name)[1:]}
         self.parts = sorted(named | {name for name in files if name[0] in "+-"})
         self._contents: dict[str, Sections] = {}
+        self._bases: dict[str, list[str]] = {}
 
     def contents(self, name: str) -> Sections:
         """The sections of a part or cell; none for a part without a file."""
         if name not in self._contents:
             also = ("bases",) if name[0] in "+-" else ()
             found = read(self.files[name], also) if name in self.files else {}
-            bases = found.get("bases", [])
+            bases = found.pop("bases", self.bases)
             if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
                 raise Refused(f"expected bases in {self.files[name]} to be a list of names, got {bases!r}; correct it")
-            self._contents[name] = found
+            self._contents[name], self._bases[name] = found, bases
         return self._contents[name]
+
+    def bases_of(self, part: str) -> list[str]:
+        """With which a part goes: those that its file names, else all."""
+        self.contents(part)
+        return self._bases[part]
 
     def order(self, part: str) -> tuple[bool, int, str]:
         """+parts before -parts, each by the section it replaces: so that a sum has one name and one meaning."""
-        places = [SECTIONS.index(key) for key in self.contents(part) if key in SECTIONS]
+        places = [SECTIONS.index(key) for key in self.contents(part)]
         return part[0] == "-", min(places, default=len(SECTIONS)), part
 
     def cells(self, base: str, parts: Sequence[str]) -> list[str]:
@@ -125,13 +131,9 @@ class Shelf:
 
     def additions(self, base: str, parts: Sequence[str]) -> Iterator[tuple[str, Sections]]:
         """What is added to the base, in order: methods that parts choose, cells, single values that parts change."""
-        for chosen in (True, False):
-            if not chosen:
-                yield from ((cell, self.contents(cell)) for cell in self.cells(base, parts))
-            for part in parts:
-                sections = {key: value for key, value in self.contents(part).items() if key != "bases"}
-                if more := {key: value for key, value in sections.items() if _chooses(value) == chosen}:
-                    yield part, more
+        yield from self._sections(parts, choosing=True)
+        yield from ((cell, self.contents(cell)) for cell in self.cells(base, parts))
+        yield from self._sections(parts, choosing=False)
 
     def objection(self, base: str, parts: Sequence[str]) -> str:
         """Why this is no method, in words; empty if it is one."""
@@ -139,9 +141,8 @@ class Shelf:
             return "expected each part once, got one twice; drop it"
         cells = self.cells(base, parts)
         for part in parts:
-            bases = self.contents(part).get("bases", [base])
-            if base not in bases:
-                return f"expected {part} with {' or '.join(bases)}, got {base}; drop it"
+            if base not in self.bases_of(part):
+                return f"expected {part} with {' or '.join(self.bases_of(part))}, got {base}; drop it"
             if part not in self.files and not any(part in split_name(cell) for cell in cells):
                 whole = min((name for name in self.files if part in split_name(name)), key=len)
                 return f"expected {part} as in {whole}, got {base + ''.join(parts)}; write it whole"
@@ -156,6 +157,12 @@ class Shelf:
         cells = [(base, set(parts), name) for name, (base, *parts) in split if parts]
         return sorted(cells, key=lambda cell: (len(cell[1]), cell[2]))
 
+    def _sections(self, parts: Sequence[str], choosing: bool) -> Iterator[tuple[str, Sections]]:
+        """Of each part the sections that choose a method, or those that only change one."""
+        for part in parts:
+            if more := {key: value for key, value in self.contents(part).items() if _chooses(value) == choosing}:
+                yield part, more
+
     def _unsettled(self, cells: Sequence[str]) -> list[str]:
         """Those that no other of `cells` contains: a longer cell is there to have the last word."""
         parts = {cell: set(split_name(cell)) for cell in cells}
@@ -166,7 +173,7 @@ class Shelf:
         first: dict[str, str] = {}
         for name in names:
             for key, section in self.contents(name).items():
-                if key == "bases" or (chosen_only and not _chooses(section)):
+                if chosen_only and not _chooses(section):
                     continue
                 if key in first:
                     return f"{first[key]} and {name} for the {key}"

@@ -16,6 +16,7 @@ from rb_smooth.console import console, progress_bars
 from rb_smooth.contracts import Threat
 from rb_smooth.data import Images
 from rb_smooth.declaration import Recipe
+from rb_smooth.labelling import likeliest
 from rb_smooth.registry import build_model
 from rb_smooth.runs import Run
 from rb_smooth.seeding import random_state_kept
@@ -81,8 +82,8 @@ def health(model: nn.Module, validation: Images, train: Images, threat: Threat) 
     val_top_class: of validation images, those given the commonest class. train_fgsm, train_pgd20: of training images,
     those that stand one step of eps from a random start, and PGD-20.
     """
-    with torch.no_grad(), crafting(model, "eval"):
-        given = torch.cat([model(x).argmax(1) for x, _ in _batches(validation, 500, _device(model))])
+    with crafting(model, "eval"):
+        given = likeliest(model, validation.x, _device(model))
     return {
         "val_top_class": given.bincount().max().item() / len(given),
         "train_fgsm": accuracy(model, train, threat._replace(step_size=threat.eps), steps=1),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rb_smooth.data import Images
 from rb_smooth.extra import read_images, read_labels
@@ -32,7 +32,7 @@ def extra_images(extra: Extra, known: Outline, device: torch.device) -> Images:
     x = read_images(Path(extra.file))
     if extra.labeller is None:
         return Images(x.to(device), read_labels(Path(extra.file)).to(device))
-    return Images(x.to(device), _likeliest(labeller(Run(Path(extra.labeller)), known).to(device), x, device))
+    return Images(x.to(device), likeliest(labeller(Run(Path(extra.labeller)), known).to(device), x, device))
 
 
 def labeller(run: Run, known: Outline) -> Normalized:
@@ -47,5 +47,6 @@ def labeller(run: Run, known: Outline) -> Normalized:
 
 
 @torch.no_grad()
-def _likeliest(model: Normalized, x: Tensor, device: torch.device) -> Tensor:
+def likeliest(model: nn.Module, x: Tensor, device: torch.device) -> Tensor:
+    """The class that `model`, as it stands, gives each of x (N, C, H, W) uint8: (N,) int64, on `device`."""
     return torch.cat([model(part.to(device).float() / 255).argmax(1) for part in x.split(_BATCH_SIZE)])

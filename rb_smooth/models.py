@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rb_smooth import bridge
+from rb_smooth import bridge, ranges
 from rb_smooth.refusal import Refused
 
 
@@ -81,8 +81,7 @@ def small_preactresnet(channels: int, classes: int, *, width: int = 16) -> nn.Mo
 
     width 16: about 78 thousand parameters; width 26: about 0.2 M.
     """
-    if width < 1:
-        raise ValueError(f"expected width >= 1, got {width}")
+    ranges.at_least(1, width=width)
     return nn.Sequential(
         nn.Conv2d(channels, width, 3, padding=1, bias=False),
         _PreActBlock(width, width, stride=1),

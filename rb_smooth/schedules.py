@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from rb_smooth import ranges
 from rb_smooth.contracts import Schedule
 
 
@@ -19,8 +20,7 @@ def piecewise(*, drops: list[int], factor: float = 0.1) -> Schedule:
     """
     if drops != sorted(drops) or any(drop < 0 for drop in drops):
         raise ValueError(f"expected drops to be ascending epochs >= 0, got {drops}")
-    if factor <= 0:
-        raise ValueError(f"expected factor > 0, got {factor}")
+    ranges.above(0, factor=factor)
     return lambda epoch, epochs: factor ** sum(int(epoch) >= drop for drop in drops)
 
 

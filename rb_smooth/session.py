@@ -225,7 +225,7 @@ def _model(recipe: Recipe, data: Dataset, begins: bool) -> Normalized:
 
 def _origins(recipe: Recipe, data: Dataset, begins: bool) -> dict[str, str]:
     """SHA-256 of what comes from outside: images with their labels, and weights to start from."""
-    found = {"data": fingerprint(data.train.joined(data.validation))}
+    found = {"data": fingerprint(data.train, data.validation)}
     if data.extra is not None:
         found["extra"] = fingerprint(data.extra)
     if begins and recipe.train.start is not None:

@@ -67,6 +67,7 @@ def test_a_split_that_cannot_be_is_refused_by_name(digits):
 def test_the_fingerprint_tells_points_and_order_apart_and_nothing_else(digits):
     points = digits.test[:50]
     assert fingerprint(points) == fingerprint(digits.test[torch.arange(50)])
+    assert fingerprint(points) == fingerprint(digits.test[:20], digits.test[20:50])
     assert fingerprint(points) != fingerprint(digits.test[:49])
     assert fingerprint(points) != fingerprint(points[torch.arange(49, -1, -1)])
     relabelled = data.Images(points.x, (points.y + 1) % 10)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-import signal
 import sys
 import zipfile
 from dataclasses import replace
@@ -14,9 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from interruptions import stop_after
 from PIL import Image
 
-from rb_smooth import coupling, notation, refusal, schema, session, training
+from rb_smooth import notation, refusal, schema, session, training
 from rb_smooth import recipe as program
 from rb_smooth.augmentations import crop
 from rb_smooth.data import digits
@@ -304,15 +304,8 @@ def test_a_stopped_run_with_extra_images_goes_on_to_the_very_same_end(source, tm
     recipe, data = mixed(source, tmp_path / "e.npz", "data.augment=[{name: crop, padding: 1}]", count=20)
     whole, parts = Run(tmp_path / "whole"), Run(tmp_path / "parts")
     training.train(recipe, whole, data, CPU)
-    real, count = session.step, iter(range(100))
-
-    def interrupted(*arguments):
-        if next(count) == batches:
-            signal.raise_signal(signal.SIGINT)
-        return real(*arguments)
-
     with monkeypatch.context() as patched, pytest.raises(Interrupted):
-        patched.setattr(session, "step", interrupted)
+        stop_after(patched, batches)
         training.train(recipe, parts, data, CPU)
     torch.rand(5)
     training.train(recipe, parts, data, CPU)
@@ -327,7 +320,7 @@ def test_a_stopped_run_does_not_go_on_with_other_extra_images(source, tmp_path, 
     recipe, data = mixed(source, tmp_path / "e.npz", count=20)
     run = Run(tmp_path / "run")
     with monkeypatch.context() as patched, pytest.raises(Interrupted):
-        patched.setattr(session, "step", lambda *_: signal.raise_signal(signal.SIGINT) or coupling.step(*_))
+        stop_after(patched, 0)
         training.train(recipe, run, data, CPU)
     relabelled = replace(data, extra=replace(data.extra, y=(data.extra.y + 1) % 10))
     with pytest.raises(Refused, match=r"extra images and labels that .*resume\.pt was trained with"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,8 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from interruptions import stop_after
 
-from rb_smooth import runs, schema, session, training
+from rb_smooth import runs, schema, training
 from rb_smooth.data import digits
 from rb_smooth.refusal import Interrupted, Refused
 from rb_smooth.runs import Run
@@ -42,16 +42,9 @@ def whole(recipe, data, tmp_path_factory):
 
 def stopped(recipe, data, path, monkeypatch, batches=7, **options):
     """A run stopped in its third epoch, whose two states are of different moments."""
-    real, count = session.step, iter(range(100))
-
-    def interrupted(*arguments):
-        if next(count) == batches:
-            signal.raise_signal(signal.SIGINT)
-        return real(*arguments)
-
     run = Run(path)
     with monkeypatch.context() as patched, pytest.raises(Interrupted):
-        patched.setattr(session, "step", interrupted)
+        stop_after(patched, batches)
         training.train(recipe, run, data, CPU, **options)
     return run
 

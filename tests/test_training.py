@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from interruptions import stop_after
 from traces import same, snapshot
 
 from rb_smooth import batchnorm, schedules, schema, session, training
@@ -57,18 +58,6 @@ def trained(source, path, *arguments):
     run = Run(path)
     training.train(recipe, run, data, CPU)
     return run
-
-
-def stop_after(monkeypatch, batches):
-    """SIGINT arrives in the middle of minibatch number `batches`."""
-    real, count = session.step, iter(range(10**6))
-
-    def interrupted(*arguments):
-        if next(count) == batches:
-            signal.raise_signal(signal.SIGINT)
-        return real(*arguments)
-
-    monkeypatch.setattr(session, "step", interrupted)
 
 
 @pytest.mark.parametrize("method", ["at", "at+awp+ensgd+wa", "trades+awp+ensgd2+wa", "mart"])
