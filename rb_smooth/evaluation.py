@@ -18,7 +18,7 @@ from rb_smooth.data import Images
 from rb_smooth.declaration import Recipe
 from rb_smooth.labelling import likeliest
 from rb_smooth.registry import build_model
-from rb_smooth.runs import Run
+from rb_smooth.run_folder import Run
 from rb_smooth.seeding import random_state_kept
 from rb_smooth.splits import Dataset, fingerprint
 from rb_smooth.standins import undisturbed

@@ -10,7 +10,7 @@ import torch
 
 from rb_smooth import files
 from rb_smooth.refusal import Refused
-from rb_smooth.runs import Run
+from rb_smooth.run_folder import Run
 from rb_smooth.session import Session
 
 Row = dict[str, Any]

@@ -14,7 +14,7 @@ from rb_smooth.models import Normalized
 from rb_smooth.outlines import Outline
 from rb_smooth.refusal import Refused
 from rb_smooth.registry import build_model
-from rb_smooth.runs import Run
+from rb_smooth.run_folder import Run
 from rb_smooth.seeding import random_state_kept
 
 if TYPE_CHECKING:

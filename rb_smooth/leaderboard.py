@@ -14,7 +14,7 @@ from rb_smooth import bridge, files
 from rb_smooth.entries import Entry, check_name, eps_text, listed, percent, published, read_entry
 from rb_smooth.provenance import commit
 from rb_smooth.refusal import Refused
-from rb_smooth.runs import Run, variant
+from rb_smooth.run_folder import Run, variant
 from rb_smooth.sections import SECTIONS, STAGED
 from rb_smooth.zoo import build
 

@@ -14,7 +14,7 @@ from rb_smooth.seeding import random_state_kept
 
 if TYPE_CHECKING:
     from rb_smooth.declaration import Recipe
-    from rb_smooth.runs import Progress
+    from rb_smooth.run_folder import Progress
 
 
 def inspect(recipe: Recipe, known: Outline, progress: Progress) -> None:
@@ -71,7 +71,7 @@ def _check_augmentations(recipe: Recipe, known: Outline) -> None:
 def _check_extra(recipe: Recipe, known: Outline) -> None:
     from rb_smooth.extra import check_extra
     from rb_smooth.labelling import labeller
-    from rb_smooth.runs import Run
+    from rb_smooth.run_folder import Run
 
     extra = recipe.data.extra
     assert extra is not None

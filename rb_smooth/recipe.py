@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rb_smooth import bridge, cookbook, notation, runs
+from rb_smooth import bridge, cookbook, notation, run_folder
 from rb_smooth.console import console
 from rb_smooth.listing import print_recipes
 from rb_smooth.refusal import Refused, answering
@@ -104,18 +104,18 @@ def _settings(options: argparse.Namespace) -> tuple[str, ...]:
 
 def _run(target: str, method: str | None, options: argparse.Namespace) -> None:
     gathered = _gathered(target, method, options)
-    run = runs.place(options.runs, *gathered)
+    run = run_folder.place(options.runs, *gathered)
     if options.plan or options.fresh or not _is_finished(run, gathered[-1]):
         _work(run, gathered, options)
     if not options.plan:
         _report(run, options)
 
 
-def _work(run: runs.Run, gathered: tuple[str, str, Sections], options: argparse.Namespace) -> None:
+def _work(run: run_folder.Run, gathered: tuple[str, str, Sections], options: argparse.Namespace) -> None:
     """Whatever this run still lacks. Recipe, packages, device and data are checked before anything is written."""
     from rb_smooth import schema
 
-    progress: runs.Progress = "new" if options.fresh or options.plan else run.progress
+    progress: run_folder.Progress = "new" if options.fresh or options.plan else run.progress
     recipe = schema.check(*gathered, progress)
     bridge.robustbench()
     device = _device(options.device)
@@ -137,7 +137,7 @@ def _work(run: runs.Run, gathered: tuple[str, str, Sections], options: argparse.
             score(recipe, run, data, device)
 
 
-def _is_finished(run: runs.Run, sections: Sections) -> bool:
+def _is_finished(run: run_folder.Run, sections: Sections) -> bool:
     """Whether the run holds this very recipe and its score answers what `evaluate` asks. Costs no torch."""
     if not run.is_trained or (score := run.score) is None:
         return False
@@ -146,7 +146,9 @@ def _is_finished(run: runs.Run, sections: Sections) -> bool:
     return same_training and score["asked"] == sections["evaluate"]
 
 
-def _prepared(recipe: Recipe, options: argparse.Namespace, device: torch.device, progress: runs.Progress) -> Dataset:
+def _prepared(
+    recipe: Recipe, options: argparse.Namespace, device: torch.device, progress: run_folder.Progress
+) -> Dataset:
     """The data, loaded and split, on the CPU; extra images, which may be many, where they are needed."""
     from rb_smooth.outlines import Outline, outline
     from rb_smooth.plan import choose_threads
@@ -187,7 +189,7 @@ def _announce(recipe: Recipe, data: Dataset, device: torch.device) -> None:
     console.print(f"{recipe.dataset} {recipe.title}, seed {train.seed}; {estimate(recipe, data, device).sentence}")
 
 
-def _report(run: runs.Run, options: argparse.Namespace) -> None:
+def _report(run: run_folder.Run, options: argparse.Namespace) -> None:
     from rb_smooth.leaderboard import standings, submit
 
     score = run.score or {}

@@ -15,7 +15,7 @@ from rb_smooth.registry import check_options, make, sentence
 from rb_smooth.sections import Sections
 
 if TYPE_CHECKING:
-    from rb_smooth.runs import Progress
+    from rb_smooth.run_folder import Progress
 
 _T = TypeVar("_T", bound=BaseModel)
 

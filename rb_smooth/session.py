@@ -22,7 +22,7 @@ from rb_smooth.minibatches import Minibatches, Order
 from rb_smooth.models import Normalized
 from rb_smooth.refusal import Refused
 from rb_smooth.registry import build_model
-from rb_smooth.runs import Run
+from rb_smooth.run_folder import Run
 from rb_smooth.seeding import CRAFT, INIT, NOISE, mix
 from rb_smooth.splits import Dataset, fingerprint
 

@@ -14,7 +14,7 @@ from rb_smooth.declaration import Recipe
 from rb_smooth.guards import check_finite, concerns
 from rb_smooth.interruption import stop_requests
 from rb_smooth.refusal import Interrupted
-from rb_smooth.runs import Run
+from rb_smooth.run_folder import Run
 from rb_smooth.seeding import random_state_kept
 from rb_smooth.session import Session
 from rb_smooth.splits import Dataset

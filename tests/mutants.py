@@ -42,7 +42,7 @@ CHAIN, ENSGD, ENSGD2, SGD = (
     "optimizers/sgd.py",
 )
 BATCHNORM, WEIGHTS, COUPLING, SESSION = "batchnorm.py", "weights.py", "coupling.py", "session.py"
-RUNS, FILES = "runs.py", "files.py"
+RUNS, FILES = "run_folder.py", "files.py"
 
 TESTS = {
     AWP: ["test_awp.py"],

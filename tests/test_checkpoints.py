@@ -16,7 +16,7 @@ from rb_smooth import data, files, recipe, refusal, schema, session, training
 from rb_smooth.checkpoints import start_from
 from rb_smooth.refusal import Refused
 from rb_smooth.registry import build_model
-from rb_smooth.runs import Run
+from rb_smooth.run_folder import Run
 from rb_smooth.settings import gather
 from rb_smooth.splits import split
 

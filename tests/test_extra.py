@@ -25,7 +25,7 @@ from rb_smooth.labelling import extra_images
 from rb_smooth.outlines import Outline
 from rb_smooth.refusal import Interrupted, Refused
 from rb_smooth.registry import build_model
-from rb_smooth.runs import Run
+from rb_smooth.run_folder import Run
 from rb_smooth.seeding import AUGMENT, mix
 from rb_smooth.settings import gather
 from rb_smooth.splits import fingerprint, split

@@ -12,7 +12,7 @@ from rb_smooth import schema, session, training
 from rb_smooth.data import digits
 from rb_smooth.guards import concerns
 from rb_smooth.refusal import Refused
-from rb_smooth.runs import Run
+from rb_smooth.run_folder import Run
 from rb_smooth.settings import gather
 from rb_smooth.splits import split
 

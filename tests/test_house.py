@@ -21,7 +21,7 @@ FLOORS = [
         *("coupling", "schedules", "augmentations", "data", "splits", "models", "outlines", "extra", "checkpoints"),
     },
     {
-        *("notation", "sections", "cookbook", "cells", "settings", "entries", "runs"),
+        *("notation", "sections", "cookbook", "cells", "settings", "entries", "run_folder"),
         *("registry", "declaration", "schema", "preflight", "labelling"),
     },
     {
@@ -110,7 +110,7 @@ def test_no_test_folder_is_a_package():
 
 
 @pytest.mark.parametrize(
-    "statement", ["import rb_smooth", "import rb_smooth.recipe, rb_smooth.cookbook, rb_smooth.runs"]
+    "statement", ["import rb_smooth", "import rb_smooth.recipe, rb_smooth.cookbook, rb_smooth.run_folder"]
 )
 def test_importing_costs_no_torch(statement):
     code = f"{statement}; import sys; assert 'torch' not in sys.modules"

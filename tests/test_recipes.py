@@ -9,7 +9,7 @@ import pytest
 
 from rb_smooth import cookbook, notation, schema
 from rb_smooth.refusal import Refused
-from rb_smooth.runs import place, variant
+from rb_smooth.run_folder import place, variant
 from rb_smooth.sections import SECTIONS
 from rb_smooth.settings import gather, scale
 

@@ -12,10 +12,10 @@ import pytest
 import torch
 from interruptions import stop_after
 
-from rb_smooth import runs, schema, training
+from rb_smooth import run_folder, schema, training
 from rb_smooth.data import digits
 from rb_smooth.refusal import Interrupted, Refused
-from rb_smooth.runs import Run
+from rb_smooth.run_folder import Run
 from rb_smooth.settings import gather
 from rb_smooth.splits import split
 
@@ -107,9 +107,9 @@ def test_where_no_state_is_whole_one_line_says_so(recipe, data, tmp_path, monkey
 
 def test_a_state_of_a_newer_version_is_refused_naming_both(recipe, data, tmp_path, monkeypatch):
     with monkeypatch.context() as newer:
-        newer.setattr(runs, "FORMAT", 99)
+        newer.setattr(run_folder, "FORMAT", 99)
         run = stopped(recipe, data, tmp_path / "run", monkeypatch)
-    with pytest.raises(Refused, match=rf"format {runs.FORMAT} or before in .*resume\.pt, got 99"):
+    with pytest.raises(Refused, match=rf"format {run_folder.FORMAT} or before in .*resume\.pt, got 99"):
         training.train(recipe, run, data, CPU)
 
 

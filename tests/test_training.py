@@ -18,7 +18,7 @@ from rb_smooth.augmentations import flip
 from rb_smooth.checkpoints import exported
 from rb_smooth.data import digits
 from rb_smooth.refusal import Interrupted, Refused
-from rb_smooth.runs import Run
+from rb_smooth.run_folder import Run
 from rb_smooth.seeding import AUGMENT, mix
 from rb_smooth.settings import gather
 from rb_smooth.splits import split

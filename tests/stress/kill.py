@@ -25,7 +25,7 @@ import torch
 
 from rb_smooth import schema, training
 from rb_smooth.data import digits
-from rb_smooth.runs import Run
+from rb_smooth.run_folder import Run
 from rb_smooth.settings import gather
 from rb_smooth.splits import Dataset, split
 
