@@ -36,6 +36,7 @@ FLOORS = [
         "zoo",
         "doctor",
         "recipe",
+        "pipeline",
     },
 ]
 METHOD_FOLDERS = ("objectives", "perturbations", "optimizers", "averaging")
