@@ -9,7 +9,6 @@ from typing import Any
 import torch
 
 from rb_smooth import files, processes
-from rb_smooth.refusal import REFUSED, Refused
 from rb_smooth.run_folder import Run
 from rb_smooth.session import Session
 
@@ -37,24 +36,32 @@ def check_finite(session: Session, run: Run) -> None:
     bad_weights = not torch.stack([w.isfinite().all() for w in weights]).all()
     if not any(processes.any_of(bad_loss, bool(bad_weights))):
         return
-    if not processes.is_first():
-        raise SystemExit(REFUSED)
     step = first if bad_loss else session.t - 1
     batch = step - (session.t - session.batch)
     x, y = session.minibatches.draw(session.order(), batch, step)
-    files.save_tensors(run.path / "diverged.pt", {"x": x, "y": y, "step": step})
+    if processes.is_first():
+        files.save_tensors(run.path / "diverged.pt", {"x": x, "y": y, "step": step})
     what = "loss" if bad_loss else "weights"
     kept = "the state before is kept and" if run.progress == "begun" else "no state was saved yet:"
-    raise Refused(
+    processes.refuse_together(
         f"expected finite {what}, got nan or inf at step {step} (epoch {session.epoch + 1}, minibatch {batch + 1}, "
         f"kept in {run.path / 'diverged.pt'}); {kept} the same command would come here again: change --set optimizer.lr"
     )
 
 
+def check_origins(session: Session) -> None:
+    """Raises Refused if the processes read other images, or other weights to start from."""
+    if strangers := processes.strangers(session.origins):
+        processes.refuse_together(
+            "expected the same images, and weights to start from, in every process, got others in process "
+            f"{', '.join(map(str, strangers))}; make the files on its machine the same"
+        )
+
+
 def check_replicas(session: Session) -> None:
     """Raises Refused if the processes' weights or optimizer states have drifted apart by as much as a bit."""
     if strangers := processes.strangers(_bits(session)):
-        raise Refused(
+        processes.refuse_together(
             f"expected the same weights and optimizer state in every process after epoch {session.epoch}, got others "
             f"in process {', '.join(map(str, strangers))}; the state saved before is kept, repeat the command: if it "
             "comes again, a device computes wrongly, or this is a defect to report"

@@ -5,10 +5,11 @@ Every function here is to be called by all of them, at the same point. Alone, ea
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -189,6 +190,13 @@ def strangers(value: Any) -> list[int]:
     return [rank for rank, each in enumerate(values) if each != values[0]]
 
 
+def refuse_together(message: str) -> NoReturn:
+    """Where all processes see the same, the first one says so, and all leave."""
+    if is_first():
+        raise Refused(message)
+    raise SystemExit(REFUSED)
+
+
 def replicated(model: nn.Module, device: torch.device) -> nn.Module:
     """`model` so that backward() averages its gradients over the processes; starts as the first one's everywhere.
 
@@ -197,9 +205,10 @@ def replicated(model: nn.Module, device: torch.device) -> nn.Module:
     """
     if size() == 1:
         return model
-    return DistributedDataParallel(
-        model, device_ids=[device] if device.type == "cuda" else None, broadcast_buffers=False
-    )
+    devices = [device] if device.type == "cuda" else None
+    with warnings.catch_warnings():  # newer versions of torch rename the option, and do another thing by its new name
+        warnings.simplefilter("ignore", FutureWarning)
+        return DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False)
 
 
 def replica(model: nn.Module) -> nn.Module:

@@ -11,7 +11,7 @@ from rb_smooth import files, processes, weights
 from rb_smooth.checkpoints import exported
 from rb_smooth.console import console, progress_bars
 from rb_smooth.declaration import Recipe
-from rb_smooth.guards import check_finite, check_replicas, concerns
+from rb_smooth.guards import check_finite, check_origins, check_replicas, concerns
 from rb_smooth.interruption import stop_requests
 from rb_smooth.refusal import Interrupted
 from rb_smooth.run_folder import Run
@@ -35,6 +35,7 @@ def train(recipe: Recipe, run: Run, data: Dataset, device: torch.device, saved_e
     with random_state_kept(), stop_requests() as stop, progress_bars() as bars:
         saved = processes.from_first(run.load_state)
         session = Session(recipe, data, device, begins=saved is None)
+        check_origins(session)
         if saved is not None:
             state, path = saved
             session.resume(weights.moved(state, device), path)
@@ -90,6 +91,7 @@ def _conditions(session: Session) -> dict[str, Any]:
     device = session.device
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "processes": processes.size(),
         "precision": session.precision,
         "origins": session.origins,
         "threads": torch.get_num_threads(),
