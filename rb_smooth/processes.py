@@ -5,6 +5,8 @@ Every function here is to be called by all of them, at the same point. Alone, ea
 
 from __future__ import annotations
 
+import gc
+import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -58,7 +60,11 @@ def joined() -> Iterator[None]:
             "expected every process of this job to go on, got one that ended (see above); what was saved is kept, and "
             "the same command goes on from there"
         ) from None
-    dist.destroy_process_group()
+    except BaseException as error:  # said by one, known to all: they leave together
+        traceback.clear_frames(error.__traceback__)
+        _part()
+        raise
+    _part()
 
 
 @contextmanager
@@ -220,3 +226,9 @@ def _leave_if_failed(failed: bool) -> None:
     """A point that all processes pass together, or none: what failed is said by the one in which it did."""
     if any_of(failed)[0]:
         raise SystemExit(REFUSED)
+
+
+def _part() -> None:
+    """Leave the group. What still held it would keep its threads alive until Python is gone, and they would abort."""
+    gc.collect()
+    dist.destroy_process_group()

@@ -116,3 +116,38 @@ def test_a_fault_of_one_process_is_said_once_by_the_first(done, fault):
     first, second = (json.loads((done / f"{fault}-{rank}.json").read_text()) for rank in range(2))
     assert re.search(REFUSALS[fault], first)
     assert second == "2"  # it leaves with exit code 2 and says nothing
+
+
+SETTINGS = ("data.train_examples=256", "objective.steps=1", "model.width=2", "evaluate.batch_size=4")
+COMMAND = ["digits", "at+wa", "--epochs=4", "--n-examples=8", *(f"--set={setting}" for setting in SETTINGS)]
+
+
+def said_by(command, folder):
+    ended = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
+    return ended.returncode, ended.stdout, [line for line in ended.stderr.splitlines() if re.match(r"rb_smooth[:,]", line)]
+
+
+def test_a_killed_process_ends_the_job_and_any_number_goes_on(tmp_path):
+    killed = Path(__file__).with_name("killed_rank.py")
+    code, _, (line,) = said_by([*TORCHRUN, str(killed), *COMMAND], tmp_path)
+    assert code != 0
+    assert "expected every process of this job to go on, got one that ended" in line
+    code, said, _ = said_by([sys.executable, "-m", "rb_smooth.recipe", *COMMAND], tmp_path)
+    assert code == 0
+    assert "resumed after 2 of 4 epochs and 0 minibatches" in said
+    assert "AutoAttack" in said
+
+
+def test_what_does_not_fit_the_number_of_processes_is_said_once(tmp_path):
+    command = [*TORCHRUN, "-m", "rb_smooth.recipe", *COMMAND, "--set=data.batch_size=63"]
+    code, _, (line,) = said_by(command, tmp_path)
+    assert code != 0
+    assert "expected data.batch_size to be a multiple of the 2 processes that share a minibatch, got 63" in line
+    assert not list(tmp_path.iterdir())
+
+
+def test_sync_bn_is_refused_without_a_gpu(tmp_path):
+    command = [sys.executable, "-m", "rb_smooth.recipe", *COMMAND, "--set=train.sync_bn=true", "--device=cpu"]
+    code, _, (line,) = said_by(command, tmp_path)
+    assert code == 2
+    assert "expected a GPU for train.sync_bn, as torch's SyncBatchNorm needs one, got cpu" in line
