@@ -53,7 +53,10 @@ def exported(model: nn.Module) -> dict[str, Tensor]:
     """A plain CPU state dict, floating point in fp32: what RobustBench's loader takes."""
     state = model.state_dict()
     return {
-        key: (value.float() if value.is_floating_point() else value).detach().cpu().clone()
+        key: (value.float() if value.is_floating_point() else value)
+        .detach()
+        .cpu()
+        .clone(memory_format=torch.contiguous_format)
         for key, value in state.items()
     }
 

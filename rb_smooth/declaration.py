@@ -66,9 +66,18 @@ class Train(_Section):
     epochs: PositiveInt
     seed: NonNegativeInt = 0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """In which passes compute; weights, their gradients and the optimizer's state are fp32 always."""
+    channels_last: bool | Literal["auto"] = "auto"
+    """Whether the weights lie as convolutions on GPUs like them; auto: on a GPU."""
+    compile: bool | Literal["auto"] = "auto"
+    """Whether torch.compile makes one program of the crafting passes and one of the training passes; auto: on a GPU."""
     select: Literal["validation", "test"] = "validation"
     recalibrate: int = Field(16, ge=0, le=10_000)
     """Minibatches of training from which BatchNorm's statistics are set before every evaluation; 0: left alone."""
+    keep: tuple[NonNegativeInt, ...] = ()
+    """After how many epochs what is deployed is kept beside best and last, as epoch-<n>.pt; 0: before the first."""
+    log_test: NonNegativeInt = 0
+    """Test points, the first ones, whose accuracy every epoch logs; for the log alone, nothing is chosen by it."""
     scaled_from: PositiveInt | None = None
     sync_bn: bool = False
     """BatchNorm normalises by the minibatches of all processes together (torch's SyncBatchNorm; GPUs only)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal, cast
 
 import torch
 from torch import nn
@@ -13,6 +14,8 @@ from rb_smooth.declaration import Recipe
 from rb_smooth.models import Normalized
 from rb_smooth.registry import build_model
 from rb_smooth.splits import Dataset
+
+_COMPILER = "inductor"
 
 
 def new_network(recipe: Recipe, data: Dataset, begins: bool) -> Normalized:
@@ -27,9 +30,28 @@ def new_network(recipe: Recipe, data: Dataset, begins: bool) -> Normalized:
     return model
 
 
-def trained_form(model: nn.Module, device: torch.device) -> nn.Module:
-    """`model` as the training step calls it: its gradients averaged over the processes."""
+def trained_form(model: nn.Module, device: torch.device, compiled: bool) -> nn.Module:
+    """`model` as the training step calls it: compiled, and its gradients averaged over the processes.
+
+    torch compiles it once with the parameters frozen, for crafting, and once with them free, for training: a compiled
+    backward pass would otherwise compute gradients of weights that nobody wants. Evaluation uses `model` itself, which
+    sees too many batch sizes to compile for, and which AutoAttack takes for a dynamic defence if it is compiled.
+    """
+    if compiled:
+        model = cast(nn.Module, torch.compile(model, backend=_COMPILER, dynamic=False))
     return processes.replicated(model, device)
+
+
+def comes_from_compiling(error: RuntimeError) -> bool:
+    """Whether it is torch.compile that failed, and not the network."""
+    from torch._dynamo.exc import TorchDynamoException  # a second's import, which eager training can spare
+
+    return isinstance(error, TorchDynamoException)
+
+
+def chosen(wish: bool | Literal["auto"], device: torch.device) -> bool:
+    """What `auto` means for channels_last and compile: on a GPU they pay, on a CPU often not."""
+    return device.type == "cuda" if wish == "auto" else wish
 
 
 def chosen_precision(recipe: Recipe, device: torch.device) -> str:

@@ -100,7 +100,7 @@ def _estimate(recipe: Recipe, data: Dataset, device: torch.device, shares: int) 
 def _scratch(recipe: Recipe, data: Dataset, device: torch.device, batch_size: int) -> Session:
     """A session of its own, with its own model, on one minibatch of data."""
     smaller = recipe.data.model_copy(update={"batch_size": batch_size})
-    from_scratch = recipe.train.model_copy(update={"start": None})
+    from_scratch = recipe.train.model_copy(update={"start": None, "compile": False})  # compiling takes minutes
     extra = None if data.extra is None else data.extra[:batch_size]
     part = replace(data, train=data.train[:batch_size], validation=data.validation[:1], extra=extra)
     return Session(replace(recipe, data=smaller, train=from_scratch), part, device)

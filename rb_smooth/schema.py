@@ -44,6 +44,11 @@ def check(dataset: str, method: str, sections: Sections, progress: Progress = "n
                 f"expected the stages of {kind} in {where} to start within {recipe.train.epochs} epochs, got "
                 f"from_epoch {last}; correct it or train.epochs"
             )
+    if recipe.train.keep and max(recipe.train.keep) > recipe.train.epochs:
+        raise Refused(
+            f"expected train.keep in {where} within {recipe.train.epochs} epochs, got {max(recipe.train.keep)}; "
+            "correct it or train.epochs"
+        )
     if recipe.train.select == "validation" and recipe.data.validation == 0:
         raise Refused(f"expected data.validation > 0 in {where}, got 0; hold some out, or say train.select: test")
     for augmentation in recipe.data.augmentations:

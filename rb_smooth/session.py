@@ -10,23 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from rb_smooth import batchnorm, files, processes, weights
-from rb_smooth.checkpoints import exported
-from rb_smooth.contracts import Averaging, Objective, Optimizer, Perturbation
+from rb_smooth.console import console
+from rb_smooth.contracts import Averaging, Objective, Optimizer, Outcome, Perturbation
 from rb_smooth.coupling import step
 from rb_smooth.declaration import Recipe, Stage
-from rb_smooth.evaluation import accuracy, health
 from rb_smooth.minibatches import Minibatches, Order
-from rb_smooth.networks import chosen_precision, new_network, trained_form
+from rb_smooth.networks import chosen, chosen_precision, comes_from_compiling, new_network, trained_form
 from rb_smooth.refusal import Refused
-from rb_smooth.run_folder import Run
 from rb_smooth.seeding import CRAFT, INIT, NOISE, mix
 from rb_smooth.splits import Dataset, fingerprint
-
-_WATCHED = 128
-"""Training images on which FGSM and PGD are compared after every epoch."""
 
 _NEVER = 2**62
 """A step that no run reaches."""
@@ -41,7 +36,10 @@ class Session:
         self.seed = recipe.train.seed
         torch.manual_seed(mix(self.seed, INIT))
         self.model = new_network(recipe, data, begins).to(device)
-        self.trained = trained_form(self.model, device)
+        if chosen(recipe.train.channels_last, device):
+            self.model.to(memory_format=torch.channels_last)
+        self.compiled = chosen(recipe.train.compile, device)
+        self.trained = trained_form(self.model, device, self.compiled)
         self.origins = _origins(recipe, data, begins)
         self.minibatches = Minibatches(recipe, self.data)
         self.noise = torch.Generator(device)
@@ -88,13 +86,14 @@ class Session:
         factor = self.schedule(self.epoch + self.batch / self.batches, epochs)
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor
-        torch.manual_seed(mix(self.seed, CRAFT, self.t) ^ processes.rank())  # each process has other images
-        self.noise.manual_seed(mix(self.seed, NOISE, self.t))
-        # The cast cache would serve weights as they were before a perturbation moved them.
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16", cache_enabled=False):
-            x_adv, outcome = step(
-                self.trained, self.objective, self.perturbation, self.optimizer, self.averaging, x, y, self.t
-            )
+        try:
+            x_adv, outcome = self._step(x, y)
+        except RuntimeError as failure:
+            if not (self.compiled and comes_from_compiling(failure)):
+                raise
+            console.print(f"torch.compile failed ({str(failure).splitlines()[0]}); going on without it")
+            self.compiled, self.trained = False, trained_form(self.model, self.device, compiled=False)
+            x_adv, outcome = self._step(x, y)
         self.kept.append((x, x_adv, y))
         bad = ~outcome.loss.detach().isfinite()
         self.first_bad = torch.minimum(self.first_bad, torch.where(bad, self.t, _NEVER))
@@ -102,6 +101,13 @@ class Session:
         self.sums += torch.stack([outcome.loss.detach().double() * len(y), right.double()])
         self.batch += 1
         self.t += 1
+
+    def _step(self, x: Tensor, y: Tensor) -> tuple[Tensor, Outcome]:
+        torch.manual_seed(mix(self.seed, CRAFT, self.t) ^ processes.rank())  # each process has other images
+        self.noise.manual_seed(mix(self.seed, NOISE, self.t))
+        # The cast cache would serve weights as they were before a perturbation moved them.
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16", cache_enabled=False):
+            return step(self.trained, self.objective, self.perturbation, self.optimizer, self.averaging, x, y, self.t)
 
     def order(self) -> Order:
         """This epoch's shuffle."""
@@ -129,47 +135,12 @@ class Session:
         finally:
             self.optimizer.train()
 
-    def finish_epoch(self, run: Run) -> dict[str, Any]:
-        """Measure what would be deployed, keep it if it is the best so far, and step to the next epoch.
-
-        Returns the log's row; accuracies are shares in [0, 1]. `train_robust` comes from training's own forwards: it is
-        measured where the gradient was taken, under AWP at w' + v.
-        """
-        seen = self.batches * self.recipe.data.batch_size
-        loss, right = processes.add_up(self.sums).tolist()
-        trained = self.seconds + time.monotonic() - self.clock
-        row: dict[str, Any] = {
-            "epoch": self.epoch,
-            "lr": self.optimizer.param_groups[0]["lr"],
-            "loss": loss / seen,
-            "train_robust": right / seen,
-        }
-        with self.deployed() as model:
-            row |= self._validated(model, "val")
-            metric = row["val_clean"] if self.recipe.trained_threat is None else row["val_robust"]
-            row["best"] = metric > self.best
-            if row["best"]:
-                self.best = metric
-                if processes.is_first():
-                    run.save("best", exported(model))
-            threat = self.recipe.trained_threat or self.recipe.threat
-            row |= health(model, self.data.validation, self.data.train[:_WATCHED], threat)
-        if self.recipe.stage("averaging").name != "none":
-            with self.deployed(averaged=False) as model:
-                row |= self._validated(model, "val_w")
-        row |= self.optimizer.report()
-        row |= {"seconds": self.seconds + time.monotonic() - self.clock, "images_per_s": seen / trained}
-        self.log.append(row)
+    def next_epoch(self) -> None:
+        """Step to the next epoch, and take up the methods that are in force there."""
         self.epoch, self.batch, self.seconds, self.clock = self.epoch + 1, 0, 0.0, time.monotonic()
         self.sums.zero_()
         if self.epoch < self.recipe.train.epochs:
             self.enter(self.epoch)
-        return row
-
-    def _validated(self, model: nn.Module, prefix: str) -> dict[str, float]:
-        threat = self.recipe.trained_threat or self.recipe.threat
-        images = self.data.validation
-        return {f"{prefix}_clean": accuracy(model, images), f"{prefix}_robust": accuracy(model, images, threat)}
 
     def state_dict(self) -> dict[str, Any]:
         """Plain tensors and Python types; whole in the first process, from whose state any number of them can go on.

@@ -11,6 +11,7 @@ from rb_smooth import files, processes, weights
 from rb_smooth.checkpoints import exported
 from rb_smooth.console import console, progress_bars
 from rb_smooth.declaration import Recipe
+from rb_smooth.epochs import end_epoch, keep_start
 from rb_smooth.guards import check_finite, check_origins, check_replicas, concerns
 from rb_smooth.interruption import stop_requests
 from rb_smooth.refusal import Interrupted
@@ -40,6 +41,8 @@ def train(recipe: Recipe, run: Run, data: Dataset, device: torch.device, saved_e
             state, path = saved
             session.resume(weights.moved(state, device), path)
             console.print(f"resumed after {_position(session)}")
+        else:
+            keep_start(session, run)
         bar = bars.add_task("training", total=epochs * session.batches, completed=session.t)
         saved_at, stopped = time.monotonic(), False
         while session.epoch < epochs and not stopped:
@@ -57,6 +60,7 @@ def train(recipe: Recipe, run: Run, data: Dataset, device: torch.device, saved_e
                 _finish_epoch(session, run)
             _save(session, run)
             saved_at = time.monotonic()
+            [stopped] = processes.any_of(bool(stop))
         if stopped:
             raise Interrupted(f"stopped after {_position(session)}; the same command goes on from there")
         with session.deployed() as model:
@@ -69,7 +73,7 @@ def train(recipe: Recipe, run: Run, data: Dataset, device: torch.device, saved_e
 
 def _finish_epoch(session: Session, run: Run) -> None:
     """Measure, write down and say what the epoch has brought."""
-    row = session.finish_epoch(run)
+    row = end_epoch(session, run)
     check_replicas(session)
     if not processes.is_first():
         return
@@ -93,6 +97,7 @@ def _conditions(session: Session) -> dict[str, Any]:
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "processes": processes.size(),
         "precision": session.precision,
+        "compiled": session.compiled,
         "origins": session.origins,
         "threads": torch.get_num_threads(),
         "concerns": {

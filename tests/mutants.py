@@ -42,10 +42,11 @@ CHAIN, ENSGD, ENSGD2, SGD = (
     "optimizers/sgd.py",
 )
 BATCHNORM, WEIGHTS, COUPLING, SESSION = "batchnorm.py", "weights.py", "coupling.py", "session.py"
-RUNS, FILES = "run_folder.py", "files.py"
+RUNS, FILES, NETWORKS, EPOCHS = "run_folder.py", "files.py", "networks.py", "epochs.py"
+PROCESSES, GUARDS, EVALUATION, TRAINING = "processes.py", "guards.py", "evaluation.py", "training.py"
 
 TESTS = {
-    AWP: ["test_awp.py"],
+    AWP: ["test_awp.py", "test_scale_out.py"],
     EMA: ["test_methods.py"],
     AT: ["test_at.py", "test_methods.py"],
     TRADES: ["test_trades.py"],
@@ -56,12 +57,19 @@ TESTS = {
     ENSGD: ["test_entropy_sgd.py"],
     ENSGD2: ["test_entropy_sgd2.py"],
     SGD: ["test_methods.py", "test_entropy_sgd.py"],
-    BATCHNORM: ["test_batchnorm.py", "test_methods.py", "test_awp.py"],
+    BATCHNORM: ["test_batchnorm.py", "test_methods.py", "test_awp.py", "test_scale_out.py"],
     WEIGHTS: ["test_batchnorm.py", "test_awp.py", "test_methods.py"],
-    COUPLING: ["test_awp.py", "test_training.py"],
-    SESSION: ["test_training.py", "test_extra.py"],
+    COUPLING: ["test_awp.py", "test_training.py", "test_scale_out.py"],
+    SESSION: ["test_training.py", "test_extra.py", "test_scale_out.py"],
     RUNS: ["test_resume.py"],
     FILES: ["test_resume.py"],
+    NETWORKS: ["test_networks.py", "test_training.py"],
+    EPOCHS: ["test_training.py"],
+    PROCESSES: ["test_scale_out.py"],
+    GUARDS: ["test_guards.py", "test_scale_out.py"],
+    EVALUATION: ["test_scale_out.py", "test_evaluation.py"],
+    TRAINING: ["test_training.py", "test_scale_out.py"],
+    "checkpoints.py": ["test_networks.py"],
 }
 """The tests that answer for a file."""
 
@@ -137,19 +145,38 @@ MUTANTS = [
     Mutant("recalibration is exponential", BATCHNORM, "layer.momentum = None", "layer.momentum = 0.1"),
     Mutant("recalibration sees clean images", BATCHNORM, "objective.loss(model, x, x_adv, y)", "objective.loss(model, x, x, y)"),
     Mutant("layers frozen by hand thaw", BATCHNORM, "if layer.training or not model.training", ""),
-    Mutant("the gradient is taken at w", COUPLING, "    with perturbation(model, lambda: objective.loss(model, x, x_adv, y).loss):\n", "    with perturbation(model, lambda: objective.loss(model, x, x_adv, y).loss):\n        pass\n    if True:\n"),
+    Mutant("the gradient is taken at w", COUPLING, "    with perturbation(network, lambda: objective.loss(network, x, x_adv, y).loss):\n", "    with perturbation(network, lambda: objective.loss(network, x, x_adv, y).loss):\n        pass\n    if True:\n"),
     Mutant("gradients add up", COUPLING, "        optimizer.zero_grad(set_to_none=True)\n", ""),
     Mutant("the average reads the chain", COUPLING, "optimizer.deployed(), t)", "list(model.parameters()), t)"),
     Mutant("a new stage starts from the chain", SESSION, "                if epoch > 0:\n                    self.optimizer.eval()\n", ""),
     Mutant("what is looked at is the chain", SESSION, "        chosen = self.optimizer.deployed()\n", "        self.optimizer.train()\n        chosen = [p.detach().clone() for p in self.model.parameters()]\n"),
     Mutant("every minibatch adds the same noise", SESSION, "mix(self.seed, NOISE, self.t)", "mix(self.seed, NOISE, 0)"),
-    Mutant("inputs are always standardised", SESSION, " if recipe.data.standardise else ()", ""),
+    Mutant("inputs are always standardised", NETWORKS, " if recipe.data.standardise else ()", ""),
     Mutant("a resumed run takes any images", SESSION, "if there != here:", "if False:"),
     Mutant("the state before is not kept", RUNS, "            os.replace(resume, previous)\n", "            resume.unlink()\n"),
     Mutant("a new state takes the place of the old one before it is whole", RUNS, "newest, resume, previous = (self", "resume, newest, previous = (self"),
     Mutant("states of newer versions are taken", RUNS, "> FORMAT:", "> FORMAT + 1000:"),
     Mutant("checksums are not checked", FILES, "if zipfile.is_zipfile(path):", "if False:"),
-    Mutant("ties go to the later epoch", SESSION, 'row["best"] = metric > self.best', 'row["best"] = metric >= self.best'),
+    Mutant("ties go to the later epoch", EPOCHS, 'row["best"] = metric > session.best', 'row["best"] = metric >= session.best'),
+    Mutant("each process ascends on its own share", AWP, "        processes.average(g)", "        # processes.average(g)"),
+    Mutant("the gradient of the network itself is taken", COUPLING, "outcome = objective.loss(model, x", "outcome = objective.loss(network, x"),
+    Mutant("shares leave images out", PROCESSES, "tensor[rank() :: size()]", "tensor[rank() : len(tensor) // 2 : size()]"),
+    Mutant("means are sums", PROCESSES, "    torch._foreach_div_(list(tensors), size())\n", ""),
+    Mutant("kept minibatches are put together in the wrong order", PROCESSES, "torch.stack(shares, dim=1).flatten(0, 1)", "torch.cat(shares)"),
+    Mutant("a stop reaches one process only", TRAINING, "processes.any_of(bool(stop), overdue)", "bool(stop), overdue"),
+    Mutant("each process's noise is its own", SESSION, "mix(self.seed, NOISE, self.t)", "mix(self.seed, NOISE, self.t) ^ processes.rank()"),
+    Mutant("statistics of a process are lost", SESSION, "of_each[processes.rank() % len(of_each)]", "of_each[0]"),
+    Mutant("the loss of one process is logged", EPOCHS, "processes.add_up(session.sums)", "session.sums"),
+    Mutant("statistics are not pooled", BATCHNORM, "    if processes.size() > 1:\n", "    if False:\n"),
+    Mutant("pooled variances forget the means", BATCHNORM, "layer.running_var.copy_(square - mean**2)", "layer.running_var.copy_(square)"),
+    Mutant("drift is not seen", GUARDS, "if strangers := processes.strangers(_bits(session)):", "if strangers := []:"),
+    Mutant("a loss of another process is not seen", GUARDS, "int(processes.keep_least(session.first_bad))", "int(session.first_bad)"),
+    Mutant("other images in a process are not seen", GUARDS, "processes.strangers(session.origins)", "[]"),
+    Mutant("each process counts its own", EVALUATION, "int(processes.add_up(correct))", "int(correct)"),
+    Mutant("starts depend on the number of processes", EVALUATION, "torch.manual_seed(seed + number)", "torch.manual_seed(seed + number + processes.rank())"),
+    Mutant("the attack's flags are each process's own", EVALUATION, "processes.keep_least(robust.byte()).bool()", "robust"),
+    Mutant("what is compiled is evaluated", SESSION, "                yield self.model\n", "                yield self.trained\n"),
+    Mutant("exported weights lie as on the GPU", "checkpoints.py", "memory_format=torch.contiguous_format", "memory_format=torch.preserve_format"),
 ]  # fmt: skip
 
 

@@ -177,14 +177,14 @@ def test_a_run_that_goes_on_needs_its_start_no_more_and_keeps_where_it_came_from
     recipe, run, cpu = recipe_from(path, *settings), Run(tmp_path / "run"), torch.device("cpu")
     source = data.digits(tmp_path)
     images = split(source, validation=200, split_seed=0, select="validation", train_examples=128)
-    real = session.Session.finish_epoch
+    real = training.end_epoch
 
-    def interrupted(self, run):
+    def interrupted(session, run):
         signal.raise_signal(signal.SIGINT)
-        return real(self, run)
+        return real(session, run)
 
     with monkeypatch.context() as patched, pytest.raises(refusal.Interrupted):
-        patched.setattr(session.Session, "finish_epoch", interrupted)
+        patched.setattr(training, "end_epoch", interrupted)
         training.train(recipe, run, images, cpu)
     digest = files.sha256(path)
     path.unlink()

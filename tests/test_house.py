@@ -30,6 +30,7 @@ FLOORS = [
         "minibatches",
         "listing",
         "session",
+        "epochs",
         "networks",
         "evaluation",
         "plan",

@@ -124,7 +124,11 @@ COMMAND = ["digits", "at+wa", "--epochs=4", "--n-examples=8", *(f"--set={setting
 
 def said_by(command, folder):
     ended = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
-    return ended.returncode, ended.stdout, [line for line in ended.stderr.splitlines() if re.match(r"rb_smooth[:,]", line)]
+    return (
+        ended.returncode,
+        ended.stdout,
+        [line for line in ended.stderr.splitlines() if re.match(r"rb_smooth[:,]", line)],
+    )
 
 
 def test_a_killed_process_ends_the_job_and_any_number_goes_on(tmp_path):

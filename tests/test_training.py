@@ -17,6 +17,7 @@ from rb_smooth import batchnorm, schedules, schema, session, training
 from rb_smooth.augmentations import flip
 from rb_smooth.checkpoints import exported
 from rb_smooth.data import digits
+from rb_smooth.evaluation import accuracy
 from rb_smooth.refusal import Interrupted, Refused
 from rb_smooth.run_folder import Run
 from rb_smooth.seeding import AUGMENT, mix
@@ -215,15 +216,15 @@ def test_a_stop_after_the_last_epoch_resumes_to_the_same_end(source, tmp_path, m
     stages = [dict(recipe.sections["optimizer"]) | {"from_epoch": 0}, {"name": "sgd", "from_epoch": 2}]
     recipe = schema.check("digits", "staged", dict(recipe.sections) | {"optimizer": stages})
     training.train(recipe, Run(tmp_path / "whole"), data, CPU)
-    real = session.Session.finish_epoch
+    real = training.end_epoch
 
-    def interrupted(self, run):
-        if self.epoch == 2:
+    def interrupted(session, run):
+        if session.epoch == 2:
             signal.raise_signal(signal.SIGINT)
-        return real(self, run)
+        return real(session, run)
 
     with monkeypatch.context() as patched, pytest.raises(Interrupted, match="3 of 3 epochs and 0 minibatches"):
-        patched.setattr(session.Session, "finish_epoch", interrupted)
+        patched.setattr(training, "end_epoch", interrupted)
         training.train(recipe, Run(tmp_path / "parts"), data, CPU)
     training.train(recipe, Run(tmp_path / "parts"), data, CPU)
     one, other = Run(tmp_path / "whole").load("last"), Run(tmp_path / "parts").load("last")
@@ -400,3 +401,17 @@ def test_bf16_trains_with_fp32_weights_and_takes_the_gradient_where_the_perturba
         moved[cached] = [p.detach().clone() for p in state.model.parameters()]
         assert all(p.dtype == torch.float32 and p.isfinite().all() for p in state.model.parameters())
     assert all(torch.equal(a, b) for a, b in zip(moved[True], moved[False]))
+
+
+def test_weights_of_chosen_epochs_are_kept_and_test_accuracy_is_logged_if_asked(source, tmp_path):
+    recipe, data = recipe_and_data(source, "at+wa", "train.keep=[0,2]", "train.log_test=30")
+    run = Run(tmp_path / "run")
+    training.train(recipe, run, data, CPU)
+    kept = sorted(path.stem for path in run.path.glob("epoch-*.pt"))
+    assert kept == ["epoch-0", "epoch-2"]
+    rows = list(csv.DictReader((run.path / "log.csv").open()))
+    for column in ("test_clean", "test_robust", "test_w_clean", "test_w_robust", "train_clean"):
+        assert all(0 <= float(row[column]) <= 1 for row in rows)
+    model = session.Session(recipe, data, CPU).model
+    run.load_into(model, "epoch-2")
+    assert accuracy(model, data.test[:30]) == float(rows[1]["test_clean"])

@@ -1,0 +1,104 @@
+"""The network in the forms that training sees: compiled it learns the very same, and it may lie in another layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch._dynamo.utils import counters
+
+from rb_smooth import networks, schema, training
+from rb_smooth.data import digits
+from rb_smooth.run_folder import Run
+from rb_smooth.session import Session
+from rb_smooth.settings import gather
+from rb_smooth.splits import split
+
+CPU = torch.device("cpu")
+QUICK = ["data.validation=60", "objective.steps=2", "model.width=2", "train.epochs=1", "schedule.drops=[]"]
+
+
+@pytest.fixture(scope="module")
+def data():
+    return split(digits(Path("unused")), validation=60, split_seed=0, select="validation", train_examples=200)
+
+
+def after_three_steps(data, method, *settings):
+    session = Session(schema.check(*gather("digits", method, [*QUICK, *settings])), data, CPU)
+    order = session.order()
+    for _ in range(3):
+        session.run_batch(order)
+    return session
+
+
+@pytest.fixture
+def traced(monkeypatch):
+    """Compiled as far as autograd's two programs, without the minutes of a C++ compiler."""
+    monkeypatch.setattr(networks, "_COMPILER", "aot_eager")
+    torch._dynamo.reset()
+    counters.clear()
+
+
+@pytest.mark.parametrize(("method", "programs"), [("at+awp+ensgd", 2), ("trades", 3)])
+def test_compiled_training_is_the_same_and_compiles_once_for_crafting_and_once_for_training(
+    data, traced, method, programs
+):
+    """TRADES crafts against the prediction for clean images, one program more."""
+    eager, compiled = (after_three_steps(data, method, f"train.compile={wish}") for wish in ("false", "true"))
+    assert compiled.compiled
+    assert not eager.compiled
+    for one, other in zip(eager.model.state_dict().values(), compiled.model.state_dict().values()):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
+    assert eager.model.state_dict().keys() == compiled.model.state_dict().keys()
+    assert counters["stats"]["unique_graphs"] == programs
+    assert not counters["graph_break"]
+
+
+def test_evaluation_stays_eager(data, traced):
+    session = after_three_steps(data, "at", "train.compile=true")
+    before = counters["stats"]["unique_graphs"]
+    with session.deployed() as model, torch.no_grad():
+        assert type(model).__name__ == "Normalized"
+        for size in (3, 5, 7):
+            model(torch.rand(size, 1, 8, 8))
+    assert counters["stats"]["unique_graphs"] == before
+
+
+def test_where_compiling_fails_training_says_so_and_goes_on_without(data, traced, monkeypatch, capsys):
+    def broken(*_):
+        raise ZeroDivisionError("no compiler here")
+
+    monkeypatch.setattr(networks, "_COMPILER", broken)
+    eager = after_three_steps(data, "at+ensgd", "train.compile=false")
+    failed = after_three_steps(data, "at+ensgd", "train.compile=true")
+    assert not failed.compiled
+    assert capsys.readouterr().out.count("torch.compile failed") == 1
+    for one, other in zip(eager.model.state_dict().values(), failed.model.state_dict().values()):
+        assert torch.equal(one, other)
+
+
+def test_another_error_of_a_compiled_network_is_not_hidden(data, traced, monkeypatch):
+    session = after_three_steps(data, "at", "train.compile=true")
+    monkeypatch.setattr(session.objective, "craft", lambda *_: torch.zeros(3, 4))
+    with pytest.raises((RuntimeError, IndexError)):
+        session.run_batch(session.order())
+
+
+def test_in_another_layout_the_weights_are_the_same_numbers_and_leave_in_the_usual_one(data, tmp_path):
+    plain, last = (after_three_steps(data, "at+awp+ensgd", f"train.channels_last={wish}") for wish in ("false", "true"))
+    kernels = [p for p in last.model.parameters() if p.ndim == 4 and min(p.shape[1:]) > 1]
+    assert kernels
+    assert all(p.is_contiguous(memory_format=torch.channels_last) for p in kernels)
+    for one, other in zip(plain.optimizer.deployed(), last.optimizer.deployed()):
+        assert (one - other).norm() < 0.05 * one.norm() + 1e-3  # signs of gradients near zero may fall otherwise
+    recipe = schema.check(*gather("digits", "at+wa", [*QUICK, "train.channels_last=true"]))
+    run = Run(tmp_path / "run")
+    training.train(recipe, run, data, CPU)
+    assert all(value.is_contiguous() for name in ("best", "last") for value in run.load(name).values())
+
+
+def test_auto_is_for_gpus():
+    assert networks.chosen("auto", torch.device("cuda"))
+    assert not networks.chosen("auto", CPU)
+    assert networks.chosen(True, CPU)
