@@ -14,6 +14,7 @@ from rb_smooth.declaration import Recipe
 from rb_smooth.guards import check_finite, concerns
 from rb_smooth.interruption import stop_requests
 from rb_smooth.refusal import Interrupted
+from rb_smooth.reports import Reports
 from rb_smooth.run_folder import Run
 from rb_smooth.seeding import random_state_kept
 from rb_smooth.session import Session
@@ -24,18 +25,19 @@ SAVED_EVERY_S = 600.0
 
 
 def train(recipe: Recipe, run: Run, data: Dataset, device: torch.device, saved_every_s: float = SAVED_EVERY_S) -> None:
-    """Train to the end, or go on where the run stopped. Leaves best.pt, last.pt and log.csv in the run's folder.
+    """Train to the end, or go on where the run stopped. Leaves best.pt, last.pt, log.csv and curves.png.
 
     The state is saved after every epoch and within it every `saved_every_s` seconds: killed at any moment, even while
     it saves, the run goes on from there to the very same end. Raises Interrupted after Ctrl-C or SIGTERM, with the run
     saved at the minibatch reached.
     """
     epochs = recipe.train.epochs
-    with random_state_kept(), stop_requests() as stop, progress_bars() as bars:
+    with random_state_kept(), stop_requests() as stop, progress_bars() as bars, Reports(run, epochs) as reports:
         saved = run.load_state(device)
         session = Session(recipe, data, device, begins=saved is None)
         if saved is not None:
             session.resume(*saved)
+            reports.update(session.log)
             console.print(f"resumed after {_position(session)}")
         bar = bars.add_task("training", total=epochs * session.batches, completed=session.t)
         saved_at = time.monotonic()
@@ -52,6 +54,7 @@ def train(recipe: Recipe, run: Run, data: Dataset, device: torch.device, saved_e
             if not stop:
                 console.print(_line(session.finish_epoch(run), epochs))
                 run.write_log(session.log)
+                reports.update(session.log)
                 for concern in concerns(session.log, len(data.source.classes)):
                     console.print(f"watch out: {concern}")
             run.save_state(session.state_dict())
