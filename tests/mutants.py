@@ -43,6 +43,7 @@ CHAIN, ENSGD, ENSGD2, SGD = (
 )
 BATCHNORM, WEIGHTS, COUPLING, SESSION = "batchnorm.py", "weights.py", "coupling.py", "session.py"
 RUNS, FILES = "run_folder.py", "files.py"
+LOGS, CURVES, REPORTS, SCALARS, SUMMARIES = "logs.py", "curves.py", "reports.py", "scalars.py", "summaries.py"
 
 TESTS = {
     AWP: ["test_awp.py"],
@@ -62,6 +63,11 @@ TESTS = {
     SESSION: ["test_training.py", "test_extra.py"],
     RUNS: ["test_resume.py"],
     FILES: ["test_resume.py"],
+    LOGS: ["test_curves.py"],
+    CURVES: ["test_curves.py"],
+    REPORTS: ["test_curves.py"],
+    SCALARS: ["test_scalars.py"],
+    SUMMARIES: ["test_runs.py"],
 }
 """The tests that answer for a file."""
 
@@ -150,6 +156,19 @@ MUTANTS = [
     Mutant("states of newer versions are taken", RUNS, "> FORMAT:", "> FORMAT + 1000:"),
     Mutant("checksums are not checked", FILES, "if zipfile.is_zipfile(path):", "if False:"),
     Mutant("ties go to the later epoch", SESSION, 'row["best"] = metric > self.best', 'row["best"] = metric >= self.best'),
+    Mutant("a log that ends in the middle of a number is taken", LOGS, 'if not rows or not text.endswith("\\n"):', "if not rows:"),
+    Mutant("a log without one of its epochs is taken", LOGS, 'if row["epoch"] != number - 2:', "if False:"),
+    Mutant("the best epoch is the first that was best", LOGS, 'if row["best"]][-1]', 'if row["best"]][0]'),
+    Mutant("time is that of one epoch", CURVES, 'accumulate(row["seconds"] for row in rows)', '[row["seconds"] for row in rows]'),
+    Mutant("epochs are counted from zero", CURVES, '[row["epoch"] + 1 for row in rows]', '[row["epoch"] for row in rows]'),
+    Mutant("curves are drawn after every epoch", REPORTS, "time.monotonic() - self.drawn_at > DRAWN_EVERY_S", "True"),
+    Mutant("the last epochs are not drawn", REPORTS, "len(rows) == self.epochs or ", ""),
+    Mutant("a picture that fails ends the run", REPORTS, "except Exception as error:", "except OSError as error:"),
+    Mutant("points of a process before are shown twice", SCALARS, ", purge_step=0)", ")"),
+    Mutant("points are repeated every epoch", SCALARS, "[self.written :]", ""),
+    Mutant("the gap has the wrong sign", SUMMARIES, 'score["pgd20"] - score["last"]["pgd20"]', 'score["last"]["pgd20"] - score["pgd20"]'),
+    Mutant("a damaged run ends the list", SUMMARIES, "except (Refused, OSError) as error:", "except OSError as error:"),
+    Mutant("a run in use is not seen", SUMMARIES, "if run.is_in_use:", "if False:"),
 ]  # fmt: skip
 
 
