@@ -1,10 +1,11 @@
-"""A run is a folder: recipe.yaml (resolved), log.csv, resume.pt, best.pt, last.pt, score.json. It may be moved."""
+"""A run is a folder: recipe.yaml, log.csv, curves.png, resume.pt, best.pt, last.pt, score.json. It may be moved."""
 
 from __future__ import annotations
 
 import csv
 import io
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +30,9 @@ FORMAT = 1
 
 _STATES = ("resume-new", "resume", "resume-previous")
 """Files of a saved state, newest first. A new one is whole before it takes the place of the one before."""
+
+_LOOK_S = 0.2
+"""Seconds that a lock is waited for: whoever only looks whether a run is in use holds it for less."""
 
 
 @dataclass(frozen=True)
@@ -98,11 +102,25 @@ class Run:
             raise Refused(f"expected the run's recipe in {path}, got none or a damaged one; restore it, or use --fresh")
         return header
 
+    @property
+    def is_in_use(self) -> bool:
+        """Whether a process works here now; False where one may not look."""
+        lock = self.path / ".lock"
+        try:
+            if lock.exists():
+                with filelock.FileLock(lock, timeout=0):
+                    pass
+        except filelock.Timeout:
+            return True
+        except OSError:
+            pass
+        return False
+
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Held while a process works here; a second one is refused at once."""
+        """Held while a process works here; a second one is refused."""
         self.path.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(self.path / ".lock", timeout=0)
+        lock = filelock.FileLock(self.path / ".lock", timeout=_LOOK_S)
         try:
             lock.acquire()
         except filelock.Timeout:
@@ -138,7 +156,8 @@ class Run:
             (self.path / "recipe.yaml").unlink(missing_ok=True)
         else:
             files.write_text(self.path / "recipe.yaml", notation.dump({key: header[key] for key in ("name", "run")}))
-        for pattern in ("log.csv", "*.pt", "score*.json", "training.json", ".*.pt.*"):
+        shutil.rmtree(self.path / "tensorboard", ignore_errors=True)
+        for pattern in ("log.csv", "curves.png", "*.pt", "score*.json", "training.json", ".*.pt.*"):
             for path in self.path.glob(pattern):
                 path.unlink()
 

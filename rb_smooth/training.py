@@ -15,6 +15,7 @@ from rb_smooth.epochs import end_epoch, keep_start
 from rb_smooth.guards import check_finite, check_origins, check_replicas, concerns
 from rb_smooth.interruption import stop_requests
 from rb_smooth.refusal import Interrupted
+from rb_smooth.reports import Reports
 from rb_smooth.run_folder import Run
 from rb_smooth.seeding import random_state_kept
 from rb_smooth.session import Session
@@ -33,7 +34,7 @@ def train(recipe: Recipe, run: Run, data: Dataset, device: torch.device, saved_e
     and the first one writes.
     """
     epochs = recipe.train.epochs
-    with random_state_kept(), stop_requests() as stop, progress_bars() as bars:
+    with random_state_kept(), stop_requests() as stop, progress_bars() as bars, Reports(run, epochs) as reports:
         saved = processes.from_first(run.load_state)
         session = Session(recipe, data, device, begins=saved is None)
         check_origins(session)
@@ -41,6 +42,8 @@ def train(recipe: Recipe, run: Run, data: Dataset, device: torch.device, saved_e
             state, path = saved
             session.resume(weights.moved(state, device), path)
             console.print(f"resumed after {_position(session)}")
+            if processes.is_first():
+                reports.update(session.log)
         else:
             keep_start(session, run)
         bar = bars.add_task("training", total=epochs * session.batches, completed=session.t)
@@ -57,7 +60,7 @@ def train(recipe: Recipe, run: Run, data: Dataset, device: torch.device, saved_e
                     saved_at = time.monotonic()
             if not stopped:
                 check_finite(session, run)
-                _finish_epoch(session, run)
+                _finish_epoch(session, run, reports)
             _save(session, run)
             saved_at = time.monotonic()
             [stopped] = processes.any_of(bool(stop))
@@ -71,13 +74,14 @@ def train(recipe: Recipe, run: Run, data: Dataset, device: torch.device, saved_e
         run.forget_state()
 
 
-def _finish_epoch(session: Session, run: Run) -> None:
+def _finish_epoch(session: Session, run: Run, reports: Reports) -> None:
     """Measure, write down and say what the epoch has brought."""
     row = end_epoch(session, run)
     check_replicas(session)
     if not processes.is_first():
         return
     run.write_log(session.log)
+    reports.update(session.log)
     console.print(_line(row, session.recipe.train.epochs))
     for concern in concerns(session.log, len(session.data.source.classes)):
         console.print(f"watch out: {concern}")

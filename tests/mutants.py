@@ -44,6 +44,7 @@ CHAIN, ENSGD, ENSGD2, SGD = (
 BATCHNORM, WEIGHTS, COUPLING, SESSION = "batchnorm.py", "weights.py", "coupling.py", "session.py"
 RUNS, FILES, NETWORKS, EPOCHS = "run_folder.py", "files.py", "networks.py", "epochs.py"
 PROCESSES, GUARDS, EVALUATION, TRAINING = "processes.py", "guards.py", "evaluation.py", "training.py"
+LOGS, CURVES, REPORTS, SCALARS, SUMMARIES = "logs.py", "curves.py", "reports.py", "scalars.py", "summaries.py"
 
 TESTS = {
     AWP: ["test_awp.py", "test_scale_out.py"],
@@ -70,6 +71,11 @@ TESTS = {
     EVALUATION: ["test_scale_out.py", "test_evaluation.py"],
     TRAINING: ["test_training.py", "test_scale_out.py"],
     "checkpoints.py": ["test_networks.py"],
+    LOGS: ["test_curves.py"],
+    CURVES: ["test_curves.py"],
+    REPORTS: ["test_curves.py"],
+    SCALARS: ["test_scalars.py"],
+    SUMMARIES: ["test_runs.py"],
 }
 """The tests that answer for a file."""
 
@@ -177,6 +183,19 @@ MUTANTS = [
     Mutant("the attack's flags are each process's own", EVALUATION, "processes.keep_least(robust.byte()).bool()", "robust"),
     Mutant("what is compiled is evaluated", SESSION, "                yield self.model\n", "                yield self.trained\n"),
     Mutant("exported weights lie as on the GPU", "checkpoints.py", "memory_format=torch.contiguous_format", "memory_format=torch.preserve_format"),
+    Mutant("a log that ends in the middle of a number is taken", LOGS, 'if not rows or not text.endswith("\\n"):', "if not rows:"),
+    Mutant("a log without one of its epochs is taken", LOGS, 'if row["epoch"] != number - 2:', "if False:"),
+    Mutant("the best epoch is the first that was best", LOGS, 'if row["best"]][-1]', 'if row["best"]][0]'),
+    Mutant("time is that of one epoch", CURVES, 'accumulate(row["seconds"] for row in rows)', '[row["seconds"] for row in rows]'),
+    Mutant("epochs are counted from zero", CURVES, '[row["epoch"] + 1 for row in rows]', '[row["epoch"] for row in rows]'),
+    Mutant("curves are drawn after every epoch", REPORTS, "time.monotonic() - self.drawn_at > DRAWN_EVERY_S", "True"),
+    Mutant("the last epochs are not drawn", REPORTS, "len(rows) == self.epochs or ", ""),
+    Mutant("a picture that fails ends the run", REPORTS, "except Exception as error:", "except OSError as error:"),
+    Mutant("points of a process before are shown twice", SCALARS, ", purge_step=0)", ")"),
+    Mutant("points are repeated every epoch", SCALARS, "[self.written :]", ""),
+    Mutant("the gap has the wrong sign", SUMMARIES, 'score["pgd20"] - score["last"]["pgd20"]', 'score["last"]["pgd20"] - score["pgd20"]'),
+    Mutant("a damaged run ends the list", SUMMARIES, "except (Refused, OSError) as error:", "except OSError as error:"),
+    Mutant("a run in use is not seen", SUMMARIES, "if run.is_in_use:", "if False:"),
 ]  # fmt: skip
 
 

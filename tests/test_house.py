@@ -39,6 +39,7 @@ FLOORS = [
         "doctor",
         "recipe",
         "pipeline",
+        *("logs", "curves", "scalars", "reports", "summaries", "runs"),
     },
 ]
 METHOD_FOLDERS = ("objectives", "perturbations", "optimizers", "averaging")

@@ -107,6 +107,8 @@ def test_each_method_leaves_a_run_and_an_entry_in_robustbenchs_schema(inside):
         assert {p.name for p in folder.iterdir()} - {".lock"} == {
             "recipe.yaml",
             "log.csv",
+            "curves.png",
+            "tensorboard",
             "best.pt",
             "last.pt",
             "score.json",

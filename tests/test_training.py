@@ -13,7 +13,7 @@ import torch
 from interruptions import stop_after
 from traces import same, snapshot
 
-from rb_smooth import batchnorm, schedules, schema, session, training
+from rb_smooth import batchnorm, epochs, schedules, schema, session, training
 from rb_smooth.augmentations import flip
 from rb_smooth.checkpoints import exported
 from rb_smooth.data import digits
@@ -179,7 +179,7 @@ def test_each_epoch_is_one_pass_in_a_fresh_order(source):
 
 def test_the_best_epoch_is_the_earliest_of_the_most_robust(source, tmp_path, monkeypatch):
     shares = iter([0.9, 0.3, 0.9, 0.5, 0.9, 0.5])  # clean and robust, epoch by epoch
-    monkeypatch.setattr(session, "accuracy", lambda *_: next(shares))
+    monkeypatch.setattr(epochs, "accuracy", lambda *_: next(shares))
     run = trained(source, tmp_path / "run", "at")
     rows = list(csv.DictReader((run.path / "log.csv").open()))
     assert [row["best"] for row in rows] == ["True", "True", "False"]
@@ -188,7 +188,7 @@ def test_the_best_epoch_is_the_earliest_of_the_most_robust(source, tmp_path, mon
 
 def test_standard_training_selects_by_clean_accuracy(source, tmp_path, monkeypatch):
     shares = iter([0.5, 0.9, 0.6, 0.1, 0.4, 0.9])
-    monkeypatch.setattr(session, "accuracy", lambda *_: next(shares))
+    monkeypatch.setattr(epochs, "accuracy", lambda *_: next(shares))
     recipe, data = recipe_and_data(source, "at")
     sections = dict(recipe.sections) | {"objective": {"name": "standard"}}
     sections["evaluate"] = sections["evaluate"] | {"norm": "Linf", "eps": 0.15, "step_size": 0.03}
@@ -205,7 +205,7 @@ def test_stages_of_the_objective_are_selected_by_the_last_ones_threat(source, tm
     stages = [{"name": "standard", "from_epoch": 0}, attack | {"from_epoch": 2}]
     recipe = schema.check("digits", "staged", dict(recipe.sections) | {"objective": stages})
     shares = iter([0.9, 0.1, 0.9, 0.2, 0.8, 0.3])
-    monkeypatch.setattr(session, "accuracy", lambda *_: next(shares))
+    monkeypatch.setattr(epochs, "accuracy", lambda *_: next(shares))
     training.train(recipe, Run(tmp_path / "run"), data, CPU)
     rows = list(csv.DictReader((tmp_path / "run" / "log.csv").open()))
     assert [row["best"] for row in rows] == ["True", "True", "True"]
@@ -295,8 +295,8 @@ def test_after_a_switch_the_schedule_goes_on_in_absolute_epochs_on_the_new_stage
 
 def test_with_averaging_the_average_is_validated_and_saved_and_raw_w_is_a_further_column(source, tmp_path, monkeypatch):
     seen = []
-    real = session.accuracy
-    monkeypatch.setattr(session, "accuracy", lambda m, *a: (seen.append(m.net[0].weight.clone()), real(m, *a))[1])
+    real = epochs.accuracy
+    monkeypatch.setattr(epochs, "accuracy", lambda m, *a: (seen.append(m.net[0].weight.clone()), real(m, *a))[1])
     run = trained(source, tmp_path / "run", "at+ensgd+wa")
     rows = list(csv.DictReader((run.path / "log.csv").open()))
     assert {"val_clean", "val_robust", "val_w_clean", "val_w_robust"} <= rows[0].keys()

@@ -1,0 +1,200 @@
+"""python -m rb_smooth.runs: what has been run, how far it is, and how well it went.
+
+    python -m rb_smooth.runs                       every run below runs/, with its state and figures
+    python -m rb_smooth.runs --json                the same for programs; accuracies are shares in [0, 1]
+    python -m rb_smooth.runs compare at-s0 trades-s0 --out at-or-trades.png
+                                                   figures and settings side by side, curves in one picture
+
+Runs are named by their folder, or by its path below --runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from rb_smooth.console import console
+from rb_smooth.curves import draw_curves
+from rb_smooth.logs import read_log
+from rb_smooth.notation import number_text
+from rb_smooth.refusal import Refused, answering, nearest
+from rb_smooth.run_folder import Run
+from rb_smooth.sections import SECTIONS, Sections
+from rb_smooth.summaries import Summary, find_runs, is_run, summarise
+
+_FOOT = "Percent. gap: PGD-20 of the best epoch minus the last, on validation images until evaluated."
+
+
+def main() -> int:
+    options = _parse()
+    command, names = (options.what[0], options.what[1:]) if options.what else ("list", [])
+    if command == "list" and not names:
+        _list(options.runs, options.json)
+    elif command == "compare" and not options.json:
+        _compare([(name, _found(name, options.runs)) for name in dict.fromkeys(names)], options.out)
+    elif command == "compare":
+        raise Refused("expected --json with the list of runs, got it with compare; leave it out")
+    else:
+        raise Refused(f"expected a command, {nearest(command if command != 'list' else names[0], ['compare', 'list'])}")
+    return 0
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m rb_smooth.runs", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", nargs="*", metavar="compare RUN …", help="nothing, for the list; or compare …")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where runs are kept (default: runs)")
+    parser.add_argument("--json", action="store_true", help="the list as JSON")
+    parser.add_argument(
+        "--out", type=Path, default=Path("curves-compare.png"), help="the picture (default: curves-compare.png)"
+    )
+    return parser.parse_args()
+
+
+def _list(folder: Path, as_json: bool) -> None:
+    summaries = [summarise(name, run) for name, run in find_runs(folder)]
+    if as_json:
+        console.print(json.dumps([asdict(summary) for summary in summaries], indent=2))
+        return
+    if not summaries:
+        raise Refused(
+            f"expected runs in {folder}, got none; train one (python -m rb_smooth.recipe digits at), or say --runs"
+        )
+    console.print(_table(summaries), soft_wrap=False)
+    console.print(_FOOT)
+    for summary in summaries:
+        if summary.damage:
+            console.print(f"damaged: {summary.damage}")
+
+
+def _table(summaries: list[Summary]) -> Table:
+    """One row for each run, below the name of the folder that holds it."""
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("run", overflow="fold")
+    table.add_column("state", no_wrap=True)
+    heads = ("epochs", "val\nclean", "\nrobust", "test\nclean", "\nPGD-20", "Auto\nAttack", "\ngap", "\nago")
+    for head in heads:
+        table.add_column(head, justify="right", no_wrap=True)
+    above = ""
+    for summary in summaries:
+        folder, _, name = summary.name.rpartition("/")
+        if folder != above:
+            table.add_row(f"{folder}/", style="bold")
+            above = folder
+        figures = (summary.val_clean, summary.val_robust, summary.test_clean, summary.test_pgd20)
+        table.add_row(
+            name,
+            summary.state,
+            _progress(summary),
+            *map(_percent, (*figures, summary.test_autoattack)),
+            _points(summary.gap),
+            _ago(time.time() - summary.changed),
+            style={"damaged": "red", "training": "green", "evaluating": "green"}.get(summary.state),
+        )
+    return table
+
+
+def _progress(summary: Summary) -> str:
+    return "" if summary.damage else f"{summary.epochs_done}/{summary.epochs or '?'}"
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.1f}"
+
+
+def _points(difference: float | None) -> str:
+    return "" if difference is None else f"{100 * difference:+.1f}"
+
+
+def _ago(seconds: float) -> str:
+    """`3 min`: the largest unit of which one has gone by."""
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"
+
+
+def _found(name: str, folder: Path) -> Run:
+    """The run of that path, of that name below `folder`, or in any folder there."""
+    if is_run(Path(name)):
+        return Run(Path(name))
+    runs = dict(find_runs(folder))
+    matching = [each for each in runs if each == name or each.rpartition("/")[2] == name]
+    if name in matching or len(matching) == 1:
+        return runs[name if name in matching else matching[0]]
+    if matching:
+        raise Refused(f"expected one run, got {name!r}, which is {' and '.join(matching)} in {folder}; say which")
+    raise Refused(f"expected a run's folder, or a run in {folder}, {nearest(name, runs)}")
+
+
+def _compare(runs: list[tuple[str, Run]], out: Path) -> None:
+    if not runs:
+        raise Refused("expected runs to compare, got none; name some: compare A B (the list: python -m rb_smooth.runs)")
+    if out.suffix != ".png":
+        raise Refused(f"expected a picture to write, got --out {out}; give it a name that ends in .png")
+    logs = {name.rstrip("/"): read_log(run.path / "log.csv") for name, run in runs}
+    summaries = [summarise(name, run) for name, run in runs]
+    for summary in summaries:
+        if summary.damage:
+            raise Refused(summary.damage)
+    draw_curves(logs, out)
+    console.print(_side_by_side(list(logs), summaries, [run.header for _, run in runs]), soft_wrap=False)
+    console.print(_FOOT)
+    console.print(f"curves: {out}")
+
+
+def _side_by_side(names: list[str], summaries: list[Summary], headers: list[Sections]) -> Table:
+    """One column for each run: its figures, and the settings in which the recipes differ."""
+    table = Table("", box=SIMPLE_HEAD, pad_edge=False)
+    for name in names:
+        table.add_column(name, overflow="fold")
+    rows = {
+        "state": [summary.state for summary in summaries],
+        "epochs": [_progress(summary) for summary in summaries],
+        "best epoch": [str(summary.best_epoch) for summary in summaries],
+        "time per epoch": [f"{summary.seconds / summary.epochs_done:.3g} s" for summary in summaries],
+        "validation clean": [_percent(summary.val_clean) for summary in summaries],
+        "validation robust": [_percent(summary.val_robust) for summary in summaries],
+        "test points": [str(summary.test_points or "") for summary in summaries],
+        "test clean": [_percent(summary.test_clean) for summary in summaries],
+        "test PGD-20": [_percent(summary.test_pgd20) for summary in summaries],
+        "test AutoAttack": [_percent(summary.test_autoattack) for summary in summaries],
+        "gap": [_points(summary.gap) for summary in summaries],
+    }
+    for what, cells in rows.items():
+        table.add_row(what, *cells)
+    table.add_section()
+    settings = [_flat(header) for header in headers]
+    keys = dict.fromkeys(key for each in settings for key in each)
+    for key in sorted(keys, key=lambda key: SECTIONS.index(key.partition(".")[0])):
+        cells = [each.get(key, "") for each in settings]
+        if len(set(cells)) > 1:
+            table.add_row(key, *cells)
+    return table
+
+
+def _flat(header: Sections) -> dict[str, str]:
+    """`optimizer.lr: 0.1`; a list of stages is one value."""
+    flat: dict[str, str] = {}
+    for section in SECTIONS:
+        values = header.get(section)
+        named = values if isinstance(values, dict) else {"stages": values}
+        flat |= {f"{section}.{key}": _text(value) for key, value in named.items()}
+    return flat
+
+
+def _text(value: Any) -> str:
+    return number_text(value) if isinstance(value, float) else str(value)
+
+
+if __name__ == "__main__":
+    sys.exit(answering(main)())

@@ -1,0 +1,177 @@
+"""The list says what each run folder holds and breaks at none; runs are compared in figures and in curves."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+from logged import SCORE, rows, run_in
+
+from rb_smooth import refusal, runs
+from rb_smooth.run_folder import Run
+from rb_smooth.summaries import summarise
+
+
+def program(*arguments):
+    """The program's exit code, in this process."""
+    argv = sys.argv
+    sys.argv = ["runs", *map(str, arguments)]
+    try:
+        return refusal.answering(runs.main)()
+    finally:
+        sys.argv = argv
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A folder with runs in several states."""
+    monkeypatch.chdir(tmp_path)
+    run_in(tmp_path / "runs/cifar10/at-s0", epochs=200)
+    run_in(tmp_path / "runs/digits/at-s0", rows(3), score=SCORE)
+    run_in(tmp_path / "runs/digits/at-s1", rows(3), epochs=9, lr=0.05).path.joinpath("resume.pt").touch()
+    run_in(tmp_path / "runs/digits/at+awp-s0", rows(3)).path.joinpath("last.pt").touch()
+    broken = run_in(tmp_path / "runs/digits/broken-s0", rows(3)).path / "log.csv"
+    broken.write_text(broken.read_text()[:-9])
+    return tmp_path
+
+
+def listed(capsys):
+    assert program("--json") == 0
+    return {each["name"]: each for each in json.loads(capsys.readouterr().out)}
+
+
+def test_every_run_is_listed_with_its_state(home, capsys):
+    assert {name: each["state"] for name, each in listed(capsys).items()} == {
+        "cifar10/at-s0": "new",
+        "digits/at+awp-s0": "trained",
+        "digits/at-s0": "evaluated",
+        "digits/at-s1": "stopped",
+        "digits/broken-s0": "damaged",
+    }
+
+
+def test_a_run_whose_lock_is_held_is_training_or_evaluating_now(home, capsys):
+    with Run(home / "runs/digits/at-s1").locked(), Run(home / "runs/digits/at-s0").locked():
+        found = listed(capsys)
+    assert found["digits/at-s1"]["state"] == "training"
+    assert found["digits/at-s0"]["state"] == "evaluating"
+    assert listed(capsys)["digits/at-s1"]["state"] == "stopped"
+
+
+def test_looking_at_a_run_leaves_it_as_it_was(home, capsys):
+    run = Run(home / "runs/digits/at-s1")
+    before = {path: path.stat().st_mtime_ns for path in run.path.iterdir()}
+    listed(capsys)
+    assert {path: path.stat().st_mtime_ns for path in run.path.iterdir()} == before
+    with run.locked():
+        pass
+
+
+def test_figures_are_of_the_best_epoch_and_the_gap_of_the_last(home, capsys):
+    found = listed(capsys)
+    evaluated, stopped = found["digits/at-s0"], found["digits/at-s1"]
+    assert (stopped["epochs_done"], stopped["epochs"], stopped["best_epoch"]) == (3, 9, 2)
+    assert (stopped["val_clean"], stopped["val_robust"], stopped["test_clean"]) == (0.61, 0.5, None)
+    assert (stopped["gap"], stopped["gap_on"]) == (pytest.approx(0.02), "validation")
+    assert [evaluated[f"test_{key}"] for key in ("clean", "pgd20", "autoattack", "points")] == [0.9, 0.55, 0.5, 360]
+    assert (evaluated["gap"], evaluated["gap_on"]) == (pytest.approx(0.03), "test")
+
+
+def test_the_table_names_what_is_damaged_and_goes_on(home, capsys):
+    assert program() == 0
+    out = capsys.readouterr().out
+    (row,) = [line.split() for line in out.splitlines() if line.startswith("at-s0") and "evaluated" in line]
+    assert row[:9] == ["at-s0", "evaluated", "3/3", "61.0", "50.0", "90.0", "55.0", "50.0", "+3.0"]
+    assert "damaged: expected a run's log in runs/digits/broken-s0/log.csv" in out
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        *(("recipe.yaml", "{"), ("recipe.yaml", "- 1\n"), ("recipe.yaml", None)),
+        *(("score.json", "{"), ("score.json", json.dumps({**SCORE, "last": 3})), ("log.csv", "")),
+    ],
+)
+def test_no_damage_is_fatal(home, capsys, file, content):
+    path = home / "runs/digits/at-s0" / file
+    path.unlink() if content is None else path.write_text(content)
+    damaged = listed(capsys)["digits/at-s0"]
+    assert damaged["state"] == "damaged"
+    assert file in damaged["damage"]
+
+
+def test_the_table_is_readable_at_80_columns(home):
+    environment = os.environ | {"COLUMNS": "80", "FORCE_COLOR": "1", "TERM": "dumb"}
+    done = subprocess.run([sys.executable, "-m", "rb_smooth.runs"], capture_output=True, text=True, env=environment)
+    lines = done.stdout.splitlines()
+    assert "evaluated" in done.stdout
+    assert all(len(line) <= 80 for line in lines if not line.startswith(("damaged", "Percent")))
+
+
+@pytest.mark.parametrize("folder", ["nowhere", "."])
+def test_where_there_are_no_runs_one_line_says_what_to_do(tmp_path, monkeypatch, capsys, folder):
+    monkeypatch.chdir(tmp_path)
+    assert program("--runs", folder) == 2
+    assert "got none; train one (python -m rb_smooth.recipe digits at), or say --runs" in capsys.readouterr().err
+    assert program("--runs", folder, "--json") == 0
+    assert json.loads(capsys.readouterr().out) == []
+
+
+def test_twenty_runs_are_listed_quickly_and_without_torch_or_matplotlib(tmp_path):
+    for seed in range(20):
+        run_in(tmp_path / f"digits/at-s{seed}", rows(200, best=150), epochs=200, score=SCORE)
+    start = time.process_time()
+    assert program("--runs", tmp_path) == 0
+    assert time.process_time() - start < 2
+    code = "import sys; from rb_smooth import runs; runs.main(); assert not {'torch', 'matplotlib'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code, "--runs", str(tmp_path)], check=True, capture_output=True)
+
+
+def test_runs_are_compared_in_figures_settings_and_one_picture(home, capsys):
+    assert program("compare", "digits/at-s0", "runs/digits/at-s1/", "--out", "pictures/both.png") == 0
+    out = capsys.readouterr().out
+    assert [line.split() for line in out.splitlines() if "optimizer" in line] == [["optimizer.lr", "0.1", "0.05"]]
+    assert [line.split() for line in out.splitlines() if "AutoAttack" in line] == [["test", "AutoAttack", "50.0"]]
+    assert "optimizer.name" not in out  # in which they do not differ
+    assert "curves: pictures/both.png" in out
+    assert (home / "pictures/both.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_compare_writes_into_the_current_folder_unless_told_otherwise(home, capsys):
+    assert program("compare", "at-s1") == 0
+    assert (home / "curves-compare.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["compare"], "got none; name some: compare A B"),
+        (["compare", "at-s2"], "did you mean"),
+        (["compare", "at-s0"], "which is cifar10/at-s0 and digits/at-s0 in runs; say which"),
+        (["compare", "broken-s0"], "in line 4"),
+        (["compare", "cifar10/at-s0"], "got nothing there; train at least one epoch"),
+        (["compare", "at-s1", "--out", "both.pdf"], "ends in .png"),
+        (["compare", "at-s1", "--json"], "expected --json with the list"),
+        (["comparison"], "did you mean 'compare'?"),
+        (["list", "digits"], "expected a command, got 'digits'"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_in_one_line(home, capsys, arguments, said):
+    assert program(*arguments) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.count("\n") == 1
+    assert not (home / "curves-compare.png").exists()
+
+
+def test_fresh_forgets_the_pictures_too(home):
+    run = Run(home / "runs/digits/at-s1")
+    (run.path / "tensorboard/plugins").mkdir(parents=True)
+    (run.path / "curves.png").touch()
+    run.discard()
+    assert {path.name for path in run.path.iterdir()} == {"recipe.yaml"}
+    assert summarise("at-s1", run).state == "new"
