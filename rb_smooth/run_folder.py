@@ -47,6 +47,23 @@ class Run:
         begun: Progress = "begun" if any((self.path / f"{name}.pt").exists() for name in _STATES) else "new"
         return "trained" if self.is_trained else begun
 
+    def is_finished(self, sections: Sections) -> bool:
+        """Whether the run holds this very recipe, trained, and its score answers what `evaluate` asks."""
+        if not self.is_trained or (score := self.score) is None:
+            return False
+        header = self.header
+        same_training = {key: header[key] for key in SECTIONS} == {**sections, "evaluate": header["evaluate"]}
+        return same_training and score["asked"] == sections["evaluate"]
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a process works here now. The lock is tried for it: only for who may start one here."""
+        try:
+            with filelock.FileLock(self.path / ".lock", timeout=0):
+                return False
+        except filelock.Timeout:
+            return True
+
     @property
     def score(self) -> dict[str, Any] | None:
         """The evaluation's result, once there is one. Raises Refused if the file is damaged."""

@@ -22,7 +22,7 @@ FLOORS = [
     },
     {
         *("notation", "sections", "cookbook", "cells", "settings", "entries", "run_folder"),
-        *("registry", "declaration", "schema", "preflight", "labelling"),
+        *("registry", "declaration", "schema", "preflight", "labelling", "comparison", "scoreboard"),
     },
     {
         "training",
@@ -37,6 +37,7 @@ FLOORS = [
         "doctor",
         "recipe",
         "pipeline",
+        *("attempts", "workers", "sweep"),
     },
 ]
 METHOD_FOLDERS = ("objectives", "perturbations", "optimizers", "averaging")
