@@ -12,8 +12,10 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+from rich.console import Group
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from rb_smooth.attempts import Attempt, Failure, Job, claimed
 from rb_smooth.console import console
@@ -88,15 +90,16 @@ class _Queue:
         for attempt in self.attempts:
             attempt.process.terminate()
 
-    def board(self) -> Table:
+    def board(self) -> Group:
         """What runs now, for a terminal."""
         table = Table.grid("", "", "", "", padding=(0, 2))
-        table.columns[-1].no_wrap = True
         for attempt in tuple(self.attempts):
-            table.add_row(attempt.job.name, attempt.device, attempt.time_taken, attempt.last_line)
+            told = (attempt.job.name, attempt.device, attempt.time_taken, attempt.last_line)
+            table.add_row(*(Text(each, no_wrap=True, overflow="ellipsis") for each in told))
+        for column in table.columns[:-1]:
+            column.no_wrap = True  # where room is short, the last line gives way
         failed = f", {len(self.failures)} failed" if self.failures else ""
-        table.add_row(f"{self.done} of {self.jobs} done{failed}")
-        return table
+        return Group(table, f"{self.done} of {self.jobs} done{failed}")
 
     def _took(self, job: Job) -> bool:
         """Whether the job is off the queue: started, found done, or failed to start. False: another works there."""
@@ -144,7 +147,7 @@ class _Queue:
 
 
 @contextmanager
-def _shown(board: Callable[[], Table]) -> Iterator[None]:
+def _shown(board: Callable[[], Group]) -> Iterator[None]:
     """The board, kept up to date below the lines printed; nothing where the output is not a terminal."""
     if not console.is_terminal:
         yield
