@@ -43,6 +43,7 @@ CHAIN, ENSGD, ENSGD2, SGD = (
 )
 BATCHNORM, WEIGHTS, COUPLING, SESSION = "batchnorm.py", "weights.py", "coupling.py", "session.py"
 RUNS, FILES = "run_folder.py", "files.py"
+COMPARISON, ATTEMPTS, WORKERS, SWEEP = "comparison.py", "attempts.py", "workers.py", "sweep.py"
 
 TESTS = {
     AWP: ["test_awp.py"],
@@ -62,6 +63,10 @@ TESTS = {
     SESSION: ["test_training.py", "test_extra.py"],
     RUNS: ["test_resume.py"],
     FILES: ["test_resume.py"],
+    COMPARISON: ["test_comparison.py"],
+    ATTEMPTS: ["test_workers.py"],
+    WORKERS: ["test_workers.py"],
+    SWEEP: ["test_sweep.py"],
 }
 """The tests that answer for a file."""
 
@@ -150,6 +155,26 @@ MUTANTS = [
     Mutant("states of newer versions are taken", RUNS, "> FORMAT:", "> FORMAT + 1000:"),
     Mutant("checksums are not checked", FILES, "if zipfile.is_zipfile(path):", "if False:"),
     Mutant("ties go to the later epoch", SESSION, 'row["best"] = metric > self.best', 'row["best"] = metric >= self.best'),
+    Mutant("the deviation is the population's", COMPARISON, '"std": stdev(values)', '"std": __import__("statistics").pstdev(values)'),
+    Mutant("the robust overfitting gap is reversed", COMPARISON, "pgd20 - last)", "last - pgd20)"),
+    Mutant("Holm's correction is Bonferroni's", COMPARISON, "(len(p) - tested) * p", "len(p) * p"),
+    Mutant("a larger p may become the smaller one", COMPARISON, "max(highest, min(1.0,", "max(0.0, min(1.0,"),
+    Mutant("p is not corrected", COMPARISON, 'each["p_holm"] = p', 'each["p_holm"] = each["p"]'),
+    Mutant("other seeds are paired", COMPARISON, "[there[seed] for seed in seeds])", "[there[seed] for seed in reversed(seeds)])"),
+    Mutant("the difference has the wrong sign", COMPARISON, "here[seed] - there[seed]", "there[seed] - here[seed]"),
+    Mutant("differences that do not vary are certain", COMPARISON, "if stdev(differences) < 1e-9:", "if stdev(differences) < -1:"),
+    Mutant("the highest mean is the best, whatever the test says", COMPARISON, '["p_holm"] < SIGNIFICANT', '["p_holm"] < 2'),
+    Mutant("protocols are mixed", COMPARISON, "setdefault(key, [])", "setdefault((), [])"),
+    Mutant("a run in which someone works is started", ATTEMPTS, "    if run.is_busy:\n", "    if False:\n"),
+    Mutant("two programs take the same run", ATTEMPTS, "        claim.acquire()\n", "        pass\n"),
+    Mutant("what was written before is lost", ATTEMPTS, 'open("ab")', 'open("wb")'),
+    Mutant("the user's number of threads is overruled", ATTEMPTS, "environment | os.environ", "os.environ | environment"),
+    Mutant("a run that another process took is a failure", WORKERS, "elif job.run.is_busy:", "elif False:"),
+    Mutant("what another program did is done again", WORKERS, "            if job.is_done():\n", "            if False:\n"),
+    Mutant("refusals are crashes", WORKERS, "attempt.ending, code == REFUSED", "attempt.ending, False"),
+    Mutant("recipes are checked one by one", SWEEP, "        _check(ahead)\n", ""),
+    Mutant("finished runs are started", SWEEP, "return finished and", "return False and"),
+    Mutant("one refusal hides a crash", SWEEP, "all(failure.refused", "any(failure.refused"),
 ]  # fmt: skip
 
 
