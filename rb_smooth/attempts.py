@@ -73,7 +73,9 @@ class Attempt:
         """Why it ended, in one line."""
         if (code := self.process.returncode) < 0:
             last = f"; before that: {self.last_line}" if self.last_line else ""
-            return f"killed by {signal.Signals(-code).name}{', out of memory?' if code == -9 else ''}{last}"
+            return (
+                f"ended by signal {-code} ({signal.strsignal(-code)}{', out of memory?' if code == -9 else ''}){last}"
+            )
         return self.last_line.removeprefix("rb_smooth: ") or f"exit code {code}"
 
     def end(self) -> None:

@@ -1,7 +1,7 @@
 """Methods compared as papers do, by mean ± standard deviation over seeds, and by tests paired over common seeds.
 
-Equal seeds mean equal validation images and equal streams of randomness, so a seed is a pair. What such a test speaks
-of is another seed, on the same test points. Runs on other points or under another attack stand in another group.
+Runs of one seed are a pair: they start, shuffle and attack from the same streams of random numbers. What such a test
+speaks of is another seed, on the same test points. Runs on other points or under another attack stand in another group.
 """
 
 from __future__ import annotations

@@ -156,7 +156,8 @@ def _report(members: Sequence[Member], failures: Sequence[Failure], runs: Path, 
     results = {member: result for member in members if (result := member.result()) is not None}
     if not results:
         return
-    compared = groups(results.values())
+    order = list(dict.fromkeys(member.method for member in members))  # as typed, whatever failed
+    compared = groups(sorted(results.values(), key=lambda result: order.index(result.method)))
     for each in drawn(members[0].dataset, compared):
         console.print(each)
     names = [[member.run.path.name, member.sections["evaluate"]] for member in members]

@@ -86,7 +86,7 @@ class _Queue:
     def stop(self) -> None:
         """Ask every process, once, to save and end."""
         self.is_stopping = True
-        console.print(f"stopping: {len(self.attempts)} runs save what they have; once more, and they are killed")
+        console.print(f"stopping: {len(self.attempts)} processes save what they have; a second Ctrl-C kills them")
         for attempt in self.attempts:
             attempt.process.terminate()
 

@@ -100,7 +100,7 @@ def test_the_same_command_again_starts_nothing_and_needs_no_torch(inside, home):
 
 
 def test_a_run_that_fails_is_named_and_the_others_are_in_the_table(inside, capsys):
-    (folder,) = Path("runs/digits").glob("at-s1-*")
+    (folder,) = Path("runs/digits").glob("at-s0-*")
     whole = {name: (folder / name).read_bytes() for name in ("score.json", "best.pt")}
     (folder / "score.json").unlink()
     (folder / "best.pt").write_bytes(whole["best.pt"][:100])
@@ -108,12 +108,14 @@ def test_a_run_that_fails_is_named_and_the_others_are_in_the_table(inside, capsy
         assert run(*SWEEP) == 2  # a refusal, and no more than that
         printed = capsys.readouterr()
         assert "1 of 4 runs ahead" in printed.out
-        assert re.search(r"failed at seed 1: expected tensors in .*best.pt", printed.out)
+        assert re.search(r"failed at seed 0: expected tensors in .*best.pt", printed.out)
         assert re.search(r"at \(2 epochs\) +1 ", printed.out)
         assert re.search(r"at\+awp \(2 epochs\) +2 ", printed.out)
-        assert "1 of 4 runs failed (at seed 1)" in printed.err
+        assert "1 of 4 runs failed (at seed 0)" in printed.err
         assert printed.err.count("\n") == 1
-        assert list(record()["failed"]) == ["at seed 1"]
+        kept = record()
+        assert list(kept["failed"]) == ["at seed 0"]
+        assert [row["method"] for row in kept["groups"][0]["methods"]] == ["at", "at+awp"]
     finally:
         for name, content in whole.items():
             (folder / name).write_bytes(content)

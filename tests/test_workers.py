@@ -64,7 +64,7 @@ def test_what_fails_is_told_by_its_last_line_and_ends_nothing(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "failed crash: ValueError: too small" in out
     assert "failed refusal: expected more, got less" in out
-    assert "failed murder: killed by SIGKILL, out of memory?; before that: at work" in out
+    assert "failed murder: ended by signal 9 (Killed, out of memory?); before that: at work" in out
     assert "no-python" in out
     assert "finished good" in out
 
