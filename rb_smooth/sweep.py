@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from rb_smooth import bridge, files, run_folder
@@ -85,7 +84,7 @@ def carry_out_all(members: Sequence[Member], options: argparse.Namespace) -> Non
             return _plan(members, devices)
         console.print(f"{len(ahead)} of {len(members)} runs ahead, {len(devices)} at a time")
         failures = work_off([member.job for member in ahead], devices, _threads(len(devices)))
-    _report(members, failures, options.runs, anew=bool(ahead))
+    _report(members, failures, options, anew=bool(ahead))
     if failures:
         names = ", ".join(failure.job.name for failure in failures)
         line = (
@@ -151,9 +150,11 @@ def _plan(members: Sequence[Member], devices: Sequence[str]) -> None:
     console.print(f"{len(members)} runs, {seeds} of each method, {len(devices)} at a time on {', '.join(devices)}")
 
 
-def _report(members: Sequence[Member], failures: Sequence[Failure], runs: Path, anew: bool) -> None:
+def _report(members: Sequence[Member], failures: Sequence[Failure], options: argparse.Namespace, anew: bool) -> None:
     """Print the table, and leave every figure in sweep-….json beside the runs; one that says nothing new stays."""
-    results = {member: result for member in members if (result := member.result()) is not None}
+    old = {failure.job.run.path for failure in failures if options.fresh}  # what is there is of before
+    measured = [(member, member.result()) for member in members if member.run.path not in old]
+    results = {member: result for member, result in measured if result is not None}
     if not results:
         return
     order = list(dict.fromkeys(member.method for member in members))  # as typed, whatever failed
@@ -161,7 +162,7 @@ def _report(members: Sequence[Member], failures: Sequence[Failure], runs: Path, 
     for each in drawn(members[0].dataset, compared):
         console.print(each)
     names = [[member.run.path.name, member.sections["evaluate"]] for member in members]
-    path = runs / members[0].dataset / f"sweep-{digest_of(names)}.json"
+    path = options.runs / members[0].dataset / f"sweep-{digest_of(names)}.json"
     if anew or not path.exists():
         files.write_json(path, _record(results, compared, failures))
     console.print(f"every figure: {path}")

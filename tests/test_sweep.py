@@ -132,6 +132,12 @@ def test_a_finished_run_without_its_entry_is_entered(inside, handed_over):
     assert [[job.name for job in jobs] for jobs, *_ in handed_over] == [["at seed 0"]]
 
 
+def test_a_run_that_fails_afresh_is_not_in_the_table_as_it_was_before(inside, monkeypatch, capsys):
+    monkeypatch.setattr(sweep, "work_off", lambda jobs, *_: [sweep.Failure(jobs[0], "why", refused=False)])
+    assert run(*SWEEP, "--fresh") == 1
+    assert re.search(r"at \(2 epochs\) +1 ", capsys.readouterr().out)
+
+
 def test_a_crash_is_exit_code_1_and_a_refusal_2(elsewhere, monkeypatch, capsys):
     def failing(*refused):
         def work_off(jobs, *_):
