@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from rb_smooth import processes
 from rb_smooth.seeding import random_state_kept
 from rb_smooth.weights import restored
 
@@ -73,11 +74,17 @@ def recalibrate(model: nn.Module, objective: Objective, batches: Iterable[Batch]
     What is deployed is w (or an average), while the running statistics were gathered along the chain w'. The forwards
     are training's, on minibatches that training saw, but at the weights that are deployed. With no batches, or in a
     model without BatchNorm, nothing changes; layers frozen by hand keep their statistics. Modes and the random state
-    are left as found.
+    are left as found. Several processes, each with its share of the minibatches, end with the same statistics.
     """
     batches, norms = list(batches), _free_layers(model)
-    if not batches or not norms:
-        return
+    if batches and norms:
+        _accumulate(model, norms, objective, batches)
+    if processes.size() > 1:
+        _pool(norms)
+
+
+def _accumulate(model: nn.Module, norms: list[_BatchNorm], objective: Objective, batches: list[Batch]) -> None:
+    """Running statistics := their plain mean over the objective's forwards on `batches`."""
     momenta = [layer.momentum for layer in norms]
     with modes_kept(model), torch.no_grad(), random_state_kept():
         if not model.training:
@@ -91,3 +98,15 @@ def recalibrate(model: nn.Module, objective: Objective, batches: Iterable[Batch]
         finally:
             for layer, momentum in zip(norms, momenta, strict=True):
                 layer.momentum = momentum
+
+
+def _pool(norms: list[_BatchNorm]) -> None:
+    """Running statistics := those of all processes' images taken together: the mean of E[x] and of E[x^2]."""
+    for layer in norms:
+        assert layer.running_mean is not None
+        assert layer.running_var is not None
+        mean = layer.running_mean.double()
+        square = layer.running_var.double() + mean**2
+        processes.average([mean, square])
+        layer.running_mean.copy_(mean)
+        layer.running_var.copy_(square - mean**2)

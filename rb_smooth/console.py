@@ -5,7 +5,9 @@ from __future__ import annotations
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-console = Console(highlight=False, soft_wrap=True, markup=False)
+from rb_smooth import launch
+
+console = Console(highlight=False, soft_wrap=True, markup=False, quiet=launch.RANK > 0)  # one of several speaks
 if not console.is_terminal:
     console.width = 120  # a file or a pipe has no width; tables need one
 
@@ -19,5 +21,5 @@ def progress_bars() -> Progress:
         TimeRemainingColumn(),
         console=console,
         transient=True,
-        disable=not console.is_terminal,
+        disable=console.quiet or not console.is_terminal,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from rb_smooth import processes
 from rb_smooth.contracts import Averaging, Objective, Optimizer, Outcome, Perturbation
 
 
@@ -17,9 +18,14 @@ def step(
     y: Tensor,
     t: int,
 ) -> tuple[Tensor, Outcome]:
-    """One minibatch: craft at w', take the gradient at w' + v, move from w', average w. Returns x_adv and outcome."""
-    x_adv = objective.craft(model, x, y)
-    with perturbation(model, lambda: objective.loss(model, x, x_adv, y).loss):
+    """One minibatch: craft at w', take the gradient at w' + v, move from w', average w. Returns x_adv and outcome.
+
+    model: a network, or what `processes.replicated` made of one; then only the gradient that moves the weights is
+    averaged over the processes by it, and x, y are this process's share of the minibatch.
+    """
+    network = processes.replica(model)
+    x_adv = objective.craft(network, x, y)
+    with perturbation(network, lambda: objective.loss(network, x, x_adv, y).loss):
         optimizer.zero_grad(set_to_none=True)
         outcome = objective.loss(model, x, x_adv, y)
         outcome.loss.backward()

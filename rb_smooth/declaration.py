@@ -70,6 +70,8 @@ class Train(_Section):
     recalibrate: int = Field(16, ge=0, le=10_000)
     """Minibatches of training from which BatchNorm's statistics are set before every evaluation; 0: left alone."""
     scaled_from: PositiveInt | None = None
+    sync_bn: bool = False
+    """BatchNorm normalises by the minibatches of all processes together (torch's SyncBatchNorm; GPUs only)."""
     start: str | None = None
     """A checkpoint to start from (`checkpoints.start_from`); None: from scratch."""
 

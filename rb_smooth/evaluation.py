@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import asdict, dataclass
 
@@ -9,7 +10,7 @@ import torch
 from rich.progress import Progress
 from torch import Tensor, nn
 
-from rb_smooth import bridge, files, weights
+from rb_smooth import bridge, files, processes, weights
 from rb_smooth.attacks import crafting, pgd
 from rb_smooth.batchnorm import modes_kept
 from rb_smooth.console import console, progress_bars
@@ -62,30 +63,34 @@ def accuracy(
 ) -> float:
     """The share, in [0, 1], of images that `model` classifies rightly: as they are, or after PGD in `threat`.
 
-    Images may be on the CPU. The model is evaluated in eval mode and left as found, the random state too.
+    Images may be on the CPU. The model is evaluated in eval mode and left as found, the random state too. Of several
+    processes each takes some of the batches; the share is the same for any number of them.
     """
     device = _device(model)
-    correct = 0
+    correct = torch.zeros((), dtype=torch.int64, device=device)
     with random_state_kept(), crafting(model, "eval"):
-        torch.manual_seed(seed)
-        for x, y in _batches(images, batch_size, device):
+        for number, (x, y) in enumerate(_batches(images, batch_size, device)):
+            if number % processes.size() != processes.rank():
+                continue
             if threat is not None:
+                torch.manual_seed(seed + number)
                 x = pgd(model, x, y, threat, steps)
             with torch.no_grad():
-                correct += int((model(x).argmax(1) == y).sum())
-    return correct / len(images)
+                correct += (model(x).argmax(1) == y).sum()
+    return int(processes.add_up(correct)) / len(images)
 
 
 def health(model: nn.Module, validation: Images, train: Images, threat: Threat) -> dict[str, float]:
     """By what `guards.concerns` sees that training has gone wrong, as columns of the log; shares in [0, 1].
 
-    val_top_class: of validation images, those given the commonest class. train_fgsm, train_pgd20: of training images,
-    those that stand one step of eps from a random start, and PGD-20.
+    val_top_class: of validation images, those given the commonest class. train_clean, train_fgsm, train_pgd20: of
+    training images, those classified rightly as they are, after one step of eps from a random start, and after PGD-20.
     """
     with crafting(model, "eval"):
         given = likeliest(model, validation.x, _device(model))
     return {
         "val_top_class": given.bincount().max().item() / len(given),
+        "train_clean": accuracy(model, train),
         "train_fgsm": accuracy(model, train, threat._replace(step_size=threat.eps), steps=1),
         "train_pgd20": accuracy(model, train, threat),
     }
@@ -105,7 +110,8 @@ def autoattack(
 
     Croce and Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free attacks",
     arXiv 2003.01690. The attacks are pyautoattack's; the loop over survivors is ours, so that its units, an attack's
-    batches, can be counted and dealt. At equal batch size and seed the flags equal pyautoattack's own bit for bit.
+    batches, can be counted and dealt. At equal batch size and seed the flags equal pyautoattack's own bit for bit, for
+    any number of processes, each of which takes some of an attack's batches.
     """
     device = _device(model)
     x = images.x.to(device).float() / 255
@@ -124,10 +130,11 @@ def autoattack(
         for name, attack in bridge.standard_attacks(model, threat, classes, seed, device).items():
             start = time.monotonic()
             survivors = robust.nonzero().flatten().split(batch_size) if robust.any() else ()
-            with _counting(model, bars, name, len(survivors)):
-                for index in survivors:
+            with _counting(model, bars, name, math.ceil(len(survivors) / processes.size())):
+                for index in survivors[processes.rank() :: processes.size()]:
                     x_adv = attack(x[index], y[index])
                     robust[index] = model(x_adv).argmax(1) == y[index]
+            robust = processes.keep_least(robust.byte()).bool()
             results[name] = AttackResult(robust.double().mean().item(), time.monotonic() - start)
     return AutoAttackResult(robust.cpu(), clean, results, warnings)
 
@@ -138,9 +145,9 @@ def score(recipe: Recipe, run: Run, data: Dataset, device: torch.device) -> None
     net, classes = recipe.stage("model"), len(source.classes)
     model = build_model(net.name, net.options, data.shape, classes).to(device)
     points = data.test[: asked.n_examples]
-    run.load_into(model, "last")
+    _load(run, "last", model)
     last = {"clean": accuracy(model, points), "pgd20": accuracy(model, points, threat)}
-    run.load_into(model, "best")
+    _load(run, "best", model)
     best = {"clean": accuracy(model, points), "pgd20": accuracy(model, points, threat)}
     console.print(
         f"best epoch on {len(points)} test points: clean {best['clean']:.1%}, PGD-{PGD_STEPS} {best['pgd20']:.1%}; "
@@ -150,6 +157,8 @@ def score(recipe: Recipe, run: Run, data: Dataset, device: torch.device) -> None
         result = autoattack(
             model, points, threat, classes=classes, batch_size=asked.batch_size, seed=asked.seed, bars=bars
         )
+    if not processes.is_first():
+        return
     robust = result.robust.double().mean().item()
     run.set_score(
         {
@@ -177,6 +186,12 @@ def score(recipe: Recipe, run: Run, data: Dataset, device: torch.device) -> None
             "model": {"name": net.name, "options": dict(net.options), "shape": list(data.shape), "classes": classes},
         },
     )
+
+
+def _load(run: Run, name: str, model: nn.Module) -> None:
+    """The run's weights, which only the first process need be able to read."""
+    processes.from_first(lambda: run.load_into(model, name))
+    processes.copy_from_first(model.state_dict().values())
 
 
 def interval(share: float, n: int) -> tuple[float, float]:

@@ -8,8 +8,7 @@ from typing import Any
 
 import torch
 
-from rb_smooth import files
-from rb_smooth.refusal import Refused
+from rb_smooth import files, processes
 from rb_smooth.run_folder import Run
 from rb_smooth.session import Session
 
@@ -28,22 +27,55 @@ _NEAR_ZERO, _STAYS = 0.1, 0.5
 def check_finite(session: Session, run: Run) -> None:
     """Raises Refused if a loss or a weight was not finite since the last check; leaves the minibatch in diverged.pt.
 
-    Called before anything is saved, so that what is saved is good. Until then nothing waits for the device.
+    Called before anything is saved, so that what is saved is good. Until then nothing waits for the device. Of several
+    processes the first one speaks, whichever had the image.
     """
-    first = int(session.first_bad)
+    first = int(processes.keep_least(session.first_bad))
+    bad_loss = first < session.t
     weights = session.optimizer.deployed()
-    if first < 0 and bool(torch.stack([w.isfinite().all() for w in weights]).all()):
+    bad_weights = not torch.stack([w.isfinite().all() for w in weights]).all()
+    if not any(processes.any_of(bad_loss, bool(bad_weights))):
         return
-    step = first if first >= 0 else session.t - 1
+    step = first if bad_loss else session.t - 1
     batch = step - (session.t - session.batch)
     x, y = session.minibatches.draw(session.order(), batch, step)
-    files.save_tensors(run.path / "diverged.pt", {"x": x, "y": y, "step": step})
-    what = "loss" if first >= 0 else "weights"
+    if processes.is_first():
+        files.save_tensors(run.path / "diverged.pt", {"x": x, "y": y, "step": step})
+    what = "loss" if bad_loss else "weights"
     kept = "the state before is kept and" if run.progress == "begun" else "no state was saved yet:"
-    raise Refused(
+    processes.refuse_together(
         f"expected finite {what}, got nan or inf at step {step} (epoch {session.epoch + 1}, minibatch {batch + 1}, "
         f"kept in {run.path / 'diverged.pt'}); {kept} the same command would come here again: change --set optimizer.lr"
     )
+
+
+def check_origins(session: Session) -> None:
+    """Raises Refused if the processes read other images, or other weights to start from."""
+    if strangers := processes.strangers(session.origins):
+        processes.refuse_together(
+            "expected the same images, and weights to start from, in every process, got others in process "
+            f"{', '.join(map(str, strangers))}; make the files on its machine the same"
+        )
+
+
+def check_replicas(session: Session) -> None:
+    """Raises Refused if the processes' weights or optimizer states have drifted apart by as much as a bit."""
+    if strangers := processes.strangers(_bits(session)):
+        processes.refuse_together(
+            f"expected the same weights and optimizer state in every process after epoch {session.epoch}, got others "
+            f"in process {', '.join(map(str, strangers))}; the state saved before is kept, repeat the command: if it "
+            "comes again, a device computes wrongly, or this is a defect to report"
+        )
+
+
+def _bits(session: Session) -> list[int]:
+    """A checksum of each tensor: the sum of its elements' bits, as integers; added up where the tensor is."""
+    state = session.optimizer.state_dict()["state"]
+    tensors = [*session.model.parameters(), *session.optimizer.deployed()]
+    tensors += [each for of_one in state.values() for each in of_one.values() if isinstance(each, torch.Tensor)]
+    integers = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+    sums = [each.detach().view(integers[each.element_size()]).sum(dtype=torch.int64) for each in tensors]
+    return torch.stack([each.to(session.device) for each in sums]).tolist()
 
 
 def concerns(log: Sequence[Row], classes: int) -> list[str]:

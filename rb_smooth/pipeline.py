@@ -6,7 +6,7 @@ import argparse
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from rb_smooth import bridge, run_folder
+from rb_smooth import bridge, launch, run_folder
 from rb_smooth.console import console
 from rb_smooth.refusal import Refused
 from rb_smooth.sections import SECTIONS, Sections
@@ -23,36 +23,47 @@ def carry_out(gathered: tuple[str, str, Sections], options: argparse.Namespace) 
     `recipe`. A finished run costs no torch.
     """
     run = run_folder.place(options.runs, *gathered)
-    if options.plan or options.fresh or not _is_finished(run, gathered[-1]):
+    if launch.SIZE > 1 or options.plan or options.fresh or not _is_finished(run, gathered[-1]):
         _work(run, gathered, options)
-    if not options.plan:
+    if launch.RANK == 0 and not options.plan:
         _report(run, options)
 
 
 def _work(run: run_folder.Run, gathered: tuple[str, str, Sections], options: argparse.Namespace) -> None:
     """Whatever this run still lacks. Recipe, packages, device and data are checked before anything is written."""
-    from rb_smooth import schema
+    from rb_smooth import processes, schema
 
-    progress: run_folder.Progress = "new" if options.fresh or options.plan else run.progress
-    recipe = schema.check(*gathered, progress)
-    bridge.robustbench()
     device = _device(options.device)
-    data = _prepared(recipe, options, device, progress)
-    if options.plan:
-        return _announce(recipe, data, device)
-    with run.locked():
-        if options.fresh:
-            run.discard()
-        run.begin(*gathered)
-        if not run.is_trained:
-            from rb_smooth.training import train
-
+    with processes.joined():
+        anew = options.fresh or options.plan
+        if processes.from_first(lambda: not anew and _is_finished(run, gathered[-1])):
+            return
+        progress = processes.from_first(lambda: "new" if anew else run.progress)
+        with processes.in_turn():
+            recipe = schema.check(*gathered, progress)
+            _check_device(recipe, device)
+            bridge.robustbench()
+            data = _prepared(recipe, options, device, progress)
+        if processes.is_first():
             _announce(recipe, data, device)
-            train(recipe, run, data, device)
-        if not run.recall_score(gathered[-1]["evaluate"]):
-            from rb_smooth.evaluation import score
+        if options.plan:
+            return
+        with processes.held_by_first(run.locked()):
+            processes.from_first(lambda: _open(run, gathered, options.fresh))
+            if not processes.from_first(lambda: run.is_trained):
+                from rb_smooth.training import train
 
-            score(recipe, run, data, device)
+                train(recipe, run, data, device)
+            if not processes.from_first(lambda: run.recall_score(gathered[-1]["evaluate"])):
+                from rb_smooth.evaluation import score
+
+                score(recipe, run, data, device)
+
+
+def _open(run: run_folder.Run, gathered: tuple[str, str, Sections], fresh: bool) -> None:
+    if fresh:
+        run.discard()
+    run.begin(*gathered)
 
 
 def _is_finished(run: run_folder.Run, sections: Sections) -> bool:
@@ -104,7 +115,8 @@ def _announce(recipe: Recipe, data: Dataset, device: torch.device) -> None:
         console.print(
             f"{train.epochs} epochs in the shape of {train.scaled_from}: drops and stages moved in proportion{stages}"
         )
-    console.print(f"{recipe.dataset} {recipe.title}, seed {train.seed}; {estimate(recipe, data, device).sentence}")
+    plan = estimate(recipe, data, device, launch.SIZE)
+    console.print(f"{recipe.dataset} {recipe.title}, seed {train.seed}; {plan.sentence}")
 
 
 def _report(run: run_folder.Run, options: argparse.Namespace) -> None:
@@ -126,11 +138,21 @@ def _report(run: run_folder.Run, options: argparse.Namespace) -> None:
 
 
 def _device(name: str) -> torch.device:
-    """A device that this machine has; a GPU becomes the current one, so that its random state is the one kept."""
+    """A device that this machine has; a GPU becomes the current one, so that its random state is the one kept.
+
+    Of several processes on this machine each gets a GPU of its own.
+    """
     import torch
 
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if launch.SIZE > 1 and name == "cuda":
+        name = f"cuda:{launch.LOCAL_RANK}"
+        if torch.cuda.device_count() <= launch.LOCAL_RANK:
+            raise Refused(
+                f"expected a GPU for each of {launch.LOCAL_SIZE} processes on this machine, got "
+                f"{torch.cuda.device_count()}; lower --nproc-per-node"
+            )
     try:
         device = torch.device(name)
         if device.type not in ("cpu", "cuda"):
@@ -142,3 +164,14 @@ def _device(name: str) -> torch.device:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     return device
+
+
+def _check_device(recipe: Recipe, device: torch.device) -> None:
+    """What a recipe asks of the device and of the number of processes. Raises Refused."""
+    if recipe.data.batch_size % launch.SIZE:
+        raise Refused(
+            f"expected data.batch_size to be a multiple of the {launch.SIZE} processes that share a minibatch, got "
+            f"{recipe.data.batch_size}; change one of them"
+        )
+    if recipe.train.sync_bn and device.type == "cpu":
+        raise Refused("expected a GPU for train.sync_bn, as torch's SyncBatchNorm needs one, got cpu; leave it out")

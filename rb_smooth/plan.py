@@ -11,6 +11,7 @@ import psutil
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from rb_smooth import processes
 from rb_smooth.declaration import Recipe
 from rb_smooth.evaluation import BACKWARDS, FORWARDS
 from rb_smooth.seeding import random_state_kept
@@ -45,6 +46,7 @@ class Plan:
         )
 
 
+@processes.alone()
 def choose_threads(recipe: Recipe, data: Dataset) -> None:
     """One CPU thread for a net so small that a second gains nothing, and loses much by waiting on a busy machine.
 
@@ -55,12 +57,18 @@ def choose_threads(recipe: Recipe, data: Dataset) -> None:
         torch.set_num_threads(1)
 
 
-def estimate(recipe: Recipe, data: Dataset, device: torch.device) -> Plan:
+def estimate(recipe: Recipe, data: Dataset, device: torch.device, shares: int = 1) -> Plan:
     """Time three training steps, and one pass each way for the attacks, on a scratch model.
 
-    On a slow CPU the steps are of 16 images, and scaled: a step's time is linear in its images.
+    On a slow CPU the steps are of 16 images, and scaled: a step's time is linear in its images. Of several processes
+    one times its share of a minibatch, by itself: what they tell each other comes on top.
     """
-    full = recipe.data.batch_size
+    with processes.alone():
+        return _estimate(recipe, data, device, shares)
+
+
+def _estimate(recipe: Recipe, data: Dataset, device: torch.device, shares: int) -> Plan:
+    full = recipe.data.batch_size // shares
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     with random_state_kept():
@@ -79,11 +87,11 @@ def estimate(recipe: Recipe, data: Dataset, device: torch.device) -> Plan:
         few = _scratch(recipe, data, torch.device("cpu"), 2)
         step_flop = _flop(lambda: _first_batch(few)) * full / 2
     return Plan(
-        device=_device_name(device),
-        steps=recipe.train.epochs * (len(data.train) // full),
+        device=_device_name(device) + (f", {shares} processes" if shares > 1 else ""),
+        steps=recipe.train.epochs * (len(data.train) // recipe.data.batch_size),
         step_s=step_s,
-        step_flop=step_flop,
-        autoattack_s=attack_s,
+        step_flop=step_flop * shares,
+        autoattack_s=attack_s / shares,
         points=points,
         memory=memory,
     )

@@ -11,6 +11,8 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
+from rb_smooth import launch
+
 FAILED, REFUSED, INTERRUPTED = 1, 2, 130
 
 _CURES = {
@@ -95,5 +97,8 @@ def _sigterm_as_ctrl_c() -> Iterator[None]:
 
 
 def _say(message: str, code: int) -> int:
-    print(f"rb_smooth: {message}", file=sys.stderr)
+    """Of several processes each says what only it may have met; that the job was stopped, the first says."""
+    if launch.RANK == 0 or code == REFUSED:
+        speaker = f"rb_smooth, process {launch.RANK}" if launch.RANK else "rb_smooth"
+        print(f"{speaker}: {message}", file=sys.stderr)
     return code

@@ -181,8 +181,8 @@ class Run:
             os.replace(resume, previous)
         os.replace(newest, resume)
 
-    def load_state(self, device: Any) -> tuple[dict[str, Any], Path] | None:
-        """The newest whole state, and its file; None if training has not begun.
+    def load_state(self) -> tuple[dict[str, Any], Path] | None:
+        """The newest whole state, on the CPU, and its file; None if training has not begun.
 
         A damaged file is passed over, and named on the console. Raises Refused if no state is whole, or if it is one
         of a newer version.
@@ -191,7 +191,7 @@ class Run:
         damage = None
         for path in found:
             try:
-                state = files.load_tensors(path, device)
+                state = files.load_tensors(path)
             except Refused as refused:
                 damage = damage or refused
                 continue

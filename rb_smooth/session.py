@@ -12,22 +12,24 @@ from typing import Any
 import torch
 from torch import nn
 
-from rb_smooth import batchnorm, files, weights
-from rb_smooth.checkpoints import exported, start_from
+from rb_smooth import batchnorm, files, processes, weights
+from rb_smooth.checkpoints import exported
 from rb_smooth.contracts import Averaging, Objective, Optimizer, Perturbation
 from rb_smooth.coupling import step
 from rb_smooth.declaration import Recipe, Stage
 from rb_smooth.evaluation import accuracy, health
 from rb_smooth.minibatches import Minibatches, Order
-from rb_smooth.models import Normalized
+from rb_smooth.networks import chosen_precision, new_network, trained_form
 from rb_smooth.refusal import Refused
-from rb_smooth.registry import build_model
 from rb_smooth.run_folder import Run
 from rb_smooth.seeding import CRAFT, INIT, NOISE, mix
 from rb_smooth.splits import Dataset, fingerprint
 
 _WATCHED = 128
 """Training images on which FGSM and PGD are compared after every epoch."""
+
+_NEVER = 2**62
+"""A step that no run reaches."""
 
 
 class Session:
@@ -38,18 +40,19 @@ class Session:
         self.recipe, self.device, self.data = recipe, device, data.to(device)
         self.seed = recipe.train.seed
         torch.manual_seed(mix(self.seed, INIT))
-        self.model = _model(recipe, data, begins).to(device)
+        self.model = new_network(recipe, data, begins).to(device)
+        self.trained = trained_form(self.model, device)
         self.origins = _origins(recipe, data, begins)
         self.minibatches = Minibatches(recipe, self.data)
         self.noise = torch.Generator(device)
         self.averaging: Averaging = recipe.make("averaging")
         self.schedule = recipe.make("schedule")
-        self.precision = _precision(recipe, device)
+        self.precision = chosen_precision(recipe, device)
         self.epoch = self.batch = self.t = 0
         self.kept: deque[batchnorm.Batch] = deque(maxlen=recipe.train.recalibrate)
         self.log: list[dict[str, Any]] = []
         self.best = -1.0
-        self.first_bad = torch.full((), -1, device=device)  # the first step whose loss was not finite
+        self.first_bad = torch.full((), _NEVER, device=device)  # the first step whose loss was not finite
         self.sums = torch.zeros(2, dtype=torch.float64, device=device)  # this epoch's loss and right answers
         self.seconds, self.clock = 0.0, time.monotonic()
         self._stages: dict[str, Stage] = {}
@@ -79,24 +82,24 @@ class Session:
                 self.rates = [group["lr"] for group in self.optimizer.param_groups]
 
     def run_batch(self, order: Order) -> None:
-        """One minibatch at the present position; no result is read back from the device."""
-        size, epochs = self.recipe.data.batch_size, self.recipe.train.epochs
-        x, y = self.minibatches.draw(order, self.batch, self.t)
+        """One minibatch at the present position, this process's share of it; nothing is read back from the device."""
+        epochs = self.recipe.train.epochs
+        x, y = map(processes.share, self.minibatches.draw(order, self.batch, self.t))
         factor = self.schedule(self.epoch + self.batch / self.batches, epochs)
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor
-        torch.manual_seed(mix(self.seed, CRAFT, self.t))
+        torch.manual_seed(mix(self.seed, CRAFT, self.t) ^ processes.rank())  # each process has other images
         self.noise.manual_seed(mix(self.seed, NOISE, self.t))
         # The cast cache would serve weights as they were before a perturbation moved them.
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16", cache_enabled=False):
             x_adv, outcome = step(
-                self.model, self.objective, self.perturbation, self.optimizer, self.averaging, x, y, self.t
+                self.trained, self.objective, self.perturbation, self.optimizer, self.averaging, x, y, self.t
             )
         self.kept.append((x, x_adv, y))
         bad = ~outcome.loss.detach().isfinite()
-        self.first_bad = torch.where((self.first_bad < 0) & bad, self.t, self.first_bad)
+        self.first_bad = torch.minimum(self.first_bad, torch.where(bad, self.t, _NEVER))
         right = (outcome.logits.argmax(1) == y).sum()
-        self.sums += torch.stack([outcome.loss.detach().double() * size, right.double()])
+        self.sums += torch.stack([outcome.loss.detach().double() * len(y), right.double()])
         self.batch += 1
         self.t += 1
 
@@ -133,7 +136,7 @@ class Session:
         measured where the gradient was taken, under AWP at w' + v.
         """
         seen = self.batches * self.recipe.data.batch_size
-        loss, right = self.sums.tolist()
+        loss, right = processes.add_up(self.sums).tolist()
         trained = self.seconds + time.monotonic() - self.clock
         row: dict[str, Any] = {
             "epoch": self.epoch,
@@ -147,7 +150,8 @@ class Session:
             row["best"] = metric > self.best
             if row["best"]:
                 self.best = metric
-                run.save("best", exported(model))
+                if processes.is_first():
+                    run.save("best", exported(model))
             threat = self.recipe.trained_threat or self.recipe.threat
             row |= health(model, self.data.validation, self.data.train[:_WATCHED], threat)
         if self.recipe.stage("averaging").name != "none":
@@ -168,18 +172,22 @@ class Session:
         return {f"{prefix}_clean": accuracy(model, images), f"{prefix}_robust": accuracy(model, images, threat)}
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain tensors and Python types. Randomness needs no saving: it depends on the position alone."""
+        """Plain tensors and Python types; whole in the first process, from whose state any number of them can go on.
+
+        Randomness needs no saving: it depends on the position alone.
+        """
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "averaging": self.averaging.state_dict(),
-            "kept": list(self.kept),
+            "statistics": [processes.gathered(each) for each in batchnorm.running_stats(self.model)],
+            "kept": [tuple(map(processes.whole, batch)) for batch in self.kept],
             "position": [self.epoch, self.batch, self.t],
             "precision": self.precision,
             "origins": self.origins,
             "log": self.log,
             "best": self.best,
-            "sums": self.sums,
+            "sums": processes.add_up(self.sums.clone()),
             "seconds": self.seconds + time.monotonic() - self.clock,
         }
 
@@ -207,20 +215,14 @@ class Session:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.averaging.load_state_dict(state["averaging"])
-        self.kept.extend(state["kept"])
+        for statistic, of_each in zip(batchnorm.running_stats(self.model), state["statistics"], strict=True):
+            statistic.copy_(of_each[processes.rank() % len(of_each)])
+        for x, x_adv, y in state["kept"]:
+            self.kept.append((processes.share(x), processes.share(x_adv), processes.share(y)))
         self.log, self.best, self.seconds = state["log"], state["best"], state["seconds"]
-        self.sums.copy_(state["sums"])
+        if processes.is_first():
+            self.sums.copy_(state["sums"])
         self.origins = state["origins"]
-
-
-def _model(recipe: Recipe, data: Dataset, begins: bool) -> Normalized:
-    """The network at its start: drawn at random, or from the checkpoint that the recipe names."""
-    net, source = recipe.stage("model"), data.source
-    moments = (source.mean, source.std) if recipe.data.standardise else ()
-    model = build_model(net.name, net.options, data.shape, len(source.classes), *moments)
-    if begins and recipe.train.start is not None:
-        start_from(model, Path(recipe.train.start))
-    return model
 
 
 def _origins(recipe: Recipe, data: Dataset, begins: bool) -> dict[str, str]:
@@ -231,11 +233,3 @@ def _origins(recipe: Recipe, data: Dataset, begins: bool) -> dict[str, str]:
     if begins and recipe.train.start is not None:
         found["start"] = files.sha256(Path(recipe.train.start))
     return found
-
-
-def _precision(recipe: Recipe, device: torch.device) -> str:
-    """ "bf16" or "fp32"; `auto` is bf16 on GPUs that compute in it natively."""
-    if recipe.train.precision != "auto":
-        return recipe.train.precision
-    native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    return "bf16" if native else "fp32"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from rb_smooth import bridge, files, run_folder
+from rb_smooth import bridge, files, launch, run_folder
 from rb_smooth.attempts import Failure, Job
 from rb_smooth.comparison import Result, groups
 from rb_smooth.console import console
@@ -116,7 +116,7 @@ def choose_devices(gpus: Sequence[int] | None, workers: int | None, device: str)
 
 
 def _check_distinct(members: Sequence[Member]) -> None:
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if launch.SIZE > 1:
         raise Refused("expected one process for several runs, got torchrun's; start it without, or give it one run")
     datasets = sorted({member.dataset for member in members})
     if len(datasets) > 1:

@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
-from rb_smooth import files
+from rb_smooth import files, processes, weights
 from rb_smooth.checkpoints import exported
 from rb_smooth.console import console, progress_bars
 from rb_smooth.declaration import Recipe
-from rb_smooth.guards import check_finite, concerns
+from rb_smooth.guards import check_finite, check_origins, check_replicas, concerns
 from rb_smooth.interruption import stop_requests
 from rb_smooth.refusal import Interrupted
 from rb_smooth.run_folder import Run
@@ -28,40 +28,62 @@ def train(recipe: Recipe, run: Run, data: Dataset, device: torch.device, saved_e
 
     The state is saved after every epoch and within it every `saved_every_s` seconds: killed at any moment, even while
     it saves, the run goes on from there to the very same end. Raises Interrupted after Ctrl-C or SIGTERM, with the run
-    saved at the minibatch reached.
+    saved at the minibatch reached. Of several processes (`processes.joined`) each takes its share of every minibatch,
+    and the first one writes.
     """
     epochs = recipe.train.epochs
     with random_state_kept(), stop_requests() as stop, progress_bars() as bars:
-        saved = run.load_state(device)
+        saved = processes.from_first(run.load_state)
         session = Session(recipe, data, device, begins=saved is None)
+        check_origins(session)
         if saved is not None:
-            session.resume(*saved)
+            state, path = saved
+            session.resume(weights.moved(state, device), path)
             console.print(f"resumed after {_position(session)}")
         bar = bars.add_task("training", total=epochs * session.batches, completed=session.t)
-        saved_at = time.monotonic()
-        while session.epoch < epochs:
+        saved_at, stopped = time.monotonic(), False
+        while session.epoch < epochs and not stopped:
             order = session.order()
-            while session.batch < session.batches and not stop:
+            while session.batch < session.batches and not stopped:
                 session.run_batch(order)
-                if time.monotonic() - saved_at > saved_every_s:
-                    check_finite(session, run)
-                    run.save_state(session.state_dict())
-                    saved_at = time.monotonic()
                 bars.update(bar, completed=session.t, description=f"epoch {session.epoch + 1}/{epochs}")
-            check_finite(session, run)
-            if not stop:
-                console.print(_line(session.finish_epoch(run), epochs))
-                run.write_log(session.log)
-                for concern in concerns(session.log, len(data.source.classes)):
-                    console.print(f"watch out: {concern}")
-            run.save_state(session.state_dict())
+                overdue = time.monotonic() - saved_at > saved_every_s
+                stopped, overdue = processes.any_of(bool(stop), overdue)
+                if overdue:
+                    _save(session, run)
+                    saved_at = time.monotonic()
+            if not stopped:
+                check_finite(session, run)
+                _finish_epoch(session, run)
+            _save(session, run)
             saved_at = time.monotonic()
-            if stop:
-                raise Interrupted(f"stopped after {_position(session)}; the same command goes on from there")
-        files.write_json(run.path / "training.json", _conditions(session))
+        if stopped:
+            raise Interrupted(f"stopped after {_position(session)}; the same command goes on from there")
         with session.deployed() as model:
-            run.save("last", exported(model))
-    run.forget_state()
+            if processes.is_first():
+                files.write_json(run.path / "training.json", _conditions(session))
+                run.save("last", exported(model))
+    if processes.is_first():
+        run.forget_state()
+
+
+def _finish_epoch(session: Session, run: Run) -> None:
+    """Measure, write down and say what the epoch has brought."""
+    row = session.finish_epoch(run)
+    check_replicas(session)
+    if not processes.is_first():
+        return
+    run.write_log(session.log)
+    console.print(_line(row, session.recipe.train.epochs))
+    for concern in concerns(session.log, len(session.data.source.classes)):
+        console.print(f"watch out: {concern}")
+
+
+def _save(session: Session, run: Run) -> None:
+    check_finite(session, run)
+    state = session.state_dict()
+    if processes.is_first():
+        run.save_state(state)
 
 
 def _conditions(session: Session) -> dict[str, Any]:
@@ -69,6 +91,7 @@ def _conditions(session: Session) -> dict[str, Any]:
     device = session.device
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "processes": processes.size(),
         "precision": session.precision,
         "origins": session.origins,
         "threads": torch.get_num_threads(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -59,3 +60,14 @@ def frozen(model: nn.Module) -> Iterator[None]:
     finally:
         for parameter in wanting:
             parameter.requires_grad_(True)
+
+
+def moved(value: Any, device: torch.device) -> Any:
+    """`value` with every tensor in it, also within lists, tuples and dicts, on `device`."""
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, dict):
+        return {key: moved(each, device) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(moved(each, device) for each in value)
+    return value

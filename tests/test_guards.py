@@ -49,7 +49,7 @@ def test_a_loss_that_is_no_number_stops_training_naming_step_and_minibatch(data,
     kept = run.load("diverged")
     assert kept["step"] == bad
     assert torch.equal(kept["x"], seen[bad])
-    assert run.load_state(CPU)[0]["position"][2] == bad // 3 * 3  # the good state before
+    assert run.load_state()[0]["position"][2] == bad // 3 * 3  # the good state before
 
 
 def test_weights_that_are_no_numbers_stop_training_before_they_are_saved(data, tmp_path, monkeypatch):
@@ -64,7 +64,7 @@ def test_weights_that_are_no_numbers_stop_training_before_they_are_saved(data, t
     with pytest.raises(Refused, match=r"finite weights, got nan or inf at step 5 \(epoch 2, minibatch 3"):
         run_with(data, tmp_path / "run")
     run = Run(tmp_path / "run")
-    assert all(value.isfinite().all() for value in run.load_state(CPU)[0]["model"].values())
+    assert all(value.isfinite().all() for value in run.load_state()[0]["model"].values())
     assert all(value.isfinite().all() for value in run.load("best").values())
 
 

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "rb_smooth"
 FLOORS = [
     {
         *("refusal", "interruption", "seeding", "files", "provenance", "console", "standins", "bridge"),
-        *("weights", "batchnorm", "attacks", "ranges", "divergence", "langevin", "contracts"),
+        *("launch", "processes", "weights", "batchnorm", "attacks", "ranges", "divergence", "langevin", "contracts"),
     },
     {
         *("objectives", "perturbations", "optimizers", "averaging"),
@@ -30,6 +30,7 @@ FLOORS = [
         "minibatches",
         "listing",
         "session",
+        "networks",
         "evaluation",
         "plan",
         "leaderboard",

@@ -60,7 +60,7 @@ def ends_like(whole, run, recipe, data):
 def test_two_states_are_kept_and_a_finished_run_keeps_none(recipe, data, tmp_path, monkeypatch, whole):
     run = stopped(recipe, data, tmp_path / "run", monkeypatch)
     assert sorted(path.name for path in run.path.glob("resume*")) == ["resume-previous.pt", "resume.pt"]
-    (newest, path), previous = run.load_state(CPU), run.load("resume-previous")
+    (newest, path), previous = run.load_state(), run.load("resume-previous")
     assert path.name == "resume.pt"
     assert newest["position"][2] > previous["position"][2]
     ends_like(whole, run, recipe, data)
@@ -90,10 +90,10 @@ def test_a_damaged_state_falls_back_to_the_one_before_and_says_so(
 def test_between_two_names_the_new_state_is_found(recipe, data, tmp_path, monkeypatch, whole):
     """Killed after the old state became the previous one, before the new one took its name."""
     run = stopped(recipe, data, tmp_path / "run", monkeypatch)
-    newest = run.load_state(CPU)[0]["position"]
+    newest = run.load_state()[0]["position"]
     (run.path / "resume.pt").rename(run.path / "resume-new.pt")
     assert run.progress == "begun"
-    assert run.load_state(CPU)[0]["position"] == newest
+    assert run.load_state()[0]["position"] == newest
     ends_like(whole, run, recipe, data)
 
 
@@ -142,7 +142,7 @@ def test_what_a_killed_process_left_half_written_is_swept_away(tmp_path):
 
 def test_a_full_disk_leaves_the_last_whole_state(recipe, data, tmp_path, monkeypatch, whole):
     run = stopped(recipe, data, tmp_path / "run", monkeypatch)
-    before = run.load_state(CPU)[0]["position"]
+    before = run.load_state()[0]["position"]
 
     def full(*_):
         raise OSError(28, "No space left on device")
@@ -150,7 +150,7 @@ def test_a_full_disk_leaves_the_last_whole_state(recipe, data, tmp_path, monkeyp
     with monkeypatch.context() as patched, pytest.raises(OSError, match="No space"):
         patched.setattr("os.fsync", full)
         training.train(recipe, run, data, CPU)
-    assert run.load_state(CPU)[0]["position"] == before
+    assert run.load_state()[0]["position"] == before
     ends_like(whole, run, recipe, data)
 
 

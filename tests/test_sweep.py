@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -15,7 +14,7 @@ import pytest
 import torch
 from test_program import QUICK, run
 
-from rb_smooth import sweep
+from rb_smooth import launch, sweep
 from rb_smooth.data import _downloading
 from rb_smooth.refusal import Refused
 
@@ -226,7 +225,7 @@ def test_what_a_user_can_mend_is_one_line_before_anything_starts(elsewhere, hand
 
 
 def test_torchrun_is_not_for_several_runs(elsewhere, handed_over, monkeypatch, capsys):
-    monkeypatch.setitem(os.environ, "WORLD_SIZE", "2")
+    monkeypatch.setattr(launch, "SIZE", 2)
     assert run("digits", "at", "--seeds=0,1") == 2
     assert "torchrun" in capsys.readouterr().err
     assert not handed_over

@@ -27,7 +27,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from rb_smooth import ranges
+from rb_smooth import processes, ranges
 from rb_smooth.batchnorm import frozen_running_stats
 from rb_smooth.weights import shifted
 
@@ -54,5 +54,6 @@ class AWP:
             return []
         with frozen_running_stats(model), torch.enable_grad():
             g = torch.autograd.grad(loss(), weights, allow_unused=True, materialize_grads=True)
+        processes.average(g)  # several processes ascend together: v is of the whole minibatch
         lengths = zip(torch._foreach_norm([w.detach() for w in weights]), torch._foreach_norm(g), strict=True)
         return torch._foreach_mul(g, [self.gamma * of_w / (of_g + 1e-20) for of_w, of_g in lengths])

@@ -1,0 +1,14 @@
+"""How this process was started: by torchrun, as one of several, or alone. Costs no torch.
+
+torchrun --nproc-per-node 4 -m rb_smooth.recipe cifar10 at+awp
+"""
+
+from __future__ import annotations
+
+import os
+
+RANK, SIZE, LOCAL_RANK, LOCAL_SIZE = (
+    int(os.environ.get(name, default))
+    for name, default in (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"), ("LOCAL_WORLD_SIZE", "1"))
+)
+"""torchrun's numbers: of this process among all, of all, of this one on its machine, and of those on its machine."""

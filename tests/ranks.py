@@ -1,0 +1,226 @@
+"""What the processes of one job do together, for test_scale_out.py to look at: python tests/ranks.py FOLDER
+
+Each runs as torchrun would start it; alone, it makes what two of them must equal.
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import json
+import signal
+import sys
+from pathlib import Path
+
+import torch
+import torchattacks.attacks.pgd
+import torchattacks.attacks.pgdl2
+import torchattacks.attacks.tpgd
+from torch import nn
+
+from rb_smooth import batchnorm, guards, processes, schema, session, training
+from rb_smooth.averaging.ema import EMA
+from rb_smooth.coupling import step
+from rb_smooth.data import digits
+from rb_smooth.evaluation import accuracy, autoattack
+from rb_smooth.refusal import Interrupted, Refused
+from rb_smooth.registry import find, make, names
+from rb_smooth.run_folder import Run
+from rb_smooth.seeding import mix
+from rb_smooth.settings import gather
+from rb_smooth.splits import split
+
+CPU = torch.device("cpu")
+QUICK = ["objective.steps=1", "train.epochs=3", "schedule.drops=[2]", "model.width=2", "optimizer.inner_steps=2"]
+BATCH, STEPS = 8, 20
+OBJECTIVES = [(name, {}) for name in names("objective")] + [
+    (name, {"norm": "L2"})
+    for name in names("objective")
+    if "norm" in inspect.signature(find("objective", name)).parameters
+]
+COMBINATIONS = list(itertools.product(OBJECTIVES, names("perturbation"), names("optimizer")))
+
+
+class Start:
+    """Where torchattacks draws a random start, a fixed function of the image."""
+
+    def __init__(self, images):
+        self.images = images
+
+    def uniform_(self, low, high):
+        return low + (high - low) * (1e3 * self.images).frac()
+
+    def normal_(self):
+        return (1e3 * self.images).frac() - 0.5
+
+
+class FixedStarts:
+    """In the place of torch in torchattacks' modules."""
+
+    empty_like = zeros_like = staticmethod(Start)
+
+    @staticmethod
+    def randn_like(images):
+        return Start(images).normal_()
+
+    def __getattr__(self, name):
+        return getattr(torch, name)
+
+
+def small_net():
+    torch.manual_seed(0)
+    layers = nn.Conv2d(2, 4, 3, padding=1), nn.GroupNorm(2, 4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 5)
+    return nn.Sequential(*layers).double()
+
+
+def train_by_steps(objective, perturbation, optimizer):
+    """The weights that are deployed after 20 minibatches, of each of which this process has its share."""
+    model = small_net()
+    trained = processes.replicated(model, CPU)
+    options = {} if objective[0] == "standard" else {"steps": 3}
+    objective, perturbation = (
+        make("objective", objective[0], {**objective[1], **options}),
+        make("perturbation", perturbation, {}),
+    )
+    noise = torch.Generator()
+    options = {"lr": 0.05} if optimizer == "sgd" else {"lr": 1.0, "inner_steps": 5}
+    optimizer = make("optimizer", optimizer, options, list(model.parameters()), generator=noise)
+    average = EMA()
+    images = torch.Generator().manual_seed(1)
+    for t in range(STEPS):
+        x = torch.rand(BATCH, 2, 6, 6, generator=images, dtype=torch.float64)
+        y = torch.randint(5, (BATCH,), generator=images)
+        noise.manual_seed(mix(0, t))
+        step(trained, objective, perturbation, optimizer, average, processes.share(x), processes.share(y), t)
+    return [w.clone() for w in optimizer.deployed()] + average.average
+
+
+def equality(folder):
+    for module in (torchattacks.attacks.pgd, torchattacks.attacks.pgdl2, torchattacks.attacks.tpgd):
+        module.torch = FixedStarts()
+    results = [train_by_steps(*combination) for combination in COMBINATIONS]
+    for module in (torchattacks.attacks.pgd, torchattacks.attacks.pgdl2, torchattacks.attacks.tpgd):
+        module.torch = torch
+    if processes.is_first():
+        torch.save(results, folder / f"equality-{processes.size()}.pt")
+
+
+def statistics(folder):
+    """BatchNorm's, of two layers deep in a net that are fed the same by all processes, from each one's share."""
+    model = nn.Sequential(nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(72, 5)).double()
+    images = torch.rand(3, BATCH, 2, 6, 6, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    images[:, ::2] *= 3  # the shares are not alike
+    y = torch.arange(BATCH) % 5
+    batches = [(x, x, y) for x in images]
+    batchnorm.recalibrate(model, make("objective", "at", {}), [tuple(map(processes.share, b)) for b in batches])
+    seen = [processes.gathered(each) for each in batchnorm.running_stats(model)]
+    if processes.is_first():
+        torch.save((images, seen), folder / f"statistics-{processes.size()}.pt")
+
+
+def tiny():
+    recipe = schema.check(*gather("digits", "at+awp+ensgd2+wa", [*QUICK, "data.validation=60"]))
+    return recipe, split(digits(Path("unused")), validation=60, split_seed=0, select="validation", train_examples=200)
+
+
+def stopped_by(rank, batches):
+    """SIGTERM reaches one process only, in the middle of minibatch number `batches`."""
+    count = itertools.count()
+
+    def stopping(*arguments):
+        if next(count) == batches and processes.rank() == rank:
+            signal.raise_signal(signal.SIGTERM)
+        return step(*arguments)
+
+    session.step = stopping
+
+
+def whole_and_interrupted_runs(folder):
+    recipe, data = tiny()
+    training.train(recipe, Run(folder / "whole"), data, CPU)
+    stopped_by(1, 7)
+    try:
+        training.train(recipe, Run(folder / "interrupted"), data, CPU)
+    except Interrupted as interrupted:
+        say(folder, "interrupted", str(interrupted))
+    session.step = step
+    copy = Run(folder / "by another number")
+    if processes.is_first():
+        copy.path.mkdir()
+        (copy.path / "resume.pt").write_bytes((folder / "interrupted" / "resume.pt").read_bytes())
+    training.train(recipe, Run(folder / "interrupted"), data, CPU)
+
+
+def drift(folder):
+    """One process's weights differ by one bit in one number."""
+    recipe, data = tiny()
+    drifting = session.Session(recipe, data, CPU)
+    drifting.run_batch(drifting.order())
+    guards.check_replicas(drifting)
+    if processes.rank() == 1:
+        with torch.no_grad():
+            next(drifting.model.parameters()).view(-1).view(torch.int32)[0] ^= 1
+    try:
+        guards.check_replicas(drifting)
+    except (Refused, SystemExit) as refused:
+        say(folder, "drift", str(refused))
+
+
+def bad_loss(folder):
+    """An image of one process only makes the loss no number."""
+    recipe, data = tiny()
+    run = Run(folder / "bad")
+
+    def spoilt(*arguments):
+        x_adv, outcome = step(*arguments)
+        bad = processes.rank() == 1 and arguments[-1] == 2
+        return x_adv, outcome._replace(loss=outcome.loss * float("nan")) if bad else outcome
+
+    session.step = spoilt
+    try:
+        training.train(recipe, run, data, CPU)
+    except (Refused, SystemExit) as refused:
+        say(folder, "bad", str(refused))
+    session.step = step
+
+
+def other_data(folder):
+    recipe, data = tiny()
+    mine = (
+        data
+        if processes.is_first()
+        else split(digits(Path("unused")), validation=60, split_seed=1, select="validation")
+    )
+    try:
+        training.train(recipe, Run(folder / "other"), mine, CPU)
+    except (Refused, SystemExit) as refused:
+        say(folder, "other", str(refused))
+
+
+def attacked(folder):
+    """Accuracies and AutoAttack's flags, in batches small enough that each process gets some."""
+    recipe, data = tiny()
+    torch.manual_seed(0)
+    model = session.Session(recipe, data, CPU).model.eval()
+    points = data.test[:24]
+    accuracies = [accuracy(model, points, threat, batch_size=5) for threat in (None, recipe.threat)]
+    threat = recipe.threat._replace(eps=0.01)
+    result = autoattack(model, points, threat, classes=10, batch_size=5, seed=0)
+    if processes.is_first():
+        torch.save((accuracies, result.robust), folder / f"attacked-{processes.size()}.pt")
+
+
+def say(folder, name, message):
+    (folder / f"{name}-{processes.rank()}.json").write_text(json.dumps(message))
+
+
+def main(folder):
+    torch.set_num_threads(1)
+    with processes.joined():
+        together = [whole_and_interrupted_runs, drift, bad_loss, other_data] if processes.size() > 1 else []
+        for part in [equality, statistics, attacked, *together]:
+            part(folder)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
