@@ -11,11 +11,12 @@ import socket
 import tarfile
 import urllib.error
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import filelock
 import numpy as np
 import torch
 from torch import Tensor
@@ -199,11 +200,18 @@ def _moments(x: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 @contextmanager
 def _downloading(title: str, url: str, archive: str, data_dir: Path) -> Iterator[None]:
-    """Give up a silent download, which torchvision would not, and say in one line what to put where."""
+    """Give up a silent download, which torchvision would not, and say in one line what to put where.
+
+    One process at a time: of several that start together, the first downloads and the others find what it left.
+    """
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(_SILENCE_S)
     try:
-        yield
+        with ExitStack() as stack:
+            with suppress(OSError):  # where nothing can be written, nothing can be downloaded
+                data_dir.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(filelock.FileLock(data_dir / ".lock"))
+            yield
     except (urllib.error.URLError, TimeoutError, ConnectionError, RuntimeError, EOFError, tarfile.TarError) as error:
         cause = str(error).splitlines()[0] if str(error) else type(error).__name__
         if (data_dir / archive).exists():

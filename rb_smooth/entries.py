@@ -41,15 +41,13 @@ class Entry:
         return self.leaderboard / "model_info" / self.dataset / self.threat / f"{self.name}.json"
 
     def protocol(self) -> tuple[Any, ...]:
-        """Two entries are comparable if and only if these are equal: ball, attack, and the very points."""
-        score = self.own["score"]
-        return (
-            score["threat"]["norm"],
-            round(score["threat"]["eps"], 9),
-            score["version"],
-            score["n"],
-            score["fingerprint"],
-        )
+        return protocol_of(self.own["score"])
+
+
+def protocol_of(score: dict[str, Any]) -> tuple[Any, ...]:
+    """Two scores are comparable if and only if these are equal: ball, attack, and the very points."""
+    threat = score["threat"]
+    return threat["norm"], round(threat["eps"], 9), score["version"], score["n"], score["fingerprint"]
 
 
 def model_dir(leaderboard: Path) -> Path:

@@ -60,6 +60,14 @@ def submit(run: Run, leaderboard: Path, replace: bool = False) -> Entry:
     return entry
 
 
+def is_entered(run: Run, leaderboard: Path) -> bool:
+    """Whether the board holds what `submit` would put there. Costs no torch."""
+    if (score := run.score) is None:
+        return False
+    entry = _entry(run, score, leaderboard)
+    return entry.path.exists() and _is_current(read_entry(entry.path), entry)
+
+
 def standings(mine: Entry) -> list[Table | str]:
     """What to print: the board with `mine` in its place, what cannot be ranked against it and why, and complaints."""
     entries, complaints = listed(mine.leaderboard, mine.dataset, mine.threat)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rb_smooth import bridge, launch, run_folder
 from rb_smooth.console import console
 from rb_smooth.refusal import Refused
-from rb_smooth.sections import SECTIONS, Sections
+from rb_smooth.sections import Sections
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +23,7 @@ def carry_out(gathered: tuple[str, str, Sections], options: argparse.Namespace) 
     `recipe`. A finished run costs no torch.
     """
     run = run_folder.place(options.runs, *gathered)
-    if launch.SIZE > 1 or options.plan or options.fresh or not _is_finished(run, gathered[-1]):
+    if launch.SIZE > 1 or options.plan or options.fresh or not run.is_finished(gathered[-1]):
         _work(run, gathered, options)
     if launch.RANK == 0 and not options.plan:
         _report(run, options)
@@ -36,7 +36,7 @@ def _work(run: run_folder.Run, gathered: tuple[str, str, Sections], options: arg
     device = _device(options.device)
     with processes.joined():
         anew = options.fresh or options.plan
-        if processes.from_first(lambda: not anew and _is_finished(run, gathered[-1])):
+        if processes.from_first(lambda: not anew and run.is_finished(gathered[-1])):
             return
         progress = processes.from_first(lambda: "new" if anew else run.progress)
         with processes.in_turn():
@@ -64,15 +64,6 @@ def _open(run: run_folder.Run, gathered: tuple[str, str, Sections], fresh: bool)
     if fresh:
         run.discard()
     run.begin(*gathered)
-
-
-def _is_finished(run: run_folder.Run, sections: Sections) -> bool:
-    """Whether the run holds this very recipe and its score answers what `evaluate` asks. Costs no torch."""
-    if not run.is_trained or (score := run.score) is None:
-        return False
-    header = run.header
-    same_training = {key: header[key] for key in SECTIONS} == {**sections, "evaluate": header["evaluate"]}
-    return same_training and score["asked"] == sections["evaluate"]
 
 
 def _prepared(

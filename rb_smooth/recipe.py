@@ -4,16 +4,18 @@
     python -m rb_smooth.recipe cifar10 at+awp --epochs 30          the recipe's shape in 30 epochs
     python -m rb_smooth.recipe cifar10 at --set optimizer.lr=0.05  other settings, other folder
     python -m rb_smooth.recipe mine.yaml                           your own; `base: cifar10/at` starts from a recipe
+    python -m rb_smooth.recipe cifar10 at at+awp --seeds 0-2       six runs, one on each GPU at a time, and their table
     python -m rb_smooth.recipe list [DATASET]                      what there is
     python -m rb_smooth.recipe show cifar10 at+awp+ensgd           what it means, resolved and checked
 
 The same command again goes on where it stopped, skips what is finished, and prints the table. Exit codes: 0 done,
-2 something to mend (one line says what), 130 stopped by you.
+1 some of several runs failed, 2 something to mend (one line says what), 130 stopped by you.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from pathlib import Path
 
@@ -24,6 +26,10 @@ from rb_smooth.pipeline import carry_out
 from rb_smooth.refusal import Refused, answering
 from rb_smooth.sections import Sections
 from rb_smooth.settings import gather
+from rb_smooth.sweep import Member, carry_out_all
+
+_MOST = 1000
+"""Numbers in one range of an option: more is a slip of the keyboard."""
 
 
 def main() -> int:
@@ -33,6 +39,10 @@ def main() -> int:
         print_recipes(rest or cookbook.datasets())
     elif command == "show":
         _show(*_target(rest), options)
+    elif options.seeds is not None or len(options.what) > (1 if _is_file(command) else 2):
+        carry_out_all(_members(options), options)
+    elif options.gpus is not None or options.workers is not None:
+        raise Refused("expected several methods or --seeds with --gpus or --workers, got one run; choose its --device")
     else:
         carry_out(_gathered(*_target(options.what), options), options)
     return 0
@@ -42,9 +52,14 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m rb_smooth.recipe", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", nargs="+", metavar="DATASET METHOD", help="or FILE.yaml, or list, or show …")
+    parser.add_argument(
+        "what", nargs="+", metavar="DATASET METHOD", help="or FILE.yaml, or list, or show …; several methods: a sweep"
+    )
     parser.add_argument(
         "--seed", type=int, help="of initialisation, shuffling, augmentation, attacks' starts and noise"
+    )
+    parser.add_argument(
+        "--seeds", type=_numbers, metavar="0,1,2|0-2", help="a run of each method with each; one table of them all"
     )
     parser.add_argument("--epochs", type=int, help="train this long; drops and stages move in proportion")
     parser.add_argument(
@@ -59,6 +74,10 @@ def _parse() -> argparse.Namespace:
         "--leaderboard", type=Path, default=Path("leaderboard"), help="where entries go (default: leaderboard)"
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, … (default: a GPU if there is one)")
+    parser.add_argument(
+        "--gpus", type=_numbers, metavar="0,1,…", help="of several runs, one at a time on each (default: all GPUs)"
+    )
+    parser.add_argument("--workers", type=int, help="of several runs, this many at a time, on the CPU or sharing GPUs")
     parser.add_argument("--fresh", action="store_true", help="forget what this run has done so far, and begin again")
     parser.add_argument("--replace", action="store_true", help="replace an entry of the same name made by another run")
     parser.add_argument("--no-submit", action="store_true", help="train and evaluate only")
@@ -68,7 +87,7 @@ def _parse() -> argparse.Namespace:
 
 def _target(what: list[str]) -> tuple[str, str | None]:
     """(dataset, method), or (file, None)."""
-    if len(what) == 1 and what[0].endswith((".yaml", ".yml")):
+    if len(what) == 1 and _is_file(what[0]):
         return what[0], None
     if len(what) != 2:
         known = ", ".join(cookbook.datasets())
@@ -76,6 +95,40 @@ def _target(what: list[str]) -> tuple[str, str | None]:
             f"expected DATASET METHOD, got {' '.join(what) or 'nothing'!r}; datasets: {known}; methods: `recipe list`"
         )
     return what[0], what[1]
+
+
+def _members(options: argparse.Namespace) -> list[Member]:
+    """Every method with every seed; the first seed of all comes first, so that methods can soon be compared."""
+    if options.seeds is not None and options.seed is not None:
+        raise Refused("expected --seed or --seeds, got both; drop one")
+    seeds = [options.seed] if options.seeds is None else options.seeds
+    first, *rest = options.what
+    targets = [[name] if _is_file(name) else [first, name] for name in ([first, *rest] if _is_file(first) else rest)]
+    if not targets:
+        _target(options.what)
+    members = []
+    for seed in seeds:
+        chosen = argparse.Namespace(**vars(options) | {"seed": seed})
+        members += [Member(tuple(what), *_gathered(*_target(what), chosen), options) for what in targets]
+    return members
+
+
+def _numbers(text: str) -> list[int]:
+    """`0,2,5-7` -> 0, 2, 5, 6, 7. Raises Refused for anything else, and for one number twice."""
+    numbers: list[int] = []
+    for part in text.split(","):
+        found = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", part.strip(), re.ASCII)
+        first, last = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
+        if not 0 <= last - first < _MOST:
+            raise Refused(f"expected numbers such as 0,1,2 or 0-2, got {text!r}; correct it")
+        numbers += range(first, last + 1)
+    if len(set(numbers)) < len(numbers):
+        raise Refused(f"expected each number once, got {text!r}; drop what is there twice")
+    return numbers
+
+
+def _is_file(name: str) -> bool:
+    return name.endswith((".yaml", ".yml"))
 
 
 def _show(target: str, method: str | None, options: argparse.Namespace) -> None:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 from rb_smooth import launch
 
-REFUSED, INTERRUPTED = 2, 130
+FAILED, REFUSED, INTERRUPTED = 1, 2, 130
 
 _CURES = {
     errno.ENOSPC: "free some space",
@@ -30,6 +30,10 @@ _CURES = {
 
 class Refused(Exception):
     """Something the user can mend. The message is one line: `expected …, got …; do …`."""
+
+
+class Failed(Exception):
+    """Part of the work failed, for a reason told above; the rest is done. The message says what, and how to go on."""
 
 
 class Interrupted(Exception):
@@ -55,6 +59,8 @@ def answering(main: Callable[[], int | None]) -> Callable[[], int]:
                 return main() or 0
             except Refused as refused:
                 return _say(str(refused), REFUSED)
+            except Failed as failed:
+                return _say(str(failed), FAILED)
             except Interrupted as interrupted:
                 return _say(str(interrupted), INTERRUPTED)
             except KeyboardInterrupt:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -15,8 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import filelock
 
-from rb_smooth import cookbook, files, notation
-from rb_smooth.console import console
+from rb_smooth import cookbook, files, notation, states
 from rb_smooth.refusal import Refused
 from rb_smooth.sections import SECTIONS, Sections, digest, digest_of
 
@@ -24,12 +22,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 Progress = Literal["new", "begun", "trained"]
-
-FORMAT = 1
-"""Of a saved state; a later one may hold what this version does not know."""
-
-_STATES = ("resume-new", "resume", "resume-previous")
-"""Files of a saved state, newest first. A new one is whole before it takes the place of the one before."""
 
 _LOOK_S = 0.2
 """Seconds that a lock is waited for: whoever only looks whether a run is in use holds it for less."""
@@ -48,8 +40,16 @@ class Run:
     @property
     def progress(self) -> Progress:
         """How far training has come: what of its inputs it still needs depends on it."""
-        begun: Progress = "begun" if any((self.path / f"{name}.pt").exists() for name in _STATES) else "new"
+        begun: Progress = "begun" if states.found(self.path) else "new"
         return "trained" if self.is_trained else begun
+
+    def is_finished(self, sections: Sections) -> bool:
+        """Whether the run holds this very recipe, trained, and its score answers what `evaluate` asks."""
+        if not self.is_trained or (score := self.score) is None:
+            return False
+        header = self.header
+        same_training = {key: header[key] for key in SECTIONS} == {**sections, "evaluate": header["evaluate"]}
+        return same_training and score["asked"] == sections["evaluate"]
 
     @property
     def score(self) -> dict[str, Any] | None:
@@ -174,45 +174,6 @@ class Run:
             writer.writeheader()
             writer.writerows(rows)
         files.write_text(self.path / "log.csv", text.getvalue())
-
-    def save_state(self, state: dict[str, Any]) -> None:
-        """Keep what training needs to go on; the state before it stays until this one is whole, and beside it."""
-        newest, resume, previous = (self.path / f"{name}.pt" for name in _STATES)
-        files.save_tensors(newest, {"format": FORMAT, **state})
-        if resume.exists():
-            os.replace(resume, previous)
-        os.replace(newest, resume)
-
-    def load_state(self) -> tuple[dict[str, Any], Path] | None:
-        """The newest whole state, on the CPU, and its file; None if training has not begun.
-
-        A damaged file is passed over, and named on the console. Raises Refused if no state is whole, or if it is one
-        of a newer version.
-        """
-        found = [path for name in _STATES if (path := self.path / f"{name}.pt").exists()]
-        damage = None
-        for path in found:
-            try:
-                state = files.load_tensors(path)
-            except Refused as refused:
-                damage = damage or refused
-                continue
-            if damage is not None:
-                console.print(f"passed over: {damage}; going on from {path.name}")
-            if (theirs := state.get("format", 0)) > FORMAT:
-                raise Refused(
-                    f"expected a state of format {FORMAT} or before in {path}, got {theirs}, of a newer rb_smooth; "
-                    "update it, or use --fresh"
-                )
-            return state, path
-        if damage is not None:
-            raise Refused(f"{damage}; no other state of this run is whole: use --fresh")
-        return None
-
-    def forget_state(self) -> None:
-        """Training is done, and goes on no more."""
-        for name in _STATES:
-            (self.path / f"{name}.pt").unlink(missing_ok=True)
 
     def save(self, name: str, value: Any) -> None:
         files.save_tensors(self.path / f"{name}.pt", value)

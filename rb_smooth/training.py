@@ -20,6 +20,7 @@ from rb_smooth.run_folder import Run
 from rb_smooth.seeding import random_state_kept
 from rb_smooth.session import Session
 from rb_smooth.splits import Dataset
+from rb_smooth.states import forget_states, load_state, save_state
 
 SAVED_EVERY_S = 600.0
 """Seconds of training that a killed process may lose."""
@@ -35,7 +36,7 @@ def train(recipe: Recipe, run: Run, data: Dataset, device: torch.device, saved_e
     """
     epochs = recipe.train.epochs
     with random_state_kept(), stop_requests() as stop, progress_bars() as bars, Reports(run, epochs) as reports:
-        saved = processes.from_first(run.load_state)
+        saved = processes.from_first(lambda: load_state(run.path))
         session = Session(recipe, data, device, begins=saved is None)
         check_origins(session)
         if saved is not None:
@@ -71,7 +72,7 @@ def train(recipe: Recipe, run: Run, data: Dataset, device: torch.device, saved_e
                 files.write_json(run.path / "training.json", _conditions(session))
                 run.save("last", exported(model))
     if processes.is_first():
-        run.forget_state()
+        forget_states(run.path)
 
 
 def _finish_epoch(session: Session, run: Run, reports: Reports) -> None:
@@ -91,7 +92,7 @@ def _save(session: Session, run: Run) -> None:
     check_finite(session, run)
     state = session.state_dict()
     if processes.is_first():
-        run.save_state(state)
+        save_state(run.path, state)
 
 
 def _conditions(session: Session) -> dict[str, Any]:

@@ -42,9 +42,10 @@ CHAIN, ENSGD, ENSGD2, SGD = (
     "optimizers/sgd.py",
 )
 BATCHNORM, WEIGHTS, COUPLING, SESSION = "batchnorm.py", "weights.py", "coupling.py", "session.py"
-RUNS, FILES, NETWORKS, EPOCHS = "run_folder.py", "files.py", "networks.py", "epochs.py"
+STATES, FILES, NETWORKS, EPOCHS = "states.py", "files.py", "networks.py", "epochs.py"
 PROCESSES, GUARDS, EVALUATION, TRAINING = "processes.py", "guards.py", "evaluation.py", "training.py"
 LOGS, CURVES, REPORTS, SCALARS, SUMMARIES = "logs.py", "curves.py", "reports.py", "scalars.py", "summaries.py"
+COMPARISON, ATTEMPTS, WORKERS, SWEEP = "comparison.py", "attempts.py", "workers.py", "sweep.py"
 
 TESTS = {
     AWP: ["test_awp.py", "test_scale_out.py"],
@@ -62,7 +63,7 @@ TESTS = {
     WEIGHTS: ["test_batchnorm.py", "test_awp.py", "test_methods.py"],
     COUPLING: ["test_awp.py", "test_training.py", "test_scale_out.py"],
     SESSION: ["test_training.py", "test_extra.py", "test_scale_out.py"],
-    RUNS: ["test_resume.py"],
+    STATES: ["test_resume.py"],
     FILES: ["test_resume.py"],
     NETWORKS: ["test_networks.py", "test_training.py"],
     EPOCHS: ["test_training.py"],
@@ -76,6 +77,10 @@ TESTS = {
     REPORTS: ["test_curves.py"],
     SCALARS: ["test_scalars.py"],
     SUMMARIES: ["test_runs.py"],
+    COMPARISON: ["test_comparison.py"],
+    ATTEMPTS: ["test_workers.py"],
+    WORKERS: ["test_workers.py"],
+    SWEEP: ["test_sweep.py"],
 }
 """The tests that answer for a file."""
 
@@ -159,9 +164,9 @@ MUTANTS = [
     Mutant("every minibatch adds the same noise", SESSION, "mix(self.seed, NOISE, self.t)", "mix(self.seed, NOISE, 0)"),
     Mutant("inputs are always standardised", NETWORKS, " if recipe.data.standardise else ()", ""),
     Mutant("a resumed run takes any images", SESSION, "if there != here:", "if False:"),
-    Mutant("the state before is not kept", RUNS, "            os.replace(resume, previous)\n", "            resume.unlink()\n"),
-    Mutant("a new state takes the place of the old one before it is whole", RUNS, "newest, resume, previous = (self", "resume, newest, previous = (self"),
-    Mutant("states of newer versions are taken", RUNS, "> FORMAT:", "> FORMAT + 1000:"),
+    Mutant("the state before is not kept", STATES, "        os.replace(resume, previous)\n", "        resume.unlink()\n"),
+    Mutant("a new state takes the place of the old one before it is whole", STATES, "newest, resume, previous = (folder", "resume, newest, previous = (folder"),
+    Mutant("states of newer versions are taken", STATES, "> FORMAT:", "> FORMAT + 1000:"),
     Mutant("checksums are not checked", FILES, "if zipfile.is_zipfile(path):", "if False:"),
     Mutant("ties go to the later epoch", EPOCHS, 'row["best"] = metric > session.best', 'row["best"] = metric >= session.best'),
     Mutant("each process ascends on its own share", AWP, "        processes.average(g)", "        # processes.average(g)"),
@@ -196,6 +201,26 @@ MUTANTS = [
     Mutant("the gap has the wrong sign", SUMMARIES, 'score["pgd20"] - score["last"]["pgd20"]', 'score["last"]["pgd20"] - score["pgd20"]'),
     Mutant("a damaged run ends the list", SUMMARIES, "except (Refused, OSError) as error:", "except OSError as error:"),
     Mutant("a run in use is not seen", SUMMARIES, "if run.is_in_use:", "if False:"),
+    Mutant("the deviation is the population's", COMPARISON, '"std": stdev(values)', '"std": __import__("statistics").pstdev(values)'),
+    Mutant("the robust overfitting gap is reversed", COMPARISON, "pgd20 - last)", "last - pgd20)"),
+    Mutant("Holm's correction is Bonferroni's", COMPARISON, "(len(p) - tested) * p", "len(p) * p"),
+    Mutant("a larger p may become the smaller one", COMPARISON, "max(highest, min(1.0,", "max(0.0, min(1.0,"),
+    Mutant("p is not corrected", COMPARISON, 'each["p_holm"] = p', 'each["p_holm"] = each["p"]'),
+    Mutant("other seeds are paired", COMPARISON, "[there[seed] for seed in seeds])", "[there[seed] for seed in reversed(seeds)])"),
+    Mutant("the difference has the wrong sign", COMPARISON, "here[seed] - there[seed]", "there[seed] - here[seed]"),
+    Mutant("differences that do not vary are certain", COMPARISON, "if stdev(differences) < 1e-9:", "if stdev(differences) < -1:"),
+    Mutant("the highest mean is the best, whatever the test says", COMPARISON, '["p_holm"] < SIGNIFICANT', '["p_holm"] < 2'),
+    Mutant("protocols are mixed", COMPARISON, "setdefault(key, [])", "setdefault((), [])"),
+    Mutant("a run in which someone works is started", ATTEMPTS, "    if run.is_in_use:\n", "    if False:\n"),
+    Mutant("two programs take the same run", ATTEMPTS, "        claim.acquire()\n", "        pass\n"),
+    Mutant("what was written before is lost", ATTEMPTS, 'open("ab")', 'open("wb")'),
+    Mutant("the user's number of threads is overruled", ATTEMPTS, "environment | os.environ", "os.environ | environment"),
+    Mutant("a run that another process took is a failure", WORKERS, "elif job.run.is_in_use:", "elif False:"),
+    Mutant("what another program did is done again", WORKERS, "            if job.is_done():\n", "            if False:\n"),
+    Mutant("refusals are crashes", WORKERS, "attempt.ending, code == REFUSED", "attempt.ending, False"),
+    Mutant("recipes are checked one by one", SWEEP, "        _check(ahead)\n", ""),
+    Mutant("finished runs are started", SWEEP, "return finished and", "return False and"),
+    Mutant("one refusal hides a crash", SWEEP, "all(failure.refused", "any(failure.refused"),
 ]  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from rb_smooth.refusal import Refused
 from rb_smooth.run_folder import Run
 from rb_smooth.settings import gather
 from rb_smooth.splits import split
+from rb_smooth.states import load_state
 
 CPU = torch.device("cpu")
 QUICK = ["objective.steps=1", "train.epochs=3", "schedule.drops=[2]", "model.width=2"]
@@ -49,7 +50,7 @@ def test_a_loss_that_is_no_number_stops_training_naming_step_and_minibatch(data,
     kept = run.load("diverged")
     assert kept["step"] == bad
     assert torch.equal(kept["x"], seen[bad])
-    assert run.load_state()[0]["position"][2] == bad // 3 * 3  # the good state before
+    assert load_state(run.path)[0]["position"][2] == bad // 3 * 3  # the good state before
 
 
 def test_weights_that_are_no_numbers_stop_training_before_they_are_saved(data, tmp_path, monkeypatch):
@@ -64,7 +65,7 @@ def test_weights_that_are_no_numbers_stop_training_before_they_are_saved(data, t
     with pytest.raises(Refused, match=r"finite weights, got nan or inf at step 5 \(epoch 2, minibatch 3"):
         run_with(data, tmp_path / "run")
     run = Run(tmp_path / "run")
-    assert all(value.isfinite().all() for value in run.load_state()[0]["model"].values())
+    assert all(value.isfinite().all() for value in load_state(run.path)[0]["model"].values())
     assert all(value.isfinite().all() for value in run.load("best").values())
 
 

@@ -21,8 +21,8 @@ FLOORS = [
         *("coupling", "schedules", "augmentations", "data", "splits", "models", "outlines", "extra", "checkpoints"),
     },
     {
-        *("notation", "sections", "cookbook", "cells", "settings", "entries", "run_folder"),
-        *("registry", "declaration", "schema", "preflight", "labelling"),
+        *("notation", "sections", "cookbook", "cells", "settings", "entries", "states", "run_folder"),
+        *("registry", "declaration", "schema", "preflight", "labelling", "comparison", "scoreboard"),
     },
     {
         "training",
@@ -40,6 +40,7 @@ FLOORS = [
         "recipe",
         "pipeline",
         *("logs", "curves", "scalars", "reports", "summaries", "runs"),
+        *("attempts", "workers", "sweep"),
     },
 ]
 METHOD_FOLDERS = ("objectives", "perturbations", "optimizers", "averaging")

@@ -287,7 +287,7 @@ def test_show_prints_a_recipe_that_can_be_run(inside, capsys):
         (["digit", "at"], "did you mean 'digits'"),
         (["digits", "att"], "did you mean 'at'"),
         (["digits"], "expected DATASET METHOD"),
-        (["digits", "at", "more"], "expected DATASET METHOD"),
+        (["digits", "at", "more"], "expected a method of digits, got 'more'"),
         (["digits", "at", "--set", "optimizer.lr=fast"], "valid number"),
         (["digits", "at", "--epochs", "0"], "--epochs"),
         (["digits", "at", "--seed", "-1"], "seed"),

@@ -12,12 +12,13 @@ import pytest
 import torch
 from interruptions import stop_after
 
-from rb_smooth import run_folder, schema, training
+from rb_smooth import schema, states, training
 from rb_smooth.data import digits
 from rb_smooth.refusal import Interrupted, Refused
 from rb_smooth.run_folder import Run
 from rb_smooth.settings import gather
 from rb_smooth.splits import split
+from rb_smooth.states import load_state
 
 CPU = torch.device("cpu")
 QUICK = ["data.validation=60", "objective.steps=1", "train.epochs=3", "schedule.drops=[2]", "model.width=2"]
@@ -60,7 +61,7 @@ def ends_like(whole, run, recipe, data):
 def test_two_states_are_kept_and_a_finished_run_keeps_none(recipe, data, tmp_path, monkeypatch, whole):
     run = stopped(recipe, data, tmp_path / "run", monkeypatch)
     assert sorted(path.name for path in run.path.glob("resume*")) == ["resume-previous.pt", "resume.pt"]
-    (newest, path), previous = run.load_state(), run.load("resume-previous")
+    (newest, path), previous = load_state(run.path), run.load("resume-previous")
     assert path.name == "resume.pt"
     assert newest["position"][2] > previous["position"][2]
     ends_like(whole, run, recipe, data)
@@ -90,10 +91,10 @@ def test_a_damaged_state_falls_back_to_the_one_before_and_says_so(
 def test_between_two_names_the_new_state_is_found(recipe, data, tmp_path, monkeypatch, whole):
     """Killed after the old state became the previous one, before the new one took its name."""
     run = stopped(recipe, data, tmp_path / "run", monkeypatch)
-    newest = run.load_state()[0]["position"]
+    newest = load_state(run.path)[0]["position"]
     (run.path / "resume.pt").rename(run.path / "resume-new.pt")
     assert run.progress == "begun"
-    assert run.load_state()[0]["position"] == newest
+    assert load_state(run.path)[0]["position"] == newest
     ends_like(whole, run, recipe, data)
 
 
@@ -107,9 +108,9 @@ def test_where_no_state_is_whole_one_line_says_so(recipe, data, tmp_path, monkey
 
 def test_a_state_of_a_newer_version_is_refused_naming_both(recipe, data, tmp_path, monkeypatch):
     with monkeypatch.context() as newer:
-        newer.setattr(run_folder, "FORMAT", 99)
+        newer.setattr(states, "FORMAT", 99)
         run = stopped(recipe, data, tmp_path / "run", monkeypatch)
-    with pytest.raises(Refused, match=rf"format {run_folder.FORMAT} or before in .*resume\.pt, got 99"):
+    with pytest.raises(Refused, match=rf"format {states.FORMAT} or before in .*resume\.pt, got 99"):
         training.train(recipe, run, data, CPU)
 
 
@@ -121,9 +122,9 @@ def test_a_state_of_other_data_is_refused_naming_both(recipe, data, tmp_path, mo
 
 
 def test_within_an_epoch_the_state_is_saved_as_often_as_asked(recipe, data, tmp_path, monkeypatch):
-    positions, real = [], Run.save_state
+    positions, real = [], states.save_state
     monkeypatch.setattr(
-        Run, "save_state", lambda self, state: (positions.append(state["position"][2]), real(self, state))
+        training, "save_state", lambda folder, state: (positions.append(state["position"][2]), real(folder, state))
     )
     training.train(recipe, Run(tmp_path / "often"), data, CPU, saved_every_s=0)
     assert positions == [1, 2, 3, 3, 4, 5, 6, 6, 7, 8, 9, 9]
@@ -142,7 +143,7 @@ def test_what_a_killed_process_left_half_written_is_swept_away(tmp_path):
 
 def test_a_full_disk_leaves_the_last_whole_state(recipe, data, tmp_path, monkeypatch, whole):
     run = stopped(recipe, data, tmp_path / "run", monkeypatch)
-    before = run.load_state()[0]["position"]
+    before = load_state(run.path)[0]["position"]
 
     def full(*_):
         raise OSError(28, "No space left on device")
@@ -150,7 +151,7 @@ def test_a_full_disk_leaves_the_last_whole_state(recipe, data, tmp_path, monkeyp
     with monkeypatch.context() as patched, pytest.raises(OSError, match="No space"):
         patched.setattr("os.fsync", full)
         training.train(recipe, run, data, CPU)
-    assert run.load_state()[0]["position"] == before
+    assert load_state(run.path)[0]["position"] == before
     ends_like(whole, run, recipe, data)
 
 

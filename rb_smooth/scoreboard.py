@@ -1,0 +1,80 @@
+"""Compared methods as tables: what a paper would print, and the tests that say how far to believe it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from rb_smooth.comparison import FIGURES, best_method
+from rb_smooth.entries import eps_text
+
+_HEADINGS = {
+    "clean": "clean",
+    "pgd20": "PGD-20",
+    "autoattack": "AutoAttack",
+    "last_pgd20": "last PGD-20",
+    "gap": "best - last",
+}
+
+
+def drawn(dataset: str, groups: list[dict[str, Any]]) -> list[Table | str]:
+    """What to print of `comparison.groups`: for each, the table, the paired tests, and why one is missing."""
+    lines: list[Table | str] = []
+    for group in groups:
+        lines.append(_figures_table(dataset, group))
+        if any(each["p"] is not None for each in group["differences"]):
+            lines.append(_tests_table(group))
+            lines.append("Tests pair equal seeds on these points: they speak of other seeds, not of other test points.")
+        untested: dict[str, list[str]] = {}
+        for each in group["differences"]:
+            if each["untested"]:
+                untested.setdefault(each["untested"], []).append(f"{each['method']} and {each['minus']}")
+        lines += [f"not tested, {why}: {', '.join(pairs)}" for why, pairs in untested.items()]
+    if len(groups) > 1:
+        lines.append("Tables differ in test points, attack or selection: figures of one do not compare with another's.")
+    return lines
+
+
+def _figures_table(dataset: str, group: dict[str, Any]) -> Table:
+    protocol, best = group["protocol"], best_method(group)
+    title = (
+        f"{dataset} {protocol['norm']} eps {eps_text(protocol['eps'])}, {protocol['n']} test points, best epoch by "
+        f"{protocol['selected_on']}; %, mean ± standard deviation over seeds"
+    )
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("method", no_wrap=True)
+    for heading in ("seeds", *_HEADINGS.values()):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in group["methods"]:
+        bold = {"autoattack": "bold"} if row["method"] == best else {}
+        cells = [Text(_spread(row[figure]), bold.get(figure, "")) for figure in FIGURES]
+        table.add_row(row["title"], str(len(row["seeds"])), *cells)
+    return table
+
+
+def _tests_table(group: dict[str, Any]) -> Table:
+    title = "AutoAttack, difference in points; paired t-test, p corrected for all pairs (Holm)"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("methods", no_wrap=True)
+    for heading in ("seeds", "difference", "95 % interval", "p", "p (Holm)"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for each in group["differences"]:
+        if each["p"] is not None:
+            table.add_row(
+                f"{each['method']} - {each['minus']}",
+                str(len(each["seeds"])),
+                f"{100 * each['mean']:+.2f}",
+                f"{100 * each['low']:+.2f} to {100 * each['high']:+.2f}",
+                f"{each['p']:.2g}",
+                f"{each['p_holm']:.2g}",
+            )
+    return table
+
+
+def _spread(figure: dict[str, Any]) -> str:
+    """`52.10 ± 0.31`, as papers print; without ± where there is one seed."""
+    mean = f"{100 * figure['mean']:.2f}"
+    return mean if figure["std"] is None else f"{mean} ± {100 * figure['std']:.2f}"

@@ -1,0 +1,156 @@
+"""A queue of runs, worked off by a few processes at a time; none can end another, and several programs may share it.
+
+Of two programs on the same runs (by accident, or on two machines with a shared disk) each takes what the other has not
+claimed. A run in which anything else works is put back and tried again. If this program is killed, its processes go on
+to their ends, and the same command waits for them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from rb_smooth.attempts import Attempt, Failure, Job, claimed
+from rb_smooth.console import console
+from rb_smooth.interruption import stop_requests
+from rb_smooth.refusal import REFUSED, Interrupted
+
+_POLL_S = 0.1
+_RETRY_S = 2.0
+"""Seconds after which runs that others work on are looked at again."""
+
+
+def work_off(jobs: Sequence[Job], devices: Sequence[str], threads: int | None = None) -> list[Failure]:
+    """Carry `jobs` out in order, one at a time on each of `devices`; what failed comes back, and ends nothing.
+
+    threads: CPU threads of each process, unless OMP_NUM_THREADS says otherwise. Each writes to output.txt in its run's
+    folder. Raises Interrupted after Ctrl-C or SIGTERM, when every process has saved and stopped; a second signal kills.
+    """
+    queue = _Queue(jobs, devices, threads)
+    with stop_requests() as stop, _shown(queue.board):
+        try:
+            while queue.attempts or (queue.waiting and not stop):
+                queue.collect(stopping=bool(stop))
+                if not stop:
+                    queue.start()
+                elif not queue.is_stopping:
+                    queue.stop()
+                time.sleep(_POLL_S)
+        finally:
+            for attempt in queue.attempts:
+                attempt.process.kill()
+                attempt.end()
+    if stop and queue.done + len(queue.failures) < len(jobs):
+        raise Interrupted(f"stopped, {queue.done} of {len(jobs)} runs done; the same command goes on from there")
+    return queue.failures
+
+
+class _Queue:
+    """What waits, what runs, and on which devices nothing runs."""
+
+    def __init__(self, jobs: Sequence[Job], devices: Sequence[str], threads: int | None) -> None:
+        self.waiting, self.free, self.threads = deque(jobs), deque(devices), threads
+        self.attempts: list[Attempt] = []
+        self.failures: list[Failure] = []
+        self.done, self.jobs = 0, len(jobs)
+        self.is_stopping = False
+        self._next_look = 0.0
+        self._said_busy: set[str] = set()
+
+    def start(self) -> None:
+        """As many jobs as devices are free."""
+        while self.free and self.waiting and time.monotonic() >= self._next_look:
+            for job in list(self.waiting):
+                if self._took(job):
+                    self.waiting.remove(job)
+                    break
+                self._say_busy(job)
+            else:
+                self._next_look = time.monotonic() + _RETRY_S
+
+    def collect(self, stopping: bool) -> None:
+        """Judge and let go the processes that have ended."""
+        for attempt in [attempt for attempt in self.attempts if attempt.process.poll() is not None]:
+            self._judge(attempt, stopping)
+            attempt.end()
+            self.attempts.remove(attempt)
+            self.free.appendleft(attempt.device)
+
+    def stop(self) -> None:
+        """Ask every process, once, to save and end."""
+        self.is_stopping = True
+        console.print(f"stopping: {len(self.attempts)} processes save what they have; a second Ctrl-C kills them")
+        for attempt in self.attempts:
+            attempt.process.terminate()
+
+    def board(self) -> Group:
+        """What runs now, for a terminal."""
+        table = Table.grid("", "", "", "", padding=(0, 2))
+        for attempt in tuple(self.attempts):
+            told = (attempt.job.name, attempt.device, attempt.time_taken, attempt.last_line)
+            table.add_row(*(Text(each, no_wrap=True, overflow="ellipsis") for each in told))
+        for column in table.columns[:-1]:
+            column.no_wrap = True  # where room is short, the last line gives way
+        failed = f", {len(self.failures)} failed" if self.failures else ""
+        return Group(table, f"{self.done} of {self.jobs} done{failed}")
+
+    def _took(self, job: Job) -> bool:
+        """Whether the job is off the queue: started, found done, or failed to start. False: another works there."""
+        try:
+            claim = claimed(job.run)
+            if claim is None:
+                return False
+            if job.is_done():
+                claim.release()
+                self._count(job, "")
+            else:
+                self.attempts.append(Attempt(job, self.free[0], claim, self.threads))
+                console.print(f"started {job.name} on {self.free.popleft()}")
+        except OSError as error:
+            self._fail(job, str(error), refused=True)
+        return True
+
+    def _judge(self, attempt: Attempt, stopping: bool) -> None:
+        job, code = attempt.job, attempt.process.returncode
+        if code == 0:
+            self._count(job, f", {attempt.time_taken}")
+        elif stopping:
+            console.print(f"stopped {job.name}: {attempt.ending}")
+        elif job.is_done():
+            self._count(job, "")
+        elif job.run.is_in_use:  # someone was quicker between our look and our process's
+            self.waiting.append(job)
+        else:
+            self._fail(job, attempt.ending, code == REFUSED)
+
+    def _count(self, job: Job, remark: str) -> None:
+        self.done += 1
+        score = job.run.score
+        figure = "" if score is None else f": AutoAttack {score['autoattack']:.1%}"
+        console.print(f"finished {job.name}{figure}{remark or ', by another process'}")
+
+    def _fail(self, job: Job, line: str, refused: bool) -> None:
+        self.failures.append(Failure(job, line, refused))
+        console.print(f"failed {job.name}: {line}")
+
+    def _say_busy(self, job: Job) -> None:
+        if job.name not in self._said_busy:
+            self._said_busy.add(job.name)
+            console.print(f"waiting for {job.name}: another process works there")
+
+
+@contextmanager
+def _shown(board: Callable[[], Group]) -> Iterator[None]:
+    """The board, kept up to date below the lines printed; nothing where the output is not a terminal."""
+    if not console.is_terminal:
+        yield
+        return
+    with Live(get_renderable=board, console=console, refresh_per_second=2, transient=True):
+        yield

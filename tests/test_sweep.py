@@ -1,0 +1,248 @@
+"""Methods by seeds, as a user types them: one table, what is kept of it, what fails, what is refused beforehand."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+from test_program import QUICK, run
+
+from rb_smooth import launch, sweep
+from rb_smooth.data import _downloading
+from rb_smooth.refusal import Refused
+
+SWEEP = ["digits", "at", "at+awp", "--seeds=0,1", "--workers=2", *QUICK]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A folder in which two methods ran with two seeds each, and what was printed."""
+    place = tmp_path_factory.mktemp("home")
+    command = [sys.executable, "-m", "rb_smooth.recipe", *SWEEP]
+    done = subprocess.run(command, cwd=place, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return place, done.stdout
+
+
+@pytest.fixture
+def inside(home, monkeypatch):
+    monkeypatch.chdir(home[0])
+    return home[0]
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def handed_over(monkeypatch):
+    """What would have been started: jobs, devices, threads."""
+    calls = []
+    monkeypatch.setattr(sweep, "work_off", lambda *arguments: calls.append(arguments) or [])
+    return calls
+
+
+def record():
+    (path,) = Path("runs/digits").glob("sweep-*.json")
+    return json.loads(path.read_text())
+
+
+def test_every_method_runs_with_every_seed_and_one_table_says_so(home):
+    place, out = home
+    assert out.count("started ") == out.count("finished ") == 4
+    assert re.search(r"at \(2 epochs\) +2 ( +\d+\.\d\d ± \d+\.\d\d){5}", out)
+    assert re.search(r"at\+awp \(2 epochs\) +2 ( +-?\d+\.\d\d ± \d+\.\d\d){5}", out)
+    assert "24 test points" in out
+    assert len(list((place / "leaderboard").rglob("*.pt"))) == 4
+    for folder in (place / "runs/digits").glob("at*"):
+        assert "epoch   2/2" in (folder / "output.txt").read_text()
+
+
+def test_the_record_holds_every_figure_and_where_it_comes_from(inside):
+    kept = record()
+    assert kept["command"].startswith("python -m rb_smooth.recipe digits at at+awp --seeds=0,1")
+    assert {"torch", "rb_smooth"} <= kept["versions"].keys()
+    assert kept["commit"]
+    assert [(each["method"], each["seed"]) for each in kept["runs"]] == [
+        ("at", 0),
+        ("at+awp", 0),
+        ("at", 1),
+        ("at+awp", 1),
+    ]
+    (group,) = kept["groups"]
+    assert group["protocol"]["n"] == 24
+    for row in group["methods"]:
+        for seed, value in row["autoattack"]["by_seed"].items():
+            (folder,) = Path("runs/digits").glob(f"{row['method']}-s{seed}-*")
+            assert json.loads((folder / "score.json").read_text())["autoattack"] == value
+
+
+def test_the_same_command_again_starts_nothing_and_needs_no_torch(inside, home):
+    before = record()
+    code = (
+        "import subprocess, sys; from rb_smooth import attempts, recipe; attempts.subprocess = None; "
+        "recipe.main(); assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *SWEEP], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == home[1][home[1].index("digits Linf") :]
+    assert record() == before
+
+
+def test_a_run_that_fails_is_named_and_the_others_are_in_the_table(inside, capsys):
+    (folder,) = Path("runs/digits").glob("at-s0-*")
+    whole = {name: (folder / name).read_bytes() for name in ("score.json", "best.pt")}
+    (folder / "score.json").unlink()
+    (folder / "best.pt").write_bytes(whole["best.pt"][:100])
+    try:
+        assert run(*SWEEP) == 2  # a refusal, and no more than that
+        printed = capsys.readouterr()
+        assert "1 of 4 runs ahead" in printed.out
+        assert re.search(r"failed at seed 0: expected tensors in .*best.pt", printed.out)
+        assert re.search(r"at \(2 epochs\) +1 ", printed.out)
+        assert re.search(r"at\+awp \(2 epochs\) +2 ", printed.out)
+        assert "1 of 4 runs failed (at seed 0)" in printed.err
+        assert printed.err.count("\n") == 1
+        kept = record()
+        assert list(kept["failed"]) == ["at seed 0"]
+        assert [row["method"] for row in kept["groups"][0]["methods"]] == ["at", "at+awp"]
+    finally:
+        for name, content in whole.items():
+            (folder / name).write_bytes(content)
+
+
+def test_a_finished_run_without_its_entry_is_entered(inside, handed_over):
+    (entry,) = Path("leaderboard").rglob("at_*_s0_*.json")
+    aside = entry.rename(entry.with_suffix(".aside"))
+    try:
+        assert run(*SWEEP) == 0
+        assert run(*SWEEP, "--no-submit") == 0
+    finally:
+        aside.rename(entry)
+    assert [[job.name for job in jobs] for jobs, *_ in handed_over] == [["at seed 0"]]
+
+
+def test_a_run_that_fails_afresh_is_not_in_the_table_as_it_was_before(inside, monkeypatch, capsys):
+    monkeypatch.setattr(sweep, "work_off", lambda jobs, *_: [sweep.Failure(jobs[0], "why", refused=False)])
+    assert run(*SWEEP, "--fresh") == 1
+    assert re.search(r"at \(2 epochs\) +1 ", capsys.readouterr().out)
+
+
+def test_a_crash_is_exit_code_1_and_a_refusal_2(elsewhere, monkeypatch, capsys):
+    def failing(*refused):
+        def work_off(jobs, *_):
+            return [sweep.Failure(job, "why", each) for job, each in zip(jobs, refused)]
+
+        return work_off
+
+    for refused, code in (((False,), 1), ((True,), 2), ((True, False), 1)):
+        monkeypatch.setattr(sweep, "work_off", failing(*refused))
+        assert run("digits", "at", "trades") == code
+        assert "the same command goes on from there" in capsys.readouterr().err
+
+
+def test_processes_get_the_commands_options_one_seed_and_a_device(elsewhere, handed_over):
+    Path("mine.yaml").write_text("base: digits/at\noptimizer: {lr: 0.05}\n")
+    arguments = ["--epochs=3", "--set=optimizer.lr=0.1", "--set=model.width=4", "--runs=my runs", "--fresh"]
+    assert run("digits", "at", "mine.yaml", "--seeds=2-3,7", "--workers=2", *arguments) == 0
+    ((jobs, devices, _),) = handed_over
+    assert [job.name for job in jobs] == [f"{name} seed {seed}" for seed in (2, 3, 7) for name in ("at", "mine")]
+    assert len(devices) == 2
+    for job, what in zip(jobs, [["digits", "at"], ["mine.yaml"]] * 3):
+        assert job.command[:3] == (sys.executable, "-m", "rb_smooth.recipe")
+        assert list(job.command[3:]) == [
+            *what,
+            f"--seed={job.name.split()[-1]}",
+            *("--epochs=3", "--set=optimizer.lr=0.1", "--set=model.width=4", "--data-dir=data"),
+            *("--runs=my runs", "--leaderboard=leaderboard", "--fresh"),
+        ]
+
+
+def test_workers_have_a_gpu_each_or_share_what_there_is(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert sweep.choose_devices(None, None, "auto") == ["cuda:0", "cuda:1"]
+    assert sweep.choose_devices([1], None, "auto") == ["cuda:1"]
+    assert sweep.choose_devices(None, 3, "auto") == ["cuda:0", "cuda:1", "cuda:0"]
+    assert sweep.choose_devices(None, 2, "cuda:1") == ["cuda:1", "cuda:1"]
+    assert sweep.choose_devices(None, None, "cpu") == ["cpu"]
+    with pytest.raises(Refused, match="got 2; it has 2 GPUs, from 0"):
+        sweep.choose_devices([0, 2], None, "auto")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert sweep.choose_devices(None, None, "auto") == ["cpu"]
+    assert sweep.choose_devices(None, 2, "auto") == ["cpu", "cpu"]
+    with pytest.raises(Refused, match="--workers"):
+        sweep.choose_devices([0], None, "auto")
+
+
+def test_plan_says_what_is_ahead_for_each_method_and_how_many_runs(elsewhere, capsys):
+    assert run("digits", "at", "trades", "--seeds=0-2", "--workers=2", "--plan", *QUICK) == 0
+    out = capsys.readouterr().out
+    assert re.findall(r"^digits (\S+) .*ahead on", out, re.MULTILINE) == ["at", "trades"]
+    assert "6 runs, 3 of each method, 2 at a time" in out
+    assert not list(elsewhere.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["digits", "at", "trades", "att"], "did you mean 'at'"),
+        (["digits", "at", "trades", "--set=objective.beta=3"], "beta"),
+        (["digits", "at", "at"], "at twice"),
+        (["digits", "at+awp+wa", "at+wa+awp"], "twice"),
+        (["digits", "at", "--seeds=0,1,0"], "drop what is there twice"),
+        (["digits", "at", "--seeds=-1"], "0,1,2 or 0-2"),
+        (["digits", "at", "--seeds=2-0"], "0,1,2 or 0-2"),
+        (["digits", "at", "--seeds=0-9999999"], "0,1,2 or 0-2"),
+        (["digits", "at", "--seeds="], "0,1,2 or 0-2"),
+        (["digits", "at", "--seeds=0,1", "--seed=2"], "--seed or --seeds"),
+        (["digits", "at", "--seeds=0,1", "--gpus=0", "--workers=2"], "--gpus or --workers"),
+        (["digits", "at", "--seeds=0,1", "--gpus=0", "--device=cpu"], "--gpus or --device"),
+        (["digits", "at", "--seeds=0,1", "--gpus=99"], "this machine has"),
+        (["digits", "at", "--seeds=0,1", "--workers=0"], "--workers of at least 1"),
+        (["digits", "at", "--workers=2"], "got one run"),
+        (["digits", "--seeds=0,1"], "expected DATASET METHOD"),
+        (["c10.yaml", "digit.yaml"], "cifar10 and digits"),
+    ],
+)
+def test_what_a_user_can_mend_is_one_line_before_anything_starts(elsewhere, handed_over, capsys, arguments, said):
+    Path("c10.yaml").write_text("base: cifar10/at\n")
+    Path("digit.yaml").write_text("base: digits/at\n")
+    assert run(*arguments) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.count("\n") == 1
+    assert not handed_over
+    assert not Path("runs").exists()
+
+
+def test_torchrun_is_not_for_several_runs(elsewhere, handed_over, monkeypatch, capsys):
+    monkeypatch.setattr(launch, "SIZE", 2)
+    assert run("digits", "at", "--seeds=0,1") == 2
+    assert "torchrun" in capsys.readouterr().err
+    assert not handed_over
+
+
+def test_of_downloads_that_start_together_one_goes_first(tmp_path):
+    def download(_):
+        with _downloading("X", "url", "archive", tmp_path / "data"):
+            (tmp_path / "inside").mkdir()
+            time.sleep(0.1)
+            (tmp_path / "inside").rmdir()
+
+    with ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(download, range(3))) == [None] * 3
+
+
+def test_data_in_a_folder_that_cannot_be_written_need_no_lock(tmp_path):
+    (tmp_path / "data").write_text("in the way of a folder, for every user")
+    with _downloading("X", "url", "archive", tmp_path / "data"):
+        pass
