@@ -18,6 +18,7 @@ from rb_smooth.contracts import Threat
 from rb_smooth.data import Images
 from rb_smooth.declaration import Recipe
 from rb_smooth.labelling import likeliest
+from rb_smooth.provenance import commit
 from rb_smooth.registry import build_model
 from rb_smooth.run_folder import Run
 from rb_smooth.seeding import random_state_kept
@@ -181,6 +182,8 @@ def score(recipe: Recipe, run: Run, data: Dataset, device: torch.device) -> None
             "batch_size": asked.batch_size,
             "selected_on": recipe.train.select,
             "training": files.read_json(run.path / "training.json"),
+            "processes": processes.size(),
+            "commit": commit(),
             "backend": bridge.backend(),
             "versions": bridge.versions(),
             "model": {"name": net.name, "options": dict(net.options), "shape": list(data.shape), "classes": classes},

@@ -21,7 +21,9 @@ import tempfile
 import time
 from pathlib import Path
 
+import matplotlib.backends.backend_agg  # noqa: F401  (here once, and not in every process)
 import torch
+import torch.utils.tensorboard
 
 from rb_smooth import schema, training
 from rb_smooth.data import digits
