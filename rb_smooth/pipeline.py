@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from rb_smooth import bridge, launch, run_folder
 from rb_smooth.console import console
@@ -38,7 +38,13 @@ def _work(run: run_folder.Run, gathered: tuple[str, str, Sections], options: arg
         anew = options.fresh or options.plan
         if processes.from_first(lambda: not anew and run.is_finished(gathered[-1])):
             return
-        progress = processes.from_first(lambda: "new" if anew else run.progress)
+        progress = processes.from_first(lambda: run.progress)
+        if any(processes.any_of(_is_further(run.progress, progress))):
+            processes.refuse_together(
+                f"expected {run.path} on a disk that all machines share, got a run that only another machine has; "
+                "choose another --runs"
+            )
+        progress = "new" if anew else progress
         with processes.in_turn():
             recipe = schema.check(*gathered, progress)
             _check_device(recipe, device)
@@ -58,6 +64,11 @@ def _work(run: run_folder.Run, gathered: tuple[str, str, Sections], options: arg
                 from rb_smooth.evaluation import score
 
                 score(recipe, run, data, device)
+
+
+def _is_further(one: run_folder.Progress, other: run_folder.Progress) -> bool:
+    stages = get_args(run_folder.Progress)
+    return stages.index(one) > stages.index(other)
 
 
 def _open(run: run_folder.Run, gathered: tuple[str, str, Sections], fresh: bool) -> None:

@@ -57,8 +57,8 @@ def joined() -> Iterator[None]:
         if not isinstance(error, dist.DistError) and not any(name in str(error) for name in ("gloo", "NCCL")):
             raise
         raise Refused(
-            "expected every process of this job to go on, got one that ended (see above); what was saved is kept, and "
-            "the same command goes on from there"
+            "expected every process of this job to go on, got one that ended; what was saved is kept, and the same "
+            "command goes on from there"
         ) from None
     except BaseException as error:  # said by one, known to all: they leave together
         traceback.clear_frames(error.__traceback__)
