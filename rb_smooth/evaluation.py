@@ -14,8 +14,8 @@ from rb_smooth.attacks import crafting, pgd
 from rb_smooth.batchnorm import modes_kept
 from rb_smooth.console import console, progress_bars
 from rb_smooth.contracts import Threat
-from rb_smooth.data import Images
 from rb_smooth.declaration import Recipe
+from rb_smooth.images import AnyImages, batches
 from rb_smooth.labelling import likeliest
 from rb_smooth.registry import build_model
 from rb_smooth.run_folder import Run
@@ -53,7 +53,7 @@ class AutoAttackResult:
 
 def accuracy(
     model: nn.Module,
-    images: Images,
+    images: AnyImages,
     threat: Threat | None = None,
     *,
     steps: int = PGD_STEPS,
@@ -68,7 +68,7 @@ def accuracy(
     correct = 0
     with random_state_kept(), crafting(model, "eval"):
         torch.manual_seed(seed)
-        for x, y in _batches(images, batch_size, device):
+        for x, y in batches(images, batch_size, device):
             if threat is not None:
                 x = pgd(model, x, y, threat, steps)
             with torch.no_grad():
@@ -76,14 +76,14 @@ def accuracy(
     return correct / len(images)
 
 
-def health(model: nn.Module, validation: Images, train: Images, threat: Threat) -> dict[str, float]:
+def health(model: nn.Module, validation: AnyImages, train: AnyImages, threat: Threat) -> dict[str, float]:
     """By what `guards.concerns` sees that training has gone wrong, as columns of the log; shares in [0, 1].
 
     val_top_class: of validation images, those given the commonest class. train_fgsm, train_pgd20: of training images,
     those that stand one step of eps from a random start, and PGD-20.
     """
     with crafting(model, "eval"):
-        given = likeliest(model, validation.x, _device(model))
+        given = likeliest(model, (x for x, _ in batches(validation, 500, _device(model))))
     return {
         "val_top_class": given.bincount().max().item() / len(given),
         "train_fgsm": accuracy(model, train, threat._replace(step_size=threat.eps), steps=1),
@@ -93,7 +93,7 @@ def health(model: nn.Module, validation: Images, train: Images, threat: Threat) 
 
 def autoattack(
     model: nn.Module,
-    images: Images,
+    images: AnyImages,
     threat: Threat,
     *,
     classes: int,
@@ -108,8 +108,7 @@ def autoattack(
     batches, can be counted and dealt. At equal batch size and seed the flags equal pyautoattack's own bit for bit.
     """
     device = _device(model)
-    x = images.x.to(device).float() / 255
-    y = images.y.to(device)
+    ((x, y),) = batches(images, len(images), device)
     results: dict[str, AttackResult] = {}
     with (
         undisturbed(),
@@ -137,7 +136,7 @@ def score(recipe: Recipe, run: Run, data: Dataset, device: torch.device) -> None
     asked, threat, source = recipe.evaluate, recipe.threat, data.source
     net, classes = recipe.stage("model"), len(source.classes)
     model = build_model(net.name, net.options, data.shape, classes).to(device)
-    points = data.test[: asked.n_examples]
+    points = data.test[: asked.n_examples].loaded()
     run.load_into(model, "last")
     last = {"clean": accuracy(model, points), "pgd20": accuracy(model, points, threat)}
     run.load_into(model, "best")
@@ -204,11 +203,6 @@ class _counting:
         if self.bars is not None:
             self.hook.remove()
             self.bars.remove_task(self.task)
-
-
-def _batches(images: Images, batch_size: int, device: torch.device):  # type: ignore[no-untyped-def]
-    for x, y in zip(images.x.split(batch_size), images.y.split(batch_size), strict=True):
-        yield x.to(device).float() / 255, y.to(device)
 
 
 def _device(model: nn.Module) -> torch.device:

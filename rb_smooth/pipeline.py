@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rb_smooth import bridge, run_folder
 from rb_smooth.console import console
 from rb_smooth.refusal import Refused
-from rb_smooth.sections import SECTIONS, Sections
+from rb_smooth.sections import SECTIONS, Sections, substance
 
 if TYPE_CHECKING:
     import torch
@@ -60,8 +60,8 @@ def _is_finished(run: run_folder.Run, sections: Sections) -> bool:
     if not run.is_trained or (score := run.score) is None:
         return False
     header = run.header
-    same_training = {key: header[key] for key in SECTIONS} == {**sections, "evaluate": header["evaluate"]}
-    return same_training and score["asked"] == sections["evaluate"]
+    trained, asked = substance({key: header[key] for key in SECTIONS}), substance(sections)
+    return trained == {**asked, "evaluate": trained["evaluate"]} and score["asked"] == sections["evaluate"]
 
 
 def _prepared(

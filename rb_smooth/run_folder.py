@@ -17,7 +17,7 @@ import filelock
 from rb_smooth import cookbook, files, notation
 from rb_smooth.console import console
 from rb_smooth.refusal import Refused
-from rb_smooth.sections import SECTIONS, Sections, digest, digest_of
+from rb_smooth.sections import SECTIONS, Sections, digest, digest_of, substance
 
 if TYPE_CHECKING:
     from torch import nn
@@ -232,7 +232,7 @@ def variant(dataset: str, method: str, sections: Sections, separator: str) -> st
 
 def _differences(found: Sections, wanted: Sections) -> str:
     """`optimizer.lr: 0.1 there, 0.2 here`: the first keys, of those that training sees, in which two recipes differ."""
-    pairs = []
+    pairs, found, wanted = [], substance(found), substance(wanted)
     for section in SECTIONS:
         there, here = found.get(section), wanted[section]
         if section == "evaluate" or there is None or there == here:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -31,9 +32,10 @@ def train(recipe: Recipe, run: Run, data: Dataset, device: torch.device, saved_e
     saved at the minibatch reached.
     """
     epochs = recipe.train.epochs
-    with random_state_kept(), stop_requests() as stop, progress_bars() as bars:
+    with random_state_kept(), stop_requests() as stop, progress_bars() as bars, ExitStack() as ending:
         saved = run.load_state(device)
         session = Session(recipe, data, device, begins=saved is None)
+        ending.callback(session.minibatches.close)
         if saved is not None:
             session.resume(*saved)
             console.print(f"resumed after {_position(session)}")
