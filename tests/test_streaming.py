@@ -316,7 +316,7 @@ def test_options_of_the_wrong_kind_are_refused_by_name(root):
 def test_what_is_damaged_however_it_is_damaged_is_named(tmp_path):
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 20, 3), np.uint8)).save(tmp_path / "a.png")
     whole = (tmp_path / "a.png").read_bytes()
-    for damaged in (b"", b"rubbish", whole[:50], whole[: len(whole) // 2], whole[:20] + b"\0" + whole[21:]):
+    for damaged in (b"", b"rubbish", whole[:50], whole[: len(whole) // 2], whole[:19] + b"\1" + whole[20:]):
         (tmp_path / "a.png").write_bytes(damaged)
         with pytest.raises(Refused, match=r"a\.png"), images.opened(str(tmp_path / "a.png")) as image:
             image.load()
