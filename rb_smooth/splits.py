@@ -35,7 +35,7 @@ class Dataset:
         return self.train.shape
 
     def to(self, device: torch.device) -> Dataset:
-        """The same with all but the test set on `device`."""
+        """The same with all but the test set on `device`; of images that stay files, what is loaded goes there."""
         extra = None if self.extra is None else self.extra.to(device)
         return replace(self, train=self.train.to(device), validation=self.validation.to(device), extra=extra)
 

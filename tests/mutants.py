@@ -43,6 +43,7 @@ CHAIN, ENSGD, ENSGD2, SGD = (
 )
 BATCHNORM, WEIGHTS, COUPLING, SESSION = "batchnorm.py", "weights.py", "coupling.py", "session.py"
 RUNS, FILES = "run_folder.py", "files.py"
+IMAGES, STREAMING, SECTIONS = "images.py", "streaming.py", "sections.py"
 
 TESTS = {
     AWP: ["test_awp.py"],
@@ -57,6 +58,9 @@ TESTS = {
     ENSGD2: ["test_entropy_sgd2.py"],
     SGD: ["test_methods.py", "test_entropy_sgd.py"],
     BATCHNORM: ["test_batchnorm.py", "test_methods.py", "test_awp.py"],
+    IMAGES: ["test_streaming.py"],
+    STREAMING: ["test_streaming.py"],
+    SECTIONS: ["test_streaming.py"],
     WEIGHTS: ["test_batchnorm.py", "test_awp.py", "test_methods.py"],
     COUPLING: ["test_awp.py", "test_training.py"],
     SESSION: ["test_training.py", "test_extra.py"],
@@ -144,12 +148,22 @@ MUTANTS = [
     Mutant("what is looked at is the chain", SESSION, "        chosen = self.optimizer.deployed()\n", "        self.optimizer.train()\n        chosen = [p.detach().clone() for p in self.model.parameters()]\n"),
     Mutant("every minibatch adds the same noise", SESSION, "mix(self.seed, NOISE, self.t)", "mix(self.seed, NOISE, 0)"),
     Mutant("inputs are always standardised", SESSION, " if recipe.data.standardise else ()", ""),
-    Mutant("a resumed run takes any images", SESSION, "if there != here:", "if False:"),
+    Mutant("a resumed run takes any images", SESSION, "if there and here and there != here:", "if False:"),
     Mutant("the state before is not kept", RUNS, "            os.replace(resume, previous)\n", "            resume.unlink()\n"),
     Mutant("a new state takes the place of the old one before it is whole", RUNS, "newest, resume, previous = (self", "resume, newest, previous = (self"),
     Mutant("states of newer versions are taken", RUNS, "> FORMAT:", "> FORMAT + 1000:"),
     Mutant("checksums are not checked", FILES, "if zipfile.is_zipfile(path):", "if False:"),
     Mutant("ties go to the later epoch", SESSION, 'row["best"] = metric > self.best', 'row["best"] = metric >= self.best'),
+    Mutant("any minibatch is taken for the next one", STREAMING, "order is self._order and row == self._next", "order is self._order"),
+    Mutant("a loader starts at the epoch's first minibatch", STREAMING, "order[row:])", "order)"),
+    Mutant("a loader draws from training's random numbers", STREAMING, "generator=torch.Generator(),", ""),
+    Mutant("a damaged image is told with a worker's traceback", STREAMING, "return refused", "raise refused"),
+    Mutant("workers die of the signals that ask training to stop", STREAMING, "worker_init_fn=_outlast_signals,", ""),
+    Mutant("a lone minibatch starts workers", STREAMING, "if not follows or isinstance(images, Images)", "if isinstance(images, Images)"),
+    Mutant("files are known again by their names alone", IMAGES, "os.stat(self._path(name)).st_size", "0"),
+    Mutant("what is decoded may be of any size", IMAGES, "            self._check_size(path, colours)\n", ""),
+    Mutant("channels are last", IMAGES, "np.asarray(colours).transpose(2, 0, 1)", "np.asarray(colours).reshape(x[i].shape)"),
+    Mutant("other workers are another run", SECTIONS, '("stream", "workers")', '("stream",)'),
 ]  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -291,8 +292,23 @@ def test_images_are_resized_streamed_as_in_memory(root):
     assert small[0].shape == (3, 5, 5)
 
 
-def test_what_workers_run_loads_no_attack_and_needs_no_fork(root):
-    """Where processes are spawned they import what they unpickle, and no more."""
+def test_workers_outlast_the_signals_that_ask_training_to_stop(root):
+    """They reach every process of a terminal or a job; training ends its workers itself."""
+    feed, order = Prefetched(read(root, stream=True, workers=1).train), torch.arange(100).view(10, 10)
+    feed.take(order, 0)
+    feed.take(order, 1)
+    (worker,) = children()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        worker.send_signal(number)
+    time.sleep(0.1)
+    for row in range(2, 10):
+        feed.take(order, row)
+    assert children() == [worker]
+    feed.close()
+    assert not children()
+
+
+def test_what_a_spawned_worker_imports_holds_no_attack():
     code = (
         "import sys; import rb_smooth.streaming;"
         "assert not {'torchattacks', 'robustbench', 'torchvision', 'pyautoattack'} & set(sys.modules)"
