@@ -17,6 +17,9 @@ from torch.utils.data import DataLoader, Dataset
 from rb_smooth.images import AnyImages, ImageFiles, Images
 from rb_smooth.refusal import Refused
 
+_LAST_STEP_S = 30
+"""Seconds that a worker stays for training's last step after it was told to stop."""
+
 
 class Prefetched:
     """Rows of an order of images, in memory. A row that follows the one before was decoded meanwhile.
@@ -87,6 +90,9 @@ class _Rows(Dataset[Tensor | Refused]):
 
 
 def _outlast_signals(worker: int) -> None:
-    """Ctrl-C and SIGTERM reach the whole group; training finishes its step, and then ends its workers."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    """Ctrl-C and SIGTERM reach the whole group; training finishes its step, and then ends its workers.
+
+    SIGTERM must act in the end: it is also how Python ends, at its exit, the workers that nobody ended.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_LAST_STEP_S))

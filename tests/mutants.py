@@ -159,6 +159,7 @@ MUTANTS = [
     Mutant("a loader draws from training's random numbers", STREAMING, "generator=torch.Generator(),", ""),
     Mutant("a damaged image is told with a worker's traceback", STREAMING, "return refused", "raise refused"),
     Mutant("workers die of the signals that ask training to stop", STREAMING, "worker_init_fn=_outlast_signals,", ""),
+    Mutant("workers that nobody ends stay for ever", STREAMING, "lambda *_: signal.alarm(_LAST_STEP_S)", "signal.SIG_IGN"),
     Mutant("a lone minibatch starts workers", STREAMING, "if not follows or isinstance(images, Images)", "if isinstance(images, Images)"),
     Mutant("files are known again by their names alone", IMAGES, "os.stat(self._path(name)).st_size", "0"),
     Mutant("what is decoded may be of any size", IMAGES, "            self._check_size(path, colours)\n", ""),

@@ -16,7 +16,7 @@ import torch
 from interruptions import stop_after
 from PIL import Image
 
-from rb_smooth import data, images, run_folder, schema, training
+from rb_smooth import data, images, run_folder, schema, streaming, training
 from rb_smooth.evaluation import score
 from rb_smooth.images import ImageFiles, Images, parts
 from rb_smooth.minibatches import Minibatches
@@ -77,6 +77,14 @@ def same_end(one, other):
         assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
 
 
+@pytest.fixture
+def prefetched(root):
+    """Images taken ahead by one worker, which ends with the test."""
+    feed = Prefetched(read(root, stream=True, workers=1).train)
+    yield feed
+    feed.close()
+
+
 def children():
     return psutil.Process().children(recursive=True)
 
@@ -112,11 +120,12 @@ def test_a_run_begun_streamed_may_go_on_in_memory(root, tmp_path, in_memory, mon
     assert run.path.joinpath("training.json").read_text().count('"files"') == 1
 
 
-def test_minibatches_drawn_in_any_order_are_the_same_and_a_lone_one_starts_no_process(root):
+def test_minibatches_drawn_in_any_order_are_the_same_and_a_lone_one_starts_no_process(root, request):
     recipe = declared(root)
     plain, streamed = (Minibatches(recipe, read(root, stream=stream, workers=2)) for stream in (False, True))
     order = plain.order(0)
     expected = [plain.draw(order, batch, batch) for batch in range(ROWS)]
+    request.addfinalizer(streamed.close)
     for batch in (4, 0, 1, 2, 2, 1, 3, 4, 0):
         x, y = streamed.draw(order, batch, batch)
         assert torch.equal(x, expected[batch][0])
@@ -128,14 +137,12 @@ def test_minibatches_drawn_in_any_order_are_the_same_and_a_lone_one_starts_no_pr
     assert not children()
 
 
-def test_training_state_of_randomness_is_untouched_by_a_loader(root):
-    feed = Prefetched(read(root, stream=True, workers=1).train)
+def test_a_loader_leaves_the_random_state_alone(prefetched):
     order = torch.arange(100).view(5, 20)
     before = torch.get_rng_state()
     for row in range(3):
-        feed.take(order, row)
+        prefetched.take(order, row)
     assert torch.equal(torch.get_rng_state(), before)
-    feed.close()
 
 
 def test_no_more_is_decoded_at_a_time_than_the_minibatches_on_their_way(root, tmp_path, monkeypatch):
@@ -253,23 +260,20 @@ def test_a_damaged_image_met_in_training_is_one_line_that_names_it(own, tmp_path
     assert not children()
 
 
-def test_a_worker_that_dies_is_one_line(root, tmp_path, capsys):
-    feed = Prefetched(read(root, stream=True, workers=1).train)
-
+def test_a_worker_that_dies_is_one_line(prefetched, capsys):
     def work():
         order = torch.arange(100).view(5, 20)
-        feed.take(order, 0)
-        feed.take(order, 1)
+        prefetched.take(order, 0)
+        prefetched.take(order, 1)
         children()[0].kill()
         time.sleep(0.3)
         for row in range(2, 5):
-            feed.take(order, row)
+            prefetched.take(order, row)
 
     assert answering(work)() == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert "data.workers" in said
-    feed.close()
 
 
 def test_images_of_another_size_are_found_before_training_by_their_headers(own, monkeypatch):
@@ -292,20 +296,21 @@ def test_images_are_resized_streamed_as_in_memory(root):
     assert small[0].shape == (3, 5, 5)
 
 
-def test_workers_outlast_the_signals_that_ask_training_to_stop(root):
+def test_workers_outlast_the_signals_that_ask_training_to_stop_but_sigterm_not_for_ever(prefetched, monkeypatch):
     """They reach every process of a terminal or a job; training ends its workers itself."""
-    feed, order = Prefetched(read(root, stream=True, workers=1).train), torch.arange(100).view(10, 10)
-    feed.take(order, 0)
-    feed.take(order, 1)
+    monkeypatch.setattr(streaming, "_LAST_STEP_S", 2)
+    order = torch.arange(100).view(10, 10)
+    prefetched.take(order, 0)
+    prefetched.take(order, 1)
     (worker,) = children()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGINT):
         worker.send_signal(number)
-    time.sleep(0.1)
+        time.sleep(0.1)
     for row in range(2, 10):
-        feed.take(order, row)
+        prefetched.take(order, row)
     assert children() == [worker]
-    feed.close()
-    assert not children()
+    with pytest.raises(RuntimeError, match="DataLoader worker"):
+        time.sleep(20)  # cut short by the news
 
 
 def test_what_a_spawned_worker_imports_holds_no_attack():
