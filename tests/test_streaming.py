@@ -183,6 +183,9 @@ def test_a_part_of_files_is_files_and_has_the_pixels_of_that_part(root):
         assert isinstance(files[index], ImageFiles)
         assert torch.equal(files[index].loaded().x, whole[index].x)
         assert torch.equal(files[index].y, whole[index].y)
+    (pixels,) = files[:1].loaded().x
+    with Image.open(files.root / os.fsdecode(files.names[0])) as image:
+        assert np.array_equal(pixels.permute(1, 2, 0), image)
     assert files.shape == whole.shape == (3, 8, 8)
     assert [len(part) for part in parts(files[:25], 10)] == [10, 10, 5]
     assert all(part.x.dtype == torch.uint8 for part in parts(files[:25], 10))
