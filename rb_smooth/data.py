@@ -1,4 +1,4 @@
-"""Data sets, as 8-bit images in memory. A recipe names one of the public functions here; digits needs no download.
+"""Data sets of 8-bit images. A recipe names one of the public functions here; digits needs no download.
 
 Training images come from the same torchvision folders as RobustBench's loaders; test images through those loaders
 themselves, where RobustBench has the data set.
@@ -6,45 +6,36 @@ themselves, where RobustBench has the data set.
 
 from __future__ import annotations
 
+import math
+import os
 import re
 import socket
 import tarfile
 import urllib.error
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import filelock
 import numpy as np
 import torch
-from torch import Tensor
 
-from rb_smooth import bridge
+from rb_smooth import bridge, ranges
+from rb_smooth.images import AnyImages, ImageFiles, Images, parts, size_of
 from rb_smooth.outlines import IMAGE_SIZES
 from rb_smooth.refusal import Refused
+from rb_smooth.streaming import default_workers
 
 _SILENCE_S = 10.0
 """Seconds without a byte after which a download counts as dead."""
 
+_IN_MEMORY = 2 * 2**30
+"""Bytes of pixels up to which a folder is read into memory."""
 
-@dataclass(frozen=True)
-class Images:
-    """x: (N, C, H, W) uint8; y: (N,) int64."""
-
-    x: Tensor
-    y: Tensor
-
-    def __len__(self) -> int:
-        return len(self.y)
-
-    def __getitem__(self, index: Any) -> Images:
-        return Images(self.x[index], self.y[index])
-
-    def joined(self, others: Images) -> Images:
-        """These, then `others`."""
-        return Images(torch.cat([self.x, others.x]), torch.cat([self.y, others.y]))
+_SAMPLED = 10_000
+"""Images that channel means and standard deviations are taken from."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +47,8 @@ class Source:
     """
 
     board: str
-    train: Images
-    test: Images
+    train: AnyImages
+    test: AnyImages
     classes: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -79,7 +70,7 @@ def digits(data_dir: Path) -> Source:
     )
     train, test = train_test_split(np.arange(len(labels)), test_size=360, stratify=labels, random_state=0)
     train, test = np.sort(train), np.sort(test)
-    mean, std = _moments(images[train].x)
+    mean, std = _moments(images[train])
     return Source("digits", images[train], images[test], tuple(map(str, range(10))), mean, std)
 
 
@@ -109,11 +100,24 @@ def svhn(data_dir: Path) -> Source:
     return Source("svhn", train, test, tuple(map(str, range(10))), half, half, official=True)
 
 
-def folder(data_dir: Path, *, root: str, label: str | None = None, image_size: int | None = None) -> Source:
+def folder(
+    data_dir: Path,
+    *,
+    root: str,
+    label: str | None = None,
+    image_size: int | None = None,
+    stream: bool | Literal["auto"] = "auto",
+    workers: int | None = None,
+) -> Source:
     """Any images under `root`/train/<class>/ and `root`/test/<class>/ (torchvision's ImageFolder).
 
     label:      names the leaderboard, `folder-<label>`; the folder's name by default.
     image_size: resize and centre-crop to this many pixels; needed unless all images have one size.
+    stream:     decode images when they are needed, and hold none; auto: where all would take more than 2 GiB.
+    workers:    processes that decode minibatches ahead of training, 0: none; as many as the cores beside this one's,
+                and at most 8, by default.
+
+    How images are read changes no number: neither `stream` nor `workers` makes another run of the same recipe.
     """
     place = Path(root).expanduser()
     label = place.resolve().name if label is None else label
@@ -121,19 +125,25 @@ def folder(data_dir: Path, *, root: str, label: str | None = None, image_size: i
         raise Refused(f"expected data.label of letters, digits and . _ -, got {label!r}; set --set data.label=…")
     if image_size is not None and image_size not in IMAGE_SIZES:
         raise Refused(f"expected data.image_size from 4 to 1024, got {image_size}; correct it")
-    train, classes = _image_folder(place / "train", image_size)
-    test, test_classes = _image_folder(place / "test", image_size)
+    workers = default_workers() if workers is None else workers
+    ranges.at_least(0, workers=workers)
+    train: AnyImages
+    test: AnyImages
+    train, classes = _image_files(place / "train", image_size, workers)
+    test, test_classes = _image_files(place / "test", image_size, workers)
     if classes != test_classes:
         raise Refused(
             f"expected the classes of {place / 'train'} in {place / 'test'}, got {', '.join(test_classes)}; make them "
             "equal"
         )
-    if train.x.shape[1:] != test.x.shape[1:]:
-        sizes = f"{tuple(train.x.shape[2:])} in train, {tuple(test.x.shape[2:])} in test"
+    if train.shape != test.shape:
+        sizes = f"{train.shape[1:]} in train, {test.shape[1:]} in test"
         raise Refused(f"expected images of one size, got {sizes}; set --set data.image_size=32")
     # Files come class by class: in a fixed order of their own, the first n are a fair sample.
     test = test[torch.randperm(len(test), generator=torch.Generator().manual_seed(0))]
-    mean, std = _moments(train.x)
+    if stream is False or (stream == "auto" and (len(train) + len(test)) * math.prod(train.shape) <= _IN_MEMORY):
+        train, test = train.loaded(), test.loaded()
+    mean, std = _moments(train)
     return Source(f"folder-{label}", train, test, classes, mean, std)
 
 
@@ -156,9 +166,8 @@ def _cifar(name: str, data_dir: Path, mean: tuple[float, ...], std: tuple[float,
     )
 
 
-def _image_folder(place: Path, image_size: int | None) -> tuple[Images, tuple[str, ...]]:
-    from concurrent.futures import ThreadPoolExecutor
-
+def _image_files(place: Path, image_size: int | None, workers: int) -> tuple[ImageFiles, tuple[str, ...]]:
+    """The images under `place`, and their classes; where none is resized, they are of one size."""
     from torchvision.datasets import ImageFolder
 
     try:
@@ -167,35 +176,28 @@ def _image_folder(place: Path, image_size: int | None) -> tuple[Images, tuple[st
         raise Refused(
             f"expected image folders {place}/<class>/, got {str(error).splitlines()[0]}; see --set data.root"
         ) from None
-    with ThreadPoolExecutor() as pool:
-        arrays = list(pool.map(lambda path: _pixels(path, image_size), [path for path, _ in listing.samples]))
-    sizes = {array.shape: path for array, (path, _) in zip(arrays, listing.samples, strict=True)}
-    if len(sizes) > 1:
-        (one, here), (other, there) = list(sizes.items())[:2]
-        raise Refused(
-            f"expected images of one size, got {one[:2]} ({here}) and {other[:2]} ({there}); set --set "
-            "data.image_size=32"
-        )
-    x = torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous()
-    return Images(x, torch.tensor(listing.targets)), tuple(listing.classes)
+    names = np.array([os.fsencode(os.path.relpath(path, place)) for path, _ in listing.samples])
+    size = (image_size, image_size) if image_size is not None else size_of(listing.samples[0][0])
+    files = ImageFiles(place, names, torch.tensor(listing.targets), (3, *size), image_size is not None, workers)
+    if image_size is None:
+        files.check_sizes()
+    return files, tuple(listing.classes)
 
 
-def _pixels(path: str, image_size: int | None) -> np.ndarray:
-    """(H, W, 3) uint8."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
+def _moments(images: AnyImages) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel, as pixels in [0, 1]; a constant channel counts as std 1.
 
-    try:
-        with Image.open(path) as image:
-            colours = image.convert("RGB")
-    except (UnidentifiedImageError, OSError) as error:
-        raise Refused(f"expected an image in {path}, got {error}; replace or delete it") from None
-    return np.asarray(colours if image_size is None else ImageOps.fit(colours, (image_size, image_size)))
-
-
-def _moments(x: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel, as pixels in [0, 1]; a constant channel counts as std 1."""
-    channels: Sequence[Tensor] = [x[:, channel].double() / 255 for channel in range(x.shape[1])]
-    return tuple(c.mean().item() for c in channels), tuple(c.std().item() or 1.0 for c in channels)
+    Of more than 10,000 images, those of a sample of so many, always the same one. Weights carry them from there: a run
+    that goes on, or is evaluated, keeps those that it began with.
+    """
+    chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:_SAMPLED].sort().values
+    counts = torch.zeros(images.shape[0], 256, dtype=torch.int64)  # how often each channel has each value
+    for part in parts(images[chosen], 500):
+        counts += torch.stack([part.x[:, channel].flatten().bincount(minlength=256) for channel in range(len(counts))])
+    values, pixels = torch.arange(256).double() / 255, counts[0].sum()
+    mean = (counts * values).sum(1) / pixels
+    std = ((counts * (values - mean[:, None]) ** 2).sum(1) / (pixels - 1)).sqrt()
+    return tuple(mean.tolist()), tuple(each or 1.0 for each in std.tolist())
 
 
 @contextmanager

@@ -15,8 +15,8 @@ from rb_smooth.attacks import crafting, pgd
 from rb_smooth.batchnorm import modes_kept
 from rb_smooth.console import console, progress_bars
 from rb_smooth.contracts import Threat
-from rb_smooth.data import Images
 from rb_smooth.declaration import Recipe
+from rb_smooth.images import AnyImages, batches
 from rb_smooth.labelling import likeliest
 from rb_smooth.provenance import commit
 from rb_smooth.registry import build_model
@@ -55,7 +55,7 @@ class AutoAttackResult:
 
 def accuracy(
     model: nn.Module,
-    images: Images,
+    images: AnyImages,
     threat: Threat | None = None,
     *,
     steps: int = PGD_STEPS,
@@ -70,9 +70,8 @@ def accuracy(
     device = _device(model)
     correct = torch.zeros((), dtype=torch.int64, device=device)
     with random_state_kept(), crafting(model, "eval"):
-        for number, (x, y) in enumerate(_batches(images, batch_size, device)):
-            if number % processes.size() != processes.rank():
-                continue
+        for number in range(processes.rank(), math.ceil(len(images) / batch_size), processes.size()):
+            ((x, y),) = batches(images[number * batch_size :][:batch_size], batch_size, device)
             if threat is not None:
                 torch.manual_seed(seed + number)
                 x = pgd(model, x, y, threat, steps)
@@ -81,14 +80,14 @@ def accuracy(
     return int(processes.add_up(correct)) / len(images)
 
 
-def health(model: nn.Module, validation: Images, train: Images, threat: Threat) -> dict[str, float]:
+def health(model: nn.Module, validation: AnyImages, train: AnyImages, threat: Threat) -> dict[str, float]:
     """By what `guards.concerns` sees that training has gone wrong, as columns of the log; shares in [0, 1].
 
     val_top_class: of validation images, those given the commonest class. train_clean, train_fgsm, train_pgd20: of
     training images, those classified rightly as they are, after one step of eps from a random start, and after PGD-20.
     """
     with crafting(model, "eval"):
-        given = likeliest(model, validation.x, _device(model))
+        given = likeliest(model, (x for x, _ in batches(validation, 500, _device(model))))
     return {
         "val_top_class": given.bincount().max().item() / len(given),
         "train_clean": accuracy(model, train),
@@ -99,7 +98,7 @@ def health(model: nn.Module, validation: Images, train: Images, threat: Threat) 
 
 def autoattack(
     model: nn.Module,
-    images: Images,
+    images: AnyImages,
     threat: Threat,
     *,
     classes: int,
@@ -115,8 +114,7 @@ def autoattack(
     any number of processes, each of which takes some of an attack's batches.
     """
     device = _device(model)
-    x = images.x.to(device).float() / 255
-    y = images.y.to(device)
+    ((x, y),) = batches(images, len(images), device)
     results: dict[str, AttackResult] = {}
     with (
         undisturbed(),
@@ -145,7 +143,7 @@ def score(recipe: Recipe, run: Run, data: Dataset, device: torch.device) -> None
     asked, threat, source = recipe.evaluate, recipe.threat, data.source
     net, classes = recipe.stage("model"), len(source.classes)
     model = build_model(net.name, net.options, data.shape, classes).to(device)
-    points = data.test[: asked.n_examples]
+    points = data.test[: asked.n_examples].loaded()
     _load(run, "last", model)
     last = {"clean": accuracy(model, points), "pgd20": accuracy(model, points, threat)}
     _load(run, "best", model)
@@ -222,11 +220,6 @@ class _counting:
         if self.bars is not None:
             self.hook.remove()
             self.bars.remove_task(self.task)
-
-
-def _batches(images: Images, batch_size: int, device: torch.device):  # type: ignore[no-untyped-def]
-    for x, y in zip(images.x.split(batch_size), images.y.split(batch_size), strict=True):
-        yield x.to(device).float() / 255, y.to(device)
 
 
 def _device(model: nn.Module) -> torch.device:

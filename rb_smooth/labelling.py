@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from rb_smooth.data import Images
 from rb_smooth.extra import read_images, read_labels
+from rb_smooth.images import Images
 from rb_smooth.models import Normalized
 from rb_smooth.outlines import Outline
 from rb_smooth.refusal import Refused
@@ -32,7 +33,8 @@ def extra_images(extra: Extra, known: Outline, device: torch.device) -> Images:
     x = read_images(Path(extra.file))
     if extra.labeller is None:
         return Images(x.to(device), read_labels(Path(extra.file)).to(device))
-    return Images(x.to(device), likeliest(labeller(Run(Path(extra.labeller)), known).to(device), x, device))
+    inputs = (part.to(device).float() / 255 for part in x.split(_BATCH_SIZE))
+    return Images(x.to(device), likeliest(labeller(Run(Path(extra.labeller)), known).to(device), inputs))
 
 
 def labeller(run: Run, known: Outline) -> Normalized:
@@ -47,6 +49,6 @@ def labeller(run: Run, known: Outline) -> Normalized:
 
 
 @torch.no_grad()
-def likeliest(model: nn.Module, x: Tensor, device: torch.device) -> Tensor:
-    """The class that `model`, as it stands, gives each of x (N, C, H, W) uint8: (N,) int64, on `device`."""
-    return torch.cat([model(part.to(device).float() / 255).argmax(1) for part in x.split(_BATCH_SIZE)])
+def likeliest(model: nn.Module, inputs: Iterable[Tensor]) -> Tensor:
+    """The class that `model`, as it stands, gives each of the images in batches of x in [0, 1]: (N,) int64."""
+    return torch.cat([model(x).argmax(1) for x in inputs])

@@ -11,6 +11,7 @@ from rb_smooth.declaration import Recipe
 from rb_smooth.registry import make
 from rb_smooth.seeding import AUGMENT, SHUFFLE, mix
 from rb_smooth.splits import Dataset
+from rb_smooth.streaming import Prefetched
 
 
 class Order(NamedTuple):
@@ -24,6 +25,7 @@ class Minibatches:
     """Of a data set as the recipe mixes it; drawn where the data are."""
 
     def __init__(self, recipe: Recipe, data: Dataset) -> None:
+        self.train = Prefetched(data.train)
         self.data, self.seed, self.size = data, recipe.train.seed, recipe.data.batch_size
         extra = recipe.data.extra
         self.of_extra = 0 if extra is None or data.extra is None else round(extra.share * self.size)
@@ -41,7 +43,7 @@ class Minibatches:
         all of these, again, if they are few).
         """
         generator = torch.Generator().manual_seed(mix(self.seed, SHUFFLE, epoch))
-        device, rows = self.data.train.x.device, self.per_epoch
+        device, rows = self.data.train.y.device, self.per_epoch
         train = torch.randperm(len(self.data.train), generator=generator)
         train = train[: rows * (self.size - self.of_extra)].view(rows, -1).to(device)
         if self.data.extra is None:
@@ -51,11 +53,18 @@ class Minibatches:
         return Order(train, extra.to(device))
 
     def draw(self, order: Order, batch: int, t: int) -> tuple[Tensor, Tensor]:
-        """x (B, C, H, W) in [0, 1] and y (B,) of the epoch's minibatch `batch`, the run's t-th."""
-        images = self.data.train[order.train[batch]]
+        """x (B, C, H, W) in [0, 1] and y (B,) of the epoch's minibatch `batch`, the run's t-th.
+
+        Drawn in turn, minibatches of images that are files come decoded ahead; any other is decoded at once.
+        """
+        images = self.train.take(order.train, batch)
         if self.data.extra is not None:
             images = images.joined(self.data.extra[order.extra[batch]])
         drawing, x = torch.Generator().manual_seed(mix(self.seed, AUGMENT, t)), images.x
         for augment in self.augmentations:
             x = augment(x, drawing)
         return x.float() / 255, images.y
+
+    def close(self) -> None:
+        """End what draws ahead."""
+        self.train.close()

@@ -31,7 +31,7 @@ def outline(name: str, options: Mapping[str, Any]) -> Outline | None:
     return _of_folder(**options) if name == "folder" else _KNOWN.get(name)
 
 
-def _of_folder(*, root: str, label: str | None = None, image_size: int | None = None) -> Outline | None:
+def _of_folder(*, root: str, image_size: int | None = None, **others: Any) -> Outline | None:
     from PIL import Image, UnidentifiedImageError
     from torchvision.datasets.folder import is_image_file
 

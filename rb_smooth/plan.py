@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from rb_smooth import processes
 from rb_smooth.declaration import Recipe
 from rb_smooth.evaluation import BACKWARDS, FORWARDS
+from rb_smooth.images import batches
 from rb_smooth.seeding import random_state_kept
 from rb_smooth.session import Session
 from rb_smooth.splits import Dataset
@@ -102,7 +103,7 @@ def _scratch(recipe: Recipe, data: Dataset, device: torch.device, batch_size: in
     smaller = recipe.data.model_copy(update={"batch_size": batch_size})
     from_scratch = recipe.train.model_copy(update={"start": None, "compile": False})  # compiling takes minutes
     extra = None if data.extra is None else data.extra[:batch_size]
-    part = replace(data, train=data.train[:batch_size], validation=data.validation[:1], extra=extra)
+    part = replace(data, train=data.train[:batch_size].loaded(), validation=data.validation[:1], extra=extra)
     return Session(replace(recipe, data=smaller, train=from_scratch), part, device)
 
 
@@ -113,7 +114,7 @@ def _first_batch(scratch: Session) -> None:
 
 def _attack_seconds(scratch: Session, images: int, device: torch.device) -> float:
     """Seconds per point of all four attacks, if the point survives to the end."""
-    x = scratch.data.train.x[:images].float() / 255
+    x, _ = next(batches(scratch.data.train, images, device))
     model = scratch.model.eval()
 
     def forward() -> None:

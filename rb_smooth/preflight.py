@@ -10,6 +10,7 @@ from rb_smooth import bridge
 from rb_smooth.outlines import Outline
 from rb_smooth.refusal import Refused
 from rb_smooth.registry import build_model, make
+from rb_smooth.sections import substance
 from rb_smooth.seeding import random_state_kept
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def _check_extra(recipe: Recipe, known: Outline) -> None:
     if extra.labeller is not None:
         run = Run(Path(extra.labeller))
         labeller(run, known)
-        ours = {"name": recipe.data.name, **recipe.data.options}
+        ours = substance({"data": {"name": recipe.data.name, **recipe.data.options}})["data"]
         if (theirs := {key: run.header["data"].get(key) for key in ours}) != ours:
             raise Refused(f"expected a labeller trained on {ours}, got one trained on {theirs}; choose another run")
     check_extra(Path(extra.file), known, labelled=extra.labels == "given")

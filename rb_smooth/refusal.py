@@ -75,6 +75,9 @@ def answering(main: Callable[[], int | None]) -> Callable[[], int]:
                 cure = _CURES[error.errno]
                 return _say(f"expected to use {what}, got '{error.strerror}'; {cure} and repeat the command", REFUSED)
             except RuntimeError as error:
+                if str(error).startswith("DataLoader worker"):  # it died: killed for memory, or out of shared memory
+                    cause = str(error).splitlines()[0]
+                    return _say(f"expected processes that decode images, got '{cause}'; lower data.workers", REFUSED)
                 if type(error).__name__ != "OutOfMemoryError" and "can't allocate memory" not in str(error):
                     raise  # torch's own class is named here, so that torch stays unimported
                 return _say("expected net and batch to fit, got out of memory; lower data.batch_size (--set)", REFUSED)

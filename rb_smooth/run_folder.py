@@ -16,7 +16,7 @@ import filelock
 
 from rb_smooth import cookbook, files, notation, states
 from rb_smooth.refusal import Refused
-from rb_smooth.sections import SECTIONS, Sections, digest, digest_of
+from rb_smooth.sections import SECTIONS, Sections, digest, digest_of, substance
 
 if TYPE_CHECKING:
     from torch import nn
@@ -48,8 +48,8 @@ class Run:
         if not self.is_trained or (score := self.score) is None:
             return False
         header = self.header
-        same_training = {key: header[key] for key in SECTIONS} == {**sections, "evaluate": header["evaluate"]}
-        return same_training and score["asked"] == sections["evaluate"]
+        trained, asked = substance({key: header[key] for key in SECTIONS}), substance(sections)
+        return trained == {**asked, "evaluate": trained["evaluate"]} and score["asked"] == sections["evaluate"]
 
     @property
     def score(self) -> dict[str, Any] | None:
@@ -212,7 +212,7 @@ def variant(dataset: str, method: str, sections: Sections, separator: str) -> st
 
 def _differences(found: Sections, wanted: Sections) -> str:
     """`optimizer.lr: 0.1 there, 0.2 here`: the first keys, of those that training sees, in which two recipes differ."""
-    pairs = []
+    pairs, found, wanted = [], substance(found), substance(wanted)
     for section in SECTIONS:
         there, here = found.get(section), wanted[section]
         if section == "evaluate" or there is None or there == here:

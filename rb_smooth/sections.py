@@ -16,6 +16,9 @@ SECTIONS = ("data", "model", "objective", "perturbation", "optimizer", "averagin
 STAGED = ("objective", "perturbation", "optimizer")
 """Sections that may be a list of stages, each with `from_epoch`."""
 
+_MEANS = ("stream", "workers")
+"""Of `data`: how a folder's images are read."""
+
 Sections = dict[str, Any]
 
 
@@ -73,9 +76,17 @@ def complete(sections: Sections) -> Sections:
     return {key: filled[key] for key in SECTIONS}
 
 
+def substance(sections: Sections) -> Sections:
+    """`sections` without the keys that say how a run is carried out: they change no number, and make no other run."""
+    data = sections.get("data")
+    if not isinstance(data, dict):
+        return sections
+    return sections | {"data": {key: value for key, value in data.items() if key not in _MEANS}}
+
+
 def digest(sections: Sections) -> str:
     """Six hex digits that change with anything that training sees, except the seed, which names carry in clear."""
-    relevant = {key: value for key, value in sections.items() if key != "evaluate"}
+    relevant = {key: value for key, value in substance(sections).items() if key != "evaluate"}
     relevant["train"] = {key: value for key, value in relevant["train"].items() if key != "seed"}
     return digest_of(relevant)
 

@@ -26,6 +26,9 @@ from rb_smooth.splits import Dataset, fingerprint
 _NEVER = 2**62
 """A step that no run reaches."""
 
+_ORIGINS = {"data": "images and labels", "files": "image files and labels", "extra": "extra images and labels"}
+"""By what a run knows its data again. Streamed at one time and in memory at another, they cannot be compared."""
+
 
 class Session:
     """What a step changes, and how it is saved and found again."""
@@ -168,9 +171,9 @@ class Session:
             if state["precision"] != self.precision:
                 there, cure = state["precision"], f"--set train.precision={state['precision']} or --fresh"
                 raise Refused(f"expected to go on in {there}, as {path} was trained, got {self.precision}; use {cure}")
-            for what, meant in (("data", "images and labels"), ("extra", "extra images and labels")):
+            for what, meant in _ORIGINS.items():
                 there, here = state["origins"].get(what), self.origins.get(what)
-                if there != here:
+                if there and here and there != here:
                     raise Refused(
                         f"expected the {meant} that {path} was trained with (SHA-256 {str(there)[:8]}…), got others "
                         f"({str(here)[:8]}…); restore them, or use --fresh"
@@ -193,12 +196,12 @@ class Session:
         self.log, self.best, self.seconds = state["log"], state["best"], state["seconds"]
         if processes.is_first():
             self.sums.copy_(state["sums"])
-        self.origins = state["origins"]
+        self.origins |= state["origins"]
 
 
 def _origins(recipe: Recipe, data: Dataset, begins: bool) -> dict[str, str]:
     """SHA-256 of what comes from outside: images with their labels, and weights to start from."""
-    found = {"data": fingerprint(data.train, data.validation)}
+    found = {data.train.known_by: fingerprint(data.train, data.validation)}
     if data.extra is not None:
         found["extra"] = fingerprint(data.extra)
     if begins and recipe.train.start is not None:

@@ -9,7 +9,8 @@ from typing import Literal
 import numpy as np
 import torch
 
-from rb_smooth.data import Images, Source
+from rb_smooth.data import Source
+from rb_smooth.images import AnyImages, Images
 from rb_smooth.refusal import Refused
 
 
@@ -21,23 +22,22 @@ class Dataset:
     """
 
     source: Source
-    train: Images
-    validation: Images
+    train: AnyImages
+    validation: AnyImages
     extra: Images | None = None
 
     @property
-    def test(self) -> Images:
+    def test(self) -> AnyImages:
         return self.source.test
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        channels, height, width = self.train.x.shape[1:]
-        return channels, height, width
+        return self.train.shape
 
     def to(self, device: torch.device) -> Dataset:
-        """The same with all but the test set on `device`."""
-        extra = None if self.extra is None else _moved(self.extra, device)
-        return replace(self, train=_moved(self.train, device), validation=_moved(self.validation, device), extra=extra)
+        """The same with all but the test set on `device`; of images that stay files, what is loaded goes there."""
+        extra = None if self.extra is None else self.extra.to(device)
+        return replace(self, train=self.train.to(device), validation=self.validation.to(device), extra=extra)
 
 
 def split(
@@ -63,19 +63,22 @@ def split(
     return Dataset(source, train, chosen if select == "validation" else source.test)
 
 
-def fingerprint(*parts: Images) -> str:
+def fingerprint(*parts: AnyImages) -> str:
     """SHA-256 over shape, uint8 NCHW bytes and int64 labels: equal for equal points in equal order, and only then.
+
+    Of images that stay files it is over the files' names and sizes in the place of their pixels, and none is read. So
+    it tells when a folder was changed, but not when a file was overwritten by another of its size.
 
     Several parts count as the one that they would make if they were joined; none is copied.
     """
-    shape = (sum(map(len, parts)), *parts[0].x.shape[1:])
+    shape = (sum(map(len, parts)), *parts[0].shape)
     digest = hashlib.sha256(repr(shape).encode())
-    for values in [part.x for part in parts] + [part.y.to(torch.int64) for part in parts]:
+    for values in [part.content for part in parts] + [part.y.to(torch.int64) for part in parts]:
         digest.update(values.cpu().contiguous().numpy().reshape(-1).data)
     return digest.hexdigest()
 
 
-def _stratified(images: Images, size: int, seed: int, key: str) -> tuple[Images, Images]:
+def _stratified(images: AnyImages, size: int, seed: int, key: str) -> tuple[AnyImages, AnyImages]:
     """(the others, `size` images with every class in proportion), both in their old order."""
     from sklearn.model_selection import train_test_split
 
@@ -88,7 +91,3 @@ def _stratified(images: Images, size: int, seed: int, key: str) -> tuple[Images,
     except ValueError as error:
         raise Refused(f"expected {key} to split {len(images)} images, got {size} ({error}); correct it") from None
     return images[np.sort(others)], images[np.sort(chosen)]
-
-
-def _moved(images: Images, device: torch.device) -> Images:
-    return Images(images.x.to(device), images.y.to(device))

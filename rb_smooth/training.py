@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -35,9 +36,16 @@ def train(recipe: Recipe, run: Run, data: Dataset, device: torch.device, saved_e
     and the first one writes.
     """
     epochs = recipe.train.epochs
-    with random_state_kept(), stop_requests() as stop, progress_bars() as bars, Reports(run, epochs) as reports:
+    with (
+        random_state_kept(),
+        stop_requests() as stop,
+        progress_bars() as bars,
+        Reports(run, epochs) as reports,
+        ExitStack() as ending,
+    ):
         saved = processes.from_first(lambda: load_state(run.path))
         session = Session(recipe, data, device, begins=saved is None)
+        ending.callback(session.minibatches.close)
         check_origins(session)
         if saved is not None:
             state, path = saved

@@ -98,5 +98,5 @@ class _TestLoader:
         from rb_smooth.registry import make
 
         data = Data.model_validate(self.options)
-        test = make("data", data.name, data.options, Path(data_dir)).test[:n_examples]
+        test = make("data", data.name, data.options, Path(data_dir)).test[:n_examples].loaded()
         return test.x.float() / 255, test.y

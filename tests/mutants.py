@@ -46,6 +46,7 @@ STATES, FILES, NETWORKS, EPOCHS = "states.py", "files.py", "networks.py", "epoch
 PROCESSES, GUARDS, EVALUATION, TRAINING = "processes.py", "guards.py", "evaluation.py", "training.py"
 LOGS, CURVES, REPORTS, SCALARS, SUMMARIES = "logs.py", "curves.py", "reports.py", "scalars.py", "summaries.py"
 COMPARISON, ATTEMPTS, WORKERS, SWEEP = "comparison.py", "attempts.py", "workers.py", "sweep.py"
+IMAGES, STREAMING, SECTIONS = "images.py", "streaming.py", "sections.py"
 
 TESTS = {
     AWP: ["test_awp.py", "test_scale_out.py"],
@@ -60,6 +61,9 @@ TESTS = {
     ENSGD2: ["test_entropy_sgd2.py"],
     SGD: ["test_methods.py", "test_entropy_sgd.py"],
     BATCHNORM: ["test_batchnorm.py", "test_methods.py", "test_awp.py", "test_scale_out.py"],
+    IMAGES: ["test_streaming.py"],
+    STREAMING: ["test_streaming.py"],
+    SECTIONS: ["test_streaming.py"],
     WEIGHTS: ["test_batchnorm.py", "test_awp.py", "test_methods.py"],
     COUPLING: ["test_awp.py", "test_training.py", "test_scale_out.py"],
     SESSION: ["test_training.py", "test_extra.py", "test_scale_out.py"],
@@ -163,7 +167,6 @@ MUTANTS = [
     Mutant("what is looked at is the chain", SESSION, "        chosen = self.optimizer.deployed()\n", "        self.optimizer.train()\n        chosen = [p.detach().clone() for p in self.model.parameters()]\n"),
     Mutant("every minibatch adds the same noise", SESSION, "mix(self.seed, NOISE, self.t)", "mix(self.seed, NOISE, 0)"),
     Mutant("inputs are always standardised", NETWORKS, " if recipe.data.standardise else ()", ""),
-    Mutant("a resumed run takes any images", SESSION, "if there != here:", "if False:"),
     Mutant("the state before is not kept", STATES, "        os.replace(resume, previous)\n", "        resume.unlink()\n"),
     Mutant("a new state takes the place of the old one before it is whole", STATES, "newest, resume, previous = (folder", "resume, newest, previous = (folder"),
     Mutant("states of newer versions are taken", STATES, "> FORMAT:", "> FORMAT + 1000:"),
@@ -221,6 +224,18 @@ MUTANTS = [
     Mutant("recipes are checked one by one", SWEEP, "        _check(ahead)\n", ""),
     Mutant("finished runs are started", SWEEP, "return finished and", "return False and"),
     Mutant("one refusal hides a crash", SWEEP, "all(failure.refused", "any(failure.refused"),
+    Mutant("a resumed run takes any images", SESSION, "if there and here and there != here:", "if False:"),
+    Mutant("any minibatch is taken for the next one", STREAMING, "order is self._order and row == self._next", "order is self._order"),
+    Mutant("a loader starts at the epoch's first minibatch", STREAMING, "order[row:])", "order)"),
+    Mutant("a loader draws from training's random numbers", STREAMING, "generator=torch.Generator(),", ""),
+    Mutant("a damaged image is told with a worker's traceback", STREAMING, "return refused", "raise refused"),
+    Mutant("workers die of the signals that ask training to stop", STREAMING, "worker_init_fn=_outlast_signals,", ""),
+    Mutant("workers that nobody ends stay for ever", STREAMING, "lambda *_: signal.alarm(_LAST_STEP_S)", "signal.SIG_IGN"),
+    Mutant("a lone minibatch starts workers", STREAMING, "if not follows or isinstance(images, Images)", "if isinstance(images, Images)"),
+    Mutant("files are known again by their names alone", IMAGES, "os.stat(self._path(name)).st_size", "0"),
+    Mutant("what is decoded may be of any size", IMAGES, "            self._check_size(path, colours)\n", ""),
+    Mutant("channels are last", IMAGES, "np.asarray(colours).transpose(2, 0, 1)", "np.asarray(colours).reshape(x[i].shape)"),
+    Mutant("other workers are another run", SECTIONS, '("stream", "workers")', '("stream",)'),
 ]  # fmt: skip
 
 

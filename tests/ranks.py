@@ -18,7 +18,7 @@ import torchattacks.attacks.pgdl2
 import torchattacks.attacks.tpgd
 from torch import nn
 
-from rb_smooth import batchnorm, guards, processes, schema, session, training
+from rb_smooth import batchnorm, guards, networks, processes, schema, session, training
 from rb_smooth.averaging.ema import EMA
 from rb_smooth.coupling import step
 from rb_smooth.data import digits
@@ -118,8 +118,8 @@ def statistics(folder):
         torch.save((images, seen), folder / f"statistics-{processes.size()}.pt")
 
 
-def tiny():
-    recipe = schema.check(*gather("digits", "at+awp+ensgd2+wa", [*QUICK, "data.validation=60"]))
+def tiny(*settings):
+    recipe = schema.check(*gather("digits", "at+awp+ensgd2+wa", [*QUICK, "data.validation=60", *settings]))
     return recipe, split(digits(Path("unused")), validation=60, split_seed=0, select="validation", train_examples=200)
 
 
@@ -197,6 +197,20 @@ def other_data(folder):
         say(folder, "other", str(refused))
 
 
+def compiled(folder):
+    """Two minibatches, of a compiled network in another layout and of a plain one."""
+    networks._COMPILER = "aot_eager"
+    weights = []
+    for wish in ("false", "true"):
+        recipe, data = tiny(f"train.compile={wish}", "train.channels_last=true")
+        trained = session.Session(recipe, data, CPU)
+        for _ in range(2):
+            trained.run_batch(trained.order())
+        guards.check_replicas(trained)
+        weights.append([w.clone() for w in trained.optimizer.deployed()])
+    say(folder, "compiled", max((one - other).abs().max().item() for one, other in zip(*weights, strict=True)))
+
+
 def attacked(folder):
     """Accuracies and AutoAttack's flags, in batches small enough that each process gets some."""
     recipe, data = tiny()
@@ -217,7 +231,7 @@ def say(folder, name, message):
 def main(folder):
     torch.set_num_threads(1)
     with processes.joined():
-        together = [whole_and_interrupted_runs, drift, bad_loss, other_data] if processes.size() > 1 else []
+        together = [whole_and_interrupted_runs, drift, bad_loss, other_data, compiled] if processes.size() > 1 else []
         for part in [equality, statistics, attacked, *together]:
             part(folder)
 

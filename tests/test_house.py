@@ -18,7 +18,19 @@ FLOORS = [
     },
     {
         *("objectives", "perturbations", "optimizers", "averaging"),
-        *("coupling", "schedules", "augmentations", "data", "splits", "models", "outlines", "extra", "checkpoints"),
+        *(
+            "coupling",
+            "schedules",
+            "augmentations",
+            "data",
+            "images",
+            "streaming",
+            "splits",
+            "models",
+            "outlines",
+            "extra",
+            "checkpoints",
+        ),
     },
     {
         *("notation", "sections", "cookbook", "cells", "settings", "entries", "states", "run_folder"),

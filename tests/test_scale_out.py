@@ -118,6 +118,10 @@ def test_a_fault_of_one_process_is_said_once_by_the_first(done, fault):
     assert second == "2"  # it leaves with exit code 2 and says nothing
 
 
+def test_a_compiled_network_in_another_layout_learns_the_same_in_two_processes(done):
+    assert all(json.loads((done / f"compiled-{rank}.json").read_text()) < 1e-6 for rank in range(2))
+
+
 SETTINGS = ("data.train_examples=256", "objective.steps=1", "model.width=2", "evaluate.batch_size=4")
 COMMAND = ["digits", "at+wa", "--epochs=4", "--n-examples=8", *(f"--set={setting}" for setting in SETTINGS)]
 
