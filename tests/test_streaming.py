@@ -25,6 +25,7 @@ from rb_smooth.run_folder import Run
 from rb_smooth.sections import digest
 from rb_smooth.settings import gather
 from rb_smooth.splits import fingerprint, split
+from rb_smooth.states import load_state
 from rb_smooth.streaming import Prefetched, default_workers
 
 CPU = torch.device("cpu")
@@ -246,20 +247,20 @@ def test_how_images_are_read_makes_no_other_run(root, tmp_path):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_damaged_image_met_in_training_is_one_line_that_names_it(own, tmp_path, workers, capsys):
+def test_a_damaged_image_met_in_training_is_one_line_that_names_it(own, tmp_path, workers, capsys, monkeypatch):
     recipe, run, streamed = declared(own), Run(tmp_path / "run"), read(own, stream=True, workers=workers)
     victim = os.fsdecode(streamed.train.names[Minibatches(recipe, streamed).order(1).train[3][5]])
     content = (own / "train" / victim).read_bytes()
-    real = run.save_state
-    object.__setattr__(
-        run, "save_state", lambda state: (real(state), (own / "train" / victim).write_bytes(content[:70]))
+    real = training.save_state
+    monkeypatch.setattr(
+        training, "save_state", lambda *saved: (real(*saved), (own / "train" / victim).write_bytes(content[:70]))
     )
     assert answering(lambda: training.train(recipe, run, streamed, CPU))() == 2
     said = capsys.readouterr().err
     assert victim in said
     assert said.count("\n") == 1
     assert "replace or delete it" in said
-    assert run.load_state(CPU)[0]["position"][0] == 1
+    assert load_state(run.path)[0]["position"][0] == 1
     assert not children()
 
 
