@@ -32,13 +32,13 @@ def check_finite(session: Session, run: Run) -> None:
     """
     first = int(processes.keep_least(session.first_bad))
     bad_loss = first < session.t
-    weights = session.optimizer.deployed()
+    weights = [*session.optimizer.deployed(), *session.model.parameters()]  # w, and where gradients are taken
     bad_weights = not torch.stack([w.isfinite().all() for w in weights]).all()
     if not any(processes.any_of(bad_loss, bool(bad_weights))):
         return
     step = first if bad_loss else session.t - 1
     batch = step - (session.t - session.batch)
-    x, y = session.minibatches.draw(session.order(), batch, step)
+    x, y = map(processes.whole, session.minibatches.draw(session.order(), batch, step))
     if processes.is_first():
         files.save_tensors(run.path / "diverged.pt", {"x": x, "y": y, "step": step})
     what = "loss" if bad_loss else "weights"
@@ -51,20 +51,20 @@ def check_finite(session: Session, run: Run) -> None:
 
 def check_origins(session: Session) -> None:
     """Raises Refused if the processes read other images, or other weights to start from."""
-    if strangers := processes.strangers(session.origins):
+    if others := processes.ranks_that_differ(session.origins):
         processes.refuse_together(
             "expected the same images, and weights to start from, in every process, got others in process "
-            f"{', '.join(map(str, strangers))}; make the files on its machine the same"
+            f"{', '.join(map(str, others))}; make the files on its machine the same"
         )
 
 
 def check_replicas(session: Session) -> None:
     """Raises Refused if the processes' weights or optimizer states have drifted apart by as much as a bit."""
-    if strangers := processes.strangers(_bits(session)):
+    if others := processes.ranks_that_differ(_bits(session)):
         processes.refuse_together(
-            f"expected the same weights and optimizer state in every process after epoch {session.epoch}, got others "
-            f"in process {', '.join(map(str, strangers))}; the state saved before is kept, repeat the command: if it "
-            "comes again, a device computes wrongly, or this is a defect to report"
+            f"expected the same weights and optimizer state in every process after epoch {session.epoch + 1}, got "
+            f"others in process {', '.join(map(str, others))}; the state saved before is kept, repeat the command: if "
+            "it comes again, a device computes wrongly, or this is a defect to report"
         )
 
 

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+_SAME_REQUEST_S = 1.0
+
 
 @contextmanager
-def stop_requests() -> Iterator[list[int]]:
-    """Inside, a signal fills the list; a second one acts at once, as if nobody were listening.
+def stop_requests() -> Iterator[list[float]]:
+    """Inside, a signal fills the list; one that comes a second or more after it acts as if nobody were listening.
+
+    Sooner it is the same request by another way: a batch system tells every process, and torchrun tells its own again.
 
     Outside the main thread signals are somebody else's, and the list stays empty.
     """
-    requested: list[int] = []
+    requested: list[float] = []
     handlers: dict[int, Any] = {}
 
     def note(number: int, frame: object) -> None:
-        requested.append(number)
-        for each, handler in handlers.items():
-            signal.signal(each, handler)
+        requested.append(time.monotonic())
+        if requested[-1] - requested[0] > _SAME_REQUEST_S:
+            for each, handler in handlers.items():
+                signal.signal(each, handler)
+            signal.raise_signal(number)
 
     try:
         for number in map(int, (signal.SIGINT, signal.SIGTERM)):

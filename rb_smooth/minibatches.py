@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from rb_smooth import processes
 from rb_smooth.declaration import Recipe
 from rb_smooth.registry import make
 from rb_smooth.seeding import AUGMENT, SHUFFLE, mix
@@ -15,7 +16,10 @@ from rb_smooth.streaming import Prefetched
 
 
 class Order(NamedTuple):
-    """Which images make an epoch's minibatches: (batches, images of each) int64, of the training and extra images."""
+    """Which images make an epoch's minibatches: (batches, images of each) int64, of the training and extra images.
+
+    Of several processes each has an order of its own: its share of every minibatch, with images of both kinds in it.
+    """
 
     train: Tensor
     extra: Tensor
@@ -43,24 +47,25 @@ class Minibatches:
         all of these, again, if they are few).
         """
         generator = torch.Generator().manual_seed(mix(self.seed, SHUFFLE, epoch))
-        device, rows = self.data.train.y.device, self.per_epoch
+        rows, of_train = self.per_epoch, self.size - self.of_extra
+        mine = processes.share(torch.arange(self.size))
         train = torch.randperm(len(self.data.train), generator=generator)
-        train = train[: rows * (self.size - self.of_extra)].view(rows, -1).to(device)
+        train = train[: rows * of_train].view(rows, -1)[:, mine[mine < of_train]].to(self.data.train.y.device)
         if self.data.extra is None:
             return Order(train, train[:, :0])
         extra = torch.randperm(len(self.data.extra), generator=generator)
         extra = extra[torch.arange(rows * self.of_extra) % len(extra)].view(rows, -1)
-        return Order(train, extra.to(device))
+        return Order(train, extra[:, mine[mine >= of_train] - of_train].to(self.data.extra.y.device))
 
     def draw(self, order: Order, batch: int, t: int) -> tuple[Tensor, Tensor]:
-        """x (B, C, H, W) in [0, 1] and y (B,) of the epoch's minibatch `batch`, the run's t-th.
+        """x (B, C, H, W) in [0, 1] and y (B,) of the epoch's minibatch `batch`, the run's t-th, or of a share of it.
 
         Drawn in turn, minibatches of images that are files come decoded ahead; any other is decoded at once.
         """
         images = self.train.take(order.train, batch)
         if self.data.extra is not None:
             images = images.joined(self.data.extra[order.extra[batch]])
-        drawing, x = torch.Generator().manual_seed(mix(self.seed, AUGMENT, t)), images.x
+        drawing, x = torch.Generator().manual_seed(mix(self.seed, AUGMENT, t) ^ processes.rank()), images.x
         for augment in self.augmentations:
             x = augment(x, drawing)
         return x.float() / 255, images.y

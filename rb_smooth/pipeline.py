@@ -50,6 +50,8 @@ def _work(run: run_folder.Run, gathered: tuple[str, str, Sections], options: arg
             _check_device(recipe, device)
             bridge.robustbench()
             data = _prepared(recipe, options, device, progress)
+        if data.extra is not None:  # pseudo-labels are the first one's, whatever the devices
+            processes.copy_from_first([data.extra.y])
         if processes.is_first():
             _announce(recipe, data, device)
         if options.plan:
@@ -148,6 +150,8 @@ def _device(name: str) -> torch.device:
 
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if launch.SIZE > 1 and name not in ("cpu", "cuda"):
+        raise Refused(f"expected --device auto, cpu or cuda for several processes, got {name}; each has its own GPU")
     if launch.SIZE > 1 and name == "cuda":
         name = f"cuda:{launch.LOCAL_RANK}"
         if torch.cuda.device_count() <= launch.LOCAL_RANK:

@@ -99,9 +99,12 @@ def _estimate(recipe: Recipe, data: Dataset, device: torch.device, shares: int) 
 
 
 def _scratch(recipe: Recipe, data: Dataset, device: torch.device, batch_size: int) -> Session:
-    """A session of its own, with its own model, on one minibatch of data."""
+    """A session of its own, with its own model, on one minibatch of data.
+
+    It compiles nothing, which takes minutes, and synchronises nothing: no other process is there.
+    """
     smaller = recipe.data.model_copy(update={"batch_size": batch_size})
-    from_scratch = recipe.train.model_copy(update={"start": None, "compile": False})  # compiling takes minutes
+    from_scratch = recipe.train.model_copy(update={"start": None, "compile": False, "sync_bn": False})
     extra = None if data.extra is None else data.extra[:batch_size]
     part = replace(data, train=data.train[:batch_size].loaded(), validation=data.validation[:1], extra=extra)
     return Session(replace(recipe, data=smaller, train=from_scratch), part, device)

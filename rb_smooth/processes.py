@@ -53,16 +53,15 @@ def joined() -> Iterator[None]:
     dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=_PATIENCE)
     try:
         yield
-    except RuntimeError as error:
-        if not isinstance(error, dist.DistError) and not any(name in str(error) for name in ("gloo", "NCCL")):
-            raise
-        raise Refused(
-            "expected every process of this job to go on, got one that ended; what was saved is kept, and the same "
-            "command goes on from there"
-        ) from None
-    except BaseException as error:  # said by one, known to all: they leave together
-        traceback.clear_frames(error.__traceback__)
-        _part()
+    except BaseException as error:
+        if _tells_of_a_lost_process(error):
+            raise Refused(
+                "expected every process of this job to go on, got one that ended; what was saved is kept, and the same "
+                "command goes on from there"
+            ) from None
+        if not torch.cuda.is_available():  # NCCL would wait for the others, who may know nothing of this error
+            traceback.clear_frames(error.__traceback__)
+            _part()
         raise
     _part()
 
@@ -187,7 +186,7 @@ def copy_from_first(tensors: Iterable[Tensor]) -> None:
             dist.broadcast(tensor, src=0)
 
 
-def strangers(value: Any) -> list[int]:
+def ranks_that_differ(value: Any) -> list[int]:
     """The ranks whose `value` is not the first process's."""
     if size() == 1:
         return []
@@ -226,6 +225,12 @@ def _leave_if_failed(failed: bool) -> None:
     """A point that all processes pass together, or none: what failed is said by the one in which it did."""
     if any_of(failed)[0]:
         raise SystemExit(REFUSED)
+
+
+def _tells_of_a_lost_process(error: BaseException) -> bool:
+    """gloo's own errors have no class of their own."""
+    named = isinstance(error, RuntimeError) and any(library in str(error) for library in ("gloo", "NCCL"))
+    return named or isinstance(error, dist.DistError)
 
 
 def _part() -> None:

@@ -85,7 +85,7 @@ class Session:
     def run_batch(self, order: Order) -> None:
         """One minibatch at the present position, this process's share of it; nothing is read back from the device."""
         epochs = self.recipe.train.epochs
-        x, y = map(processes.share, self.minibatches.draw(order, self.batch, self.t))
+        x, y = self.minibatches.draw(order, self.batch, self.t)
         factor = self.schedule(self.epoch + self.batch / self.batches, epochs)
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor
@@ -94,7 +94,10 @@ class Session:
         except RuntimeError as failure:
             if not (self.compiled and comes_from_compiling(failure)):
                 raise
-            console.print(f"torch.compile failed ({str(failure).splitlines()[0]}); going on without it")
+            cause = str(failure).splitlines()[0]
+            if processes.size() > 1:  # the others may be going on, compiled
+                raise Refused(f"expected to compile, got {cause}; use --set train.compile=false") from None
+            console.print(f"torch.compile failed ({cause}); going on without it")
             self.compiled, self.trained = False, trained_form(self.model, self.device, compiled=False)
             x_adv, outcome = self._step(x, y)
         self.kept.append((x, x_adv, y))

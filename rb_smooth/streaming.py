@@ -50,7 +50,7 @@ class Prefetched:
         x, y = next(self._ahead), images.y[order[row]]
         if isinstance(x, Refused):
             raise x
-        return Images(x.to(images.device, non_blocking=True), y.to(images.device))
+        return Images(x.to(images.device, non_blocking=True), y.to(images.device, non_blocking=True))
 
     def close(self) -> None:
         """End the workers, if there are any."""

@@ -43,18 +43,8 @@ def train(recipe: Recipe, run: Run, data: Dataset, device: torch.device, saved_e
         Reports(run, epochs) as reports,
         ExitStack() as ending,
     ):
-        saved = processes.from_first(lambda: load_state(run.path))
-        session = Session(recipe, data, device, begins=saved is None)
+        session = _taken_up(recipe, run, data, device, reports)
         ending.callback(session.minibatches.close)
-        check_origins(session)
-        if saved is not None:
-            state, path = saved
-            session.resume(weights.moved(state, device), path)
-            console.print(f"resumed after {_position(session)}")
-            if processes.is_first():
-                reports.update(session.log)
-        else:
-            keep_start(session, run)
         bar = bars.add_task("training", total=epochs * session.batches, completed=session.t)
         saved_at, stopped = time.monotonic(), False
         while session.epoch < epochs and not stopped:
@@ -62,8 +52,7 @@ def train(recipe: Recipe, run: Run, data: Dataset, device: torch.device, saved_e
             while session.batch < session.batches and not stopped:
                 session.run_batch(order)
                 bars.update(bar, completed=session.t, description=f"epoch {session.epoch + 1}/{epochs}")
-                overdue = time.monotonic() - saved_at > saved_every_s
-                stopped, overdue = processes.any_of(bool(stop), overdue)
+                stopped, overdue = processes.any_of(bool(stop), time.monotonic() - saved_at > saved_every_s)
                 if overdue:
                     _save(session, run)
                     saved_at = time.monotonic()
@@ -83,10 +72,26 @@ def train(recipe: Recipe, run: Run, data: Dataset, device: torch.device, saved_e
         forget_states(run.path)
 
 
+def _taken_up(recipe: Recipe, run: Run, data: Dataset, device: torch.device, reports: Reports) -> Session:
+    """A session at the beginning, or where the run stopped."""
+    saved = processes.from_first(lambda: load_state(run.path))
+    session = Session(recipe, data, device, begins=saved is None)
+    check_origins(session)
+    if saved is None:
+        keep_start(session, run)
+        return session
+    state, path = saved
+    session.resume(weights.moved(state, device), path)
+    console.print(f"resumed after {_position(session)}")
+    if processes.is_first():
+        reports.update(session.log)
+    return session
+
+
 def _finish_epoch(session: Session, run: Run, reports: Reports) -> None:
     """Measure, write down and say what the epoch has brought."""
-    row = end_epoch(session, run)
     check_replicas(session)
+    row = end_epoch(session, run)
     if not processes.is_first():
         return
     run.write_log(session.log)

@@ -10,6 +10,7 @@ import itertools
 import json
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -119,7 +120,7 @@ def statistics(folder):
 
 
 def tiny(*settings):
-    recipe = schema.check(*gather("digits", "at+awp+ensgd2+wa", [*QUICK, "data.validation=60", *settings]))
+    recipe = schema.check(*gather("digits", "trades+awp+ensgd2+wa", [*QUICK, "data.validation=60", *settings]))
     return recipe, split(digits(Path("unused")), validation=60, split_seed=0, select="validation", train_examples=200)
 
 
@@ -211,12 +212,29 @@ def compiled(folder):
     say(folder, "compiled", max((one - other).abs().max().item() for one, other in zip(*weights, strict=True)))
 
 
+def compiling_fails(folder):
+    """In one process, as where another machine has no compiler; what the others do is torchrun's to end."""
+    recipe, data = tiny("train.compile=true")
+
+    def broken(graph, inputs):
+        raise ZeroDivisionError("no compiler here")
+
+    networks._COMPILER = broken
+    try:
+        failing = session.Session(recipe, data, CPU)
+        failing.run_batch(failing.order())
+    except Refused as refused:
+        say(folder, "compiling", str(refused))
+
+
 def attacked(folder):
     """Accuracies and AutoAttack's flags, in batches small enough that each process gets some."""
     recipe, data = tiny()
     torch.manual_seed(0)
     model = session.Session(recipe, data, CPU).model.eval()
     points = data.test[:24]
+    with torch.no_grad():
+        points = replace(points, y=model(points.x.float() / 255).argmax(1))  # right at first, in every batch
     accuracies = [accuracy(model, points, threat, batch_size=5) for threat in (None, recipe.threat)]
     threat = recipe.threat._replace(eps=0.01)
     result = autoattack(model, points, threat, classes=10, batch_size=5, seed=0)
@@ -231,7 +249,11 @@ def say(folder, name, message):
 def main(folder):
     torch.set_num_threads(1)
     with processes.joined():
-        together = [whole_and_interrupted_runs, drift, bad_loss, other_data, compiled] if processes.size() > 1 else []
+        together = (
+            [whole_and_interrupted_runs, drift, bad_loss, other_data, compiled, compiling_fails]
+            if processes.size() > 1
+            else []
+        )
         for part in [equality, statistics, attacked, *together]:
             part(folder)
 

@@ -69,6 +69,21 @@ def test_weights_that_are_no_numbers_stop_training_before_they_are_saved(data, t
     assert all(value.isfinite().all() for value in run.load("best").values())
 
 
+def test_a_chain_that_is_no_number_is_not_saved_though_w_is_still_good(data, tmp_path, monkeypatch):
+    """EntropySGD's w moves once in inner_steps minibatches; until then only its chain shows what has happened."""
+    real = session.Session.run_batch
+
+    def poisoned(self, order):
+        real(self, order)
+        if self.t == 6:
+            next(self.model.parameters()).data.view(-1)[0] = torch.nan
+
+    monkeypatch.setattr(session.Session, "run_batch", poisoned)
+    with pytest.raises(Refused, match=r"finite weights, got nan or inf at step 5 \(epoch 2, minibatch 3"):
+        run_with(data, tmp_path / "run", "optimizer.inner_steps=20", method="at+ensgd")
+    assert all(value.isfinite().all() for value in load_state(tmp_path / "run")[0]["model"].values())
+
+
 @pytest.mark.parametrize("fault", ["optimizer.lr=300", "perturbation.gamma=30"])
 def test_a_planted_fault_is_reported_within_three_epochs(data, tmp_path, capsys, fault):
     run = run_with(data, tmp_path / "run", fault, method="at+awp")

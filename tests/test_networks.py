@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch._dynamo.utils import counters
 
-from rb_smooth import networks, schema, training
+from rb_smooth import networks, plan, schema, training
 from rb_smooth.data import digits
 from rb_smooth.run_folder import Run
 from rb_smooth.session import Session
@@ -96,6 +96,13 @@ def test_in_another_layout_the_weights_are_the_same_numbers_and_leave_in_the_usu
     run = Run(tmp_path / "run")
     training.train(recipe, run, data, CPU)
     assert all(value.is_contiguous() for name in ("best", "last") for value in run.load(name).values())
+
+
+def test_what_is_timed_beforehand_neither_compiles_nor_synchronises(data):
+    wishes = ["train.compile=true", "train.sync_bn=true"]
+    scratch = plan._scratch(schema.check(*gather("digits", "at", [*QUICK, *wishes])), data, CPU, 4)
+    assert not scratch.compiled
+    assert not any(isinstance(module, torch.nn.SyncBatchNorm) for module in scratch.model.modules())
 
 
 def test_auto_is_for_gpus():

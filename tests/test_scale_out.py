@@ -100,6 +100,8 @@ def test_another_number_of_processes_goes_on_from_the_same_state(done, tmp_path)
     training.train(recipe, run, data, CPU)
     assert [row["epoch"] for row in rows(run.path)] == ["0", "1", "2"]
     assert rows(run.path)[:2] == rows(done / "whole")[:2]
+    losses = [float(row["loss"]) for row in rows(run.path)]
+    assert losses[2] > 0.7 * losses[1]  # a log of one process's images would hold half
     last = run.load("last")
     assert all(torch.isfinite(value).all() for value in last.values())
 
@@ -120,6 +122,11 @@ def test_a_fault_of_one_process_is_said_once_by_the_first(done, fault):
 
 def test_a_compiled_network_in_another_layout_learns_the_same_in_two_processes(done):
     assert all(json.loads((done / f"compiled-{rank}.json").read_text()) < 1e-6 for rank in range(2))
+
+
+def test_where_compiling_fails_several_processes_refuse_and_say_how_to_go_on(done):
+    said = [json.loads((done / f"compiling-{rank}.json").read_text()) for rank in range(2)]
+    assert all("expected to compile, got" in line and line.endswith("use --set train.compile=false") for line in said)
 
 
 SETTINGS = ("data.train_examples=256", "objective.steps=1", "model.width=2", "evaluate.batch_size=4")

@@ -13,11 +13,12 @@ import torch
 from interruptions import stop_after
 from traces import same, snapshot
 
-from rb_smooth import batchnorm, epochs, schedules, schema, session, training
+from rb_smooth import batchnorm, epochs, interruption, schedules, schema, session, training
 from rb_smooth.augmentations import flip
 from rb_smooth.checkpoints import exported
 from rb_smooth.data import digits
 from rb_smooth.evaluation import accuracy
+from rb_smooth.interruption import stop_requests
 from rb_smooth.refusal import Interrupted, Refused
 from rb_smooth.run_folder import Run
 from rb_smooth.seeding import AUGMENT, mix
@@ -209,6 +210,17 @@ def test_stages_of_the_objective_are_selected_by_the_last_ones_threat(source, tm
     training.train(recipe, Run(tmp_path / "run"), data, CPU)
     rows = list(csv.DictReader((tmp_path / "run" / "log.csv").open()))
     assert [row["best"] for row in rows] == ["True", "True", "True"]
+
+
+def test_a_stop_that_comes_twice_at_once_is_one_and_a_later_one_acts_at_once(monkeypatch):
+    """A batch system signals every process, and torchrun passes on what it gets; a person presses Ctrl-C again."""
+    with pytest.raises(KeyboardInterrupt), stop_requests() as stop:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        assert stop
+        monkeypatch.setattr(interruption, "_SAME_REQUEST_S", 0.0)
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError("went on")
 
 
 def test_a_stop_after_the_last_epoch_resumes_to_the_same_end(source, tmp_path, monkeypatch):

@@ -179,6 +179,7 @@ def test_a_second_stop_kills(tmp_path):
     wait_for(tmp_path / "0" / "up", tmp_path / "1" / "up")
     process.send_signal(signal.SIGINT)
     wait_for(tmp_path / "0" / "asked", tmp_path / "1" / "asked")
+    time.sleep(1.1)  # sooner it would be the same request by another way
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=30)
     assert process.returncode == 130
