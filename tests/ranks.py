@@ -19,7 +19,8 @@ import torchattacks.attacks.pgdl2
 import torchattacks.attacks.tpgd
 from torch import nn
 
-from rb_smooth import batchnorm, guards, networks, processes, schema, session, training
+from rb_smooth import batchnorm, evaluation, guards, networks, processes, schema, session, training
+from rb_smooth.attacks import pgd
 from rb_smooth.averaging.ema import EMA
 from rb_smooth.coupling import step
 from rb_smooth.data import digits
@@ -235,7 +236,10 @@ def attacked(folder):
     points = data.test[:24]
     with torch.no_grad():
         points = replace(points, y=model(points.x.float() / 255).argmax(1))  # right at first, in every batch
+    seeds, evaluation.pgd = [], lambda *given: (seeds.append(torch.initial_seed()), pgd(*given))[1]
     accuracies = [accuracy(model, points, threat, batch_size=5) for threat in (None, recipe.threat)]
+    evaluation.pgd = pgd
+    say(folder, f"seeds-{processes.size()}", seeds)
     threat = recipe.threat._replace(eps=0.01)
     result = autoattack(model, points, threat, classes=10, batch_size=5, seed=0)
     if processes.is_first():
