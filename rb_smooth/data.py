@@ -122,7 +122,7 @@ def folder(
     place = Path(root).expanduser()
     label = place.resolve().name if label is None else label
     if not re.fullmatch(r"\w[\w.-]*", label):
-        raise Refused(f"expected data.label of letters, digits and . _ -, got {label!r}; set --set data.label=…")
+        raise Refused(f"expected data.label of letters, digits and . _ -, got {label!r}; use --set data.label=…")
     if image_size is not None and image_size not in IMAGE_SIZES:
         raise Refused(f"expected data.image_size from 4 to 1024, got {image_size}; correct it")
     workers = default_workers() if workers is None else workers
@@ -138,7 +138,7 @@ def folder(
         )
     if train.shape != test.shape:
         sizes = f"{train.shape[1:]} in train, {test.shape[1:]} in test"
-        raise Refused(f"expected images of one size, got {sizes}; set --set data.image_size=32")
+        raise Refused(f"expected images of one size, got {sizes}; use --set data.image_size=32")
     # Files come class by class: in a fixed order of their own, the first n are a fair sample.
     test = test[torch.randperm(len(test), generator=torch.Generator().manual_seed(0))]
     if stream is False or (stream == "auto" and (len(train) + len(test)) * math.prod(train.shape) <= _IN_MEMORY):
@@ -206,14 +206,20 @@ def _downloading(title: str, url: str, archive: str, data_dir: Path) -> Iterator
 
     One process at a time: of several that start together, the first downloads and the others find what it left.
     """
+    with ExitStack() as stack:
+        with suppress(OSError):  # where nothing can be written, nothing can be downloaded
+            data_dir.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(filelock.FileLock(data_dir / ".lock"))
+        with _explained(title, url, archive, data_dir):
+            yield
+
+
+@contextmanager
+def _explained(title: str, url: str, archive: str, data_dir: Path) -> Iterator[None]:
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(_SILENCE_S)
     try:
-        with ExitStack() as stack:
-            with suppress(OSError):  # where nothing can be written, nothing can be downloaded
-                data_dir.mkdir(parents=True, exist_ok=True)
-                stack.enter_context(filelock.FileLock(data_dir / ".lock"))
-            yield
+        yield
     except (urllib.error.URLError, TimeoutError, ConnectionError, RuntimeError, EOFError, tarfile.TarError) as error:
         cause = str(error).splitlines()[0] if str(error) else type(error).__name__
         if (data_dir / archive).exists():

@@ -137,7 +137,7 @@ class ImageFiles:
         wanted, found = self.shape[1:], (image.height, image.width)
         if found != wanted:
             raise Refused(
-                f"expected images of one size, got {wanted} and {found} ({path}); set --set data.image_size=32"
+                f"expected images of one size, got {wanted} and {found} ({path}); use --set data.image_size=32"
             )
 
     def _path(self, name: bytes) -> str:
@@ -173,4 +173,4 @@ def opened(path: str) -> Iterator[Image.Image]:
             yield image
     except _DAMAGE as error:
         cause = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise Refused(f"expected an image in {path}, got {cause}; replace or delete it") from None
+        raise Refused(f"expected an image in {path}, got {cause}; restore it, or for a new run delete it") from None

@@ -97,7 +97,7 @@ def _table(mine: Entry) -> Table:
         title=f"{mine.dataset} {norm} eps {eps}, {score['n']} test points", title_justify="left", box=SIMPLE_HEAD
     )
     table.add_column("rank", justify="right")
-    table.add_column("model", no_wrap=True)
+    table.add_column("model", overflow="fold")
     for column in ("clean", "PGD-20", "AutoAttack", "95 % interval"):
         table.add_column(column, justify="right", no_wrap=True)
     return table

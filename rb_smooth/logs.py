@@ -77,6 +77,6 @@ def _value(cell: str) -> int | float | bool | None:
 
 def _damaged(path: Path, line: int, found: str) -> Refused:
     return Refused(
-        f"expected a run's log in {path}, got {found} in line {line}; restore the file, or go on training, which "
-        "writes it anew"
+        f"expected a run's log in {path}, got {found} in line {line}; restore it (training that goes "
+        "on writes it anew; weights and scores do not need it)"
     )

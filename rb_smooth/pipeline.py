@@ -33,7 +33,7 @@ def _work(run: run_folder.Run, gathered: tuple[str, str, Sections], options: arg
     """Whatever this run still lacks. Recipe, packages, device and data are checked before anything is written."""
     from rb_smooth import processes, schema
 
-    device = _device(options.device)
+    device = existing_device(options.device)
     with processes.joined():
         anew = options.fresh or options.plan
         if processes.from_first(lambda: not anew and run.is_finished(gathered[-1])):
@@ -141,7 +141,7 @@ def _report(run: run_folder.Run, options: argparse.Namespace) -> None:
     console.print(f"entry: {entry.path}")
 
 
-def _device(name: str) -> torch.device:
+def existing_device(name: str) -> torch.device:
     """A device that this machine has; a GPU becomes the current one, so that its random state is the one kept.
 
     Of several processes on this machine each gets a GPU of its own.

@@ -62,7 +62,7 @@ def _parse() -> argparse.Namespace:
 
 def _list(folder: Path, as_json: bool) -> None:
     summaries = [summarise(name, run) for name, run in find_runs(folder)]
-    if as_json:
+    if as_json and folder.is_dir():
         console.print(json.dumps([asdict(summary) for summary in summaries], indent=2))
         return
     if not summaries:

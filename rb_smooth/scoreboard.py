@@ -14,9 +14,9 @@ from rb_smooth.entries import eps_text
 _HEADINGS = {
     "clean": "clean",
     "pgd20": "PGD-20",
-    "autoattack": "AutoAttack",
-    "last_pgd20": "last PGD-20",
-    "gap": "best - last",
+    "autoattack": "Auto\nAttack",
+    "last_pgd20": "last\nPGD-20",
+    "gap": "best\n- last",
 }
 
 
@@ -42,11 +42,11 @@ def _figures_table(dataset: str, group: dict[str, Any]) -> Table:
     protocol, best = group["protocol"], best_method(group)
     title = (
         f"{dataset} {protocol['norm']} eps {eps_text(protocol['eps'])}, {protocol['n']} test points, best epoch by "
-        f"{protocol['selected_on']}; %, mean ± standard deviation over seeds"
+        f"{protocol['selected_on']}; %, mean ± standard deviation over n seeds"
     )
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
-    table.add_column("method", no_wrap=True)
-    for heading in ("seeds", *_HEADINGS.values()):
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("method", overflow="fold")
+    for heading in ("n", *_HEADINGS.values()):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in group["methods"]:
         bold = {"autoattack": "bold"} if row["method"] == best else {}
@@ -57,9 +57,9 @@ def _figures_table(dataset: str, group: dict[str, Any]) -> Table:
 
 def _tests_table(group: dict[str, Any]) -> Table:
     title = "AutoAttack, difference in points; paired t-test, p corrected for all pairs (Holm)"
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
-    table.add_column("methods", no_wrap=True)
-    for heading in ("seeds", "difference", "95 % interval", "p", "p (Holm)"):
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("methods", overflow="fold")
+    for heading in ("n", "difference", "95 % interval", "p", "p (Holm)"):
         table.add_column(heading, justify="right", no_wrap=True)
     for each in group["differences"]:
         if each["p"] is not None:
@@ -75,6 +75,6 @@ def _tests_table(group: dict[str, Any]) -> Table:
 
 
 def _spread(figure: dict[str, Any]) -> str:
-    """`52.10 ± 0.31`, as papers print; without ± where there is one seed."""
+    """`52.10±0.31`, as papers print; without ± where there is one seed."""
     mean = f"{100 * figure['mean']:.2f}"
-    return mean if figure["std"] is None else f"{mean} ± {100 * figure['std']:.2f}"
+    return mean if figure["std"] is None else f"{mean}±{100 * figure['std']:.2f}"

@@ -77,8 +77,6 @@ def scale(sections: Sections, epochs: int) -> Sections:
         if isinstance(stages, list) and all(isinstance(stage, dict) and "from_epoch" in stage for stage in stages):
             starts = {moved(stage["from_epoch"]): stage for stage in stages}  # of two on one epoch, the later
             result[key] = [stage | {"from_epoch": start} for start, stage in starts.items() if _within(start, epochs)]
-    if isinstance(kept := result["train"].get("keep"), list):
-        result["train"]["keep"] = [moved(epoch) for epoch in kept]
     result["train"] = {"scaled_from": full} | result["train"] | {"epochs": epochs}
     return result
 

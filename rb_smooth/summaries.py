@@ -51,7 +51,11 @@ def find_runs(folder: Path) -> Iterator[tuple[str, Run]]:
 
 
 def is_run(path: Path) -> bool:
-    return any((path / mark).exists() for mark in _MARKS)
+    """Whether it holds a run; a folder into which one may not look is taken for one, and told as damaged."""
+    try:
+        return any((path / mark).exists() for mark in _MARKS)
+    except PermissionError:
+        return True
 
 
 def summarise(name: str, run: Run) -> Summary:

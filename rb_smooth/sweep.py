@@ -46,7 +46,7 @@ class Member:
     @property
     def job(self) -> Job:
         command = (sys.executable, "-m", "rb_smooth.recipe", *self.what, f"--seed={self.seed}")
-        return Job(f"{self.method} seed {self.seed}", self.run, (*command, *_passed_on(self.options)), self.is_done)
+        return Job(f"{self.method}, seed {self.seed}", self.run, (*command, *_passed_on(self.options)), self.is_done)
 
     def is_done(self) -> bool:
         """Whether no process is needed any more. Costs no torch. What is damaged is left to a process to name."""
@@ -86,10 +86,10 @@ def carry_out_all(members: Sequence[Member], options: argparse.Namespace) -> Non
         failures = work_off([member.job for member in ahead], devices, _threads(len(devices)))
     _report(members, failures, options, anew=bool(ahead))
     if failures:
-        names = ", ".join(failure.job.name for failure in failures)
+        first, more = failures[0], f"; {len(failures) - 1} more above" if len(failures) > 1 else ""
         line = (
-            f"{len(failures)} of {len(members)} runs failed ({names}): their output.txt in {options.runs} says why; "
-            "the same command goes on from there"
+            f"{len(failures)} of {len(members)} runs failed ({first.job.name}: {first.line}{more}); mend what their "
+            "output.txt tell, and the same command goes on from there"
         )
         raise Refused(line) if all(failure.refused for failure in failures) else Failed(line)
 
@@ -107,6 +107,10 @@ def choose_devices(gpus: Sequence[int] | None, workers: int | None, device: str)
             has = f"{there} GPUs, from 0" if there else "no GPU: use --workers"
             raise Refused(f"expected GPUs that this machine has, got {absent[0]}; it has {has}")
         return [f"cuda:{gpu}" for gpu in gpus]
+    if device != "auto":
+        from rb_smooth.pipeline import existing_device
+
+        existing_device(device)
     devices = [device] if device != "auto" else [f"cuda:{gpu}" for gpu in range(there)] or ["cpu"]
     if workers is None:
         return devices

@@ -59,7 +59,7 @@ def test_a_log_reads_back_as_it_was_written(tmp_path):
 def test_a_damaged_log_is_refused_by_file_and_line(tmp_path, damage, line):
     path = run_in(tmp_path / "run", rows()).path / "log.csv"
     path.write_text(damage(path.read_text()))
-    with pytest.raises(Refused, match=rf"log\.csv, got .* in line {line}; restore the file, or go on training"):
+    with pytest.raises(Refused, match=rf"log\.csv, got .* in line {line}; restore it"):
         read_log(path)
 
 

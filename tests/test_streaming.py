@@ -259,7 +259,7 @@ def test_a_damaged_image_met_in_training_is_one_line_that_names_it(own, tmp_path
     said = capsys.readouterr().err
     assert victim in said
     assert said.count("\n") == 1
-    assert "replace or delete it" in said
+    assert "restore it, or for a new run delete it" in said
     assert load_state(run.path)[0]["position"][0] == 1
     assert not children()
 
@@ -283,7 +283,7 @@ def test_a_worker_that_dies_is_one_line(prefetched, capsys):
 def test_images_of_another_size_are_found_before_training_by_their_headers(own, monkeypatch):
     Image.new("RGB", (9, 8)).save(own / "train" / "c" / "wide.png")
     monkeypatch.setattr(ImageFiles, "decode", None)
-    with pytest.raises(Refused, match=r"got \(8, 8\) and \(8, 9\) \(.*wide\.png\); set --set data\.image_size=32"):
+    with pytest.raises(Refused, match=r"got \(8, 8\) and \(8, 9\) \(.*wide\.png\); use --set data\.image_size=32"):
         read(own, stream=True)
 
 

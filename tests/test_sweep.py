@@ -14,7 +14,7 @@ import pytest
 import torch
 from test_program import QUICK, run
 
-from rb_smooth import launch, sweep
+from rb_smooth import launch, pipeline, sweep
 from rb_smooth.data import _downloading
 from rb_smooth.refusal import Refused
 
@@ -59,8 +59,8 @@ def record():
 def test_every_method_runs_with_every_seed_and_one_table_says_so(home):
     place, out = home
     assert out.count("started ") == out.count("finished ") == 4
-    assert re.search(r"at \(2 epochs\) +2 ( +\d+\.\d\d ± \d+\.\d\d){5}", out)
-    assert re.search(r"at\+awp \(2 epochs\) +2 ( +-?\d+\.\d\d ± \d+\.\d\d){5}", out)
+    assert re.search(r"at \(2 epochs\) +2 ( +\d+\.\d\d±\d+\.\d\d){5}", out)
+    assert re.search(r"at\+awp \(2 epochs\) +2 ( +-?\d+\.\d\d±\d+\.\d\d){5}", out)
     assert "24 test points" in out
     assert len(list((place / "leaderboard").rglob("*.pt"))) == 4
     for folder in (place / "runs/digits").glob("at*"):
@@ -107,13 +107,13 @@ def test_a_run_that_fails_is_named_and_the_others_are_in_the_table(inside, capsy
         assert run(*SWEEP) == 2  # a refusal, and no more than that
         printed = capsys.readouterr()
         assert "1 of 4 runs ahead" in printed.out
-        assert re.search(r"failed at seed 0: expected tensors in .*best.pt", printed.out)
+        assert re.search(r"failed at, seed 0: expected tensors in .*best.pt", printed.out)
         assert re.search(r"at \(2 epochs\) +1 ", printed.out)
         assert re.search(r"at\+awp \(2 epochs\) +2 ", printed.out)
-        assert "1 of 4 runs failed (at seed 0)" in printed.err
+        assert "1 of 4 runs failed (at, seed 0: expected tensors in" in printed.err
         assert printed.err.count("\n") == 1
         kept = record()
-        assert list(kept["failed"]) == ["at seed 0"]
+        assert list(kept["failed"]) == ["at, seed 0"]
         assert [row["method"] for row in kept["groups"][0]["methods"]] == ["at", "at+awp"]
     finally:
         for name, content in whole.items():
@@ -128,7 +128,7 @@ def test_a_finished_run_without_its_entry_is_entered(inside, handed_over):
         assert run(*SWEEP, "--no-submit") == 0
     finally:
         aside.rename(entry)
-    assert [[job.name for job in jobs] for jobs, *_ in handed_over] == [["at seed 0"]]
+    assert [[job.name for job in jobs] for jobs, *_ in handed_over] == [["at, seed 0"]]
 
 
 def test_a_run_that_fails_afresh_is_not_in_the_table_as_it_was_before(inside, monkeypatch, capsys):
@@ -155,7 +155,7 @@ def test_processes_get_the_commands_options_one_seed_and_a_device(elsewhere, han
     arguments = ["--epochs=3", "--set=optimizer.lr=0.1", "--set=model.width=4", "--runs=my runs", "--fresh"]
     assert run("digits", "at", "mine.yaml", "--seeds=2-3,7", "--workers=2", *arguments) == 0
     ((jobs, devices, _),) = handed_over
-    assert [job.name for job in jobs] == [f"{name} seed {seed}" for seed in (2, 3, 7) for name in ("at", "mine")]
+    assert [job.name for job in jobs] == [f"{name}, seed {seed}" for seed in (2, 3, 7) for name in ("at", "mine")]
     assert len(devices) == 2
     for job, what in zip(jobs, [["digits", "at"], ["mine.yaml"]] * 3):
         assert job.command[:3] == (sys.executable, "-m", "rb_smooth.recipe")
@@ -172,8 +172,11 @@ def test_workers_have_a_gpu_each_or_share_what_there_is(monkeypatch):
     assert sweep.choose_devices(None, None, "auto") == ["cuda:0", "cuda:1"]
     assert sweep.choose_devices([1], None, "auto") == ["cuda:1"]
     assert sweep.choose_devices(None, 3, "auto") == ["cuda:0", "cuda:1", "cuda:0"]
-    assert sweep.choose_devices(None, 2, "cuda:1") == ["cuda:1", "cuda:1"]
+    with pytest.raises(Refused, match="a device that this machine has, got 'cuba'"):
+        sweep.choose_devices(None, 2, "cuba")
     assert sweep.choose_devices(None, None, "cpu") == ["cpu"]
+    monkeypatch.setattr(pipeline, "existing_device", lambda name: None)
+    assert sweep.choose_devices(None, 2, "cuda:1") == ["cuda:1", "cuda:1"]
     with pytest.raises(Refused, match="got 2; it has 2 GPUs, from 0"):
         sweep.choose_devices([0, 2], None, "auto")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
