@@ -11,6 +11,8 @@ for BatchNorm and biases; the norms are of whole tensors):
     g_l = d loss / d w_l  at w
     v_l = gamma * ||w_l|| * g_l / (||g_l|| + 1e-20)
 
+Of several processes all have the g of the whole minibatch, and so the same v.
+
 Differs from the authors' code:
     - The gradient is taken at the weights themselves, with no proxy network: one forward, one backward, and one
       copy of the weights while it lasts. Their proxy's learning rate cancels in v.
