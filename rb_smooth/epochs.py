@@ -9,6 +9,7 @@ from torch import nn
 
 from rb_smooth import processes
 from rb_smooth.checkpoints import exported
+from rb_smooth.contracts import Threat
 from rb_smooth.evaluation import accuracy, health
 from rb_smooth.run_folder import Run
 from rb_smooth.session import Session
@@ -33,8 +34,9 @@ def end_epoch(session: Session, run: Run) -> dict[str, Any]:
         "loss": loss / seen,
         "train_robust": right / seen,
     }
+    threat = recipe.trained_threat or recipe.threat
     with session.deployed() as model:
-        row |= _measured(session, model)
+        row |= _measured(session, model, threat)
         metric = row["val_clean"] if recipe.trained_threat is None else row["val_robust"]
         row["best"] = metric > session.best
         if row["best"]:
@@ -42,10 +44,10 @@ def end_epoch(session: Session, run: Run) -> dict[str, Any]:
             _save(run, "best", model)
         if session.epoch + 1 in recipe.train.keep:
             _save(run, f"epoch-{session.epoch + 1}", model)
-        row |= health(model, data.validation, data.train[:_WATCHED], recipe.trained_threat or recipe.threat)
+        row |= health(model, data.validation, data.train[:_WATCHED], threat)
     if recipe.stage("averaging").name != "none":
         with session.deployed(averaged=False) as model:
-            row |= _measured(session, model, "w_")
+            row |= _measured(session, model, threat, "w_")
     row |= session.optimizer.report()
     row |= {"seconds": session.seconds + time.monotonic() - session.clock, "images_per_s": seen / trained}
     session.log.append(row)
@@ -59,16 +61,15 @@ def keep_start(session: Session, run: Run) -> None:
         _save(run, "epoch-0", session.model)
 
 
-def _measured(session: Session, model: nn.Module, prefix: str = "") -> dict[str, float]:
+def _measured(session: Session, model: nn.Module, threat: Threat, prefix: str = "") -> dict[str, float]:
     """val_clean and val_robust, and test_clean and test_robust if asked; `prefix` stands before the last word."""
-    recipe, data = session.recipe, session.data
-    sets = {"val": data.validation}
-    if recipe.train.log_test:
-        sets["test"] = data.test[: recipe.train.log_test]
+    sets = {"val": session.data.validation}
+    if asked := session.recipe.train.log_test:
+        sets["test"] = session.data.test[:asked]
     return {
-        f"{name}_{prefix}{what}": accuracy(model, images, threat)
+        f"{name}_{prefix}{what}": accuracy(model, images, ball)
         for name, images in sets.items()
-        for what, threat in (("clean", None), ("robust", recipe.trained_threat or recipe.threat))
+        for what, ball in (("clean", None), ("robust", threat))
     }
 
 

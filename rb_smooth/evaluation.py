@@ -87,7 +87,7 @@ def health(model: nn.Module, validation: AnyImages, train: AnyImages, threat: Th
     training images, those classified rightly as they are, after one step of eps from a random start, and after PGD-20.
     """
     with crafting(model, "eval"):
-        given = likeliest(model, (x for x, _ in batches(validation, 500, _device(model))))
+        given = likeliest(model, validation, _device(model))
     return {
         "val_top_class": given.bincount().max().item() / len(given),
         "train_clean": accuracy(model, train),

@@ -61,8 +61,8 @@ def save_tensors(path: Path, value: Any) -> None:
     write_bytes(path, buffer.getvalue())
 
 
-def load_tensors(path: Path, device: Any = "cpu") -> Any:
-    """Read a file of tensors onto `device`. No code from the file is executed. Raises Refused if it is damaged.
+def load_tensors(path: Path) -> Any:
+    """Read a file of tensors, onto the CPU. No code from the file is executed. Raises Refused if it is damaged.
 
     torch checks no checksum: a flipped bit would be a wrong weight. So those of the zip file are checked first.
     """
@@ -82,7 +82,7 @@ def load_tensors(path: Path, device: Any = "cpu") -> Any:
             with zipfile.ZipFile(path) as archive:
                 if (damaged := archive.testzip()) is not None:
                     raise EOFError(f"the checksum of {damaged} is wrong")
-        return torch.load(path, map_location=device, weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, OSError, *damage) as error:
         cause = str(error).splitlines()[0] if str(error) else type(error).__name__
         if isinstance(error, pickle.UnpicklingError):  # torch's own words advise to execute what is in the file

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
 from rb_smooth import files, processes
+from rb_smooth.logs import Row
 from rb_smooth.run_folder import Run
 from rb_smooth.session import Session
-
-Row = dict[str, Any]
 
 _ONE_CLASS = 0.95
 """Share of predictions for one class above which a net has collapsed to a constant; of balanced images."""
@@ -60,6 +58,8 @@ def check_origins(session: Session) -> None:
 
 def check_replicas(session: Session) -> None:
     """Raises Refused if the processes' weights or optimizer states have drifted apart by as much as a bit."""
+    if processes.size() == 1:
+        return
     if others := processes.ranks_that_differ(_bits(session)):
         processes.refuse_together(
             f"expected the same weights and optimizer state in every process after epoch {session.epoch + 1}, got "
@@ -69,9 +69,12 @@ def check_replicas(session: Session) -> None:
 
 
 def _bits(session: Session) -> list[int]:
-    """A checksum of each tensor: the sum of its elements' bits, as integers; added up where the tensor is."""
+    """A checksum of each tensor: the sum of its elements' bits, as integers; added up where the tensor is.
+
+    What is deployed is among them: it is the parameters themselves, or part of the optimizer's state.
+    """
     state = session.optimizer.state_dict()["state"]
-    tensors = [*session.model.parameters(), *session.optimizer.deployed()]
+    tensors = list[torch.Tensor](session.model.parameters())
     tensors += [each for of_one in state.values() for each in of_one.values() if isinstance(each, torch.Tensor)]
     integers = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
     sums = [each.detach().view(integers[each.element_size()]).sum(dtype=torch.int64) for each in tensors]

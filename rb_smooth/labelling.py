@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from rb_smooth.extra import read_images, read_labels
-from rb_smooth.images import Images
+from rb_smooth.images import AnyImages, Images, batches
 from rb_smooth.models import Normalized
 from rb_smooth.outlines import Outline
 from rb_smooth.refusal import Refused
@@ -32,9 +32,10 @@ def extra_images(extra: Extra, known: Outline, device: torch.device) -> Images:
     """
     x = read_images(Path(extra.file))
     if extra.labeller is None:
-        return Images(x.to(device), read_labels(Path(extra.file)).to(device))
-    inputs = (part.to(device).float() / 255 for part in x.split(_BATCH_SIZE))
-    return Images(x.to(device), likeliest(labeller(Run(Path(extra.labeller)), known).to(device), inputs))
+        return Images(x, read_labels(Path(extra.file))).to(device)
+    unlabelled = Images(x, torch.zeros(len(x), dtype=torch.int64)).to(device)
+    model = labeller(Run(Path(extra.labeller)), known).to(device)
+    return replace(unlabelled, y=likeliest(model, unlabelled, device))
 
 
 def labeller(run: Run, known: Outline) -> Normalized:
@@ -49,6 +50,6 @@ def labeller(run: Run, known: Outline) -> Normalized:
 
 
 @torch.no_grad()
-def likeliest(model: nn.Module, inputs: Iterable[Tensor]) -> Tensor:
-    """The class that `model`, as it stands, gives each of the images in batches of x in [0, 1]: (N,) int64."""
-    return torch.cat([model(x).argmax(1) for x in inputs])
+def likeliest(model: nn.Module, images: AnyImages, device: torch.device) -> Tensor:
+    """The class that `model`, as it stands, gives each image: (N,) int64, on `device`."""
+    return torch.cat([model(x).argmax(1) for x, _ in batches(images, _BATCH_SIZE, device)])

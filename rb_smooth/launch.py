@@ -12,3 +12,8 @@ RANK, SIZE, LOCAL_RANK, LOCAL_SIZE = (
     for name, default in (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"), ("LOCAL_WORLD_SIZE", "1"))
 )
 """torchrun's numbers: of this process among all, of all, of this one on its machine, and of those on its machine."""
+
+
+def usable_cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -49,7 +49,7 @@ def comes_from_compiling(error: RuntimeError) -> bool:
     return isinstance(error, TorchDynamoException)
 
 
-def chosen(wish: bool | Literal["auto"], device: torch.device) -> bool:
+def resolved(wish: bool | Literal["auto"], device: torch.device) -> bool:
     """What `auto` means for channels_last and compile: on a GPU they pay, on a CPU often not."""
     return device.type == "cuda" if wish == "auto" else wish
 

@@ -138,12 +138,14 @@ def share(tensor: Tensor) -> Tensor:
     return tensor[rank() :: size()].contiguous() if size() > 1 else tensor
 
 
-def whole(share: Tensor) -> Tensor:
-    """The minibatch of which each process has its `share`, on the CPU; in the first process only (else the share)."""
+def whole(part: Tensor) -> Tensor:
+    """The minibatch of which each process has the `part` that `share` gave it, on the CPU; in the first process only
+    (else the part).
+    """
     if size() == 1:
-        return share
-    shares = gathered(share)
-    return torch.stack(shares, dim=1).flatten(0, 1) if shares else share
+        return part
+    parts = gathered(part)
+    return torch.stack(parts, dim=1).flatten(0, 1) if parts else part
 
 
 def gathered(value: Tensor) -> list[Tensor]:
@@ -192,7 +194,7 @@ def ranks_that_differ(value: Any) -> list[int]:
         return []
     values: list[Any] = [None] * size()
     dist.all_gather_object(values, value)
-    return [rank for rank, each in enumerate(values) if each != values[0]]
+    return [number for number, each in enumerate(values) if each != values[0]]
 
 
 def refuse_together(message: str) -> NoReturn:

@@ -178,10 +178,10 @@ class Run:
     def save(self, name: str, value: Any) -> None:
         files.save_tensors(self.path / f"{name}.pt", value)
 
-    def load(self, name: str, device: Any = "cpu") -> Any:
-        """The tensors saved under `name`, on `device`, or None if there are none."""
+    def load(self, name: str) -> Any:
+        """The tensors saved under `name`, on the CPU, or None if there are none."""
         path = self.path / f"{name}.pt"
-        return files.load_tensors(path, device) if path.exists() else None
+        return files.load_tensors(path) if path.exists() else None
 
     def load_into(self, model: nn.Module, name: str) -> None:
         """Give `model` the weights saved under `name`. Raises Refused if they are missing or another model's."""

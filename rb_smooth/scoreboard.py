@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rb_smooth.comparison import FIGURES, best_method
-from rb_smooth.entries import eps_text
+from rb_smooth.entries import eps_text, percent
 
 _HEADINGS = {
     "clean": "clean",
@@ -76,5 +76,5 @@ def _tests_table(group: dict[str, Any]) -> Table:
 
 def _spread(figure: dict[str, Any]) -> str:
     """`52.10±0.31`, as papers print; without ± where there is one seed."""
-    mean = f"{100 * figure['mean']:.2f}"
-    return mean if figure["std"] is None else f"{mean}±{100 * figure['std']:.2f}"
+    mean = percent(figure["mean"])
+    return mean if figure["std"] is None else f"{mean}±{percent(figure['std'])}"

@@ -6,7 +6,6 @@ changes nothing but the time.
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Iterator
 
@@ -59,8 +58,7 @@ class Prefetched:
 
 def default_workers() -> int:
     """One less than this process's part of the cores that it may use, and at most 8."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(min(8, cores // launch.LOCAL_SIZE - 1), 0)
+    return max(min(8, launch.usable_cores() // launch.LOCAL_SIZE - 1), 0)
 
 
 def _ahead(files: ImageFiles, order: Tensor) -> Iterator[Tensor | Refused]:

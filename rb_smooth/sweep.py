@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -199,8 +198,7 @@ def _record(
 
 def _threads(workers: int) -> int | None:
     """CPU threads of each of several processes, so that they do not fight for cores; None: torch's own number."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // workers) if workers > 1 else None
+    return max(1, launch.usable_cores() // workers) if workers > 1 else None
 
 
 def _passed_on(options: argparse.Namespace) -> Iterator[str]:

@@ -54,10 +54,11 @@ def train(recipe: Recipe, run: Run, data: Dataset, device: torch.device, saved_e
                 bars.update(bar, completed=session.t, description=f"epoch {session.epoch + 1}/{epochs}")
                 stopped, overdue = processes.any_of(bool(stop), time.monotonic() - saved_at > saved_every_s)
                 if overdue:
+                    check_finite(session, run)
                     _save(session, run)
                     saved_at = time.monotonic()
+            check_finite(session, run)
             if not stopped:
-                check_finite(session, run)
                 _finish_epoch(session, run, reports)
             _save(session, run)
             saved_at = time.monotonic()
@@ -102,7 +103,6 @@ def _finish_epoch(session: Session, run: Run, reports: Reports) -> None:
 
 
 def _save(session: Session, run: Run) -> None:
-    check_finite(session, run)
     state = session.state_dict()
     if processes.is_first():
         save_state(run.path, state)

@@ -178,7 +178,7 @@ MUTANTS = [
     Mutant("the gradient of the network itself is taken", COUPLING, "outcome = objective.loss(model, x", "outcome = objective.loss(network, x"),
     Mutant("shares leave images out", PROCESSES, "tensor[rank() :: size()]", "tensor[rank() : len(tensor) // 2 : size()]"),
     Mutant("means are sums", PROCESSES, "    torch._foreach_div_(list(tensors), size())\n", ""),
-    Mutant("kept minibatches are put together in the wrong order", PROCESSES, "torch.stack(shares, dim=1).flatten(0, 1)", "torch.cat(shares)"),
+    Mutant("kept minibatches are put together in the wrong order", PROCESSES, "torch.stack(parts, dim=1).flatten(0, 1)", "torch.cat(parts)"),
     Mutant("a stop reaches one process only", TRAINING, "processes.any_of(bool(stop), time.monotonic() - saved_at > saved_every_s)", "bool(stop), False"),
     Mutant("each process's noise is its own", SESSION, "mix(self.seed, NOISE, self.t)", "mix(self.seed, NOISE, self.t) ^ processes.rank()"),
     Mutant("statistics of a process are lost", SESSION, "of_each[processes.rank() % len(of_each)]", "of_each[0]"),

@@ -106,6 +106,6 @@ def test_what_is_timed_beforehand_neither_compiles_nor_synchronises(data):
 
 
 def test_auto_is_for_gpus():
-    assert networks.chosen("auto", torch.device("cuda"))
-    assert not networks.chosen("auto", CPU)
-    assert networks.chosen(True, CPU)
+    assert networks.resolved("auto", torch.device("cuda"))
+    assert not networks.resolved("auto", CPU)
+    assert networks.resolved(True, CPU)
