@@ -66,11 +66,13 @@ class Train(_Section):
     epochs: PositiveInt
     seed: NonNegativeInt = 0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """In which passes compute; weights, their gradients and the optimizer's state are fp32 always."""
+    """In which passes compute; weights, their gradients and the optimizer's state are fp32 always. auto: bf16 on a GPU
+    that has it, and on a CPU that has it for a net of 1 GFLOP a minibatch or more; else fp32."""
     channels_last: bool | Literal["auto"] = "auto"
-    """Whether the weights lie as convolutions on GPUs like them; auto: on a GPU."""
+    """Whether the weights lie as convolutions in bf16 and on GPUs like them; auto: there."""
     compile: bool | Literal["auto", "reduce-overhead"] = "auto"
-    """Whether torch.compile makes one program of the crafting passes and one of the training passes; auto: on a GPU."""
+    """Whether torch.compile makes one program of the crafting passes and one of the training passes; auto: on a GPU.
+    reduce-overhead: in CUDA graphs too."""
     select: Literal["validation", "test"] = "validation"
     recalibrate: int = Field(16, ge=0, le=10_000)
     """Minibatches of training from which BatchNorm's statistics are set before every evaluation; 0: left alone."""

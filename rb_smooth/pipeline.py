@@ -56,7 +56,7 @@ def _work(run: run_folder.Run, gathered: tuple[str, str, Sections], options: arg
         if data.extra is not None:  # pseudo-labels are the first one's, whatever the devices
             processes.copy_from_first([data.extra.y])
         if processes.is_first():
-            _announce(recipe, data, device)
+            _announce(recipe, data, device, workers)
         if options.plan:
             return
         with processes.held_by_first(run.locked()):
@@ -116,7 +116,7 @@ def _prepared(
     return data, options.workers or on_its_own
 
 
-def _announce(recipe: Recipe, data: Dataset, device: torch.device) -> None:
+def _announce(recipe: Recipe, data: Dataset, device: torch.device, workers: int) -> None:
     from rb_smooth.plan import estimate
 
     train = recipe.train
@@ -125,7 +125,7 @@ def _announce(recipe: Recipe, data: Dataset, device: torch.device) -> None:
         console.print(
             f"{train.epochs} epochs in the shape of {train.scaled_from}: drops and stages moved in proportion{stages}"
         )
-    plan = estimate(recipe, data, device, launch.SIZE)
+    plan = estimate(recipe, data, device, launch.SIZE, workers)
     console.print(f"{recipe.dataset} {recipe.title}, seed {train.seed}; {plan.sentence}")
 
 

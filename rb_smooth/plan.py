@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from rb_smooth import processes
 from rb_smooth.declaration import Recipe
 from rb_smooth.images import batches
+from rb_smooth.networks import forward_flop, is_large, new_network
 from rb_smooth.protocols import BACKWARDS, FORWARDS
 from rb_smooth.seeding import random_state_kept
 from rb_smooth.session import Session
@@ -22,7 +24,6 @@ from rb_smooth.splits import Dataset
 _TIMED_STEPS = 3
 _SMALL_BATCH = 16
 _LONG_STEP_S = 2.0
-_ONE_THREAD_FLOP = 1e9
 _WORTH_WORKERS_FLOP = 1e12
 """Less is attacked before a second process has started."""
 
@@ -57,26 +58,29 @@ def choose_threads(recipe: Recipe, data: Dataset) -> int:
     gets torch's own number of threads, which is the machine's. Returns how many processes may attack the trained net
     at a time: as many as threads were given up, if what AutoAttack has to do is worth starting them.
     """
-    flop, threads = _forward_flop(recipe, data), torch.get_num_threads()
-    if flop * recipe.data.batch_size >= _ONE_THREAD_FLOP:
+    with random_state_kept():
+        model = new_network(recipe, data, begins=False)
+    if is_large(model, data.shape, recipe.data.batch_size):
         return 1
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    points = min(recipe.evaluate.n_examples, len(data.test))
     passes = sum(FORWARDS.values()) + 2 * sum(BACKWARDS.values())
-    return threads if flop * passes * points > _WORTH_WORKERS_FLOP else 1
+    flop = forward_flop(model, data.shape) * passes * min(recipe.evaluate.n_examples, len(data.test))
+    return threads if flop > _WORTH_WORKERS_FLOP else 1
 
 
-def estimate(recipe: Recipe, data: Dataset, device: torch.device, shares: int = 1) -> Plan:
+def estimate(recipe: Recipe, data: Dataset, device: torch.device, shares: int = 1, workers: int = 1) -> Plan:
     """Time three training steps, and one pass each way for the attacks, on a scratch model.
 
     On a slow CPU the steps are of 16 images, and scaled: a step's time is linear in its images. Of several processes
-    one times its share of a minibatch, by itself: what they tell each other comes on top.
+    one times its share of a minibatch, by itself: what they tell each other comes on top. workers: by how many
+    processes each of them attacks.
     """
     with processes.alone():
-        return _estimate(recipe, data, device, shares)
+        return _estimate(recipe, data, device, shares, workers)
 
 
-def _estimate(recipe: Recipe, data: Dataset, device: torch.device, shares: int) -> Plan:
+def _estimate(recipe: Recipe, data: Dataset, device: torch.device, shares: int, workers: int) -> Plan:
     full = recipe.data.batch_size // shares
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -91,7 +95,8 @@ def _estimate(recipe: Recipe, data: Dataset, device: torch.device, shares: int) 
             _first_batch(scratch)
         step_s = min(_timed(lambda: _first_batch(scratch), device) for _ in range(_TIMED_STEPS)) * full / images
         points = min(recipe.evaluate.n_examples, len(data.test))
-        attack_s = _attack_seconds(scratch, min(images, recipe.evaluate.batch_size), device) * points
+        attack_s = _attack_seconds(scratch, min(images, recipe.evaluate.batch_size), device)
+        batches_each = math.ceil(math.ceil(points / recipe.evaluate.batch_size) / (shares * workers))
         memory = _memory(device)
         few = _scratch(recipe, data, torch.device("cpu"), 2)
         step_flop = _flop(lambda: _first_batch(few)) * full / 2
@@ -100,7 +105,7 @@ def _estimate(recipe: Recipe, data: Dataset, device: torch.device, shares: int) 
         steps=recipe.train.epochs * (len(data.train) // recipe.data.batch_size),
         step_s=step_s,
         step_flop=step_flop * shares,
-        autoattack_s=attack_s / shares,
+        autoattack_s=attack_s * min(points, batches_each * recipe.evaluate.batch_size),
         points=points,
         memory=memory,
     )
@@ -139,14 +144,6 @@ def _attack_seconds(scratch: Session, images: int, device: torch.device) -> floa
     forward_s = min(_timed(forward, device) for _ in range(_TIMED_STEPS))
     backward_s = max(min(_timed(both_ways, device) for _ in range(_TIMED_STEPS)) - forward_s, 0.0)
     return (sum(FORWARDS.values()) * forward_s + sum(BACKWARDS.values()) * backward_s) / len(x)
-
-
-def _forward_flop(recipe: Recipe, data: Dataset) -> float:
-    """Per image."""
-    with random_state_kept():
-        model = _scratch(recipe, data, torch.device("cpu"), 1).model.eval()
-    with torch.no_grad():
-        return _flop(lambda: model(torch.zeros(1, *data.shape)))
 
 
 class _NoModules:
