@@ -155,6 +155,7 @@ def move_chain(
     # w' - inner_lr * gamma * (w' - w): the pull stays out of d, hence out of m
     torch._foreach_lerp_(chain, w, inner_lr * gamma)
     torch._foreach_add_(chain, d, alpha=-inner_lr)
+    del d  # before more is drawn
     if noise:
         for p in chain:
             xi = torch.empty_like(p).normal_(generator=generator)
