@@ -113,8 +113,8 @@ def standard_attacks(
     """AutoAttack standard's four attacks, each (x, y) -> x_adv for one batch of points that are still robust.
 
     Each call reseeds, so that a batch's result does not depend on what ran before it: batches can be dealt and resumed.
-    With fewer than ten classes the targeted attacks have fewer targets; with fewer than four they cannot run. To be
-    called inside `standins.undisturbed`.
+    With fewer than ten classes the targeted attacks have fewer targets; with fewer than four they cannot run. Call each
+    inside `standins.undisturbed`.
     """
     if classes < FEWEST_CLASSES:
         raise ValueError(f"expected at least {FEWEST_CLASSES} classes, got {classes}")

@@ -50,6 +50,12 @@ def protocol_of(score: dict[str, Any]) -> tuple[Any, ...]:
     return threat["norm"], round(threat["eps"], 9), score["version"], score["n"], score["fingerprint"]
 
 
+def attack_title(score: dict[str, Any]) -> str:
+    """What the figure `autoattack` of a score is called, wherever it appears: only `standard` is AutoAttack."""
+    version = score["version"]
+    return "AutoAttack" if version == "standard" else f"upper bound ({version}, not AutoAttack)"
+
+
 def model_dir(leaderboard: Path) -> Path:
     """The folder to give RobustBench's load_model as model_dir."""
     return leaderboard / "models"

@@ -11,7 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from rb_smooth import bridge, files
-from rb_smooth.entries import Entry, check_name, eps_text, listed, percent, published, read_entry
+from rb_smooth.entries import Entry, attack_title, check_name, eps_text, listed, percent, published, read_entry
 from rb_smooth.provenance import commit
 from rb_smooth.refusal import Refused
 from rb_smooth.run_folder import Run, variant
@@ -20,6 +20,9 @@ from rb_smooth.zoo import build
 
 _NEIGHBOURS = 4
 """Published entries shown above and below ours."""
+
+_WIDE = 20
+"""Characters of a heading that is folded rather than the model's name."""
 
 _PAPERS = {
     "entropy_sgd": "https://arxiv.org/abs/2103.01400",
@@ -86,7 +89,7 @@ def standings(mine: Entry) -> list[Table | str]:
         lines.append(note)
     elif board["entries"]:
         lines.append(f"published entries: {board['source']}, {board['date']}")
-    lines += [f"not ranked: {entry.name}, AutoAttack {entry.info['autoattack_acc']} % ({why})" for entry, why in others]
+    lines += [f"not ranked: {entry.name}, {_figure(entry)} ({why})" for entry, why in others]
     return lines + list(complaints)
 
 
@@ -98,8 +101,8 @@ def _table(mine: Entry) -> Table:
     )
     table.add_column("rank", justify="right")
     table.add_column("model", overflow="fold")
-    for column in ("clean", "PGD-20", "AutoAttack", "95 % interval"):
-        table.add_column(column, justify="right", no_wrap=True)
+    for column in ("clean", "PGD-20", attack_title(score), "95 % interval"):
+        table.add_column(column, justify="right", no_wrap=len(column) < _WIDE)
     return table
 
 
@@ -111,10 +114,11 @@ def _entry(run: Run, score: dict[str, Any], leaderboard: Path) -> Entry:
     name = check_name(f"{method}_{model['name']}_s{seed}{variant(dataset, method, sections, '_')}")
     threat = score["threat"]
     staged = [sections[key] for key in STAGED]
+    is_standard = score["version"] == "standard"
     used = {stage["name"] for stages in staged for stage in (stages if isinstance(stages, list) else [stages])}
     info = {
         "link": next((link for name, link in _PAPERS.items() if name in used), ""),
-        "name": f"{score['title']} (rb_smooth)",
+        "name": f"{score['title']} (rb_smooth{'' if is_standard else '; ' + attack_title(score)})",
         "authors": "local entry",
         "additional_data": sections["data"].get("extra") is not None or sections["train"].get("start") is not None,
         "number_forward_passes": 1,
@@ -196,6 +200,10 @@ def _own_row(entry: Entry, mine: bool) -> dict[str, Any]:
     }
 
 
+def _figure(entry: Entry) -> str:
+    return f"{attack_title(entry.own['score'])} {entry.info['autoattack_acc']} %"
+
+
 def _published_row(entry: dict[str, Any]) -> dict[str, Any]:
     """Ranked, as RobustBench does, by the lowest accuracy that any attack is known to leave."""
     lower = entry["best_known"] < entry["autoattack"]
@@ -227,6 +235,8 @@ def _why_unranked(mine: Entry, board: dict[str, Any]) -> str:
     score = mine.own["score"]
     if not board["entries"]:
         return ""
+    if score["version"] != "standard":
+        return f"published entries not ranked: their figures are AutoAttack's, this one an {attack_title(score)}"
     if not score["official"]:
         return "published entries not ranked: these test points do not come from the official files"
     if not score["whole"]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, get_args
 
 from rb_smooth import bridge, launch, run_folder
 from rb_smooth.console import console
+from rb_smooth.entries import attack_title
 from rb_smooth.refusal import Refused
 from rb_smooth.sections import Sections
 
@@ -33,6 +34,8 @@ def _work(run: run_folder.Run, gathered: tuple[str, str, Sections], options: arg
     """Whatever this run still lacks. Recipe, packages, device and data are checked before anything is written."""
     from rb_smooth import processes, schema
 
+    if options.workers is not None and options.workers < 1:
+        raise Refused(f"expected --workers of at least 1, got {options.workers}; correct it")
     device = existing_device(options.device)
     with processes.joined():
         anew = options.fresh or options.plan
@@ -49,7 +52,7 @@ def _work(run: run_folder.Run, gathered: tuple[str, str, Sections], options: arg
             recipe = schema.check(*gathered, progress)
             _check_device(recipe, device)
             bridge.robustbench()
-            data = _prepared(recipe, options, device, progress)
+            data, workers = _prepared(recipe, options, device, progress)
         if data.extra is not None:  # pseudo-labels are the first one's, whatever the devices
             processes.copy_from_first([data.extra.y])
         if processes.is_first():
@@ -65,7 +68,7 @@ def _work(run: run_folder.Run, gathered: tuple[str, str, Sections], options: arg
             if not processes.from_first(lambda: run.recall_score(gathered[-1]["evaluate"])):
                 from rb_smooth.evaluation import score
 
-                score(recipe, run, data, device)
+                score(recipe, run, data, device, workers)
 
 
 def _is_further(one: run_folder.Progress, other: run_folder.Progress) -> bool:
@@ -81,8 +84,10 @@ def _open(run: run_folder.Run, gathered: tuple[str, str, Sections], fresh: bool)
 
 def _prepared(
     recipe: Recipe, options: argparse.Namespace, device: torch.device, progress: run_folder.Progress
-) -> Dataset:
-    """The data, loaded and split, on the CPU; extra images, which may be many, where they are needed."""
+) -> tuple[Dataset, int]:
+    """The data, loaded and split, on the CPU (extra images, which may be many, where they are needed); and how many
+    processes attack at a time.
+    """
     from rb_smooth.outlines import Outline, outline
     from rb_smooth.plan import choose_threads
     from rb_smooth.preflight import inspect
@@ -106,8 +111,9 @@ def _prepared(
         from rb_smooth.labelling import extra_images
 
         data = replace(data, extra=extra_images(section.extra, known, device))
-    choose_threads(recipe, data)
-    return data
+    spare = choose_threads(recipe, data)
+    on_its_own = spare if device.type == "cpu" else 1
+    return data, options.workers or on_its_own
 
 
 def _announce(recipe: Recipe, data: Dataset, device: torch.device) -> None:
@@ -129,7 +135,8 @@ def _report(run: run_folder.Run, options: argparse.Namespace) -> None:
     score = run.score or {}
     last, (low, high) = score["last"], score["interval"]
     console.print(
-        f"best epoch: clean {score['clean']:.1%}, PGD-20 {score['pgd20']:.1%}, AutoAttack {score['autoattack']:.1%} "
+        f"best epoch: clean {score['clean']:.1%}, PGD-20 {score['pgd20']:.1%}, "
+        f"{attack_title(score)} {score['autoattack']:.1%} "
         f"(95 % interval {low:.1%} to {high:.1%}); last epoch: clean {last['clean']:.1%}, PGD-20 {last['pgd20']:.1%}, "
         f"best minus last {100 * (score['pgd20'] - last['pgd20']):+.1f} points"
     )

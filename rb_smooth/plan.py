@@ -13,8 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from rb_smooth import processes
 from rb_smooth.declaration import Recipe
-from rb_smooth.evaluation import BACKWARDS, FORWARDS
 from rb_smooth.images import batches
+from rb_smooth.protocols import BACKWARDS, FORWARDS
 from rb_smooth.seeding import random_state_kept
 from rb_smooth.session import Session
 from rb_smooth.splits import Dataset
@@ -23,6 +23,8 @@ _TIMED_STEPS = 3
 _SMALL_BATCH = 16
 _LONG_STEP_S = 2.0
 _ONE_THREAD_FLOP = 1e9
+_WORTH_WORKERS_FLOP = 1e12
+"""Less is attacked before a second process has started."""
 
 
 @dataclass(frozen=True)
@@ -48,14 +50,20 @@ class Plan:
 
 
 @processes.alone()
-def choose_threads(recipe: Recipe, data: Dataset) -> None:
+def choose_threads(recipe: Recipe, data: Dataset) -> int:
     """One CPU thread for a net so small that a second gains nothing, and loses much by waiting on a busy machine.
 
     The choice follows from recipe and data, so that a resumed run adds its numbers in the same order. A larger net
-    gets torch's own number of threads, which is the machine's.
+    gets torch's own number of threads, which is the machine's. Returns how many processes may attack the trained net
+    at a time: as many as threads were given up, if what AutoAttack has to do is worth starting them.
     """
-    if _forward_flop(recipe, data) * recipe.data.batch_size < _ONE_THREAD_FLOP:
-        torch.set_num_threads(1)
+    flop, threads = _forward_flop(recipe, data), torch.get_num_threads()
+    if flop * recipe.data.batch_size >= _ONE_THREAD_FLOP:
+        return 1
+    torch.set_num_threads(1)
+    points = min(recipe.evaluate.n_examples, len(data.test))
+    passes = sum(FORWARDS.values()) + 2 * sum(BACKWARDS.values())
+    return threads if flop * passes * points > _WORTH_WORKERS_FLOP else 1
 
 
 def estimate(recipe: Recipe, data: Dataset, device: torch.device, shares: int = 1) -> Plan:

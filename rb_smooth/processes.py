@@ -190,11 +190,17 @@ def copy_from_first(tensors: Iterable[Tensor]) -> None:
 
 def ranks_that_differ(value: Any) -> list[int]:
     """The ranks whose `value` is not the first process's."""
+    values = of_each(value)
+    return [number for number, each in enumerate(values) if each != values[0]]
+
+
+def of_each(value: _T) -> list[_T]:
+    """The `value` of every process, in order."""
     if size() == 1:
-        return []
+        return [value]
     values: list[Any] = [None] * size()
     dist.all_gather_object(values, value)
-    return [number for number, each in enumerate(values) if each != values[0]]
+    return values
 
 
 def refuse_together(message: str) -> NoReturn:

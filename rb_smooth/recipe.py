@@ -41,8 +41,8 @@ def main() -> int:
         _show(*_target(rest), options)
     elif options.seeds is not None or len(options.what) > (1 if _is_file(command) else 2):
         carry_out_all(_members(options), options)
-    elif options.gpus is not None or options.workers is not None:
-        raise Refused("expected several methods or --seeds with --gpus or --workers, got one run; choose its --device")
+    elif options.gpus is not None:
+        raise Refused("expected several methods or --seeds with --gpus, got one run; choose its --device")
     else:
         carry_out(_gathered(*_target(options.what), options), options)
     return 0
@@ -77,7 +77,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--gpus", type=_numbers, metavar="0,1,…", help="of several runs, one at a time on each (default: all GPUs)"
     )
-    parser.add_argument("--workers", type=int, help="of several runs, this many at a time, on the CPU or sharing GPUs")
+    parser.add_argument(
+        "--workers", type=int, help="processes: of several runs, this many at a time; of one run, to attack in"
+    )
     parser.add_argument("--fresh", action="store_true", help="forget what this run has done so far, and begin again")
     parser.add_argument("--replace", action="store_true", help="replace an entry of the same name made by another run")
     parser.add_argument("--no-submit", action="store_true", help="train and evaluate only")

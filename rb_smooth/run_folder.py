@@ -156,7 +156,8 @@ class Run:
             (self.path / "recipe.yaml").unlink(missing_ok=True)
         else:
             files.write_text(self.path / "recipe.yaml", notation.dump({key: header[key] for key in ("name", "run")}))
-        shutil.rmtree(self.path / "tensorboard", ignore_errors=True)
+        for folder in (self.path / "tensorboard", *self.path.glob("autoattack-*")):
+            shutil.rmtree(folder, ignore_errors=True)
         for pattern in ("log.csv", "curves.png", "*.pt", "score*.json", "training.json", ".*.pt.*"):
             for path in self.path.glob(pattern):
                 path.unlink()

@@ -95,7 +95,8 @@ def _table(summaries: list[Summary]) -> Table:
             name,
             summary.state,
             _progress(summary),
-            *map(_percent, (*figures, summary.test_autoattack)),
+            *map(_percent, figures),
+            _attacked(summary),
             _points(summary.gap),
             _ago(time.time() - summary.changed),
             style={"damaged": "red", "training": "green", "evaluating": "green"}.get(summary.state),
@@ -109,6 +110,11 @@ def _progress(summary: Summary) -> str:
 
 def _percent(share: float | None) -> str:
     return "" if share is None else f"{100 * share:.1f}"
+
+
+def _attacked(summary: Summary) -> str:
+    """AutoAttack's figure; `≤ 52.1` where only an upper bound of it is known."""
+    return _percent(summary.test_autoattack) if summary.test_bound is None else f"≤ {_percent(summary.test_bound)}"
 
 
 def _points(difference: float | None) -> str:
@@ -167,7 +173,7 @@ def _side_by_side(names: list[str], summaries: list[Summary], headers: list[Sect
         "test points": [str(summary.test_points or "") for summary in summaries],
         "test clean": [_percent(summary.test_clean) for summary in summaries],
         "test PGD-20": [_percent(summary.test_pgd20) for summary in summaries],
-        "test AutoAttack": [_percent(summary.test_autoattack) for summary in summaries],
+        "test AutoAttack": [_attacked(summary) for summary in summaries],
         "gap": [_points(summary.gap) for summary in summaries],
     }
     for what, cells in rows.items():

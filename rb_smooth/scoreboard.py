@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rb_smooth.comparison import FIGURES, best_method
-from rb_smooth.entries import eps_text, percent
+from rb_smooth.entries import attack_title, eps_text, percent
 
 _HEADINGS = {
     "clean": "clean",
@@ -40,13 +40,16 @@ def drawn(dataset: str, groups: list[dict[str, Any]]) -> list[Table | str]:
 
 def _figures_table(dataset: str, group: dict[str, Any]) -> Table:
     protocol, best = group["protocol"], best_method(group)
+    remark, headings = "", _HEADINGS
+    if protocol["version"] != "standard":
+        remark, headings = f"; {attack_title(protocol)}", _HEADINGS | {"autoattack": "upper\nbound"}
     title = (
         f"{dataset} {protocol['norm']} eps {eps_text(protocol['eps'])}, {protocol['n']} test points, best epoch by "
-        f"{protocol['selected_on']}; %, mean ± standard deviation over n seeds"
+        f"{protocol['selected_on']}{remark}; %, mean ± standard deviation over n seeds"
     )
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("method", overflow="fold")
-    for heading in ("n", *_HEADINGS.values()):
+    for heading in ("n", *headings.values()):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in group["methods"]:
         bold = {"autoattack": "bold"} if row["method"] == best else {}
@@ -56,7 +59,7 @@ def _figures_table(dataset: str, group: dict[str, Any]) -> Table:
 
 
 def _tests_table(group: dict[str, Any]) -> Table:
-    title = "AutoAttack, difference in points; paired t-test, p corrected for all pairs (Holm)"
+    title = f"{attack_title(group['protocol'])}, difference in points; paired t-test, p corrected for all pairs (Holm)"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("methods", overflow="fold")
     for heading in ("n", "difference", "95 % interval", "p", "p (Holm)"):

@@ -20,6 +20,7 @@ _MARKS = ("recipe.yaml", "log.csv", "score.json", "best.pt", "last.pt", "resume.
 class Summary:
     """Accuracies are shares in [0, 1], of the best epoch's weights; None where there is no such figure yet.
 
+    test_bound is an upper bound of test_autoattack, where that was not measured.
     state: new, training, stopped, trained, evaluating, evaluated or damaged; training and evaluating are going on now.
     gap: PGD-20 accuracy of the best epoch minus the last's, robust overfitting; `gap_on` says on which images.
     changed: seconds since 1970. damage: what is wrong, and what to do.
@@ -37,6 +38,7 @@ class Summary:
     test_clean: float | None = None
     test_pgd20: float | None = None
     test_autoattack: float | None = None
+    test_bound: float | None = None
     test_points: int | None = None
     gap: float | None = None
     gap_on: str | None = None
@@ -103,7 +105,7 @@ def _tested(run: Run) -> dict[str, Any]:
         return {
             "test_clean": float(score["clean"]),
             "test_pgd20": float(score["pgd20"]),
-            "test_autoattack": float(score["autoattack"]),
+            "test_autoattack" if score["version"] == "standard" else "test_bound": float(score["autoattack"]),
             "test_points": int(score["n"]),
             "gap": score["pgd20"] - score["last"]["pgd20"],
             "gap_on": "test",

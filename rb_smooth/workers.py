@@ -19,6 +19,7 @@ from rich.text import Text
 
 from rb_smooth.attempts import Attempt, Failure, Job, claimed
 from rb_smooth.console import console
+from rb_smooth.entries import attack_title
 from rb_smooth.interruption import stop_requests
 from rb_smooth.refusal import REFUSED, Interrupted
 
@@ -133,7 +134,7 @@ class _Queue:
     def _count(self, job: Job, remark: str) -> None:
         self.done += 1
         score = job.run.score
-        figure = "" if score is None else f": AutoAttack {score['autoattack']:.1%}"
+        figure = "" if score is None else f": {attack_title(score)} {score['autoattack']:.1%}"
         console.print(f"finished {job.name}{figure}{remark or ', by another process'}")
 
     def _fail(self, job: Job, line: str, refused: bool) -> None:

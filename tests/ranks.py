@@ -24,7 +24,8 @@ from rb_smooth.attacks import pgd
 from rb_smooth.averaging.ema import EMA
 from rb_smooth.coupling import step
 from rb_smooth.data import digits
-from rb_smooth.evaluation import accuracy, autoattack
+from rb_smooth.evaluation import accuracy
+from rb_smooth.protocols import autoattack
 from rb_smooth.refusal import Interrupted, Refused
 from rb_smooth.registry import find, make, names
 from rb_smooth.run_folder import Run

@@ -14,7 +14,18 @@ PACKAGE = Path(__file__).parents[1] / "rb_smooth"
 FLOORS = [
     {
         *("refusal", "interruption", "seeding", "files", "provenance", "console", "standins", "bridge"),
-        *("launch", "processes", "weights", "batchnorm", "attacks", "ranges", "divergence", "langevin", "contracts"),
+        *(
+            "launch",
+            "processes",
+            "weights",
+            "batchnorm",
+            "attacks",
+            "ranges",
+            "divergence",
+            "langevin",
+            "contracts",
+            "exactness",
+        ),
     },
     {
         *("objectives", "perturbations", "optimizers", "averaging"),
@@ -33,7 +44,7 @@ FLOORS = [
         ),
     },
     {
-        *("notation", "sections", "cookbook", "cells", "settings", "entries", "states", "run_folder"),
+        *("notation", "sections", "cookbook", "cells", "settings", "entries", "states", "run_folder", "units"),
         *("registry", "declaration", "schema", "preflight", "labelling", "comparison", "scoreboard"),
     },
     {
@@ -44,7 +55,7 @@ FLOORS = [
         "session",
         "epochs",
         "networks",
-        "evaluation",
+        *("evaluation", "protocols", "attackers"),
         "plan",
         "leaderboard",
         "zoo",

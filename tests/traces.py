@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 from torch import nn
 
@@ -20,3 +22,14 @@ def same(before: list, after: list) -> bool:
     weights = all(torch.equal(before[0][key], after[0][key]) for key in before[0])
     grads = all((a is None) == (b is None) and (a is None or torch.equal(a, b)) for a, b in zip(before[1], after[1]))
     return weights and grads and before[2:] == after[2:]
+
+
+class Dying(nn.Module):
+    """Ends the process in which it computes, as the system does when memory is short."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(1, 1)
+
+    def forward(self, x):
+        os._exit(9)

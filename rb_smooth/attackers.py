@@ -1,0 +1,155 @@
+"""Who carries out AutoAttack's units: this process, or worker processes beside it. What is found is the same."""
+
+from __future__ import annotations
+
+import copy
+import multiprocessing
+import pickle
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from rb_smooth import bridge, launch, weights
+from rb_smooth.batchnorm import modes_kept
+from rb_smooth.contracts import Threat
+from rb_smooth.exactness import full_float32
+from rb_smooth.refusal import Refused
+from rb_smooth.standins import undisturbed
+from rb_smooth.units import Finding, Unit
+
+_LOOK_S = 0.2
+"""Seconds between two looks at how far the workers are."""
+
+Told = Callable[[int], object]
+"""Is told of forward passes made, as they are made: an attack has no other moment to report from."""
+
+
+class Attackers(Protocol):
+    """Ready to attack: processes are started, the model and the points are where they are needed."""
+
+    def findings(self, units: Iterable[Unit], told: Told) -> Iterator[tuple[Unit, Finding]]:
+        """What each unit finds, as soon as it is found."""
+        ...
+
+
+@contextmanager
+def ready(
+    model: nn.Module, x: Tensor, y: Tensor, threat: Threat, *, classes: int, seed: int, workers: int = 1
+) -> Iterator[Attackers]:
+    """Attackers of `model` on the points x (N, C, H, W) in [0, 1], y (N,), both on the model's device.
+
+    workers: how many processes attack at a time; 1: this one, by itself. Attacks run in eval mode, in float32 and with
+    parameters that want no gradient; the model leaves each as it came, and so does the random state.
+    """
+    if workers == 1:
+        yield _Alone(model, x, y, threat, classes, seed)
+        return
+    # By value and on the CPU: what containers allow of shared memory, in which torch would put it, is often too little.
+    brought = pickle.dumps((copy.deepcopy(model).cpu(), x.cpu(), y.cpu(), threat, classes, seed))
+    with _crew(brought, x.device, workers) as crew:
+        yield crew
+
+
+class _Alone:
+    """This process."""
+
+    def __init__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, classes: int, seed: int) -> None:
+        self.model, self.x, self.y = model, x, y
+        self.attacks = bridge.standard_attacks(model, threat, classes, seed, x.device)
+
+    def findings(self, units: Iterable[Unit], told: Told) -> Iterator[tuple[Unit, Finding]]:
+        hook = self.model.register_forward_hook(lambda *_: told(1))
+        try:
+            for unit in units:
+                yield unit, self.attack(unit)
+        finally:
+            hook.remove()
+
+    def attack(self, unit: Unit) -> Finding:
+        start, places = time.monotonic(), unit.points.to(self.y.device)
+        x, y = self.x[places], self.y[places]
+        with (
+            undisturbed(),
+            full_float32(),
+            modes_kept(self.model),
+            weights.frozen(self.model),
+            torch.no_grad(),
+            bridge.warnings_of_autoattack() as warnings,
+        ):
+            self.model.eval()
+            logits = self.model(self.attacks[unit.attack](x, y))
+        right = logits.gather(1, y[:, None]).squeeze(1)
+        others = logits.scatter(1, y[:, None], -torch.inf).amax(1)
+        robust = logits.argmax(1) == y
+        return Finding(robust.cpu(), (right - others).float().cpu(), time.monotonic() - start, warnings)
+
+
+class _Crew:
+    """Worker processes, each with a model of its own. passes: forward passes that they have made, all together."""
+
+    def __init__(self, pool: ProcessPoolExecutor, passes: Any) -> None:
+        self.pool, self.passes = pool, passes
+
+    def findings(self, units: Iterable[Unit], told: Told) -> Iterator[tuple[Unit, Finding]]:
+        seen = self.passes.value
+        ahead = {self.pool.submit(_attack, pickle.dumps(unit)): unit for unit in units}
+        while ahead:
+            done, _ = wait(ahead, timeout=_LOOK_S, return_when=FIRST_COMPLETED)
+            now = self.passes.value
+            told(now - seen)
+            seen = now
+            for future in done:
+                yield ahead.pop(future), pickle.loads(future.result())
+
+
+@contextmanager
+def _crew(brought: bytes, device: torch.device, workers: int) -> Iterator[_Crew]:
+    """Processes are spawned, not forked: a GPU in use, or torch's threads, would not survive a fork."""
+    context = multiprocessing.get_context("spawn")
+    passes, others = context.Value("q", 0), set(multiprocessing.active_children())
+    threads = max(1, launch.usable_cores() // workers)
+    pool = ProcessPoolExecutor(workers, context, _begin, (brought, device, threads, passes))
+    try:
+        for begun in [pool.submit(time.sleep, _LOOK_S) for _ in range(workers)]:  # so long that each takes one
+            begun.result()
+        yield _Crew(pool, passes)
+        pool.shutdown()
+    except BrokenProcessPool:
+        raise Refused(
+            f"expected {workers} processes to attack in, got one that ended (for want of memory, unless an error "
+            "stands above); the same command goes on from there, with fewer --workers if need be"
+        ) from None
+    finally:
+        for process in set(multiprocessing.active_children()) - others:  # an attack on a batch would go on for long
+            process.kill()
+            process.join()
+
+
+_worker: _Alone
+"""In a worker process, once `_begin` has set it: what attacks there."""
+
+
+def _begin(brought: bytes, device: torch.device, threads: int, passes: Any) -> None:
+    """The first thing in a worker process: everything that it needs, once."""
+    global _worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the one that asked decides
+    torch.set_num_threads(threads)
+    model, x, y, *rest = pickle.loads(brought)
+    _worker = _Alone(model.to(device), x.to(device), y.to(device), *rest)
+
+    def count(*_: object) -> None:
+        with passes.get_lock():
+            passes.value += 1
+
+    model.register_forward_hook(count)
+
+
+def _attack(unit: bytes) -> bytes:
+    return pickle.dumps(_worker.attack(pickle.loads(unit)))
