@@ -141,13 +141,13 @@ def _measured(part: str, toy: bool) -> dict[str, Any]:
 
 
 def _measure_here(part: str, toy: bool, path: Path) -> None:
-    busy = os.getloadavg()[0]
+    source, busy = commit(), os.getloadavg()[0]  # as they are before
     found = import_module(PARTS[part]).measure(toy)
     import torch
 
     about = {
         "command": f"python benchmarks/speed.py --only {part}",
-        "commit": commit(),
+        "commit": source,
         "seed": SEED,
         "versions": {"python": platform.python_version(), **bridge.versions()},
         "machine": {
