@@ -6,10 +6,26 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
+from figures import Figure, figure
+from interleaved import interleaved, ratios
+from subjects import first_minibatch, on_random_images, step_of
 from torch import Tensor
 
 from rb_smooth import batchnorm, weights
 from rb_smooth.session import Session
+
+
+def beside_the_floor(
+    what: str, method: str, images: int, *settings: str, seconds: float, at_most: float | None = None
+) -> tuple[Figure, int]:
+    """A step of cifar10/`method` over its bare passes, and the forward passes that both take."""
+    session = on_random_images(method, images, *settings)
+    x, y = first_minibatch(session)
+    contenders = {"ours": step_of(session, x, y), "floor": bare_step(session, x, y)}
+    ours, floor = (forwards_of(session, work) for work in contenders.values())  # warms up
+    assert ours == floor, f"the floor must have the step's {ours} forward passes, and has {floor}"
+    times = interleaved(contenders, seconds=seconds, fewest=3, warm_up=False)
+    return figure(what, "×", ratios(times, "ours", "floor"), at_most=at_most), ours
 
 
 def bare_step(session: Session, x: Tensor, y: Tensor) -> Callable[[], None]:

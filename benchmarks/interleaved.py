@@ -10,16 +10,21 @@ Times = dict[str, list[float]]
 
 
 def interleaved(
-    contenders: Mapping[str, Callable[[], object]], *, seconds: float, fewest: int = 5, most: int = 25
+    contenders: Mapping[str, Callable[[], object]],
+    *,
+    seconds: float,
+    fewest: int = 5,
+    most: int = 25,
+    warm_up: bool = True,
 ) -> Times:
     """Rounds in which every contender works once; who begins changes from round to round.
 
-    One round more goes before, untimed: libraries load and memory is found. There are as many rounds as `seconds`
+    With `warm_up`, one round more goes before, untimed: libraries load and memory is found. There are as many rounds as `seconds`
     allow, but at least `fewest`, and at most `most`.
     """
     order = list(contenders)
     times: Times = {name: [] for name in order}
-    for work in contenders.values():
+    for work in contenders.values() if warm_up else ():
         work()
     start = time.perf_counter()
     while len(times[order[0]]) < most and (len(times[order[0]]) < fewest or time.perf_counter() - start < seconds):

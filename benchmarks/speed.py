@@ -30,6 +30,8 @@ from rb_smooth.refusal import Failed, Refused, answering, nearest
 
 PARTS = {
     "step": "step_time",
+    "authors": "authors_time",
+    "methods": "methods_time",
     "optimizer": "optimizer_cost",
     "memory": "memory_cost",
     "loop": "loop_overhead",
@@ -56,9 +58,10 @@ def main() -> int:
         write_table(README, files.read_json(RESULTS))
         return 0
     results = {} if options.toy or not RESULTS.exists() else files.read_json(RESULTS)
+    source = commit()  # of what is measured: the results of the first part make the checkout another
     for part in options.only:
         print(f"{part} …", flush=True)
-        results[part] = _measured(part, options.toy)
+        results[part] = {"commit": source} | _measured(part, options.toy)
         if not options.toy:
             results = {name: results[name] for name in PARTS if name in results}
             files.write_json(RESULTS, results)
@@ -141,13 +144,12 @@ def _measured(part: str, toy: bool) -> dict[str, Any]:
 
 
 def _measure_here(part: str, toy: bool, path: Path) -> None:
-    source, busy = commit(), os.getloadavg()[0]  # as they are before
+    busy = os.getloadavg()[0]
     found = import_module(PARTS[part]).measure(toy)
     import torch
 
     about = {
         "command": f"python benchmarks/speed.py --only {part}",
-        "commit": source,
         "seed": SEED,
         "versions": {"python": platform.python_version(), **bridge.versions()},
         "machine": {

@@ -7,23 +7,20 @@ import sys
 from pathlib import Path
 
 import pytest
+import speed
+from figures import figure, from_json
+from interleaved import interleaved, ratios
+
+from rb_smooth import files
+from rb_smooth.refusal import Refused
 
 CHECKOUT = Path(__file__).parents[1]
-BENCHMARKS = CHECKOUT / "benchmarks"
-sys.path.insert(0, str(BENCHMARKS))
-
-import speed  # noqa: E402
-from figures import figure, from_json  # noqa: E402
-from interleaved import interleaved, ratios  # noqa: E402
-
-from rb_smooth import files  # noqa: E402
-from rb_smooth.refusal import Refused  # noqa: E402
 
 
 @pytest.mark.parametrize("part", speed.PARTS)
 def test_the_part_runs_on_something_tiny_and_leaves_no_result(part):
     before = {path: path.read_bytes() for path in (speed.RESULTS, speed.README) if path.exists()}
-    command = [sys.executable, str(BENCHMARKS / "speed.py"), "--toy", "--only", part]
+    command = [sys.executable, "benchmarks/speed.py", "--toy", "--only", part]
     shown = subprocess.run(command, capture_output=True, text=True, cwd=CHECKOUT)
     assert shown.returncode == 0, shown.stderr
     assert "| what |" in shown.stdout
