@@ -19,8 +19,8 @@ def interleaved(
 ) -> Times:
     """Rounds in which every contender works once; who begins changes from round to round.
 
-    With `warm_up`, one round more goes before, untimed: libraries load and memory is found. There are as many rounds as `seconds`
-    allow, but at least `fewest`, and at most `most`.
+    There are as many rounds as `seconds` allow, but at least `fewest` and at most `most`. With `warm_up` one goes
+    before, untimed: libraries load and memory is found.
     """
     order = list(contenders)
     times: Times = {name: [] for name in order}
