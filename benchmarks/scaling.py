@@ -135,17 +135,18 @@ def _draw(panels: dict[str, dict[str, Series]], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(2, 2, figsize=(9, 7), constrained_layout=True)
+    relative = "time, relative to the first point"
     titles = {
-        "batch size": ("A training step", "images in the minibatch", "time, relative to the first point"),
-        "attack steps": ("A training step", "steps of the attack", "time, relative to the first point"),
-        "points": ("An evaluation under PGD-20", "points", "time, relative to the first point"),
-        "images": ("An epoch over a folder", "images of 64 x 64 pixels", "memory added, MiB"),
+        "batch size": ("A training step (digits at)", "images in the minibatch", relative),
+        "attack steps": ("A training step (digits at)", "steps of the attack", relative),
+        "points": ("An evaluation under PGD-20 (digits)", "points", relative),
+        "images": ("An epoch over a folder", f"images of {_IMAGE_SIZE} x {_IMAGE_SIZE} pixels", "memory added, MiB"),
     }
     for axis, (name, series) in zip(axes.flat, panels.items(), strict=True):
         title, across, up = titles[name]
         axis.set(title=title, xlabel=across, ylabel=up)
         for label, (x, y, line) in series.items():
-            (points,) = axis.plot(x, y, "o", label=f"{label}: slope {line.slope:.3g}, R² {line.r2:.3f}")
+            (points,) = axis.plot(x, y, "o", label=f"{label}: slope {line.slope:.2g}, R² {line.r2:.3f}")
             ends = np.array([0, max(x)])
             axis.plot(ends, line.slope * ends + line.intercept, "-", lw=1, color=points.get_color())
         axis.set_xlim(left=0)

@@ -17,6 +17,7 @@ import platform
 import re
 import subprocess
 import sys
+import time
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -61,12 +62,14 @@ def main() -> int:
     source = commit()  # of what is measured: the results of the first part make the checkout another
     for part in options.only:
         print(f"{part} …", flush=True)
-        results[part] = {"commit": source} | _measured(part, options.toy)
+        begun = time.monotonic()
+        found = _measured(part, options.toy)
+        results[part] = {"commit": source, "seconds": round(time.monotonic() - begun)} | found
         if not options.toy:
             results = {name: results[name] for name in PARTS if name in results}
             files.write_json(RESULTS, results)
             write_table(README, results)
-    print("\n".join([*table(results), *(["", *profile_table(results["profile"])] if "profile" in results else [])]))
+    print("\n".join(table(results)))
     if options.toy:
         return 0
     short = [each.what for each in figures(results) if not each.reached]
@@ -86,7 +89,12 @@ def table(results: dict[str, Any]) -> list[str]:
     machines = {f"{part['machine']['cpu']}, {part['machine']['cores']} cores" for part in results.values()}
     commits = {part["commit"][:7] for part in results.values()}
     how = "Medians, with quartiles in brackets, of n rounds in which what is compared took turns"
-    return [*lines, "", f"{how} ({'; '.join(sorted(machines))}; commit {', '.join(sorted(commits))})."]
+    threads = max(part["machine"]["threads"] for part in results.values())
+    return [
+        *lines,
+        "",
+        f"{how} ({'; '.join(sorted(machines))}, at most {threads} threads; commit {', '.join(sorted(commits))}).",
+    ]
 
 
 def write_table(readme: Path, results: dict[str, Any]) -> None:
@@ -148,8 +156,9 @@ def _measure_here(part: str, toy: bool, path: Path) -> None:
     found = import_module(PARTS[part]).measure(toy)
     import torch
 
+    limit = f"OMP_NUM_THREADS={threads} " if (threads := os.environ.get("OMP_NUM_THREADS")) else ""
     about = {
-        "command": f"python benchmarks/speed.py --only {part}",
+        "command": f"{limit}python benchmarks/speed.py --only {part}",
         "seed": SEED,
         "versions": {"python": platform.python_version(), **bridge.versions()},
         "machine": {
