@@ -48,12 +48,13 @@ def pgd(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, steps: int) -> T
     Linf starts uniformly in the cube; L2 along a random direction at a radius uniform in [0, eps].
     To be called inside `crafting`.
     """
-    attack = torchattacks.PGD if threat.norm == "Linf" else torchattacks.PGDL2
+    attack = torchattacks.PGD if threat.norm == "Linf" else _PGDL2
     crafter = attack(model, eps=threat.eps, alpha=threat.step_size, steps=steps, random_start=True)
     # `forward` is the attack itself. `__call__` would first switch the whole model to eval mode and afterwards the
     # whole model to train mode, layers frozen by hand included.
+    # Contiguous, for random starts are drawn in the order of memory: x in any layout gets the same ones.
     with torch.enable_grad():
-        return crafter.forward(x.contiguous(), y)  # PGDL2 uses .view
+        return crafter.forward(x.contiguous(), y)
 
 
 def pgd_kl(model: nn.Module, x: Tensor, threat: Threat, steps: int) -> Tensor:
@@ -61,6 +62,25 @@ def pgd_kl(model: nn.Module, x: Tensor, threat: Threat, steps: int) -> Tensor:
 
     Zhang et al., arXiv 1901.08573. Arguments and result as `pgd`'s. To be called inside `crafting`.
     """
-    crafter = torchattacks.TPGD(model, eps=threat.eps, alpha=threat.step_size, steps=steps)
+    crafter = _TPGD(model, eps=threat.eps, alpha=threat.step_size, steps=steps)
     with torch.enable_grad():
         return crafter.forward(x.contiguous())
+
+
+class _PGDL2(torchattacks.PGDL2):
+    """Takes gradients by .view, and so needs them laid out as its images; a channels_last network's are not."""
+
+    def get_logits(self, inputs: Tensor) -> Tensor:
+        inputs.register_hook(Tensor.contiguous)
+        return super().get_logits(inputs)
+
+
+class _TPGD(torchattacks.TPGD):
+    """Compares predictions in fp32 at least: on a CPU, autocast leaves softmax in bfloat16.
+
+    The divergence begins at nearly 0, and eight bits see no difference between predictions that near.
+    """
+
+    def get_logits(self, inputs: Tensor) -> Tensor:
+        logits = super().get_logits(inputs)
+        return logits.float() if logits.dtype == torch.bfloat16 else logits

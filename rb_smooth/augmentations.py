@@ -28,9 +28,7 @@ def crop(*, padding: int = 4, border: Literal["reflect", "zero"] = "reflect") ->
         batch, _, height, width = x.shape
         if border == "reflect" and padding >= min(height, width):
             raise ValueError(f"expected padding below the image's size, got {padding} for {height}x{width}")
-        shifts = torch.randint(-padding, padding + 1, (2, batch, 1), generator=generator).to(
-            x.device, non_blocking=True
-        )
+        shifts = _sent(torch.randint(-padding, padding + 1, (2, batch, 1), generator=generator), x.device)
         rows = torch.arange(height, device=x.device) + shifts[0]  # (B, H)
         columns = torch.arange(width, device=x.device) + shifts[1]  # (B, W)
         if border == "reflect":
@@ -44,7 +42,7 @@ def flip() -> Augmentation:
     """Each image mirrored left to right with probability 1/2."""
 
     def flipped(x: Tensor, generator: torch.Generator) -> Tensor:
-        mirrored = torch.rand(len(x), generator=generator).to(x.device, non_blocking=True) < 0.5
+        mirrored = _sent(torch.rand(len(x), generator=generator), x.device) < 0.5
         return torch.where(mirrored.view(-1, 1, 1, 1), x.flip(-1), x)
 
     return flipped
@@ -58,7 +56,7 @@ def rotate(*, degrees: float = 15.0) -> Augmentation:
     def rotated(x: Tensor, generator: torch.Generator) -> Tensor:
         batch, _, height, width = x.shape
         angles = (torch.rand(batch, 1, 1, generator=generator) * 2 - 1) * math.radians(degrees)
-        sine, cosine = angles.sin().to(x.device, non_blocking=True), angles.cos().to(x.device, non_blocking=True)
+        sine, cosine = _sent(torch.stack([angles.sin(), angles.cos()]), x.device)
         down = (torch.arange(height, device=x.device) - (height - 1) / 2).view(1, -1, 1)
         across = (torch.arange(width, device=x.device) - (width - 1) / 2).view(1, 1, -1)
         rows = sine * across + cosine * down + (height - 1) / 2
@@ -66,6 +64,11 @@ def rotate(*, degrees: float = 15.0) -> Augmentation:
         return _sampled(x, rows.round().long(), columns.round().long())
 
     return rotated
+
+
+def _sent(drawn: Tensor, device: torch.device) -> Tensor:
+    """`drawn` on `device`. From pageable memory the copy would wait for all that the GPU has still to do."""
+    return (drawn.pin_memory() if device.type == "cuda" else drawn).to(device, non_blocking=True)
 
 
 def _sampled(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:

@@ -69,7 +69,7 @@ class Train(_Section):
     """In which passes compute; weights, their gradients and the optimizer's state are fp32 always."""
     channels_last: bool | Literal["auto"] = "auto"
     """Whether the weights lie as convolutions on GPUs like them; auto: on a GPU."""
-    compile: bool | Literal["auto"] = "auto"
+    compile: bool | Literal["auto", "reduce-overhead"] = "auto"
     """Whether torch.compile makes one program of the crafting passes and one of the training passes; auto: on a GPU."""
     select: Literal["validation", "test"] = "validation"
     recalibrate: int = Field(16, ge=0, le=10_000)

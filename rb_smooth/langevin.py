@@ -83,7 +83,7 @@ class LangevinOptimizer(torch.optim.Optimizer):
         torch._foreach_lerp_([s["mu"] for s in states], chain, 1 - group["beta"])
 
     def _gradient(self, states: list[State], group: dict[str, Any]) -> list[Tensor]:
-        """The direction against which an outer step moves w, before weight decay and momentum."""
+        """The direction against which an outer step moves w, before weight decay and momentum; a list of its own."""
         raise NotImplementedError
 
     @torch.no_grad()
@@ -149,8 +149,9 @@ def move_chain(
     noise: float,
     generator: torch.Generator | None,
 ) -> None:
-    """One step of the chain w', in place. `m` is None if and only if momentum is 0."""
-    d = _descent(gradients, chain, m, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay)
+    """One step of the chain w', in place. `m` is None if and only if momentum is 0. Costs one copy of it."""
+    d = list(torch._foreach_add(gradients, chain, alpha=weight_decay))
+    d = _with_momentum(d, m, momentum, nesterov)
     # w' - inner_lr * gamma * (w' - w): the pull stays out of d, hence out of m
     torch._foreach_lerp_(chain, w, inner_lr * gamma)
     torch._foreach_add_(chain, d, alpha=-inner_lr)
@@ -170,27 +171,18 @@ def move_weights(
     nesterov: bool,
     weight_decay: float,
 ) -> None:
-    """One step of w against `gradients`, in place. `M` is None if and only if momentum is 0."""
-    d = _descent(gradients, w, M, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay)
-    torch._foreach_add_(w, d, alpha=-lr)
+    """One step of w against `gradients`, in place. `M` is None if and only if momentum is 0. Overwrites `gradients`."""
+    torch._foreach_add_(gradients, w, alpha=weight_decay)
+    torch._foreach_add_(w, _with_momentum(gradients, M, momentum, nesterov), alpha=-lr)
 
 
-def _descent(
-    gradients: list[Tensor],
-    weights: list[Tensor],
-    buffer: list[Tensor] | None,
-    *,
-    momentum: float,
-    nesterov: bool,
-    weight_decay: float,
-) -> list[Tensor]:
-    """The direction to descend: weight decay, then momentum. Moves `buffer`; leaves `gradients` alone."""
-    d = torch._foreach_add(gradients, weights, alpha=weight_decay)
+def _with_momentum(d: list[Tensor], buffer: list[Tensor] | None, momentum: float, nesterov: bool) -> list[Tensor]:
+    """The direction to descend: d itself, the buffer that d has moved, or, Nesterov's, both in the place of d."""
     if buffer is None:
-        return list(d)
+        return d
     torch._foreach_mul_(buffer, momentum)
     torch._foreach_add_(buffer, d)
     if not nesterov:
         return buffer
     torch._foreach_add_(d, buffer, alpha=momentum)
-    return list(d)
+    return d

@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal, NamedTuple, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from rb_smooth import processes
+from rb_smooth.batchnorm import modes_kept
 from rb_smooth.checkpoints import start_from
-from rb_smooth.declaration import Recipe
+from rb_smooth.declaration import Recipe, Train
 from rb_smooth.models import Normalized
 from rb_smooth.registry import build_model
 from rb_smooth.splits import Dataset
 
 _COMPILER = "inductor"
+
+_LARGE_FLOP = 1e9
+"""FLOPs of a minibatch's forward pass below which a CPU gains nothing by bfloat16, nor by a second thread."""
+
+Compiled = bool | Literal["reduce-overhead"]
+
+
+class Form(NamedTuple):
+    """How a run's network computes: what `train.precision`, `channels_last` and `compile` come to where it runs."""
+
+    precision: Literal["fp32", "bf16"]
+    channels_last: bool
+    compiled: Compiled
 
 
 def new_network(recipe: Recipe, data: Dataset, begins: bool) -> Normalized:
@@ -30,7 +45,45 @@ def new_network(recipe: Recipe, data: Dataset, begins: bool) -> Normalized:
     return model
 
 
-def trained_form(model: nn.Module, device: torch.device, compiled: bool) -> nn.Module:
+def chosen_form(train: Train, model: nn.Module, shape: tuple[int, int, int], images: int, device: torch.device) -> Form:
+    """What `train` asks for, `auto` resolved for minibatches of `images` images of `shape` (C, H, W) on `device`.
+
+    It follows from recipe, data and device alone, not from the number of processes: any number may go on from another.
+    """
+    gpu = device.type == "cuda"
+    by_halves = computes_in_bf16(device) and (gpu or is_large(model, shape, images))
+    return Form(
+        precision=("bf16" if by_halves else "fp32") if train.precision == "auto" else train.precision,
+        channels_last=(gpu or by_halves) if train.channels_last == "auto" else train.channels_last,
+        # CUDA graphs are not what `auto` means: their outputs live only until the next pass, which no test without a
+        # GPU can see go wrong. benchmarks/gpu.py measures both ways.
+        compiled=gpu if train.compile == "auto" else train.compile,
+    )
+
+
+def computes_in_bf16(device: torch.device) -> bool:
+    """Whether `device` has instructions for bfloat16; without them it is slower than fp32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # Every CPU with AMX has AVX512_BF16 too. torch >= 2.6 can tell, but by no public name.
+    native = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return device.type == "cpu" and native is not None and native()
+
+
+def is_large(model: nn.Module, shape: tuple[int, int, int], images: int) -> bool:
+    """Whether a forward pass of a minibatch is work enough for a CPU's second thread and for its bfloat16."""
+    return forward_flop(model, shape) * images >= _LARGE_FLOP
+
+
+def forward_flop(model: nn.Module, shape: tuple[int, int, int]) -> int:
+    """FLOPs of the forward pass of one image of `shape` (C, H, W), counted by torch. Leaves `model` as found."""
+    image = torch.zeros(1, *shape, device=next(model.parameters()).device)
+    with modes_kept(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model.eval()(image)
+    return counter.get_total_flops()
+
+
+def trained_form(model: nn.Module, device: torch.device, compiled: Compiled) -> nn.Module:
     """`model` as the training step calls it: compiled, and its gradients averaged over the processes.
 
     torch compiles it once with the parameters frozen, for crafting, and once with them free, for training: a compiled
@@ -38,8 +91,26 @@ def trained_form(model: nn.Module, device: torch.device, compiled: bool) -> nn.M
     sees too many batch sizes to compile for, and which AutoAttack takes for a dynamic defence if it is compiled.
     """
     if compiled:
-        model = cast(nn.Module, torch.compile(model, backend=_COMPILER, dynamic=False))
+        mode = None if compiled is True else compiled
+        model = cast(nn.Module, torch.compile(model, backend=_COMPILER, mode=mode, dynamic=False))
+    if compiled == "reduce-overhead":
+        model = OutputsKept(model)
     return processes.replicated(model, device)
+
+
+class OutputsKept(nn.Module):
+    """A network in CUDA graphs whose outputs outlast its next pass, which writes where the graph's own outputs lie.
+
+    TRADES needs it: all its attack's steps compare with the prediction for x. Gradients need no copy: each is read
+    before the next pass. Nor does a pass need marking as a new step: torch sees it by the backward pass before it.
+    """
+
+    def __init__(self, graphed: nn.Module) -> None:
+        super().__init__()
+        self.graphed = graphed
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.graphed(x).clone()
 
 
 def comes_from_compiling(error: RuntimeError) -> bool:
@@ -47,16 +118,3 @@ def comes_from_compiling(error: RuntimeError) -> bool:
     from torch._dynamo.exc import TorchDynamoException  # a second's import, which eager training can spare
 
     return isinstance(error, TorchDynamoException)
-
-
-def resolved(wish: bool | Literal["auto"], device: torch.device) -> bool:
-    """What `auto` means for channels_last and compile: on a GPU they pay, on a CPU often not."""
-    return device.type == "cuda" if wish == "auto" else wish
-
-
-def chosen_precision(recipe: Recipe, device: torch.device) -> str:
-    """ "bf16" or "fp32"; `auto` is bf16 on GPUs that compute in it natively."""
-    if recipe.train.precision != "auto":
-        return recipe.train.precision
-    native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    return "bf16" if native else "fp32"

@@ -18,15 +18,17 @@ import argparse
 import re
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rb_smooth import cookbook, notation
 from rb_smooth.console import console
 from rb_smooth.listing import print_recipes
-from rb_smooth.pipeline import carry_out
 from rb_smooth.refusal import Refused, answering
 from rb_smooth.sections import Sections
 from rb_smooth.settings import gather
-from rb_smooth.sweep import Member, carry_out_all
+
+if TYPE_CHECKING:
+    from rb_smooth.sweep import Member
 
 _MOST = 1000
 """Numbers in one range of an option: more is a slip of the keyboard."""
@@ -40,10 +42,14 @@ def main() -> int:
     elif command == "show":
         _show(*_target(rest), options)
     elif options.seeds is not None or len(options.what) > (1 if _is_file(command) else 2):
+        from rb_smooth.sweep import carry_out_all
+
         carry_out_all(_members(options), options)
     elif options.gpus is not None:
         raise Refused("expected several methods or --seeds with --gpus, got one run; choose its --device")
     else:
+        from rb_smooth.pipeline import carry_out
+
         carry_out(_gathered(*_target(options.what), options), options)
     return 0
 
@@ -108,6 +114,8 @@ def _members(options: argparse.Namespace) -> list[Member]:
     targets = [[name] if _is_file(name) else [first, name] for name in ([first, *rest] if _is_file(first) else rest)]
     if not targets:
         _target(options.what)
+    from rb_smooth.sweep import Member
+
     members = []
     for seed in seeds:
         chosen = argparse.Namespace(**vars(options) | {"seed": seed})

@@ -1,4 +1,7 @@
-"""A run is a folder: recipe.yaml, log.csv, curves.png, resume.pt, best.pt, last.pt, score.json. It may be moved."""
+"""A run is a folder: recipe.yaml, log.csv, curves.png, resume.pt, best.pt, last.pt, autoattack-*/, score.json.
+
+It may be moved.
+"""
 
 from __future__ import annotations
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import numpy as np
-
 
 def mix(seed: int, *position: int) -> int:
     """One 63-bit seed from a run's seed (>= 0) and a position such as (stream, step)."""
+    import numpy as np  # here, since whoever only lists recipes need not wait for it
+
     state = np.random.SeedSequence(seed, spawn_key=position).generate_state(1, np.uint64)
     return int(state[0] >> np.uint64(1))
 

@@ -18,7 +18,7 @@ from rb_smooth.contracts import Averaging, Objective, Optimizer, Outcome, Pertur
 from rb_smooth.coupling import step
 from rb_smooth.declaration import Recipe, Stage
 from rb_smooth.minibatches import Minibatches, Order
-from rb_smooth.networks import chosen_precision, comes_from_compiling, new_network, resolved, trained_form
+from rb_smooth.networks import chosen_form, comes_from_compiling, new_network, trained_form
 from rb_smooth.refusal import Refused
 from rb_smooth.seeding import CRAFT, INIT, NOISE, mix
 from rb_smooth.splits import Dataset, fingerprint
@@ -39,16 +39,16 @@ class Session:
         self.seed = recipe.train.seed
         torch.manual_seed(mix(self.seed, INIT))
         self.model = new_network(recipe, data, begins).to(device)
-        if resolved(recipe.train.channels_last, device):
+        form = chosen_form(recipe.train, self.model, data.shape, recipe.data.batch_size, device)
+        self.precision, self.compiled = form.precision, form.compiled
+        if form.channels_last:
             self.model.to(memory_format=torch.channels_last)
-        self.compiled = resolved(recipe.train.compile, device)
         self.trained = trained_form(self.model, device, self.compiled)
         self.origins = _origins(recipe, data, begins)
         self.minibatches = Minibatches(recipe, self.data)
         self.noise = torch.Generator(device)
         self.averaging: Averaging = recipe.make("averaging")
         self.schedule = recipe.make("schedule")
-        self.precision = chosen_precision(recipe, device)
         self.epoch = self.batch = self.t = 0
         self.kept: deque[batchnorm.Batch] = deque(maxlen=recipe.train.recalibrate)
         self.log: list[dict[str, Any]] = []

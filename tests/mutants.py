@@ -44,6 +44,7 @@ CHAIN, ENSGD, ENSGD2, SGD = (
 BATCHNORM, WEIGHTS, COUPLING, SESSION = "batchnorm.py", "weights.py", "coupling.py", "session.py"
 STATES, FILES, NETWORKS, EPOCHS = "states.py", "files.py", "networks.py", "epochs.py"
 PROCESSES, GUARDS, EVALUATION, TRAINING = "processes.py", "guards.py", "evaluation.py", "training.py"
+PROTOCOLS, ATTACKERS, UNITS = "protocols.py", "attackers.py", "units.py"
 LOGS, CURVES, REPORTS, SCALARS, SUMMARIES = "logs.py", "curves.py", "reports.py", "scalars.py", "summaries.py"
 COMPARISON, ATTEMPTS, WORKERS, SWEEP = "comparison.py", "attempts.py", "workers.py", "sweep.py"
 IMAGES, STREAMING, SECTIONS = "images.py", "streaming.py", "sections.py"
@@ -73,6 +74,11 @@ TESTS = {
     EPOCHS: ["test_training.py"],
     PROCESSES: ["test_scale_out.py"],
     GUARDS: ["test_guards.py", "test_scale_out.py"],
+    PROTOCOLS: ["test_protocols.py", "test_scale_out.py"],
+    ATTACKERS: ["test_protocols.py"],
+    UNITS: ["test_protocols.py"],
+    "entries.py": ["test_program.py"],
+    "exactness.py": ["test_protocols.py"],
     EVALUATION: ["test_scale_out.py", "test_evaluation.py"],
     TRAINING: ["test_training.py", "test_scale_out.py"],
     "checkpoints.py": ["test_networks.py"],
@@ -188,9 +194,27 @@ MUTANTS = [
     Mutant("drift is not seen", GUARDS, "if others := processes.ranks_that_differ(_bits(session)):", "if others := []:"),
     Mutant("a loss of another process is not seen", GUARDS, "int(processes.keep_least(session.first_bad))", "int(session.first_bad)"),
     Mutant("other images in a process are not seen", GUARDS, "processes.ranks_that_differ(session.origins)", "[]"),
-    Mutant("each process counts its own", EVALUATION, "int(processes.add_up(correct))", "int(correct)"),
+    Mutant("each process counts its own", EVALUATION, "processes.add_up(flags)", "flags"),
     Mutant("starts depend on the number of processes", EVALUATION, "torch.manual_seed(seed + number)", "torch.manual_seed(seed + number + processes.rank())"),
-    Mutant("the attack's flags are each process's own", EVALUATION, "            robust = processes.keep_least(robust.byte()).bool()\n", ""),
+    Mutant("what other processes found is lost", PROTOCOLS, "    for others in processes.of_each(found):\n        found |= others\n", "    found |= {unit.number: Finding(torch.ones(len(unit.points), dtype=torch.bool), torch.zeros(len(unit.points)), 0.0, []) for unit in units if unit.number not in found}\n"),
+    Mutant("attacks see broken points again", PROTOCOLS, "survivors = robust.nonzero().flatten()", "survivors = torch.arange(len(y))"),
+    Mutant("broken points are put in other places", PROTOCOLS, "robust[unit.points], margin", "robust[: len(unit.points)], margin"),
+    Mutant("quick is AutoAttack", PROTOCOLS, '"quick": bridge.ATTACKS[:2]', '"quick": bridge.ATTACKS'),
+    Mutant("standard takes another attack's word", PROTOCOLS, 'standing is not None and version == "standard"', "False"),
+    Mutant("nothing is looked up", PROTOCOLS, "None if store is None else store.find(unit)", "None"),
+    Mutant("nothing is kept", PROTOCOLS, "                store.keep(unit, finding)\n", "                pass\n"),
+    Mutant("the wrong attack is named", PROTOCOLS, "broken_by[unit.points[~finding.robust]] = place", "broken_by[unit.points] = place"),
+    Mutant("attacks run in train mode", ATTACKERS, "            self.model.eval()\n", ""),
+    Mutant("attacks compute gradients of weights", ATTACKERS, "            weights.frozen(self.model),\n", ""),
+    Mutant("attacks compute in TF32", ATTACKERS, "            full_float32(),\n", ""),
+    Mutant("margins are between the two highest", ATTACKERS, "logits.scatter(1, y[:, None], -torch.inf).amax(1)", "logits.amax(1)"),
+    Mutant("workers live on", ATTACKERS, "            process.kill()\n            process.join()\n", "            pass\n"),
+    Mutant("forward passes of workers are not counted", ATTACKERS, "            told(now - seen)\n", ""),
+    Mutant("a worker that died is a traceback", ATTACKERS, "except BrokenProcessPool:", "except ZeroDivisionError:"),
+    Mutant("findings answer for any evaluation", UNITS, "json.dumps(binding, sort_keys=True)", "json.dumps({})"),
+    Mutant("findings answer for other points", UNITS, 'kept["points"] == unit.points.tolist() and', ""),
+    Mutant("TF32 stays off", "exactness.py", "matmul.allow_tf32, cudnn.allow_tf32 = before", "pass"),
+    Mutant("quick is called AutoAttack", "entries.py", 'if version == "standard" else', 'if version else'),
     Mutant("a chain that is no number is saved", GUARDS, "*session.optimizer.deployed(), *session.model.parameters()", "*session.optimizer.deployed()"),
     Mutant("a stop that comes twice at once kills", "interruption.py", "_SAME_REQUEST_S = 1.0", "_SAME_REQUEST_S = 0.0"),
     Mutant("what is timed beforehand waits for others", "plan.py", ', "sync_bn": False', ""),

@@ -39,6 +39,15 @@ def test_images_of_any_memory_layout_are_taken(net, batch, norm):
     torch.testing.assert_close(plain, permuted)
 
 
+@pytest.mark.parametrize("norm", ["Linf", "L2"])
+def test_a_network_of_any_memory_layout_is_attacked_alike(net, batch, norm):
+    crafted = []
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        torch.manual_seed(1)
+        crafted.append(AT(norm=norm, steps=2).craft(net.to(memory_format=memory_format), *batch))
+    torch.testing.assert_close(*crafted)
+
+
 def test_crafting_raises_the_loss(net, batch):
     objective, (x, y) = AT(eps=0.1, step_size=0.02), batch
     clean, attacked = (objective.loss(net, x, at, y).loss for at in (x, objective.craft(net, x, y)))

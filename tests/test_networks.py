@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 from torch._dynamo.utils import counters
+from traces import same, snapshot
 
-from rb_smooth import networks, plan, schema, training
+from rb_smooth import declaration, networks, plan, schema, training
 from rb_smooth.data import digits
 from rb_smooth.run_folder import Run
 from rb_smooth.session import Session
@@ -105,7 +106,69 @@ def test_what_is_timed_beforehand_neither_compiles_nor_synchronises(data):
     assert not any(isinstance(module, torch.nn.SyncBatchNorm) for module in scratch.model.modules())
 
 
-def test_auto_is_for_gpus():
-    assert networks.resolved("auto", torch.device("cuda"))
-    assert not networks.resolved("auto", CPU)
-    assert networks.resolved(True, CPU)
+@pytest.mark.parametrize("native", [True, False])
+def test_auto_is_bf16_and_channels_last_where_they_pay_and_compiled_on_gpus(net, native, monkeypatch):
+    monkeypatch.setattr(networks, "computes_in_bf16", lambda device: native)
+    monkeypatch.setattr(networks, "_LARGE_FLOP", 10 * networks.forward_flop(net, (2, 6, 6)))
+    auto, gpu = declaration.Train(epochs=1), torch.device("cuda")
+    assert networks.chosen_form(auto, net, (2, 6, 6), 9, CPU) == ("fp32", False, False)
+    assert networks.chosen_form(auto, net, (2, 6, 6), 10, CPU) == ("bf16" if native else "fp32", native, False)
+    assert networks.chosen_form(auto, net, (2, 6, 6), 1, gpu) == ("bf16" if native else "fp32", True, True)
+    asked = declaration.Train(epochs=1, precision="fp32", channels_last=False, compile="reduce-overhead")
+    for device in (CPU, gpu):
+        assert networks.chosen_form(asked, net, (2, 6, 6), 10, device) == ("fp32", False, "reduce-overhead")
+
+
+def test_a_torch_that_cannot_tell_is_taken_for_one_without_bf16(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True, raising=False)
+    assert networks.computes_in_bf16(CPU)
+    monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported")
+    assert not networks.computes_in_bf16(CPU)
+
+
+def test_a_session_computes_in_the_form_that_is_chosen(data, monkeypatch):
+    monkeypatch.setattr(networks, "computes_in_bf16", lambda device: True)
+    monkeypatch.setattr(networks, "_LARGE_FLOP", 1)
+    session = after_three_steps(data, "at", "model.width=3")
+    assert session.precision == "bf16"
+    kernel = session.model.net[1].conv2.weight
+    assert kernel.is_contiguous(memory_format=torch.channels_last)
+    assert not kernel.is_contiguous()
+
+
+def test_flops_are_two_per_multiplication_of_convolutions_and_matrices_and_counting_leaves_no_trace(net):
+    before = snapshot(net)
+    assert networks.forward_flop(net, (2, 6, 6)) == 2 * (4 * 2 * 9 * 36 + 4 * 36 * 5)
+    assert same(before, snapshot(net))
+
+
+class Overwriting(torch.nn.Module):
+    """Its outputs lie where its last ones lay, as a CUDA graph's do."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net, self.place = net, None
+
+    def forward(self, x):
+        logits = self.net(x)
+        self.place = logits if self.place is None else self.place.copy_(logits)
+        return self.place
+
+
+def test_outputs_in_cuda_graphs_outlast_the_next_pass(net, batch):
+    x, graphed = batch[0], Overwriting(net.eval())
+    with torch.no_grad():
+        lost, kept = graphed(x), networks.OutputsKept(graphed)(x)
+        graphed(1 - x)
+        assert not torch.equal(lost, net(x))
+        assert torch.equal(kept, net(x))
+
+
+@pytest.mark.parametrize(("wish", "mode"), [(True, None), ("reduce-overhead", "reduce-overhead")])
+def test_the_way_of_compiling_reaches_the_compiler(net, monkeypatch, wish, mode):
+    modes = []
+    monkeypatch.setattr(torch, "compile", lambda model, *, mode, **_: modes.append(mode) or model)
+    trained = networks.trained_form(net, CPU, wish)
+    assert modes == [mode]
+    assert isinstance(trained, networks.OutputsKept) == (mode is not None)
+    assert list(trained.parameters()) == list(net.parameters())

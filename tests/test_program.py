@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import pytest
 import torch
 
 import rb_smooth
-from rb_smooth import cookbook, data, files, recipe, refusal, zoo
+from rb_smooth import attackers, cookbook, data, files, recipe, refusal, zoo
 from rb_smooth.contracts import Threat
 from rb_smooth.evaluation import accuracy
 from rb_smooth.registry import build_model
@@ -104,7 +105,8 @@ def test_each_method_leaves_a_run_and_an_entry_in_robustbenchs_schema(inside):
     runs = sorted(p.name for p in Path("runs/digits").iterdir())
     assert len(runs) == len(METHODS)
     for folder in Path("runs/digits").iterdir():
-        assert {p.name for p in folder.iterdir()} - {".lock"} == {
+        assert len(list(folder.glob("autoattack-*/binding.json"))) == 1
+        assert {p.name for p in folder.glob("[!a]*")} - {".lock"} == {
             "recipe.yaml",
             "log.csv",
             "curves.png",
@@ -146,6 +148,91 @@ def test_another_evaluation_costs_neither_the_training_nor_the_evaluation_before
     assert run("digits", "at", *QUICK, "--replace") == 0  # back to what the other tests expect
     assert (folder / "best.pt").stat().st_mtime_ns == before
     assert len(list(folder.glob("score-*.json"))) == 2
+
+
+def scored(folder):
+    """What the score says of the model: not when, where and in what time that was found."""
+    score = json.loads((folder / "score.json").read_text())
+    return {key: value for key, value in score.items() if key not in ("attacks", "processes")} | {
+        "robust": {name: attack["robust"] for name, attack in score["attacks"].items()}
+    }
+
+
+@pytest.fixture
+def easy(inside):
+    """A run with its evaluation in a ball so small that several units stay to be attacked: (folder, command)."""
+    settings = ("eps=0.002", "step_size=0.001", "batch_size=2")
+    command = ["digits", "at", *QUICK, "--no-submit", *(f"--set=evaluate.{setting}" for setting in settings)]
+    assert run(*command) == 0
+    yield next(Path("runs/digits").glob("at-s0-*")), command
+    assert run("digits", "at", *QUICK, "--no-submit") == 0  # back to what the other tests expect
+
+
+def forget(folder):
+    """What AutoAttack has found. Returns the folder of its findings, and how many there were."""
+    (kept,) = [
+        path for path in folder.glob("autoattack-*") if '"batch_size": 2,' in (path / "binding.json").read_text()
+    ]
+    found = len(list(kept.iterdir())) - 1
+    shutil.rmtree(kept)
+    (folder / "score.json").unlink()
+    return kept, found
+
+
+def test_an_evaluation_stopped_in_autoattack_goes_on_from_there(easy, monkeypatch, capsys):
+    folder, command = easy
+    before, attack, attacked = scored(folder), attackers._Alone.attack, []
+    kept, found = forget(folder)
+    assert found > 8
+
+    def stopped(self, unit):
+        if len(attacked) == 3:
+            raise KeyboardInterrupt
+        attacked.append(unit)
+        return attack(self, unit)
+
+    monkeypatch.setattr(attackers._Alone, "attack", stopped)
+    assert run(*command) == 130
+    assert "goes on from there" in capsys.readouterr().err
+    assert len(list(kept.iterdir())) == 1 + 3
+    monkeypatch.setattr(attackers._Alone, "attack", lambda self, unit: (attacked.append(unit), attack(self, unit))[1])
+    assert run(*command) == 0
+    assert len(attacked) == found
+    assert scored(folder) == before
+
+
+def test_workers_change_nothing_but_the_time(easy):
+    folder, command = easy
+    before = scored(folder)
+    assert json.loads((folder / "score.json").read_text())["processes"] == 1
+    forget(folder)
+    assert run(*command, "--workers=2") == 0
+    assert scored(folder) == before
+    assert json.loads((folder / "score.json").read_text())["processes"] == 2
+
+
+def test_quick_is_called_an_upper_bound_wherever_it_appears(inside, capsys):
+    quick = [*QUICK, "--set=evaluate.version=quick", "--leaderboard=quick"]
+    assert run("digits", "at", *QUICK, "--leaderboard=quick") == 0
+    capsys.readouterr()
+    assert run("digits", "at", *quick) == 2  # in the place of AutoAttack's figures: only if told to
+    assert "--replace" in capsys.readouterr().err
+    assert run("digits", "at", *quick, "--replace") == 0
+    assert run("digits", "at", "at+awp", *quick) == 0
+    said = capsys.readouterr().out
+    assert "upper bound (quick, not AutoAttack)" in said
+    assert "AutoAttack" not in said.replace("not AutoAttack", "")
+    info = json.loads(next(Path("quick/model_info/digits/Linf").glob("at_*.json")).read_text())
+    assert "upper bound (quick, not AutoAttack)" in info["name"]
+    assert list(info["rb_smooth"]["score"]["attacks"]) == ["apgd-ce", "apgd-t"]
+    for method in ("at", "at+awp"):
+        assert run("digits", method, *QUICK, "--no-submit") == 0  # back to what the other tests expect
+
+
+def test_no_worker_is_no_number_of_workers(inside, capsys):
+    assert run("digits", "at", *QUICK, "--workers=0", "--fresh") == 2
+    assert "expected --workers of at least 1, got 0" in capsys.readouterr().err
+    assert list(Path("runs/digits").glob("at-s0-*/score.json"))
 
 
 def test_the_entry_is_the_best_epoch_and_its_score_the_best_epochs(inside):

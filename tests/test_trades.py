@@ -27,6 +27,18 @@ def test_crafting_is_the_printed_attack_with_batchnorm_in_the_mode_asked_for(net
     torch.testing.assert_close(x_adv, pgd_kl(net, batch[0], 0.2, 0.05, 5), rtol=0, atol=1e-5)
 
 
+def test_predictions_are_compared_in_fp32_also_where_the_network_computes_in_bf16(net, batch):
+    objective, crafted = TRADES(eps=0.2, step_size=0.05, steps=5, bn_mode="train"), []
+    with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+        for attack in (
+            lambda: objective.craft(net, *batch),
+            lambda: pgd_kl(lambda x: net(x).float(), batch[0], 0.2, 0.05, 5),
+        ):
+            torch.manual_seed(1)
+            crafted.append(attack())
+    torch.testing.assert_close(*crafted, rtol=0, atol=1e-5)
+
+
 def test_crafting_does_not_look_at_the_labels(net, batch):
     objective, crafted = TRADES(steps=2), []
     for y in (batch[1], batch[1].flip(0)):

@@ -90,8 +90,8 @@ class EntropySGD2(LangevinOptimizer):
         move_moments([s["mu"] for s in states], [s["var"] for s in states], chain, group["beta"])
 
     def _gradient(self, states: list[State], group: dict[str, Any]) -> list[Tensor]:
-        var = [s["var"] for s in states]
-        curvature = list(torch._foreach_mul(var, -group["gamma"]))
+        curvature = [s["var"] for s in states]  # in its place, since it starts again from 0 afterwards
+        torch._foreach_mul_(curvature, -group["gamma"])
         torch._foreach_add_(curvature, 1.0)
         below = torch.stack([(c < group["curvature_floor"]).sum() for c in curvature]).sum()
         group["clamped"] = group["clamped"].to(below.device) + below  # stays there: nothing waits for the device
@@ -99,7 +99,7 @@ class EntropySGD2(LangevinOptimizer):
         torch._foreach_clamp_min_(curvature, group["curvature_floor"])
         d = list(torch._foreach_sub([s["w"] for s in states], [s["mu"] for s in states]))
         torch._foreach_div_(d, curvature)
-        torch._foreach_zero_(var)
+        torch._foreach_zero_(curvature)
         return d
 
 
