@@ -1,10 +1,11 @@
 # make demo   set up .venv, train and attack a robust model on real digits, print the leaderboard
 # make test   the same set-up plus test tools; lint, types, all tests
+# make bench  time, memory and their floors on this CPU: benchmarks/speed.json, the table in README.md
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint bench clean
 
 demo: .venv/.installed
 	$(BIN)/python -m rb_smooth.recipe digits at+ensgd --n-examples 100 --runs demo/runs --leaderboard demo/leaderboard
@@ -16,6 +17,9 @@ lint: .venv/.testing
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: .venv/.installed
+	$(BIN)/python benchmarks/speed.py
 
 clean:
 	rm -rf .venv demo

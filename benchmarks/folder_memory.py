@@ -1,0 +1,41 @@
+"""Bytes that an epoch over an image folder adds to this process: python benchmarks/folder_memory.py ROOT true|false
+
+A process of its own for every folder, since memory that was once taken is not given back. The folder is read as
+training reads it, by this process alone (`data.workers` 0); `true` streams it.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import psutil
+import torch
+
+from rb_smooth import schema
+from rb_smooth.minibatches import Minibatches
+from rb_smooth.registry import make
+from rb_smooth.settings import gather
+from rb_smooth.splits import split
+
+
+def main(root: str, stream: str) -> None:
+    torch.set_num_threads(1)
+    settings = ["data.name=folder", f"data.root={root}", f"data.stream={stream}", "data.workers=0"]
+    recipe = schema.check(
+        *gather("digits", "at", [*settings, "data.batch_size=8", "data.validation=4", "model.width=1"])
+    )
+    process, section = psutil.Process(), recipe.data
+    before = process.memory_info().rss
+    source = make("data", section.name, section.options, Path("data"))
+    data = split(source, validation=section.validation, split_seed=section.split_seed, select=recipe.train.select)
+    minibatches, most = Minibatches(recipe, data), 0
+    order = minibatches.order(0)
+    for batch in range(minibatches.per_epoch):
+        minibatches.draw(order, batch, batch)
+        most = max(most, process.memory_info().rss)
+    print(most - before)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,81 @@
+"""What an epoch of the training loop costs beyond its training steps: data, seeds, schedule, log, progress, checks.
+
+The two take turns minibatch by minibatch, so that a moment's disturbance meets both; what is compared are epochs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from figures import figure
+from interleaved import interleaved
+from rich.progress import Progress
+from subjects import on_digits
+
+from rb_smooth import coupling, processes
+from rb_smooth.console import progress_bars
+from rb_smooth.guards import check_finite
+from rb_smooth.run_folder import Run
+from rb_smooth.session import Session
+from rb_smooth.training import SAVED_EVERY_S
+
+
+def measure(toy: bool) -> dict[str, Any]:
+    session = on_digits("at+awp+ensgd", *(("data.train_examples=64", "objective.steps=1") if toy else ()))
+    with TemporaryDirectory() as folder, progress_bars() as bars:
+        loop, steps = _loop(session, Run(Path(folder)), bars), _bare_steps(session)
+        epochs = 3 if toy else 25
+        times = interleaved(
+            {"loop": lambda: next(loop), "steps": lambda: next(steps)},
+            seconds=0 if toy else 45,
+            fewest=3 * session.batches,
+            most=epochs * session.batches,
+        )
+    loops, bare = (_epochs(each, session.batches) for each in times.values())
+    beyond = [100 * (ours / floor - 1) for ours, floor in zip(loops, bare, strict=True)]
+    what = "digits at+awp+ensgd: an epoch of the loop beyond its steps"
+    return {
+        "figures": [figure(what, "%", beyond, at_most=10.0)],
+        "minibatches": session.batches,
+        "batch_size": session.recipe.data.batch_size,
+        "precision": session.precision,
+    }
+
+
+def _loop(session: Session, run: Run, bars: Progress) -> Iterator[None]:
+    """The inner loop of `training.train`, line by line, epoch after epoch; yields after every minibatch."""
+    stop: list[float] = []
+    bar = bars.add_task("training", total=session.batches)
+    saved_at, stopped = time.monotonic(), False
+    while True:
+        session.batch, order = 0, session.order()
+        while session.batch < session.batches and not stopped:
+            session.run_batch(order)
+            bars.update(bar, completed=session.t, description="epoch")
+            stopped, _ = processes.any_of(bool(stop), time.monotonic() - saved_at > SAVED_EVERY_S)
+            if session.batch == session.batches:
+                check_finite(session, run)
+            yield
+
+
+def _bare_steps(session: Session) -> Iterator[None]:
+    """`coupling.step` on the same minibatches, drawn beforehand; in training's precision, without its seeds."""
+    order = session.order()
+    drawn = [session.minibatches.draw(order, batch, batch) for batch in range(session.batches)]
+    while True:
+        for t, (x, y) in enumerate(drawn):
+            methods = session.objective, session.perturbation, session.optimizer, session.averaging
+            with torch.autocast("cpu", torch.bfloat16, enabled=session.precision == "bf16", cache_enabled=False):
+                coupling.step(session.trained, *methods, x, y, t)
+            yield
+
+
+def _epochs(seconds: list[float], minibatches: int) -> list[float]:
+    """Seconds of each whole epoch. It may begin anywhere: each has one shuffle and one check of finiteness."""
+    starts = range(0, len(seconds) - minibatches + 1, minibatches)
+    return [sum(seconds[start : start + minibatches]) for start in starts]

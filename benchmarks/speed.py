@@ -1,0 +1,182 @@
+"""Speed and memory beside their floors, on this machine's CPU: `make bench`, or python benchmarks/speed.py
+
+    python benchmarks/speed.py                      every part, each in a process of its own; minutes on two quiet cores
+    python benchmarks/speed.py --only step,memory   these parts again; the others' rows stay
+    python benchmarks/speed.py --toy                everything tiny: does it run? Nothing is measured or written
+    python benchmarks/speed.py --table              the README's table again, from speed.json alone
+
+Times are ratios to contenders timed in turn within one process, since an absolute time says as much about the machine.
+Leaves benchmarks/speed.json, the table in README.md, and exit code 1 if a figure falls short of what it must reach.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import re
+import subprocess
+import sys
+import time
+from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from figures import Figure, from_json
+
+from rb_smooth import bridge, files, launch
+from rb_smooth.provenance import commit
+from rb_smooth.refusal import Failed, Refused, answering, nearest
+
+PARTS = {
+    "step": "step_time",
+    "authors": "authors_time",
+    "methods": "methods_time",
+    "optimizer": "optimizer_cost",
+    "memory": "memory_cost",
+    "loop": "loop_overhead",
+    "startup": "startup_time",
+    "demo": "demo_time",
+    "attack": "attack_time",
+    "scaling": "scaling",
+    "profile": "time_shares",
+}
+"""Modules with a function `measure(toy)`, whose result has "figures" and whatever else is worth keeping."""
+
+RESULTS = Path(__file__).with_suffix(".json")
+README = Path(__file__).parents[1] / "README.md"
+SEED = 0
+_SILENT_PROFILER = {"KINETO_LOG_LEVEL": "99", "TORCH_CPP_LOG_LEVEL": "ERROR"}
+
+
+def main() -> int:
+    options = _parse()
+    if options.into:
+        _measure_here(options.only[0], options.toy, options.into)
+        return 0
+    if options.table:
+        write_table(README, files.read_json(RESULTS))
+        return 0
+    results = {} if options.toy or not RESULTS.exists() else files.read_json(RESULTS)
+    source = commit()  # of what is measured: the results of the first part make the checkout another
+    for part in options.only:
+        print(f"{part} …", flush=True)
+        begun = time.monotonic()
+        found = _measured(part, options.toy)
+        results[part] = {"commit": source, "seconds": round(time.monotonic() - begun)} | found
+        if not options.toy:
+            results = {name: results[name] for name in PARTS if name in results}
+            files.write_json(RESULTS, results)
+            write_table(README, results)
+    print("\n".join(table(results)))
+    if options.toy:
+        return 0
+    short = [each.what for each in figures(results) if not each.reached]
+    if short:
+        raise Failed(f"{len(short)} of {len(figures(results))} figures fall short: {'; '.join(short)}")
+    return 0
+
+
+def figures(results: dict[str, Any]) -> list[Figure]:
+    return [from_json(row) for part in results.values() for row in part["figures"]]
+
+
+def table(results: dict[str, Any]) -> list[str]:
+    """Lines of Markdown: a row for each figure, and on what they were measured."""
+    rows = [each.cells for each in figures(results)]
+    lines = [f"| {' | '.join(cells)} |" for cells in [("what", "measured", "must reach", ""), ("---",) * 4, *rows]]
+    machines = {f"{part['machine']['cpu']}, {part['machine']['cores']} cores" for part in results.values()}
+    commits = {part["commit"][:7] for part in results.values()}
+    how = "Medians, with quartiles in brackets, of n rounds in which what is compared took turns"
+    threads = max(part["machine"]["threads"] for part in results.values())
+    return [
+        *lines,
+        "",
+        f"{how} ({'; '.join(sorted(machines))}, at most {threads} threads; commit {', '.join(sorted(commits))}).",
+    ]
+
+
+def write_table(readme: Path, results: dict[str, Any]) -> None:
+    """Put the tables between their markers."""
+    text = between("speed", readme.read_text(encoding="utf-8"), table(results))
+    if "profile" in results:
+        text = between("profile", text, profile_table(results["profile"]))
+    files.write_text(readme, text)
+
+
+def between(marker: str, text: str, lines: list[str]) -> str:
+    """`text` with `lines` in the place of what stood between <!-- marker --> and <!-- /marker -->."""
+    opening, closing = f"<!-- {marker} -->\n", f"<!-- /{marker} -->"
+    replaced, count = re.subn(
+        f"{opening}.*?{closing}", lambda _: opening + "\n".join(lines) + "\n" + closing, text, flags=re.DOTALL
+    )
+    if count != 1:
+        raise Refused(f"expected {opening.strip()} … {closing} once in README.md, got it {count} times; put it back")
+    return replaced
+
+
+def profile_table(found: dict[str, Any]) -> list[str]:
+    """Lines of Markdown: the parts of a step, and what share of the time each takes."""
+    shares = found["shares"]
+    lines = [f"| part of `{found['method']}` | {' | '.join(shares)} |", "|---|" + "---:|" * len(shares)]
+    for part in next(iter(shares.values())):
+        lines.append(f"| {part} | {' | '.join(f'{each[part]:.1f} %' for each in shares.values())} |")
+    return lines
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", type=_parts, default=list(PARTS), metavar="NAME[,NAME]", help=", ".join(PARTS))
+    parser.add_argument("--toy", action="store_true", help="everything tiny; nothing is measured or written")
+    parser.add_argument("--table", action="store_true", help="remake the README's table from speed.json")
+    parser.add_argument("--into", type=Path, help=argparse.SUPPRESS)  # carry one part out here, into this file
+    return parser.parse_args()
+
+
+def _parts(text: str) -> list[str]:
+    for name in (names := text.split(",")):
+        if name not in PARTS:
+            raise Refused(f"expected parts of the benchmark, {nearest(name, PARTS)}")
+    return names
+
+
+def _measured(part: str, toy: bool) -> dict[str, Any]:
+    """What `part` found in a fresh process: none finds caches, threads or memory that another has left."""
+    with TemporaryDirectory() as folder:
+        found = Path(folder) / "found.json"
+        command = [sys.executable, __file__, "--only", part, "--into", str(found), *(["--toy"] if toy else [])]
+        if code := subprocess.run(command, env=os.environ | _SILENT_PROFILER).returncode:
+            raise Failed(f"part {part} ended with code {code}; mend it, and go on with --only")
+        return files.read_json(found)
+
+
+def _measure_here(part: str, toy: bool, path: Path) -> None:
+    busy = os.getloadavg()[0]
+    found = import_module(PARTS[part]).measure(toy)
+    import torch
+
+    limit = f"OMP_NUM_THREADS={threads} " if (threads := os.environ.get("OMP_NUM_THREADS")) else ""
+    about = {
+        "command": f"{limit}python benchmarks/speed.py --only {part}",
+        "seed": SEED,
+        "versions": {"python": platform.python_version(), **bridge.versions()},
+        "machine": {
+            "cpu": _cpu(),
+            "cores": launch.usable_cores(),
+            "threads": torch.get_num_threads(),
+            "load_before": busy,
+        },
+    }
+    files.write_json(path, about | found | {"figures": [each.to_json() for each in found["figures"]]})
+
+
+def _cpu() -> str:
+    """The CPU's model name."""
+    listed = Path("/proc/cpuinfo")
+    names = re.findall(r"^model name\s*: (.*)$", listed.read_text(), re.MULTILINE) if listed.exists() else []
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+if __name__ == "__main__":
+    sys.exit(answering(main)())

@@ -1,0 +1,59 @@
+"""What is timed: runs of recipes at their start, on random images or on digits, with the package's own threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from rb_smooth import schema
+from rb_smooth.data import Source, digits
+from rb_smooth.images import Images
+from rb_smooth.plan import choose_threads
+from rb_smooth.session import Session
+from rb_smooth.settings import gather
+from rb_smooth.splits import Dataset, split
+
+CPU = torch.device("cpu")
+SMALL_NET = "model.name=small_preactresnet"
+"""In the place of PreActResNet-18 where only the program is tried, and nothing measured."""
+
+
+def on_random_images(method: str, images: int, *settings: str) -> Session:
+    """cifar10/`method` with `images` random ones of CIFAR-10's shape, which are its one minibatch."""
+    recipe = schema.check(*gather("cifar10", method, [f"data.batch_size={images}", *settings]))
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randint(0, 256, (images, 3, 32, 32), dtype=torch.uint8, generator=generator)
+    drawn = Images(x, torch.randint(0, 10, (images,), generator=generator))
+    source = Source("random", drawn, drawn, tuple(map(str, range(10))), (0.5,) * 3, (0.25,) * 3)
+    data = Dataset(source, drawn, drawn)
+    choose_threads(recipe, data)
+    return Session(recipe, data, CPU)
+
+
+def on_digits(method: str, *settings: str) -> Session:
+    """digits/`method` on the digits, split as its recipe says."""
+    recipe = schema.check(*gather("digits", method, list(settings)))
+    section = recipe.data
+    data = split(
+        digits(Path("data")),
+        validation=section.validation,
+        split_seed=section.split_seed,
+        select=recipe.train.select,
+        train_examples=section.train_examples,
+        batch_size=section.batch_size,
+    )
+    choose_threads(recipe, data)
+    return Session(recipe, data, CPU)
+
+
+def first_minibatch(session: Session) -> tuple[Tensor, Tensor]:
+    """x (B, C, H, W) in [0, 1] and y (B,)."""
+    return session.minibatches.draw(session.order(), 0, 0)
+
+
+def step_of(session: Session, x: Tensor, y: Tensor) -> Callable[[], object]:
+    """`coupling.step` as training calls it: with its seeds, its precision and its form of the network."""
+    return lambda: session._step(x, y)

@@ -1,0 +1,93 @@
+"""Where training's time goes: torch.profiler over minibatches of digits and of PreActResNet-18, by part of the step.
+
+Every operation is recorded, which costs small networks some time in every part alike: the shares are of that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from subjects import SMALL_NET, on_digits, on_random_images
+from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile, record_function
+
+from rb_smooth.contracts import Perturbation
+from rb_smooth.guards import check_finite
+from rb_smooth.run_folder import Run
+from rb_smooth.session import Session
+
+METHOD = "at+awp+ensgd"
+PARTS = ("crafting", "AWP pass", "training pass", "optimizer", "averaging", "data", "checks")
+
+
+def measure(toy: bool) -> dict[str, Any]:
+    digits_settings = ("data.train_examples=64", "objective.steps=1") if toy else ()
+    preact_settings = (SMALL_NET, "objective.steps=1") if toy else ()
+    return {
+        "figures": [],
+        "method": METHOD,
+        "shares": {
+            "digits, batch 64": _shares(on_digits(METHOD, *digits_settings), 1 if toy else 8),
+            "PreActResNet-18, batch 16": _shares(on_random_images(METHOD, 4 if toy else 16, *preact_settings), 2),
+        },
+    }
+
+
+def _shares(session: Session, minibatches: int) -> dict[str, float]:
+    """Per cent of the time of `minibatches` passed through the loop, one before them to warm up."""
+    session.run_batch(session.order())
+    _label(session)
+    with (
+        TemporaryDirectory() as folder,
+        profile(activities=[ProfilerActivity.CPU]) as recorded,
+        record_function("everything"),
+    ):
+        for _ in range(minibatches):
+            session.batch %= session.batches
+            session.run_batch(session.order())
+        with record_function("checks"):
+            check_finite(session, Run(Path(folder)))
+    spent = {each.key: each.cpu_time_total for each in recorded.key_averages()}
+    shares = {part: 100 * spent[part] / spent["everything"] for part in PARTS}
+    return shares | {"the loop's rest": 100 - sum(shares.values())}
+
+
+def _label(session: Session) -> None:
+    """Every part of the session says when it works; what it does stays as it is."""
+    for holder, method, part in (
+        (session.objective, "craft", "crafting"),
+        (session.optimizer, "step", "optimizer"),
+        (session.averaging, "update", "averaging"),
+        (session.minibatches, "draw", "data"),
+    ):
+        setattr(holder, method, _labelled(getattr(holder, method), part))
+    session.perturbation = _LabelledPerturbation(session.perturbation)
+
+
+def _labelled(work: Callable[..., Any], part: str) -> Callable[..., Any]:
+    def labelled(*given: Any) -> Any:
+        with record_function(part):
+            return work(*given)
+
+    return labelled
+
+
+class _LabelledPerturbation:
+    """Entering and leaving it is its own work; what is done inside is the training pass."""
+
+    def __init__(self, perturbation: Perturbation) -> None:
+        self.perturbation = perturbation
+
+    @contextmanager
+    def __call__(self, model: nn.Module, loss: Callable[[], Tensor]) -> Iterator[None]:
+        perturbed = self.perturbation(model, loss)
+        with record_function("AWP pass"):
+            perturbed.__enter__()
+        with record_function("training pass"):
+            yield
+        with record_function("AWP pass"):
+            perturbed.__exit__(None, None, None)
