@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple, cast
 
@@ -78,9 +79,27 @@ def is_large(model: nn.Module, shape: tuple[int, int, int], images: int) -> bool
 def forward_flop(model: nn.Module, shape: tuple[int, int, int]) -> int:
     """FLOPs of the forward pass of one image of `shape` (C, H, W), counted by torch. Leaves `model` as found."""
     image = torch.zeros(1, *shape, device=next(model.parameters()).device)
-    with modes_kept(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model.eval()(image)
+    with modes_kept(model), torch.no_grad():
+        return counted_flop(lambda: model.eval()(image))
+
+
+def counted_flop(work: Callable[[], object]) -> int:
+    """FLOPs of `work`'s convolutions and matrix products, forward and backward, as torch counts them."""
+    counter = FlopCounterMode(display=False)
+    counter.mod_tracker = _NoModules()  # type: ignore[assignment]
+    with counter:
+        work()
     return counter.get_total_flops()
+
+
+class _NoModules:
+    """In the place of the counter's module tracker, whose hooks an attack's autograd.grad to its input breaks."""
+
+    parents = frozenset({"Global"})
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *exception: object) -> None: ...
 
 
 def trained_form(model: nn.Module, device: torch.device, compiled: Compiled) -> nn.Module:

@@ -1,0 +1,142 @@
+"""What the code does on a GPU: the speed of training and of evaluation, each beside what it is to be compared with.
+
+    python benchmarks/gpu.py                             # all items, into benchmarks/gpu.json
+    python benchmarks/gpu.py --items evaluation --points 500
+    python benchmarks/gpu.py --toy --device cpu --out FILE   # a rehearsal in a minute; its numbers mean nothing
+
+An item that is done for the same commit and GPU is not repeated (--again repeats it); each is written as soon as it is
+done, and after --minutes none is begun. So the same command, given again, goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import gpu_evaluation
+import gpu_speed
+import torch
+from gpu_data import images_of
+from gpu_ways import Cell
+
+from rb_smooth import bridge, files, launch
+from rb_smooth.provenance import commit
+from rb_smooth.refusal import Refused, answering
+
+OUT = Path(__file__).parent / "gpu.json"
+TOY = ("model.name=small_preactresnet", "model.width=2", "objective.steps=2")
+NETS = {"preactresnet18": "", "wideresnet-34-10": "-wrn34"}
+
+Item = Callable[[], dict[str, Any]]
+
+
+def items(options: argparse.Namespace, device: torch.device) -> dict[str, Item]:
+    """By name, in the order in which they are worth having."""
+    toy = options.toy
+    size, test = (8, 10) if toy else (32, options.points)
+
+    def speed(net: str, batch_size: int) -> dict[str, Any]:
+        shown = (
+            Cell("", 16, TOY, rounds=3, round_s=0.05)
+            if toy
+            else Cell(NETS[net], batch_size, graphs=device.type == "cuda" and not options.no_graphs)
+        )
+        data = images_of(options.data, 8 * shown.batch_size + 10, 20, size)
+        return gpu_speed.measured(shown, data, device)
+
+    def evaluation() -> dict[str, Any]:
+        cell = Cell("", 16, (*TOY, "model.width=8")) if toy else Cell("", 128)
+        data = images_of(options.data, 100 * cell.batch_size, test, size)
+        return gpu_evaluation.measured(cell, data, device, test)
+
+    return {
+        "speed preactresnet18 128": partial(speed, "preactresnet18", 128),
+        "speed preactresnet18 512": partial(speed, "preactresnet18", 512),
+        "evaluation": evaluation,
+        "speed wideresnet-34-10 128": partial(speed, "wideresnet-34-10", 128),
+    }
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """What the numbers depend on, by kind; no names of hosts."""
+    told: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "cuda": torch.version.cuda if device.type == "cuda" else None,
+        "cpu": told.get("cpu_name", platform.machine()),
+        "cores": launch.usable_cores(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--items", default="", help="comma-separated beginnings of items' names; all by default")
+    parser.add_argument("--data", default="random", help="random, or a folder with train/<class>/ and test/<class>/")
+    parser.add_argument("--points", type=int, default=1000, help="of the evaluation")
+    parser.add_argument("--minutes", type=float, default=5, help="after which no item is begun; one takes up to three")
+    parser.add_argument("--no-graphs", action="store_true", help="leave CUDA graphs out")
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--commit", default=commit(), help="of the code, where it lies in no checkout")
+    parser.add_argument("--again", action="store_true")
+    parser.add_argument("--toy", action="store_true")
+    options = parser.parse_args()
+    if options.toy and options.out.resolve() == OUT:
+        raise Refused(f"expected --out FILE for a rehearsal, got {OUT.name}, which holds real numbers; name another")
+    if options.device != "cuda" and not options.toy:
+        raise Refused(f"expected a GPU, got --device {options.device}; add --toy to rehearse without one")
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise Refused("expected a GPU, got none; rehearse with --toy --device cpu --out FILE")
+    return options
+
+
+@answering
+def main() -> None:
+    options, began = parsed(), time.monotonic()
+    device = torch.device(options.device)
+    here = machine(device)
+    results = files.read_json(options.out) if options.out.exists() else {}
+    wanted = tuple(options.items.split(","))
+    for name, item in items(options, device).items():
+        if not name.startswith(wanted):
+            continue
+        done = results.get(name)
+        if done and not options.again and _same(done, options.commit, here):
+            print(f"{name}: done")
+            continue
+        if time.monotonic() - began > options.minutes * 60:
+            print(f"{name}: not begun; the same command goes on")
+            continue
+        start = time.monotonic()
+        found = item()
+        about = {
+            "commit": options.commit,
+            "command": " ".join(["python", "benchmarks/gpu.py", *sys.argv[1:]]),
+            "seed": 0,
+            "data": "random" if options.data == "random" else "a folder of images",
+            "versions": bridge.versions(),
+            "machine": here,
+            "seconds": time.monotonic() - start,
+        }
+        results[name] = about | found
+        files.write_json(options.out, results)
+        print(f"{name}: {about['seconds']:.0f} s")
+        for what, goal in found.get("goals", {}).items():
+            print(f"  {what}: {goal['found']} (goal {goal['goal']})")
+
+
+def _same(done: dict[str, Any], of: str, here: dict[str, Any]) -> bool:
+    """Whether an item holds for this code on this device. What makes a checkout dirty here is this very file."""
+    commits = {done["commit"].removesuffix("-dirty"), of.removesuffix("-dirty")}
+    return len(commits) == 1 and done["machine"]["device"] == here["device"]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

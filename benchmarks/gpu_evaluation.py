@@ -1,0 +1,77 @@
+"""AutoAttack standard on a briefly trained network: ours beside pyautoattack called plainly, seconds and flags."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+from gpu_speed import synchronise
+from gpu_ways import Cell, session_of
+from torch import Tensor
+
+from rb_smooth.checkpoints import exported
+from rb_smooth.evaluation import accuracy, autoattack
+from rb_smooth.registry import build_model
+from rb_smooth.splits import Dataset
+from rb_smooth.standins import undisturbed
+
+PLAIN_BATCH_SIZE = 250
+"""What pyautoattack takes by default."""
+
+_STEPS = 300
+"""Minibatches of training: enough for points that withstand, and seconds."""
+
+_SEED = 0
+
+
+def measured(cell: Cell, data: Dataset, device: torch.device, points: int, steps: int = _STEPS) -> dict[str, Any]:
+    """At pyautoattack's batch size the flags are to be equal; at the recipe's own they need not be, nor are seconds."""
+    session = session_of(cell, "at", data, device)
+    session.epoch = 0  # where the learning rate is large
+    while session.t < steps:
+        session.batch = 0
+        order = session.order()
+        while session.batch < session.batches and session.t < steps:
+            session.run_batch(order)
+    net, shape, classes = session.recipe.stage("model"), data.shape, len(data.source.classes)
+    model = build_model(net.name, net.options, shape, classes).to(device)
+    with session.deployed() as deployed:
+        model.load_state_dict(exported(deployed))
+    images, threat = data.test[:points].loaded(), session.recipe.threat
+    x, y = images.x.to(device).float() / 255, images.y.to(device)
+
+    def ours(batch_size: int) -> Tensor:
+        return autoattack(model, images, threat, classes=classes, batch_size=batch_size, seed=_SEED).robust
+
+    def plainly() -> Tensor:
+        from pyautoattack import AutoAttack
+
+        with undisturbed():
+            adversary = AutoAttack(model.eval(), norm=threat.norm, eps=threat.eps, seed=_SEED, device=device)
+            _, y_adv = adversary.run_standard_evaluation(x, y)
+        return (y_adv.to(device) == y).cpu()
+
+    own = session.recipe.evaluate.batch_size
+    ways = {"ours": lambda: ours(PLAIN_BATCH_SIZE), "plain": plainly}
+    if len(images) > min(own, PLAIN_BATCH_SIZE):  # else both sizes make one batch of all
+        ways["ours at the recipe's batch size"] = lambda: ours(own)
+    flags: dict[str, Tensor] = {}
+    seconds: dict[str, float] = {}
+    for way, run in ways.items():
+        synchronise(device)
+        start = time.perf_counter()
+        flags[way] = run()
+        synchronise(device)
+        seconds[way] = time.perf_counter() - start
+    return {
+        "points": len(images),
+        "steps": steps,
+        "batch_size": PLAIN_BATCH_SIZE,
+        "batch_size_of_the_recipe": own,
+        "clean": accuracy(model, images),
+        "robust": {way: flag.double().mean().item() for way, flag in flags.items()},
+        "seconds": seconds,
+        "plain_over_ours": seconds["plain"] / seconds["ours"],
+        "flags_that_differ": int((flags["ours"] != flags["plain"]).sum()),
+    }

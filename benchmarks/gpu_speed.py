@@ -1,0 +1,190 @@
+"""How fast a training step is on a GPU: the ways of `gpu_ways`, timed in turn, round by round, in one process."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from typing import Any
+
+import torch
+from gpu_ways import COMPARED_AS, METHODS, Cell, Floor, Way, authors, session_of, stepping
+
+from rb_smooth.session import Session
+from rb_smooth.splits import Dataset
+
+EPOCH = 49_000
+"""Images of an epoch of CIFAR-10, of which 1,000 are held out."""
+
+_WARM_UP = 3
+"""Steps; CUDA graphs are recorded in the second."""
+
+
+def measured(cell: Cell, data: Dataset, device: torch.device) -> dict[str, Any]:
+    """All methods of one cell: times, ratios by round, and each goal beside what was found."""
+    _allow_many_programs()
+    peak = _peak_flop_per_s(device)
+    sessions = {method: session_of(cell, method, data, device) for method in METHODS}
+    graphed: dict[str, Session] = {}
+    if cell.graphs:
+        wish = "train.compile=reduce-overhead"
+        graphed = {method: session_of(cell, method, data, device, wish) for method in METHODS}
+    ways: dict[tuple[str, str], Way] = {}
+    for method, session in sessions.items():
+        ways[method, "ours"] = stepping(session)
+        if method in graphed:
+            ways[method, "graphs"] = stepping(graphed[method])
+        same = COMPARED_AS.get(method)
+        ways[method, "floor"] = ways[same, "floor"] if same else Floor(session)
+        ways[method, "authors"] = ways[same, "authors"] if same else authors(session, method)
+    warm_up_s, failed = _warmed_up(ways, device)
+    waits = {method: _waiting(ways[method, "ours"], device) for method in METHODS}
+    memory = {method: _memory(sessions[method], ways[method, "ours"], device) for method in METHODS}
+    times = interleaved(dict.fromkeys(ways.values()), cell.rounds, cell.round_s, device)
+
+    def ratio(one: tuple[str, str], other: tuple[str, str]) -> dict[str, Any] | None:
+        if not {one, other} <= ways.keys():
+            return None
+        return spread([a / b for a, b in zip(times[ways[one]], times[ways[other]], strict=True)])
+
+    methods: dict[str, Any] = {}
+    for method in METHODS:
+        step_s = statistics.median(times[ways[method, "ours"]])
+        flop = cell.batch_size * Floor(sessions[method]).flop_per_image()
+        methods[method] = {
+            "step_s": {way: spread(times[run]) for (of, way), run in ways.items() if of == method},
+            "images_per_s": cell.batch_size / step_s,
+            "epoch_s": EPOCH // cell.batch_size * step_s,
+            "ours_over_floor": ratio((method, "ours"), (method, "floor")),
+            "authors_over_ours": ratio((method, "authors"), (method, "ours")),
+            "graphs_over_ours": ratio((method, "graphs"), (method, "ours")),
+            "step_flop": flop,
+            "share_of_peak": flop / step_s / peak,
+            "over_at": ratio((method, "ours"), ("at", "ours")),
+            "warm_up_s": {way: warm_up_s[run] for (of, way), run in ways.items() if of == method},
+            "memory_in_weights": memory[method],
+            "waits": waits[method],
+        }
+    return {
+        "precision": sessions["at"].precision,
+        "compiled": {  # False where compiling failed, and training went on without
+            "ours": {method: session.compiled for method, session in sessions.items()},
+            "graphs": {method: session.compiled for method, session in graphed.items()},
+        },
+        "tf32": {"convolutions": torch.backends.cudnn.allow_tf32, "products": torch.backends.cuda.matmul.allow_tf32},
+        "bf16_peak_flop_per_s": peak,
+        "failed": failed,
+        "methods": methods,
+        "goals": _goals(methods, cell),
+    }
+
+
+def interleaved(ways: dict[Way, None], rounds: int, round_s: float, device: torch.device) -> dict[Way, list[float]]:
+    """Seconds a call of each way, round by round; in a round each is called as often as fills about `round_s`."""
+    calls = {way: max(1, round(round_s / _seconds(way, 1, device))) for way in ways}
+    times: dict[Way, list[float]] = {way: [] for way in ways}
+    for _ in range(rounds):
+        for way in ways:
+            times[way].append(_seconds(way, calls[way], device))
+    return times
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    low, median, high = statistics.quantiles(values, n=4, method="inclusive")
+    return {"median": median, "lower_quartile": low, "upper_quartile": high}
+
+
+def _seconds(way: Way, calls: int, device: torch.device) -> float:
+    synchronise(device)
+    start = time.perf_counter()
+    for _ in range(calls):
+        way()
+    synchronise(device)
+    return (time.perf_counter() - start) / calls
+
+
+def synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _warmed_up(ways: dict[tuple[str, str], Way], device: torch.device) -> tuple[dict[Way, float], dict[str, str]]:
+    """Seconds of each way's first steps, compiling among them; the ways that failed leave, with their reasons."""
+    seconds: dict[Way, float] = {}
+    failed: dict[str, str] = {}
+    for (method, way), run in list(ways.items()):
+        if run in seconds:
+            continue
+        try:
+            seconds[run] = _WARM_UP * _seconds(run, _WARM_UP, device)
+        except Exception as error:
+            if way != "graphs":  # the only one that is not yet known to run
+                raise
+            failed[f"{method} {way}"] = f"{type(error).__name__}: {error}".splitlines()[0]
+            del ways[method, way]
+    return seconds, failed
+
+
+def _waiting(step: Way, device: torch.device) -> str | None:
+    """What torch says of the first operation in a step that waits for the GPU; None: nothing waits."""
+    if device.type != "cuda":
+        return "not seen without a GPU"
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        step()
+    except RuntimeError as error:
+        return str(error).splitlines()[0]
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    return None
+
+
+def _memory(session: Session, step: Way, device: torch.device) -> float | None:
+    """Most memory of two steps above what is held between them, in copies of the weights."""
+    if device.type != "cuda":
+        return None
+    synchronise(device)
+    held = torch.cuda.memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    step()
+    step()
+    synchronise(device)
+    of_weights = sum(p.numel() * p.element_size() for p in session.model.parameters())
+    return (torch.cuda.max_memory_allocated(device) - held) / of_weights
+
+
+def _peak_flop_per_s(device: torch.device) -> float:
+    """Of a bfloat16 matrix product large enough to fill the GPU: the best of five."""
+    n, calls = (8192, 20) if device.type == "cuda" else (256, 2)
+    a = torch.randn(n, n, device=device, dtype=torch.bfloat16)
+    torch.mm(a, a)
+    return max(2 * n**3 / _seconds(lambda: torch.mm(a, a), calls, device) for _ in range(5))
+
+
+def _allow_many_programs() -> None:
+    """Five methods in two forms are more programs of one network than torch compiles by itself."""
+    torch._dynamo.reset()
+    torch._dynamo.config.recompile_limit = 64
+
+
+def _goals(methods: dict[str, Any], cell: Cell) -> dict[str, dict[str, Any]]:
+    """Each goal beside what was found; None where a cell or a device does not show it."""
+    at = {name: methods[name]["over_at"]["median"] for name in ("at+ensgd", "at+awp")}
+    memory = [methods[name]["memory_in_weights"] for name in ("at", "at+awp")]
+    large = cell.batch_size >= 512
+    found = {
+        "authors over ours, least": (">=", 5.0, min(each["authors_over_ours"]["median"] for each in methods.values())),
+        "share of peak, at": (">=", 0.25, methods["at"]["share_of_peak"] if large else None),
+        "EntropySGD over SGD": ("<=", 1.03, at["at+ensgd"]),
+        "AWP over none": ("<=", 1.10, at["at+awp"]),
+        "AWP's memory in weights": ("<=", 1.0, None if None in memory else memory[1] - memory[0]),
+    }
+    return {
+        what: {"goal": f"{sign} {goal}", "found": value, "met": _met(sign, goal, value)}
+        for what, (sign, goal, value) in found.items()
+    }
+
+
+def _met(sign: str, goal: float, value: float | None) -> bool | None:
+    if value is None:
+        return None
+    return value >= goal if sign == ">=" else value <= goal
