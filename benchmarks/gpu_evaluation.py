@@ -11,7 +11,8 @@ from gpu_ways import Cell, session_of
 from torch import Tensor
 
 from rb_smooth.checkpoints import exported
-from rb_smooth.evaluation import accuracy, autoattack
+from rb_smooth.evaluation import accuracy
+from rb_smooth.protocols import autoattack
 from rb_smooth.registry import build_model
 from rb_smooth.splits import Dataset
 from rb_smooth.standins import undisturbed
@@ -26,7 +27,7 @@ _SEED = 0
 
 
 def measured(cell: Cell, data: Dataset, device: torch.device, points: int, steps: int = _STEPS) -> dict[str, Any]:
-    """At pyautoattack's batch size the flags are to be equal; at the recipe's own they need not be, nor are seconds."""
+    """At pyautoattack's batch size the flags are to be equal; with all points in one batch they need not be."""
     session = session_of(cell, "at", data, device)
     session.epoch = 0  # where the learning rate is large
     while session.t < steps:
@@ -52,10 +53,9 @@ def measured(cell: Cell, data: Dataset, device: torch.device, points: int, steps
             _, y_adv = adversary.run_standard_evaluation(x, y)
         return (y_adv.to(device) == y).cpu()
 
-    own = session.recipe.evaluate.batch_size
     ways = {"ours": lambda: ours(PLAIN_BATCH_SIZE), "plain": plainly}
-    if len(images) > min(own, PLAIN_BATCH_SIZE):  # else both sizes make one batch of all
-        ways["ours at the recipe's batch size"] = lambda: ours(own)
+    if len(images) > PLAIN_BATCH_SIZE:  # else it is one batch already
+        ways["ours, one batch"] = lambda: ours(len(images))
     flags: dict[str, Tensor] = {}
     seconds: dict[str, float] = {}
     for way, run in ways.items():
@@ -68,7 +68,6 @@ def measured(cell: Cell, data: Dataset, device: torch.device, points: int, steps
         "points": len(images),
         "steps": steps,
         "batch_size": PLAIN_BATCH_SIZE,
-        "batch_size_of_the_recipe": own,
         "clean": accuracy(model, images),
         "robust": {way: flag.double().mean().item() for way, flag in flags.items()},
         "seconds": seconds,

@@ -7,7 +7,7 @@ inner loop costs nothing. What a method makes of the chain, it says in two funct
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -16,6 +16,9 @@ from torch import Tensor
 from rb_smooth import ranges
 
 State = dict[str, Any]
+
+_CACHED = 2**18
+"""Numbers of a bundle: with their gradients and states they are a few MB."""
 
 
 class LangevinOptimizer(torch.optim.Optimizer):
@@ -44,12 +47,12 @@ class LangevinOptimizer(torch.optim.Optimizer):
                 "optimizer.train()"
             )
         for group in self.param_groups:
-            moving = [p for p in group["params"] if p.grad is not None]
-            if moving:
-                self._inner_step(moving, group)
+            for bundle in _bundles(p for p in group["params"] if p.grad is not None):
+                self._inner_step(bundle, group)
             group["k"] += 1
             if group["k"] == group["inner_steps"]:
-                self._outer_step([p for p in group["params"] if p in self.state and self.state[p]["moved"]], group)
+                for bundle in _bundles(p for p in group["params"] if p in self.state and self.state[p]["moved"]):
+                    self._outer_step(bundle, group)
                 group["k"] = 0
 
     def train(self) -> None:
@@ -117,8 +120,6 @@ class LangevinOptimizer(torch.optim.Optimizer):
         self._estimate(chain, states, group)
 
     def _outer_step(self, chain: list[Tensor], group: dict[str, Any]) -> None:
-        if not chain:
-            return
         states = [self.state[p] for p in chain]
         w = [s["w"] for s in states]
         move_weights(
@@ -133,6 +134,20 @@ class LangevinOptimizer(torch.optim.Optimizer):
             torch._foreach_zero_([s["m"] for s in states])
         for state in states:
             state["moved"] = False
+
+
+def _bundles(parameters: Iterable[Tensor]) -> Iterator[list[Tensor]]:
+    """What to move together: on a GPU all, since a launch costs more than its work; on a CPU as many as stay in its
+    cache from one operation to the next.
+    """
+    bundle: list[Tensor] = []
+    for p in parameters:
+        bundle.append(p)
+        if p.device.type == "cpu" and sum(each.numel() for each in bundle) > _CACHED:
+            yield bundle
+            bundle = []
+    if bundle:
+        yield bundle
 
 
 def move_chain(

@@ -6,7 +6,9 @@ import pytest
 import torch
 from two_loops import descend, nonlinear, two_loops
 
+from rb_smooth import langevin
 from rb_smooth.optimizers.entropy_sgd import EntropySGD
+from rb_smooth.optimizers.entropy_sgd2 import EntropySGD2
 from rb_smooth.optimizers.sgd import SGD
 
 F64 = torch.float64
@@ -163,3 +165,18 @@ def test_memory_is_w_and_mu_and_the_momenta_and_nothing_else(momentum):
 def test_settings_out_of_range_are_refused_by_name(wrong):
     with pytest.raises(ValueError, match=rf"expected (0 <=? )?{next(iter(wrong))} "):
         EntropySGD([torch.zeros(1, requires_grad=True)], **wrong)
+
+
+@pytest.mark.parametrize("method", [EntropySGD, EntropySGD2])
+@pytest.mark.parametrize("together", [0, 7])
+def test_what_is_moved_together_changes_no_bit(method, together, monkeypatch):
+    """One parameter at a time, or a few: on a CPU that is a matter of its cache."""
+
+    def moved(cached):
+        monkeypatch.setattr(langevin, "_CACHED", cached)
+        params = [torch.linspace(-1, 1, n, dtype=F64).requires_grad_() for n in (5, 3, 2, 8)]
+        optimizer = method(params, inner_steps=3, noise=0.1, generator=torch.Generator().manual_seed(0))
+        descend(optimizer, params, nonlinear, 7)
+        return [*params, *optimizer.deployed()]
+
+    assert all(map(torch.equal, moved(together), moved(2**18)))
