@@ -139,7 +139,7 @@ MUTANTS = [
     Mutant("AT crafts in eval mode", AT, "crafting(model, self.bn_mode)", 'crafting(model, "eval")'),
     Mutant("AT's label smoothing is lost", AT, ", label_smoothing=self.label_smoothing", ""),
     Mutant("the ball is half as large", ATTACKS, "attack(model, eps=threat.eps,", "attack(model, eps=threat.eps / 2,"),
-    Mutant("the norm is always Linf", ATTACKS, 'torchattacks.PGD if threat.norm == "Linf" else torchattacks.PGDL2', "torchattacks.PGD"),
+    Mutant("the norm is always Linf", ATTACKS, 'torchattacks.PGD if threat.norm == "Linf" else _PGDL2', "torchattacks.PGD"),
     Mutant("PGD starts at x", ATTACKS, "random_start=True", "random_start=False"),
     Mutant("crafting moves BatchNorm's statistics", ATTACKS, "batchnorm.frozen_running_stats(model), ", ""),
     Mutant("crafting computes the weights' gradients", ATTACKS, ", weights.frozen(model)", ""),
