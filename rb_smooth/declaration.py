@@ -68,8 +68,8 @@ class Train(_Section):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """In which passes compute; weights, their gradients and the optimizer's state are fp32 always. auto: bf16 on a GPU
     that has it, and on a CPU that has it for a net of 1 GFLOP a minibatch or more; else fp32."""
-    channels_last: bool | Literal["auto"] = "auto"
-    """Whether the weights lie as convolutions in bf16 and on GPUs like them; auto: there."""
+    channels_last: bool = True
+    """Whether the weights lie as fast convolutions like them, on GPUs and on CPUs (benchmarks/precision.json)."""
     compile: bool | Literal["auto", "reduce-overhead"] = "auto"
     """Whether torch.compile makes one program of the crafting passes and one of the training passes; auto: on a GPU.
     reduce-overhead: in CUDA graphs too."""

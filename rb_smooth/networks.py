@@ -31,10 +31,9 @@ Compiled = bool | Literal["reduce-overhead"]
 
 
 class Form(NamedTuple):
-    """How a run's network computes: what `train.precision`, `channels_last` and `compile` come to where it runs."""
+    """How a run's network computes: what `train.precision` and `compile` come to where it runs."""
 
     precision: Literal["fp32", "bf16"]
-    channels_last: bool
     compiled: Compiled
 
 
@@ -59,7 +58,6 @@ def chosen_form(train: Train, model: nn.Module, shape: tuple[int, int, int], ima
     by_halves = computes_in_bf16(device) and (gpu or is_large(model, shape, images))
     return Form(
         precision=("bf16" if by_halves else "fp32") if train.precision == "auto" else train.precision,
-        channels_last=(gpu or by_halves) if train.channels_last == "auto" else train.channels_last,
         # CUDA graphs are not what `auto` means: their outputs live only until the next pass, which no test without a
         # GPU can see go wrong. benchmarks/gpu.py measures both ways.
         compiled=gpu if train.compile == "auto" else train.compile,

@@ -10,12 +10,11 @@ from dataclasses import dataclass, replace
 
 import psutil
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from rb_smooth import processes
 from rb_smooth.declaration import Recipe
 from rb_smooth.images import batches
-from rb_smooth.networks import forward_flop, is_large, new_network
+from rb_smooth.networks import chosen_form, counted_flop, forward_flop, is_large, new_network
 from rb_smooth.protocols import BACKWARDS, FORWARDS
 from rb_smooth.seeding import random_state_kept
 from rb_smooth.session import Session
@@ -85,6 +84,7 @@ def _estimate(recipe: Recipe, data: Dataset, device: torch.device, shares: int, 
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     with random_state_kept():
+        recipe = _resolved(recipe, data, device)
         images = full if device.type == "cuda" else min(full, _SMALL_BATCH)
         scratch = _scratch(recipe, data, device, images)
         _first_batch(scratch)  # libraries load, memory is found
@@ -99,7 +99,7 @@ def _estimate(recipe: Recipe, data: Dataset, device: torch.device, shares: int, 
         batches_each = math.ceil(math.ceil(points / recipe.evaluate.batch_size) / (shares * workers))
         memory = _memory(device)
         few = _scratch(recipe, data, torch.device("cpu"), 2)
-        step_flop = _flop(lambda: _first_batch(few)) * full / 2
+        step_flop = counted_flop(lambda: _first_batch(few)) * full / 2
     return Plan(
         device=_device_name(device) + (f", {shares} processes" if shares > 1 else ""),
         steps=recipe.train.epochs * (len(data.train) // recipe.data.batch_size),
@@ -123,6 +123,15 @@ def _scratch(recipe: Recipe, data: Dataset, device: torch.device, batch_size: in
     return Session(replace(recipe, data=smaller, train=from_scratch), part, device)
 
 
+def _resolved(recipe: Recipe, data: Dataset, device: torch.device) -> Recipe:
+    """`recipe` with the form that it takes at its whole batch size: a small one might choose another."""
+    form = chosen_form(
+        recipe.train, new_network(recipe, data, begins=False), data.shape, recipe.data.batch_size, device
+    )
+    train = recipe.train.model_copy(update={"precision": form.precision})
+    return replace(recipe, train=train)
+
+
 def _first_batch(scratch: Session) -> None:
     scratch.batch = 0
     scratch.run_batch(scratch.order())
@@ -144,24 +153,6 @@ def _attack_seconds(scratch: Session, images: int, device: torch.device) -> floa
     forward_s = min(_timed(forward, device) for _ in range(_TIMED_STEPS))
     backward_s = max(min(_timed(both_ways, device) for _ in range(_TIMED_STEPS)) - forward_s, 0.0)
     return (sum(FORWARDS.values()) * forward_s + sum(BACKWARDS.values()) * backward_s) / len(x)
-
-
-class _NoModules:
-    """In the place of the counter's module tracker, whose hooks an attack's autograd.grad to its input breaks."""
-
-    parents = frozenset({"Global"})
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *exception: object) -> None: ...
-
-
-def _flop(work: Callable[[], object]) -> float:
-    counter = FlopCounterMode(display=False)
-    counter.mod_tracker = _NoModules()  # type: ignore[assignment]
-    with counter:
-        work()
-    return counter.get_total_flops()
 
 
 def _timed(work: Callable[[], None], device: torch.device) -> float:

@@ -41,7 +41,7 @@ class Session:
         self.model = new_network(recipe, data, begins).to(device)
         form = chosen_form(recipe.train, self.model, data.shape, recipe.data.batch_size, device)
         self.precision, self.compiled = form.precision, form.compiled
-        if form.channels_last:
+        if recipe.train.channels_last:
             self.model.to(memory_format=torch.channels_last)
         self.trained = trained_form(self.model, device, self.compiled)
         self.origins = _origins(recipe, data, begins)

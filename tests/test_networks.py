@@ -107,16 +107,16 @@ def test_what_is_timed_beforehand_neither_compiles_nor_synchronises(data):
 
 
 @pytest.mark.parametrize("native", [True, False])
-def test_auto_is_bf16_and_channels_last_where_they_pay_and_compiled_on_gpus(net, native, monkeypatch):
+def test_auto_is_bf16_where_it_pays_and_compiled_on_gpus(net, native, monkeypatch):
     monkeypatch.setattr(networks, "computes_in_bf16", lambda device: native)
     monkeypatch.setattr(networks, "_LARGE_FLOP", 10 * networks.forward_flop(net, (2, 6, 6)))
     auto, gpu = declaration.Train(epochs=1), torch.device("cuda")
-    assert networks.chosen_form(auto, net, (2, 6, 6), 9, CPU) == ("fp32", False, False)
-    assert networks.chosen_form(auto, net, (2, 6, 6), 10, CPU) == ("bf16" if native else "fp32", native, False)
-    assert networks.chosen_form(auto, net, (2, 6, 6), 1, gpu) == ("bf16" if native else "fp32", True, True)
-    asked = declaration.Train(epochs=1, precision="fp32", channels_last=False, compile="reduce-overhead")
+    assert networks.chosen_form(auto, net, (2, 6, 6), 9, CPU) == ("fp32", False)
+    assert networks.chosen_form(auto, net, (2, 6, 6), 10, CPU) == ("bf16" if native else "fp32", False)
+    assert networks.chosen_form(auto, net, (2, 6, 6), 1, gpu) == ("bf16" if native else "fp32", True)
+    asked = declaration.Train(epochs=1, precision="fp32", compile="reduce-overhead")
     for device in (CPU, gpu):
-        assert networks.chosen_form(asked, net, (2, 6, 6), 10, device) == ("fp32", False, "reduce-overhead")
+        assert networks.chosen_form(asked, net, (2, 6, 6), 10, device) == ("fp32", "reduce-overhead")
 
 
 def test_a_torch_that_cannot_tell_is_taken_for_one_without_bf16(monkeypatch):
