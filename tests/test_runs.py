@@ -175,3 +175,12 @@ def test_fresh_forgets_the_pictures_too(home):
     run.discard()
     assert {path.name for path in run.path.iterdir()} == {"recipe.yaml"}
     assert summarise("at-s1", run).state == "new"
+
+
+def test_an_upper_bound_is_not_shown_as_autoattacks_figure(home, capsys):
+    run_in(home / "runs/digits/at-s7", rows(3), score=SCORE | {"version": "quick"})
+    found = listed(capsys)["digits/at-s7"]
+    assert (found["test_autoattack"], found["test_bound"]) == (None, 0.5)
+    assert program() == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "at-s7" in line]
+    assert "≤ 50.0" in line
