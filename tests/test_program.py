@@ -153,7 +153,7 @@ def test_another_evaluation_costs_neither_the_training_nor_the_evaluation_before
 def scored(folder):
     """What the score says of the model: not when, where and in what time that was found."""
     score = json.loads((folder / "score.json").read_text())
-    return {key: value for key, value in score.items() if key not in ("attacks", "processes")} | {
+    return {key: value for key, value in score.items() if key not in ("attacks", "processes", "commit")} | {
         "robust": {name: attack["robust"] for name, attack in score["attacks"].items()}
     }
 
