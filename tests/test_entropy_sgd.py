@@ -180,3 +180,16 @@ def test_what_is_moved_together_changes_no_bit(method, together, monkeypatch):
         return [*params, *optimizer.deployed()]
 
     assert all(map(torch.equal, moved(together), moved(2**18)))
+
+
+def test_the_noise_of_a_weight_does_not_depend_on_how_weights_lie():
+    def chain(memory_format):
+        p = torch.zeros(4, 3, 2, 2).to(memory_format=memory_format).requires_grad_()
+        p.grad = torch.zeros_like(p)
+        EntropySGD([p], noise=1.0, generator=torch.Generator().manual_seed(0)).step()
+        return p
+
+    last = chain(torch.channels_last)
+    assert last.is_contiguous(memory_format=torch.channels_last)
+    assert last.count_nonzero() == last.numel()
+    assert torch.equal(last, chain(torch.contiguous_format))
