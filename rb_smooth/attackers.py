@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import multiprocessing
+import os
 import pickle
-import signal
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -20,6 +21,7 @@ from rb_smooth import bridge, launch, weights
 from rb_smooth.batchnorm import modes_kept
 from rb_smooth.contracts import Threat
 from rb_smooth.exactness import full_float32
+from rb_smooth.interruption import unheard_by_children
 from rb_smooth.refusal import Refused
 from rb_smooth.standins import undisturbed
 from rb_smooth.units import Finding, Unit
@@ -117,7 +119,9 @@ def _crew(brought: bytes, device: torch.device, workers: int) -> Iterator[_Crew]
     threads = max(1, launch.usable_cores() // workers)
     pool = ProcessPoolExecutor(workers, context, _begin, (brought, device, threads, passes))
     try:
-        for begun in [pool.submit(time.sleep, _LOOK_S) for _ in range(workers)]:  # so long that each takes one
+        with unheard_by_children():  # the first task starts all processes
+            waking = [pool.submit(time.sleep, _LOOK_S) for _ in range(workers)]  # so long that each takes one
+        for begun in waking:
             begun.result()
         yield _Crew(pool, passes)
         pool.shutdown()
@@ -139,8 +143,8 @@ _worker: _Alone
 def _begin(brought: bytes, device: torch.device, threads: int, passes: Any) -> None:
     """The first thing in a worker process: everything that it needs, once."""
     global _worker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the one that asked decides
-    torch.set_num_threads(threads)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    torch.set_num_threads(min(threads, torch.get_num_threads()))  # no more than OMP_NUM_THREADS allows
     model, x, y, *rest = pickle.loads(brought)
     _worker = _Alone(model.to(device), x.to(device), y.to(device), *rest)
 
@@ -149,6 +153,14 @@ def _begin(brought: bytes, device: torch.device, threads: int, passes: Any) -> N
             passes.value += 1
 
     model.register_forward_hook(count)
+
+
+def _end_with_parent() -> None:
+    """A parent that was killed ends nobody: its workers would attack on, and then wait for more for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _attack(unit: bytes) -> bytes:

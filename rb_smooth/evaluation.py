@@ -107,7 +107,9 @@ def score(recipe: Recipe, run: Run, data: Dataset, device: torch.device, workers
         f"best epoch on {len(points)} test points: clean {best['clean']:.1%}, PGD-{PGD_STEPS} {best['pgd20']:.1%}; "
         f"{attack_title(recipe.sections['evaluate'])} …"
     )
-    store = UnitStore(run.path, _binding(recipe, run, points))
+    batches_each = math.ceil(math.ceil(len(points) / asked.batch_size) / processes.size())
+    workers = min(workers, batches_each)
+    store = UnitStore(run.path, _binding(recipe, run, points, device))
     processes.from_first(store.open)
     with progress_bars() as bars:
         result = autoattack(
@@ -156,8 +158,8 @@ def score(recipe: Recipe, run: Run, data: Dataset, device: torch.device, workers
     )
 
 
-def _binding(recipe: Recipe, run: Run, points: AnyImages) -> dict[str, Any]:
-    """Everything that AutoAttack's findings depend on."""
+def _binding(recipe: Recipe, run: Run, points: AnyImages, device: torch.device) -> dict[str, Any]:
+    """Everything that AutoAttack's findings depend on; torch and the kind of device, since each rounds in its way."""
     asked = recipe.evaluate
     return {
         "weights": processes.from_first(lambda: files.sha256(run.path / "best.pt")),
@@ -168,6 +170,8 @@ def _binding(recipe: Recipe, run: Run, points: AnyImages) -> dict[str, Any]:
         "batch_size": asked.batch_size,
         "seed": asked.seed,
         "backend": bridge.backend(),
+        "torch": torch.__version__,
+        "device": device.type,
     }
 
 

@@ -39,3 +39,20 @@ def stop_requests() -> Iterator[list[float]]:
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def unheard_by_children() -> Iterator[None]:
+    """Inside, a signal waits for the end, and processes that are started do not hear Ctrl-C, neither then nor later.
+
+    A terminal's Ctrl-C reaches all of them: one that has just begun would die of it with a traceback, and so would one
+    whose parent stops before it has told it everything.
+    """
+    with stop_requests() as requested:
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which children inherit
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    if requested:
+        raise KeyboardInterrupt

@@ -186,5 +186,10 @@ def _check_device(recipe: Recipe, device: torch.device) -> None:
             f"expected data.batch_size to be a multiple of the {launch.SIZE} processes that share a minibatch, got "
             f"{recipe.data.batch_size}; change one of them"
         )
+    if recipe.train.compile == "reduce-overhead" and device.type == "cpu":
+        raise Refused(
+            "expected a GPU for train.compile=reduce-overhead, as CUDA graphs need one, got cpu; leave it out, or say "
+            "true"
+        )
     if recipe.train.sync_bn and device.type == "cpu":
         raise Refused("expected a GPU for train.sync_bn, as torch's SyncBatchNorm needs one, got cpu; leave it out")

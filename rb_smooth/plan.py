@@ -13,9 +13,10 @@ import torch
 
 from rb_smooth import processes
 from rb_smooth.declaration import Recipe
+from rb_smooth.entries import attack_title
 from rb_smooth.images import batches
 from rb_smooth.networks import chosen_form, counted_flop, forward_flop, is_large, new_network
-from rb_smooth.protocols import BACKWARDS, FORWARDS
+from rb_smooth.protocols import BACKWARDS, FORWARDS, VERSIONS
 from rb_smooth.seeding import random_state_kept
 from rb_smooth.session import Session
 from rb_smooth.splits import Dataset
@@ -23,19 +24,25 @@ from rb_smooth.splits import Dataset
 _TIMED_STEPS = 3
 _SMALL_BATCH = 16
 _LONG_STEP_S = 2.0
+_THREADS = torch.get_num_threads()
+"""torch's own number, before a small net gives them up: another one of the same command may want them."""
+
 _WORTH_WORKERS_FLOP = 1e12
 """Less is attacked before a second process has started."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Times in seconds, sizes in bytes. autoattack_s is the most: what it takes if no point breaks."""
+    """Times in seconds, sizes in bytes. attack_s is the most that the final attack, called `attack`, takes: if no point
+    breaks.
+    """
 
     device: str
     steps: int
     step_s: float
     step_flop: float
-    autoattack_s: float
+    attack: str
+    attack_s: float
     points: int
     memory: int
 
@@ -44,7 +51,7 @@ class Plan:
         return (
             f"ahead on {self.device}: training {_duration(self.steps * self.step_s)} "
             f"({self.steps} steps of {_duration(self.step_s)}, {self.steps * self.step_flop:.1e} FLOP), "
-            f"AutoAttack at most {_duration(self.autoattack_s)} on {self.points} points, "
+            f"{self.attack} at most {_duration(self.attack_s)} on {self.points} points, "
             f"memory {self.memory / 2**30:.1f} GiB"
         )
 
@@ -59,13 +66,12 @@ def choose_threads(recipe: Recipe, data: Dataset) -> int:
     """
     with random_state_kept():
         model = new_network(recipe, data, begins=False)
-    if is_large(model, data.shape, recipe.data.batch_size):
-        return 1
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    passes = sum(FORWARDS.values()) + 2 * sum(BACKWARDS.values())
-    flop = forward_flop(model, data.shape) * passes * min(recipe.evaluate.n_examples, len(data.test))
-    return threads if flop > _WORTH_WORKERS_FLOP else 1
+    large = is_large(model, data.shape, recipe.data.batch_size)
+    torch.set_num_threads(_THREADS if large else 1)
+    forwards, backwards = _passes(recipe.evaluate.version)
+    points = min(recipe.evaluate.n_examples, len(data.test))
+    flop = forward_flop(model, data.shape) * (forwards + 2 * backwards) * points
+    return _THREADS if flop > _WORTH_WORKERS_FLOP and not large else 1
 
 
 def estimate(recipe: Recipe, data: Dataset, device: torch.device, shares: int = 1, workers: int = 1) -> Plan:
@@ -84,7 +90,6 @@ def _estimate(recipe: Recipe, data: Dataset, device: torch.device, shares: int, 
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     with random_state_kept():
-        recipe = _resolved(recipe, data, device)
         images = full if device.type == "cuda" else min(full, _SMALL_BATCH)
         scratch = _scratch(recipe, data, device, images)
         _first_batch(scratch)  # libraries load, memory is found
@@ -95,7 +100,7 @@ def _estimate(recipe: Recipe, data: Dataset, device: torch.device, shares: int, 
             _first_batch(scratch)
         step_s = min(_timed(lambda: _first_batch(scratch), device) for _ in range(_TIMED_STEPS)) * full / images
         points = min(recipe.evaluate.n_examples, len(data.test))
-        attack_s = _attack_seconds(scratch, min(images, recipe.evaluate.batch_size), device)
+        per_point_s = _attack_seconds(scratch, min(images, recipe.evaluate.batch_size), device)
         batches_each = math.ceil(math.ceil(points / recipe.evaluate.batch_size) / (shares * workers))
         memory = _memory(device)
         few = _scratch(recipe, data, torch.device("cpu"), 2)
@@ -105,31 +110,32 @@ def _estimate(recipe: Recipe, data: Dataset, device: torch.device, shares: int, 
         steps=recipe.train.epochs * (len(data.train) // recipe.data.batch_size),
         step_s=step_s,
         step_flop=step_flop * shares,
-        autoattack_s=attack_s * min(points, batches_each * recipe.evaluate.batch_size),
+        attack=attack_title(recipe.sections["evaluate"]),
+        attack_s=per_point_s * min(points, batches_each * recipe.evaluate.batch_size),
         points=points,
         memory=memory,
     )
 
 
 def _scratch(recipe: Recipe, data: Dataset, device: torch.device, batch_size: int) -> Session:
-    """A session of its own, with its own model, on one minibatch of data.
+    """A session of its own, with its own model, on one minibatch of data, in the form that the recipe's own size gets.
 
     It compiles nothing, which takes minutes, and synchronises nothing: no other process is there.
     """
+    model = new_network(recipe, data, begins=False).to(device)
+    form = chosen_form(recipe.train, model, data.shape, recipe.data.batch_size, device)
     smaller = recipe.data.model_copy(update={"batch_size": batch_size})
-    from_scratch = recipe.train.model_copy(update={"start": None, "compile": False, "sync_bn": False})
+    from_scratch = recipe.train.model_copy(
+        update={
+            "precision": form.precision,
+            "start": None,
+            "compile": False,
+            "sync_bn": False,
+        }
+    )
     extra = None if data.extra is None else data.extra[:batch_size]
     part = replace(data, train=data.train[:batch_size].loaded(), validation=data.validation[:1], extra=extra)
     return Session(replace(recipe, data=smaller, train=from_scratch), part, device)
-
-
-def _resolved(recipe: Recipe, data: Dataset, device: torch.device) -> Recipe:
-    """`recipe` with the form that it takes at its whole batch size: a small one might choose another."""
-    form = chosen_form(
-        recipe.train, new_network(recipe, data, begins=False), data.shape, recipe.data.batch_size, device
-    )
-    train = recipe.train.model_copy(update={"precision": form.precision})
-    return replace(recipe, train=train)
 
 
 def _first_batch(scratch: Session) -> None:
@@ -138,7 +144,7 @@ def _first_batch(scratch: Session) -> None:
 
 
 def _attack_seconds(scratch: Session, images: int, device: torch.device) -> float:
-    """Seconds per point of all four attacks, if the point survives to the end."""
+    """Seconds per point of the final attack, if the point survives to the end."""
     x, _ = next(batches(scratch.data.train, images, device))
     model = scratch.model.eval()
 
@@ -152,7 +158,14 @@ def _attack_seconds(scratch: Session, images: int, device: torch.device) -> floa
 
     forward_s = min(_timed(forward, device) for _ in range(_TIMED_STEPS))
     backward_s = max(min(_timed(both_ways, device) for _ in range(_TIMED_STEPS)) - forward_s, 0.0)
-    return (sum(FORWARDS.values()) * forward_s + sum(BACKWARDS.values()) * backward_s) / len(x)
+    forwards, backwards = _passes(scratch.recipe.evaluate.version)
+    return (forwards * forward_s + backwards * backward_s) / len(x)
+
+
+def _passes(version: str) -> tuple[int, int]:
+    """Forward and backward passes of all attacks of `version` over a batch, if no point breaks."""
+    attacks = VERSIONS[version]
+    return sum(FORWARDS[name] for name in attacks), sum(BACKWARDS[name] for name in attacks)
 
 
 def _timed(work: Callable[[], None], device: torch.device) -> float:

@@ -146,8 +146,9 @@ def _plan(members: Sequence[Member], devices: Sequence[str]) -> None:
     from rb_smooth.pipeline import carry_out
 
     first = {member.method: member for member in reversed(members)}
+    workers = 1 if len(devices) > 1 else None  # to attack in: of the command's own each is a run
     for member in reversed(first.values()):
-        options = argparse.Namespace(**vars(member.options) | {"device": devices[0]})
+        options = argparse.Namespace(**vars(member.options) | {"device": devices[0], "workers": workers})
         carry_out((member.dataset, member.method, member.sections), options)
     seeds = len({member.seed for member in members})
     console.print(f"{len(members)} runs, {seeds} of each method, {len(devices)} at a time on {', '.join(devices)}")

@@ -106,6 +106,30 @@ def test_what_is_timed_beforehand_neither_compiles_nor_synchronises(data):
     assert not any(isinstance(module, torch.nn.SyncBatchNorm) for module in scratch.model.modules())
 
 
+def test_what_is_timed_beforehand_computes_as_the_whole_minibatch_will(data, monkeypatch):
+    recipe = schema.check(*gather("digits", "at", QUICK))
+    flop = networks.forward_flop(networks.new_network(recipe, data, begins=False), data.shape)
+    monkeypatch.setattr(networks, "computes_in_bf16", lambda device: True)
+    monkeypatch.setattr(networks, "_LARGE_FLOP", flop * recipe.data.batch_size)
+    assert plan._scratch(recipe, data, CPU, 4).precision == "bf16"
+
+
+def test_threads_that_one_small_net_gave_up_are_there_for_the_next_run(data, monkeypatch):
+    before = torch.get_num_threads()
+    monkeypatch.setattr(plan, "_THREADS", 2)
+    monkeypatch.setattr(plan, "_WORTH_WORKERS_FLOP", 0)
+    recipe = schema.check(*gather("digits", "at", QUICK))
+    try:
+        for _ in range(2):
+            assert plan.choose_threads(recipe, data) == 2
+            assert torch.get_num_threads() == 1
+        monkeypatch.setattr(networks, "_LARGE_FLOP", 1)
+        assert plan.choose_threads(recipe, data) == 1
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("native", [True, False])
 def test_auto_is_bf16_where_it_pays_and_compiled_on_gpus(net, native, monkeypatch):
     monkeypatch.setattr(networks, "computes_in_bf16", lambda device: native)

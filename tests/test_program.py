@@ -18,7 +18,7 @@ import pytest
 import torch
 
 import rb_smooth
-from rb_smooth import attackers, cookbook, data, files, recipe, refusal, zoo
+from rb_smooth import attackers, cookbook, data, evaluation, files, recipe, refusal, zoo
 from rb_smooth.contracts import Threat
 from rb_smooth.evaluation import accuracy
 from rb_smooth.registry import build_model
@@ -229,6 +229,40 @@ def test_quick_is_called_an_upper_bound_wherever_it_appears(inside, capsys):
         assert run("digits", method, *QUICK, "--no-submit") == 0  # back to what the other tests expect
 
 
+def test_a_plan_calls_quick_an_upper_bound(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run("digits", "at", "--plan", *QUICK, "--set=evaluate.version=quick") == 0
+    said = capsys.readouterr().out
+    assert "upper bound (quick, not AutoAttack) at most" in said
+    assert "AutoAttack" not in said.replace("not AutoAttack", "")
+
+
+def test_no_more_processes_attack_than_there_are_batches(easy, monkeypatch):
+    folder, command = easy
+    asked, autoattack = [], evaluation.autoattack
+
+    def alone(*given, workers, **options):
+        asked.append(workers)
+        return autoattack(*given, **options)
+
+    monkeypatch.setattr(evaluation, "autoattack", alone)
+    forget(folder)
+    assert run(*command, "--workers=99") == 0
+    assert asked == [12]
+    assert json.loads((folder / "score.json").read_text())["processes"] == 12
+
+
+def test_what_another_torch_has_found_is_not_this_ones(easy, monkeypatch):
+    folder, command = easy
+    before = set(folder.glob("autoattack-*"))
+    (folder / "score.json").unlink()
+    monkeypatch.setattr(torch, "__version__", "0.0")
+    assert run(*command) == 0
+    (anew,) = set(folder.glob("autoattack-*")) - before
+    assert len(list(anew.iterdir())) > 8
+    shutil.rmtree(anew)
+
+
 def test_no_worker_is_no_number_of_workers(inside, capsys):
     assert run("digits", "at", *QUICK, "--workers=0", "--fresh") == 2
     assert "expected --workers of at least 1, got 0" in capsys.readouterr().err
@@ -382,6 +416,7 @@ def test_show_prints_a_recipe_that_can_be_run(inside, capsys):
         (["absent.yaml"], "absent.yaml"),
         (["digits", "at", "--device", "cuda:99"], "--device cpu"),
         (["digits", "at", "--device", "gpu"], "--device cpu"),
+        (["digits", "at", "--device", "cpu", "--set", "train.compile=reduce-overhead"], "CUDA graphs"),
         (["digits", "at", "--set", "model.name=preactresnet18"], "1x8x8"),
         (["digits", "at", "--set", "data.name=folder", "--set", "data.root=absent"], "image folders"),
         (["digits", "at", "--set", "data.train_examples=20"], "batch_size"),

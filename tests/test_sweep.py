@@ -14,7 +14,7 @@ import pytest
 import torch
 from test_program import QUICK, run
 
-from rb_smooth import launch, pipeline, sweep
+from rb_smooth import launch, pipeline, plan, sweep
 from rb_smooth.data import _downloading
 from rb_smooth.refusal import Refused
 
@@ -192,6 +192,13 @@ def test_plan_says_what_is_ahead_for_each_method_and_how_many_runs(elsewhere, ca
     assert re.findall(r"^digits (\S+) .*ahead on", out, re.MULTILINE) == ["at", "trades"]
     assert "6 runs, 3 of each method, 2 at a time" in out
     assert not list(elsewhere.iterdir())
+
+
+def test_a_plan_of_runs_side_by_side_lets_each_attack_by_itself(elsewhere, monkeypatch):
+    asked, estimate = [], plan.estimate
+    monkeypatch.setattr(plan, "estimate", lambda *given: asked.append(given[-1]) or estimate(*given))
+    assert run("digits", "at", "trades", "--workers=3", "--plan", *QUICK) == 0
+    assert asked == [1, 1]
 
 
 @pytest.mark.parametrize(
