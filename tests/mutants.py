@@ -223,7 +223,7 @@ MUTANTS = [
     Mutant("quick is called AutoAttack", "entries.py", 'if version == "standard" else', 'if version else'),
     Mutant("a chain that is no number is saved", GUARDS, "*session.optimizer.deployed(), *session.model.parameters()", "*session.optimizer.deployed()"),
     Mutant("a stop that comes twice at once kills", "interruption.py", "_SAME_REQUEST_S = 1.0", "_SAME_REQUEST_S = 0.0"),
-    Mutant("what is timed beforehand waits for others", "plan.py", ', "sync_bn": False', ""),
+    Mutant("what is timed beforehand waits for others", "plan.py", '            "sync_bn": False,\n', ""),
     Mutant("one process goes on without compiling", SESSION, "if processes.size() > 1:  # the", "if False:  # the"),
     Mutant("what is compiled is evaluated", SESSION, "                yield self.model\n", "                yield self.trained\n"),
     Mutant("exported weights lie as on the GPU", "checkpoints.py", "memory_format=torch.contiguous_format", "memory_format=torch.preserve_format"),
