@@ -175,6 +175,7 @@ def existing_device(name: str) -> torch.device:
         cause = str(error).splitlines()[0]
         raise Refused(f"expected a device that this machine has, got {name!r} ({cause}); use --device cpu") from None
     if device.type == "cuda":
+        device = torch.device("cuda", torch.cuda.current_device() if device.index is None else device.index)
         torch.cuda.set_device(device)
     return device
 
