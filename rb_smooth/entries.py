@@ -2,6 +2,9 @@
 
 <leaderboard>/model_info/<dataset>/<threat>/<Name>.json      our entries
 <leaderboard>/models/<dataset>/<threat>/<Name>.pt            their weights
+<leaderboard>/points/<dataset>/<threat>/<Name>.csv           what became of every test point under attack
+<leaderboard>/curves/<dataset>/<threat>/<Name>.csv           the training log, of an entry that was trained here
+<leaderboard>/examples/<dataset>/<threat>/<Name>.npz         some test images and their adversarial examples
 published/<dataset>-<threat>.json                            RobustBench's, dated; shipped with the package
 """
 
@@ -38,7 +41,22 @@ class Entry:
 
     @property
     def path(self) -> Path:
-        return self.leaderboard / "model_info" / self.dataset / self.threat / f"{self.name}.json"
+        return self._beside("model_info", "json")
+
+    @property
+    def points(self) -> Path:
+        return self._beside("points", "csv")
+
+    @property
+    def curves(self) -> Path:
+        return self._beside("curves", "csv")
+
+    @property
+    def examples(self) -> Path:
+        return self._beside("examples", "npz")
+
+    def _beside(self, what: str, ending: str) -> Path:
+        return self.leaderboard / what / self.dataset / self.threat / f"{self.name}.{ending}"
 
     def protocol(self) -> tuple[Any, ...]:
         return protocol_of(self.own["score"])

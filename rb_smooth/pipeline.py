@@ -130,7 +130,8 @@ def _announce(recipe: Recipe, data: Dataset, device: torch.device, workers: int)
 
 
 def _report(run: run_folder.Run, options: argparse.Namespace) -> None:
-    from rb_smooth.leaderboard import standings, submit
+    from rb_smooth.standings import standings
+    from rb_smooth.submission import submit
 
     score = run.score or {}
     last, (low, high) = score["last"], score["interval"]

@@ -49,7 +49,7 @@ class Member:
 
     def is_done(self) -> bool:
         """Whether no process is needed any more. Costs no torch. What is damaged is left to a process to name."""
-        from rb_smooth.leaderboard import is_entered
+        from rb_smooth.submission import is_entered
 
         if self.options.fresh:
             return False

@@ -605,9 +605,9 @@ def test_loading_executes_no_code(tmp_path):
 def test_an_export_that_loads_back_as_another_model_is_refused_and_leaves_the_board_as_it_was(
     inside, monkeypatch, capsys
 ):
-    from rb_smooth import leaderboard
+    from rb_smooth import submission
 
-    real, built = leaderboard.build, []
+    real, built = submission.build, []
 
     def second_is_another(entry):
         model = real(entry)
@@ -617,7 +617,7 @@ def test_an_export_that_loads_back_as_another_model_is_refused_and_leaves_the_bo
         built.append(model)
         return model
 
-    monkeypatch.setattr(leaderboard, "build", second_is_another)
+    monkeypatch.setattr(submission, "build", second_is_another)
     assert run("digits", "at", *QUICK, "--leaderboard", "fresh-board") == 2
     assert "equal logits" in capsys.readouterr().err
     assert not list(Path("fresh-board").rglob("*.pt"))

@@ -1,4 +1,4 @@
-"""The local leaderboard: a run's best weights become an entry that loads through RobustBench, ranked among equals."""
+"""How a run enters the board: its best weights as a file that RobustBench's own loader takes back, and its entry."""
 
 from __future__ import annotations
 
@@ -7,22 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import filelock
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 
 from rb_smooth import bridge, files
-from rb_smooth.entries import Entry, attack_title, check_name, eps_text, listed, percent, published, read_entry
+from rb_smooth.entries import Entry, attack_title, check_name, eps_text, percent, read_entry
 from rb_smooth.provenance import commit
 from rb_smooth.refusal import Refused
 from rb_smooth.run_folder import Run, variant
 from rb_smooth.sections import SECTIONS, STAGED
 from rb_smooth.zoo import build
-
-_NEIGHBOURS = 4
-"""Published entries shown above and below ours."""
-
-_WIDE = 20
-"""Characters of a heading that is folded rather than the model's name."""
 
 _PAPERS = {
     "entropy_sgd": "https://arxiv.org/abs/2103.01400",
@@ -69,41 +61,6 @@ def is_entered(run: Run, leaderboard: Path) -> bool:
         return False
     entry = _entry(run, score, leaderboard)
     return entry.path.exists() and _is_current(read_entry(entry.path), entry)
-
-
-def standings(mine: Entry) -> list[Table | str]:
-    """What to print: the board with `mine` in its place, what cannot be ranked against it and why, and complaints."""
-    entries, complaints = listed(mine.leaderboard, mine.dataset, mine.threat)
-    ranked = [_own_row(entry, entry.name == mine.name) for entry in entries if entry.protocol() == mine.protocol()]
-    others = [(entry, _why_apart(entry, mine)) for entry in entries if entry.protocol() != mine.protocol()]
-    board = published(mine.dataset, mine.threat)
-    note = _why_unranked(mine, board)
-    if not note:
-        ranked += [_published_row(entry) for entry in _of_equal_eps(mine, board)]
-    ranked.sort(key=lambda row: (-row["robust"], row["cells"]))
-    table = _table(mine)
-    for rank, row in _around_ours(ranked):
-        table.add_row(*([str(rank), *row["cells"]] if row else ["…"]), style="bold" if row and row["mine"] else None)
-    lines: list[Table | str] = [table]
-    if note:
-        lines.append(note)
-    elif board["entries"]:
-        lines.append(f"published entries: {board['source']}, {board['date']}")
-    lines += [f"not ranked: {entry.name}, {_figure(entry)} ({why})" for entry, why in others]
-    return lines + list(complaints)
-
-
-def _table(mine: Entry) -> Table:
-    score = mine.own["score"]
-    norm, eps = score["threat"]["norm"], eps_text(score["threat"]["eps"])
-    table = Table(
-        title=f"{mine.dataset} {norm} eps {eps}, {score['n']} test points", title_justify="left", box=SIMPLE_HEAD
-    )
-    table.add_column("rank", justify="right")
-    table.add_column("model", overflow="fold")
-    for column in ("clean", "PGD-20", attack_title(score), "95 % interval"):
-        table.add_column(column, justify="right", no_wrap=len(column) < _WIDE)
-    return table
 
 
 def _entry(run: Run, score: dict[str, Any], leaderboard: Path) -> Entry:
@@ -181,84 +138,3 @@ def _checked_export(entry: Entry, run: Run, folder: Path) -> Path:
         if not torch.equal(trained.eval()(x), loaded(x)):
             raise Refused(f"expected {entry.name} to load back with equal logits, got different ones; please report it")
     return path
-
-
-def _own_row(entry: Entry, mine: bool) -> dict[str, Any]:
-    score = entry.own["score"]
-    low, high = score["interval"]
-    return {
-        "robust": score["autoattack"],
-        "mine": mine,
-        "ours": True,
-        "cells": [
-            entry.name + (" (selected on test)" if score.get("selected_on") == "test" else ""),
-            f"{score['clean']:.2%}",
-            f"{score['pgd20']:.2%}",
-            f"{score['autoattack']:.2%}",
-            f"{low:.1%} – {high:.1%}",
-        ],
-    }
-
-
-def _figure(entry: Entry) -> str:
-    return f"{attack_title(entry.own['score'])} {entry.info['autoattack_acc']} %"
-
-
-def _published_row(entry: dict[str, Any]) -> dict[str, Any]:
-    """Ranked, as RobustBench does, by the lowest accuracy that any attack is known to leave."""
-    lower = entry["best_known"] < entry["autoattack"]
-    remarks = [f"{entry['best_known']:.2%} by others"] if lower else []
-    remarks += ["unreliable"] if entry["unreliable"] else []
-    cells = [entry["name"], f"{entry['clean']:.2%}", "", f"{entry['autoattack']:.2%}", ", ".join(remarks)]
-    return {"robust": entry["best_known"], "mine": False, "ours": False, "cells": cells}
-
-
-def _around_ours(ranked: list[dict[str, Any]]) -> list[tuple[int, dict[str, Any] | None]]:
-    """Rank and row: the best, ours, and their neighbours; None stands for a gap. Equal models share a rank."""
-    ours = [place for place, row in enumerate(ranked) if row["ours"]]
-    shown = [
-        place
-        for place in range(len(ranked))
-        if place < _NEIGHBOURS or any(abs(place - each) <= _NEIGHBOURS for each in ours)
-    ]
-    rows: list[tuple[int, dict[str, Any] | None]] = []
-    for before, place in zip([-1, *shown], shown, strict=False):
-        if place != before + 1:
-            rows.append((0, None))
-        better = sum(row["robust"] > ranked[place]["robust"] for row in ranked)
-        rows.append((better + 1, ranked[place]))
-    return [*rows, (0, None)] if shown and shown[-1] != len(ranked) - 1 else rows
-
-
-def _why_unranked(mine: Entry, board: dict[str, Any]) -> str:
-    """Why the published entries are not ranked with ours; empty if they are."""
-    score = mine.own["score"]
-    if not board["entries"]:
-        return ""
-    if score["version"] != "standard":
-        return f"published entries not ranked: their figures are AutoAttack's, this one an {attack_title(score)}"
-    if not score["official"]:
-        return "published entries not ranked: these test points do not come from the official files"
-    if not score["whole"]:
-        return f"published entries not ranked: {score['n']} points here, the whole test set there"
-    if not _of_equal_eps(mine, board):
-        return f"published entries not ranked: none has eps {eps_text(score['threat']['eps'])}"
-    return ""
-
-
-def _of_equal_eps(mine: Entry, board: dict[str, Any]) -> list[dict[str, Any]]:
-    """The published entries in whose ball ours was attacked: 8/255 is not 0.031."""
-    eps = mine.own["score"]["threat"]["eps"]
-    return [entry for entry in board["entries"] if abs(_number(entry["eps"]) - eps) < 1e-9]
-
-
-def _why_apart(entry: Entry, mine: Entry) -> str:
-    names = ("norm", "eps", "attack", "number of points", "test points")
-    return ", ".join(
-        f"other {name}" for name, a, b in zip(names, entry.protocol(), mine.protocol(), strict=True) if a != b
-    )
-
-
-def _number(text: str) -> float:
-    numerator, _, denominator = text.partition("/")
-    return float(numerator) / float(denominator or 1)
