@@ -130,7 +130,7 @@ def _announce(recipe: Recipe, data: Dataset, device: torch.device, workers: int)
 
 
 def _report(run: run_folder.Run, options: argparse.Namespace) -> None:
-    from rb_smooth.standings import standings
+    from rb_smooth.ranking import standings
     from rb_smooth.submission import submit
 
     score = run.score or {}

@@ -58,7 +58,7 @@ FLOORS = [
         *("evaluation", "protocols", "attackers"),
         "plan",
         "submission",
-        "standings",
+        "ranking",
         "zoo",
         "doctor",
         "recipe",

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from rb_smooth import entries, files, standings
+from rb_smooth import entries, files, ranking
 from rb_smooth.entries import Entry
 from rb_smooth.refusal import Refused
 
@@ -40,7 +40,7 @@ def entered(folder, name, **changed) -> Entry:
 
 def printed(entry) -> str:
     console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    for each in standings.standings(entry):
+    for each in ranking.standings(entry):
         console.print(each)
     return console.export_text()
 
