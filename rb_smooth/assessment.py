@@ -1,0 +1,257 @@
+"""A model measured in full: trust checks, clean accuracy, PGD-20, AutoAttack, and what became of every point.
+
+The findings lie in a folder of their own, which no other evaluation shares: AutoAttack's units as they come, then
+points.csv and examples.npz. An evaluation that was stopped goes on from there.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rb_smooth import bridge, files, processes, trust
+from rb_smooth.console import console, progress_bars
+from rb_smooth.contracts import Threat
+from rb_smooth.declaration import Evaluate, Recipe
+from rb_smooth.entries import attack_title
+from rb_smooth.evaluation import PGD_STEPS, accuracy, correct, interval, share
+from rb_smooth.exactness import full_float32
+from rb_smooth.images import Images
+from rb_smooth.labelling import likeliest
+from rb_smooth.protocols import VERSIONS, AutoAttackResult, autoattack
+from rb_smooth.provenance import commit
+from rb_smooth.refusal import Refused
+from rb_smooth.registry import build_model, defaults
+from rb_smooth.run_folder import Run
+from rb_smooth.splits import Dataset, fingerprint
+from rb_smooth.units import UnitStore
+
+_OUTSIDE = 1e-6
+"""What float32 may add to eps, and to [0, 1], before an adversarial example counts as outside."""
+
+
+class Examples(NamedTuple):
+    """Test points that an attack broke, or that were wrong already: index, label and predictions (K,) int64, x
+    (K, C, H, W) uint8, x_adv (K, C, H, W) float32 in [0, 1].
+    """
+
+    index: np.ndarray
+    label: np.ndarray
+    clean_prediction: np.ndarray
+    adversarial_prediction: np.ndarray
+    x: np.ndarray
+    x_adv: np.ndarray
+
+
+def assess(
+    model: nn.Module,
+    points: Images,
+    threat: Threat,
+    asked: Evaluate,
+    *,
+    classes: int,
+    weights_sha256: str,
+    parent: Path,
+    workers: int = 1,
+) -> dict[str, Any]:
+    """Everything that a score says of `model` on `points`, as plain values; see entries.py for where they go.
+
+    model: on its device, images (B, C, H, W) in [0, 1] -> logits (B, classes); left in eval mode. weights_sha256: by
+    which findings are known again. parent: where the folder of findings is made. workers: processes among which
+    AutoAttack's batches are dealt; of several processes (`processes.joined`) each deals its own.
+
+    Raises Refused for points or a ball that cannot be meant, and for a model that cannot be measured (trust.py);
+    doubts that only cast a shadow on the figures stand in `checks`.
+    """
+    trust.check_points(points, threat, classes)
+    model.eval()
+    checks = processes.from_first(lambda: _checked_before(model, points, threat, classes, asked.seed))
+    with full_float32():
+        withstood = correct(model, points, threat)
+        clean = accuracy(model, points)
+    pgd20 = share(withstood)
+    console.print(f"{len(points)} test points: clean {clean:.1%}, PGD-{PGD_STEPS} {pgd20:.1%}; {_titled(asked)} …")
+    batches_each = math.ceil(math.ceil(len(points) / asked.batch_size) / processes.size())
+    workers = min(workers, batches_each)
+    store = UnitStore(parent, binding(model, points, threat, asked, weights_sha256))
+    processes.from_first(store.open)
+    with progress_bars() as bars:
+        result = autoattack(
+            model,
+            points,
+            threat,
+            classes=classes,
+            batch_size=asked.batch_size,
+            seed=asked.seed,
+            version=asked.version,
+            standing=None if asked.version == "standard" else withstood,
+            kept=asked.keep_adversarial,
+            workers=workers,
+            store=store,
+            bars=bars,
+        )
+    given = likeliest(model, points, next(model.parameters()).device)
+    kept = _examples(model, points, given, result.x_adv)
+    checks += processes.from_first(lambda: _checked_after(model, points, threat, result, clean, pgd20, asked.seed))
+    checks.append(_verified(kept, threat))
+    if processes.is_first() and store.path.is_dir():
+        files.write_text(store.path / "points.csv", _points_csv(points, given, result, asked.version))
+        files.write_arrays(store.path / "examples.npz", kept._asdict())
+    robust = share(result.robust)
+    return {
+        "clean": clean,
+        "pgd20": pgd20,
+        "autoattack": robust,
+        "interval": list(interval(robust, len(points))),
+        "attacks": {name: asdict(attack) for name, attack in result.attacks.items()},
+        "warnings": result.warnings,
+        "checks": [check._asdict() for check in checks],
+        "n": len(points),
+        "fingerprint": fingerprint(points),
+        "threat": threat._asdict(),
+        "version": asked.version,
+        "seed": asked.seed,
+        "batch_size": asked.batch_size,
+        "seconds": sum(attack.seconds for attack in result.attacks.values()),
+        "processes": processes.size() * workers,
+        "findings": store.path.name,
+        "commit": commit(),
+        "backend": bridge.backend(),
+        "versions": bridge.versions(),
+    }
+
+
+def score(recipe: Recipe, run: Run, data: Dataset, device: torch.device, workers: int = 1) -> None:
+    """Measure best.pt in full and last.pt in short, on the first points of the test set; leaves score.json."""
+    net, source = recipe.stage("model"), data.source
+    shape, classes = data.shape, len(source.classes)
+    model = build_model(net.name, net.options, shape, classes).to(device)
+    points = data.test[: recipe.evaluate.n_examples].loaded()
+    _load(run, "last", model)
+    with full_float32():
+        last = {"clean": accuracy(model, points), "pgd20": accuracy(model, points, recipe.threat)}
+    _load(run, "best", model)
+    measured = assess(
+        model,
+        points,
+        recipe.threat,
+        recipe.evaluate,
+        classes=classes,
+        weights_sha256=processes.from_first(lambda: files.sha256(run.path / "best.pt")),
+        parent=run.path,
+        workers=workers,
+    )
+    if processes.is_first():
+        run.set_score(
+            {
+                "asked": dict(recipe.sections["evaluate"]),
+                "title": recipe.title,
+                "board": source.board,
+                **measured,
+                "last": last,
+                "whole": len(points) == len(data.test),
+                "official": source.official,
+                "selected_on": recipe.train.select,
+                "training": files.read_json(run.path / "training.json"),
+                "model": network(net.name, net.options, shape, classes),
+            }
+        )
+
+
+def network(name: str, options: Mapping[str, Any], shape: tuple[int, int, int], classes: int) -> dict[str, Any]:
+    """What `zoo.build` makes the network of; all options are written out, whatever becomes of their defaults."""
+    return {"name": name, "options": defaults("model", name) | options, "shape": list(shape), "classes": classes}
+
+
+def _checked_before(model: nn.Module, points: Images, threat: Threat, classes: int, seed: int) -> list[trust.Check]:
+    with processes.alone():
+        checks = trust.before_attack(model, points, threat, classes, seed=seed)
+    if refused := [check for check in checks if check.verdict == "refused"]:
+        raise Refused(f"expected a model that can be measured, got one that fails {_told(refused)}; see docs/trust.md")
+    return checks
+
+
+def _checked_after(
+    model: nn.Module, points: Images, threat: Threat, result: AutoAttackResult, clean: float, pgd20: float, seed: int
+) -> list[trust.Check]:
+    with processes.alone():
+        return trust.after_attack(model, points, threat, result, clean=clean, pgd20=pgd20, seed=seed)
+
+
+def _told(checks: Iterable[trust.Check]) -> str:
+    return "; ".join(f"'{check.name}': {check.found}" for check in checks)
+
+
+def _titled(asked: Evaluate) -> str:
+    return attack_title({"version": asked.version})
+
+
+def _examples(model: nn.Module, points: Images, given: Tensor, x_adv: dict[int, Tensor]) -> Examples:
+    """Those of the kept points that the model gets wrong under attack, predicted anew from what is kept."""
+    index = torch.tensor(sorted(x_adv), dtype=torch.int64)
+    chosen = points[index]
+    adversarial = torch.stack([x_adv[i] for i in index.tolist()]) if x_adv else torch.zeros(0, *points.shape)
+    device = next(model.parameters()).device
+    with torch.no_grad(), full_float32():
+        parts = [model(part.to(device)).argmax(1).cpu() for part in adversarial.split(500) if len(part)]
+    predicted = torch.cat(parts) if parts else torch.zeros(0, dtype=torch.int64)
+    arrays = (index, chosen.y, given.cpu()[index], predicted, chosen.x, adversarial)
+    return Examples(*(array.cpu().numpy() for array in arrays))
+
+
+def _verified(kept: Examples, threat: Threat) -> trust.Check:
+    """Whether every adversarial example that was kept is one: in the ball, in [0, 1], and misclassified, in float32."""
+    moved = kept.x_adv.astype(np.float64) - kept.x / 255
+    pixels = (1, 2, 3)
+    length = np.abs(moved).max(pixels) if threat.norm == "Linf" else np.sqrt((moved**2).sum(pixels))
+    outside = (length > threat.eps + _OUTSIDE) | (np.abs(kept.x_adv - 0.5).max(pixels) > 0.5 + _OUTSIDE)
+    wrong = outside | (kept.adversarial_prediction == kept.label)
+    found = f"{len(wrong) - wrong.sum()} of {len(wrong)} kept are in the ball, in [0, 1] and misclassified"
+    verdict = "skipped" if not len(wrong) else "unreliable" if wrong.any() else "passed"
+    return trust.Check("adversarial examples", verdict, found)  # type: ignore[arg-type]
+
+
+def _points_csv(points: Images, given: Tensor, result: AutoAttackResult, version: str) -> str:
+    """One row for each point: what it was taken for, what broke it, and by how much it stood or fell."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("index", "label", "clean_prediction", "broken_by", "margin"))
+    columns = (points.y, given, result.robust, result.broken_by, result.margin)
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    for index, (label, prediction, robust, place, margin) in enumerate(rows):
+        unattacked = "pgd-20" if version != "standard" and prediction == label else "clean"
+        broken_by = "" if robust else VERSIONS[version][place] if place >= 0 else unattacked
+        writer.writerow((index, label, prediction, broken_by, "" if math.isnan(margin) else f"{margin:.6g}"))
+    return text.getvalue()
+
+
+def binding(model: nn.Module, points: Images, threat: Threat, asked: Evaluate, weights_sha256: str) -> dict[str, Any]:
+    """Everything that AutoAttack's findings depend on; torch and the kind of device, since each rounds in its way."""
+    return {
+        "weights": weights_sha256,
+        "points": fingerprint(points),
+        "n": len(points),
+        "threat": threat._asdict(),
+        "version": asked.version,
+        "batch_size": asked.batch_size,
+        "seed": asked.seed,
+        "kept": asked.keep_adversarial,
+        "backend": bridge.backend(),
+        "torch": torch.__version__,
+        "device": next(model.parameters()).device.type,
+    }
+
+
+def _load(run: Run, name: str, model: nn.Module) -> None:
+    """The run's weights, which only the first process need be able to read."""
+    processes.from_first(lambda: run.load_into(model, name))
+    processes.copy_from_first(model.state_dict().values())
