@@ -10,9 +10,9 @@ import csv
 import io
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,7 +39,8 @@ _OUTSIDE = 1e-6
 """What float32 may add to eps, and to [0, 1], before an adversarial example counts as outside."""
 
 
-class Examples(NamedTuple):
+@dataclass(frozen=True)
+class Examples:
     """Test points that an attack broke, or that were wrong already: index, label and predictions (K,) int64, x
     (K, C, H, W) uint8, x_adv (K, C, H, W) float32 in [0, 1].
     """
@@ -105,7 +106,7 @@ def assess(
     checks.append(_verified(kept, threat))
     if processes.is_first() and store.path.is_dir():
         files.write_text(store.path / "points.csv", _points_csv(points, given, result, asked.version))
-        files.write_arrays(store.path / "examples.npz", kept._asdict())
+        files.write_arrays(store.path / "examples.npz", vars(kept))
     robust = share(result.robust)
     return {
         "clean": clean,
@@ -169,7 +170,7 @@ def score(recipe: Recipe, run: Run, data: Dataset, device: torch.device, workers
 
 def network(name: str, options: Mapping[str, Any], shape: tuple[int, int, int], classes: int) -> dict[str, Any]:
     """What `zoo.build` makes the network of; all options are written out, whatever becomes of their defaults."""
-    return {"name": name, "options": defaults("model", name) | options, "shape": list(shape), "classes": classes}
+    return {"name": name, "options": defaults("model", name) | dict(options), "shape": list(shape), "classes": classes}
 
 
 def _checked_before(model: nn.Module, points: Images, threat: Threat, classes: int, seed: int) -> list[trust.Check]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +15,7 @@ from rb_smooth.declaration import Evaluate, source_of
 from rb_smooth.entries import Entry
 from rb_smooth.images import Images
 from rb_smooth.networks import choose_threads
+from rb_smooth.outcomes import parse_outcomes, read_outcomes
 from rb_smooth.refusal import Refused
 from rb_smooth.splits import fingerprint
 from rb_smooth.zoo import load_entry
@@ -67,17 +67,17 @@ def verify(entry: Entry, *, data_dir: Path, device: torch.device, workers: int =
             parent=Path(folder),
             workers=workers,
         )
-        anew = fates(Path(folder) / now["findings"] / "points.csv")
+        anew = parse_outcomes(Path(folder) / now["findings"] / "points.csv", now)
     figures = {key: (score[key], now[key]) for key in _FIGURES}
     figures |= {
         name: (attack["robust"], now["attacks"][name]["robust"])
         for name, attack in score["attacks"].items()
         if name in now["attacks"]
     }
-    differ = None
-    if entry.points.exists():
-        before = fates(entry.points)
-        differ = sum(before.get(index) != fate for index, fate in anew.items()) + len(before.keys() - anew.keys())
+    before, differ = read_outcomes(entry), None
+    if before is not None:
+        then, today = (zip(fate.clean_prediction, fate.broken_by, strict=True) for fate in (before, anew))
+        differ = sum(one != other for one, other in zip(then, today, strict=True))
     return Verdict(figures, differ, _conditions(entry, now))
 
 
@@ -91,15 +91,6 @@ def recorded_points(entry: Entry, data_dir: Path) -> Images:
             f"({found[:8]}…); restore the data, or say --data-dir"
         )
     return points
-
-
-def fates(path: Path) -> dict[int, tuple[str, str]]:
-    """points.csv: index -> (clean prediction, what broke it). Raises Refused if the file is missing or damaged."""
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return {int(row["index"]): (row["clean_prediction"], row["broken_by"]) for row in csv.DictReader(file)}
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        raise Refused(f"expected points in {path}, got a damaged file ({error}); restore it, or submit again") from None
 
 
 def _conditions(entry: Entry, now: dict[str, Any]) -> list[str]:

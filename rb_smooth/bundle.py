@@ -20,7 +20,6 @@ from rb_smooth.blueprint import architecture_source
 from rb_smooth.entries import Entry, check_name
 from rb_smooth.neighbours import architecture_title
 from rb_smooth.notation import dump
-from rb_smooth.outcomes import read_outcomes
 from rb_smooth.refusal import Refused
 
 _SUMS = "SHA256SUMS"
@@ -36,7 +35,6 @@ def pack(entry: Entry, out: Path) -> Path:
         check_name(name)
     target = out / entry.name
     _check_weights(entry)
-    read_outcomes(entry)
     if target.exists() and not (target / _SUMS).exists():
         raise Refused(f"expected {target} to be free or a bundle, got something else; move it away, or say --out")
     out.mkdir(parents=True, exist_ok=True)
@@ -68,7 +66,7 @@ def _fill(entry: Entry, folder: Path) -> None:
     texts = {
         "README.md": letters.readme(entry),
         "issue.md": letters.issue(entry),
-        "registry.py": letters.registry(entry, architecture_source(entry.own["model"])),
+        "registry.py": letters.registry_module(entry, architecture_source(entry.own["model"])),
         "evaluation.log": letters.evaluation_log(entry),
         "recipe.yaml": dump(entry.own["recipe"]),
     }

@@ -61,14 +61,14 @@ def read_checkpoint(path: Path, cure: str, key: str | None = None) -> Checkpoint
     taken = key or next(iter(names), None)
     weights = _unwrapped(loaded if taken is None else loaded[taken], path, cure)
     weights = _stripped({name: value for name, value in weights.items() if name not in _COUNTERS}, *_PREFIXES)
-    moments: list[Tensor | None] = [None, None]
+    mean = std = None
     for pair in _MOMENTS:
         if all(name in weights for name in pair):
-            moments = [weights.pop(name).flatten().float() for name in pair]
+            mean, std = (weights.pop(name).flatten().float() for name in pair)
             weights = _stripped(weights, *_PREFIXES)
     bare = _stripped(weights, _OURS)
     others = tuple(name for name in names if name != taken)
-    return Checkpoint(bare, "" if bare.keys() == weights.keys() else _OURS, *moments, others)
+    return Checkpoint(bare, "" if bare.keys() == weights.keys() else _OURS, mean, std, others)
 
 
 def fill(model: Normalized, checkpoint: Checkpoint, path: Path, cure: str) -> None:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 from rb_smooth.board_options import asked, parsed
@@ -52,8 +53,7 @@ def _submit(options: argparse.Namespace) -> None:
     from rb_smooth.summaries import is_run
 
     entry = _submitted_run(options) if is_run(options.what) else _submitted_checkpoint(options)
-    for each in standings(entry):
-        console.print(each)
+    _print(standings(entry))
     for check in entry.own["score"].get("checks", []):
         if check["verdict"] == "unreliable":
             console.print(f"unreliable: {check['name']}: {check['found']}")
@@ -155,12 +155,17 @@ def _reproduce(options: argparse.Namespace) -> int:
     return 0 if reproduce(_found(options.what, options), options) else DIFFERENT
 
 
-def _found(name: str, options: argparse.Namespace) -> Entry:
-    """The entry of this name. Raises Refused, with the nearest one, or the boards that have it if several do."""
+def _found(name: str, options: argparse.Namespace, also: Iterable[str] = ()) -> Entry:
+    """The entry of this name. Raises Refused, with the nearest one, or the boards that have it if several do.
+
+    also: further names that would have been good.
+    """
     entries, _ = listed(options.leaderboard, options.dataset or "*", options.threat or "*")
     matching = [entry for entry in entries if entry.name == name]
     if not matching:
-        raise Refused(f"expected an entry of {options.leaderboard}, {nearest(name, [e.name for e in entries])}")
+        raise Refused(
+            f"expected an entry of {options.leaderboard}, {nearest(name, [*(entry.name for entry in entries), *also])}"
+        )
     if len(matching) > 1:
         boards = ", ".join(f"{entry.dataset} {entry.threat}" for entry in matching)
         raise Refused(f"expected one entry called {name}, got one in each of {boards}; say --dataset and --threat")
@@ -172,29 +177,33 @@ def _show(options: argparse.Namespace) -> None:
 
     entry = _found(options.what, options)
     if options.json:
-        console.print(json.dumps(entry.info, indent=2, ensure_ascii=False))
+        print(json.dumps(entry.info, indent=2, ensure_ascii=False))
         return
     _print(shown(entry))
 
 
 def _compare(options: argparse.Namespace) -> None:
+    """Entries of ours, and published ones of the same board by their names."""
     from itertools import combinations
 
+    from rb_smooth.contenders import published_rows
     from rb_smooth.matchup import differences, matched
-    from rb_smooth.neighbours import placed, position
+    from rb_smooth.neighbours import position
 
-    entries = [_found(name, options) for name in dict.fromkeys(options.what)]
+    mine = _found(options.what[0], options)
+    rows = published_rows(mine.dataset, mine.threat)
+    compared: list[Any] = [mine]
+    for name in dict.fromkeys(options.what[1:]):
+        if name != mine.name:
+            compared.append(rows[name] if name in rows else _found(name, options, also=rows))
     if options.json:
         found = {
-            "positions": {entry.name: position(entry) for entry in entries},
-            "differences": [differences(one, other) for one, other in combinations(entries, 2)],
+            "positions": {entry.name: position(entry) for entry in compared if isinstance(entry, Entry)},
+            "differences": [differences(one, other) for one, other in combinations(compared, 2)],
         }
-        console.print(json.dumps(found, indent=2, ensure_ascii=False))
+        print(json.dumps(found, indent=2, ensure_ascii=False))
         return
-    for entry in entries:
-        _print(placed(entry))
-    if len(entries) > 1:
-        _print(matched(entries))
+    _print(matched(compared))
 
 
 def _table(options: argparse.Namespace) -> None:
@@ -226,7 +235,7 @@ def _serve(options: argparse.Namespace) -> None:
 
 def _print(lines: list[Any]) -> None:
     for each in lines:
-        console.print(each)
+        console.print(each, soft_wrap=isinstance(each, str))  # columns that fold keep to the width
 
 
 if __name__ == "__main__":

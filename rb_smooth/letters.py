@@ -99,7 +99,7 @@ def shortfalls(entry: Entry) -> list[str]:
     return found
 
 
-def registry(entry: Entry, architecture: str) -> str:
+def registry_module(entry: Entry, architecture: str) -> str:
     """A module: the architecture, and `ENTRY` for RobustBench's table."""
     folder = f"models/{entry.dataset}/{entry.threat}/{entry.name}.pt"
     return (

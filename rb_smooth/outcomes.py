@@ -7,7 +7,7 @@ import io
 import math
 from collections import Counter
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rb_smooth.entries import Entry
 from rb_smooth.refusal import Refused
@@ -38,13 +38,15 @@ class Outcomes(NamedTuple):
 
 
 def read_outcomes(entry: Entry) -> Outcomes | None:
-    """What the entry's points.csv says; None where it has none.
+    """What the entry's points.csv says; None where it has none. Raises Refused as `parse_outcomes` does."""
+    return parse_outcomes(entry.points, entry.own["score"]) if entry.points.exists() else None
 
-    Raises Refused, naming file and line, for a damaged file, and for one of another evaluation than the entry's.
+
+def parse_outcomes(path: Path, score: dict[str, Any]) -> Outcomes:
+    """What a points.csv says.
+
+    Raises Refused, naming file and line, for a damaged file, and for one of another evaluation than the score's.
     """
-    path = entry.points
-    if not path.exists():
-        return None
     try:
         text = path.read_text(encoding="utf-8")
         header, *rows = list(csv.reader(io.StringIO(text), strict=True)) or [[]]
@@ -54,7 +56,6 @@ def read_outcomes(entry: Entry) -> Outcomes | None:
         raise _damaged(path, f"the header {','.join(header)!r}")
     parsed = [_row(path, number, cells) for number, cells in enumerate(rows, start=2)]
     found = Outcomes(*map(list, zip(*parsed, strict=True))) if parsed else Outcomes([], [], [])
-    score = entry.own["score"]
     if len(parsed) != score["n"]:
         raise _damaged(path, f"{len(parsed)} points, of an entry of {score['n']}")
     if abs(sum(found.stood) - score["autoattack"] * score["n"]) > 0.5:

@@ -56,10 +56,10 @@ def emulate(driver: Any, width: int = 1280, height: int = 900, scheme: str = "li
 
 
 def requested(driver: Any) -> list[str]:
-    """The addresses that were asked for since the last call, without those that are data themselves."""
+    """The addresses that were asked for since the last call, without data and the browser's own pages."""
     messages = [json.loads(each["message"])["message"] for each in driver.get_log("performance")]
     sent = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
-    return [url for url in sent if not url.startswith("data:")]
+    return [url for url in sent if not url.startswith(("data:", "chrome:", "about:"))]
 
 
 def said(driver: Any) -> list[str]:

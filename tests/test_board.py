@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import rb_smooth
-from rb_smooth import attackers, audit, bridge, entries, files, leaderboard, recipe, refusal, submission
+from rb_smooth import attackers, bridge, entries, files, leaderboard, outcomes, recipe, refusal, submission
 from rb_smooth.run_folder import Run
 from rb_smooth.zoo import listed
 
@@ -69,13 +69,11 @@ def inside(trained, tmp_path, monkeypatch):
 
 
 def test_an_entry_has_its_points_its_curves_and_its_examples(inside):
-    outcomes = audit.fates(inside.points)
-    assert len(outcomes) == POINTS
-    stood = sum(broken_by == "" for _, broken_by in outcomes.values())
-    assert stood / POINTS == inside.own["score"]["autoattack"]
-    wrong = sum(broken_by == "clean" for _, broken_by in outcomes.values())
-    assert 1 - wrong / POINTS == pytest.approx(inside.own["score"]["clean"])
-    assert {broken_by for _, broken_by in outcomes.values()} <= {"", "clean", *bridge.ATTACKS}
+    found = outcomes.read_outcomes(inside)
+    assert len(found.label) == POINTS
+    assert sum(found.stood) / POINTS == inside.own["score"]["autoattack"]
+    assert sum(found.right) / POINTS == inside.own["score"]["clean"]
+    assert set(found.broken_by) <= {"", "clean", *bridge.ATTACKS}
     assert inside.curves.read_text() == next(Path("runs/digits").glob("*/log.csv")).read_text()
     kept = files.read_arrays(inside.examples)
     assert 0 < len(kept["index"]) <= 12
@@ -96,7 +94,7 @@ def test_a_checkpoint_from_elsewhere_is_measured_as_ours_are(inside, capsys):
     for key in ("clean", "pgd20", "autoattack", "interval", "n", "fingerprint", "threat", "version"):
         assert score[key] == mine[key], key
     assert theirs.protocol() == inside.protocol()
-    assert audit.fates(theirs.points) == audit.fates(inside.points)
+    assert theirs.points.read_text() == inside.points.read_text()
     assert theirs.info["name"] == "<b>Theirs</b>"
     assert theirs.info["architecture"] == "SmallPreActResNet-4"
     assert theirs.own["origin"]["sha256"] == files.sha256(Path("net.pt"))

@@ -45,6 +45,7 @@ FLOORS = [
     },
     {
         *("notation", "sections", "cookbook", "cells", "settings", "entries", "states", "run_folder", "units"),
+        *("outcomes", "proportions", "contenders", "citations", "blueprint", "radii"),
         *("registry", "declaration", "schema", "preflight", "labelling", "comparison", "scoreboard"),
     },
     {
@@ -55,10 +56,11 @@ FLOORS = [
         "session",
         "epochs",
         "networks",
-        *("evaluation", "protocols", "attackers", "trust", "assessment"),
+        *("evaluation", "protocols", "attackers", "trust", "verdicts", "assessment"),
+        *("forward_checks", "gradient_checks", "accuracy_checks", "attack_checks"),
         "plan",
-        *("submission", "outsiders", "audit", "reproduction", "radii", "profile", "board_options", "leaderboard"),
-        *("ranking", "outcomes", "proportions", "neighbours", "matchup", "papertables", "bundle"),
+        *("submission", "outsiders", "audit", "reproduction", "profile"),
+        *("ranking", "neighbours", "matchup", "portrait", "papertables", "letters", "bundle"),
         "zoo",
         "doctor",
         "recipe",
@@ -66,6 +68,7 @@ FLOORS = [
         *("logs", "curves", "scalars", "reports", "summaries", "runs"),
         *("attempts", "workers", "sweep"),
     },
+    {"page", "board_options", "leaderboard"},
 ]
 METHOD_FOLDERS = ("objectives", "perturbations", "optimizers", "averaging")
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -46,15 +46,17 @@ class ClassShare:
 
 @dataclass(frozen=True)
 class Details:
-    """facts: (heading, [(what, value)]). checks: as in the score. crowded_out: whether there
-    are pairs for which the page has no room. complaints: damaged files
-    beside the entry."""
+    """What a panel tells. facts: (heading, [(what, value)]). checks: as in the score. doubt: why the figures may
+    be unreliable; empty if they are not. crowded_out: whether there are pairs for which the page has no room.
+    complaints: which files beside the entry are damaged.
+    """
 
     steps: list[Step]
     classes: list[ClassShare]
     facts: list[tuple[str, list[tuple[str, str]]]]
     checks: list[dict[str, str]]
     warnings: list[str]
+    doubt: str
     recipe: str
     loading: str
     commands: str
@@ -104,6 +106,7 @@ def _told(
         facts=[(title, facts) for title, facts in _facts(entry, log) if facts],
         checks=[{key: str(check[key]) for key in ("name", "verdict", "found")} for check in score.get("checks", [])],
         warnings=[str(warning) for warning in score.get("warnings", [])],
+        doubt=f"Unreliable: {entry.info.get('footnote') or 'no reason given'}" if entry.info.get("unreliable") else "",
         recipe=dump(own["recipe"]).rstrip(),
         loading=load_lines(shown),
         commands=f"{program} verify {where}{retrained}",

@@ -39,16 +39,22 @@
     }
   }
 
+  let before = null; // where one was: a link to a part of the page takes the focus away before the panel opens
+  addEventListener("focusin", (event) => {
+    if (!event.target.closest("dialog")) before = event.target;
+  });
+
   for (const dialog of document.querySelectorAll("dialog")) {
     dialog.addEventListener("close", () => {
       if (target() === dialog) history.replaceState(null, "", `#${dialog.dataset.board}`);
+      before?.focus({ preventScroll: true });
     });
     dialog.addEventListener("click", (event) => {
       if (event.target === dialog && event.clientX < dialog.getBoundingClientRect().left) dialog.close();
     });
     dialog.querySelector(".close").addEventListener("click", (event) => {
       event.preventDefault();
-      dialog.close(); // the focus goes back to what opened it
+      dialog.close();
     });
   }
 
@@ -191,7 +197,7 @@
     for (const heading of table.tHead.rows[0].cells) dress(heading, table);
     chart(board);
     const form = board.querySelector(".filters");
-    form.addEventListener("input", () => filter(board));
+    for (const event of ["input", "change"]) form.addEventListener(event, () => filter(board));
     form.addEventListener("reset", () => setTimeout(() => filter(board)));
     form.addEventListener("submit", (event) => event.preventDefault());
   }

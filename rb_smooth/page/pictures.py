@@ -19,7 +19,7 @@ MOST = 8
 _LARGEST = 64
 """Pixels of a side: what is larger is drawn with every k-th pixel."""
 
-_FIELDS = ("index", "label", "clean_prediction", "adversarial_prediction")
+FIELDS = ("index", "label", "clean_prediction", "adversarial_prediction")
 
 
 @dataclass(frozen=True)
@@ -43,14 +43,14 @@ def read_pairs(path: Path) -> list[Pair]:
         raise Refused(f"expected pairs of images in {path}, got arrays of other shapes or types; restore or delete it")
     x, x_adv = arrays["x"][:MOST], arrays["x_adv"][:MOST]
     drawn = np.clip(np.rint(255 * x_adv.astype(np.float64)), 0, 255).astype(np.uint8)
-    numbers = [{name: int(arrays[name][k]) for name in _FIELDS} for k in range(len(x))]
+    numbers = [{name: int(arrays[name][k]) for name in FIELDS} for k in range(len(x))]
     return [Pair(**numbers[k], clean=_png(x[k]), adversarial=_png(drawn[k])) for k in range(len(x))]
 
 
 def _fits(arrays: dict[str, Any]) -> bool:
-    if not {*_FIELDS, "x", "x_adv"} <= arrays.keys():
+    if not {*FIELDS, "x", "x_adv"} <= arrays.keys():
         return False
-    x, x_adv, numbers = arrays["x"], arrays["x_adv"], [arrays[name] for name in _FIELDS]
+    x, x_adv, numbers = arrays["x"], arrays["x_adv"], [arrays[name] for name in FIELDS]
     same = all(array.shape == x.shape[:1] and array.dtype.kind in "iu" for array in numbers)
     kinds = x.dtype == np.uint8 and x_adv.dtype.kind == "f" and bool(np.isfinite(x_adv).all())
     return x.ndim == 4 and x.shape == x_adv.shape and x.shape[1] in (1, 3) and min(x.shape[2:]) > 0 and same and kinds
