@@ -144,8 +144,10 @@ def test_whatever_lies_among_the_entries_is_named_and_the_others_are_shown(tmp_p
         (mine.path.parent / f"stray{number}.json").write_text(damage)
     for name, changed in {"nan": {"autoattack": float("nan")}, "many": {"clean": 5.0}, "odd": {"official": 1}}.items():
         entered(tmp_path, name, **changed)
+    moved = entered(tmp_path, "moved", threat={"norm": "L2", "eps": 8 / 255, "step_size": 0.01})
+    moved.path.rename(mine.path.parent / "moved.json")
     text = building.built(tmp_path)
-    for name in ("stray0", "stray1", "stray2", "nan", "many", "odd"):
+    for name in ("stray0", "stray1", "stray2", "nan", "many", "odd", "moved"):
         assert f"{name}.json" in text[text.index('id="complaints"') :]
         assert f'data-key="cifar10-Linf-{name}"' not in text
     assert 'data-key="cifar10-Linf-mine"' in text

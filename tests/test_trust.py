@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from traces import same, snapshot
 
-from rb_smooth import bridge, trust
+from rb_smooth import bridge, gradient_checks, trust
 from rb_smooth.contracts import Threat
 from rb_smooth.images import Images
 from rb_smooth.models import Normalized
@@ -209,6 +209,14 @@ def test_checks_are_plain_values(trained):
     checks = [check.to_dict() for check in trust.before_attack(net, points[:4], LINF, 10)]
     assert json.loads(json.dumps(checks)) == checks
     assert checks[0] == {"name": "shape of logits", "verdict": "passed", "found": "4 images have 10 logits each"}
+
+
+def test_derivatives_are_taken_along_the_direction_of_length_one_that_predicts_most():
+    gradient = 7 * torch.randn(5, 2, 3, 3)
+    for norm, order, most in (("Linf", torch.inf, 1), ("L2", 2, 2)):
+        direction = gradient_checks._steepest(gradient, norm).flatten(1)
+        assert torch.allclose(direction.norm(order, dim=1), torch.ones(5))
+        assert torch.allclose((direction * gradient.flatten(1)).sum(1), gradient.flatten(1).norm(most, dim=1))
 
 
 @pytest.mark.parametrize(

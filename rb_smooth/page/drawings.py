@@ -6,6 +6,7 @@ import io
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from rb_smooth.entries import percent
@@ -77,9 +78,11 @@ def draw_curves(rows: Sequence[LogRow], key: str, name: str) -> str:
             axes.plot([row["epoch"] + 1 for row in shown], values, dashes, color=colour, linewidth=width, **few)
         axes.plot(best["epoch"] + 1, best["val_robust"], "D", color=OURS, markersize=6, markeredgecolor=PAPER, zorder=5)
         values = [row[column] for row in shown for column, *_ in drawn if row.get(column) is not None]
-        _fit(axes, [], values)
+        _fit(axes, [], [value for value in values if math.isfinite(value)])
         _name_axes(axes, "accuracy, %", "epoch")
-        axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+        margin = max(0.03 * (len(rows) - 1), 0.5)
+        axes.set_xlim(1 - margin, len(rows) + margin)
+        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=[1, 2, 5, 10]))
         spoken = (
             f"Training of {name}: {len(rows)} epochs; robust validation accuracy {percent(best['val_robust'])} % at "
             f"the best, epoch {best['epoch'] + 1}, and {percent(rows[-1]['val_robust'])} % at the last"
@@ -159,23 +162,38 @@ def _name_axes(axes: Axes, y: str, x: str) -> None:
 
 @contextmanager
 def _axes(width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
-    """One panel of width x height CSS pixels, without pyplot, which would keep every figure."""
+    """One panel of width x height CSS pixels, to draw lines into; whatever matplotlib's settings here are."""
     import matplotlib
+
+    style: Any = {"svg.fonttype": "none", "svg.hashsalt": "rb_smooth", "font.size": 12, "axes.labelcolor": MUTED}
+    style |= {"xtick.labelcolor": MUTED, "ytick.labelcolor": MUTED, "axes.edgecolor": GRID, "grid.color": GRID}
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(style)
+        figure, axes = _panel(width, height)
+        try:
+            yield figure, axes
+        finally:
+            for line in list(axes.lines):
+                line.remove()
+
+
+@cache
+def _panel(width: float, height: float) -> tuple[Figure, Axes]:
+    """An empty one, used again and again: making one takes longer than drawing into it. Not of pyplot's, which would
+    keep every figure.
+    """
     from matplotlib.figure import Figure
 
-    style: Any = {"svg.fonttype": "none", "svg.hashsalt": "rb_smooth", "path.simplify": True}
-    style |= {"font.size": 12, "axes.labelcolor": MUTED, "xtick.color": GRID, "ytick.color": GRID}
-    style |= {"xtick.labelcolor": MUTED, "ytick.labelcolor": MUTED, "axes.edgecolor": GRID, "grid.color": GRID}
-    with matplotlib.rc_context(style):
-        figure = Figure(figsize=(width / 72, height / 72))
-        axes = figure.add_axes((40 / width, 56 / height, 1 - 50 / width, 1 - 96 / height))
-        axes.patch.set_visible(False)
-        figure.patch.set_visible(False)
-        axes.spines[["top", "right", "left"]].set_visible(False)
-        axes.grid(linewidth=0.7)
-        axes.set_axisbelow(True)
-        axes.tick_params(length=0, pad=6)
-        yield figure, axes
+    figure = Figure(figsize=(width / 72, height / 72))
+    axes = figure.add_axes((40 / width, 56 / height, 1 - 50 / width, 1 - 96 / height))
+    for patch in (figure.patch, axes.patch):
+        patch.set_visible(False)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.grid(linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0, pad=6)
+    return figure, axes
 
 
 def _svg(figure: Figure, key: str, title: str, labels: dict[str, Label]) -> str:

@@ -91,8 +91,10 @@ def fault(entry: Entry) -> str | None:
     if len(shares) != 5 or not all(0 <= share <= 1 for share in shares):  # NaN is not in [0, 1] either
         return "accuracies that are no shares"
     threat = score["threat"]
-    if not isinstance(threat["norm"], str) or not isinstance(score["version"], str):
-        return "a norm or a version that is no text"
+    if threat["norm"] != entry.threat:
+        return f"the norm {threat['norm']} in the folder of {entry.threat}"
+    if not isinstance(score["version"], str):
+        return "a version that is no text"
     if not (isinstance(threat["eps"], (int, float)) and math.isfinite(threat["eps"])):
         return "an eps that is no number"
     if missing := [key for key in ("official", "whole") if not isinstance(score.get(key), bool)]:

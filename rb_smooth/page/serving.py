@@ -22,10 +22,10 @@ def serve(leaderboard: Path, port: int = 8000, open_browser: bool = True) -> Non
     """
     with server(write_page(leaderboard), port) as running:
         address = f"http://{_HOST}:{running.server_address[1]}/"
-        console.print(f"page: {address} (Ctrl-C ends it)")
-        if open_browser:
-            webbrowser.open(address)
         try:
+            console.print(f"page: {address} (Ctrl-C ends it)")
+            if open_browser:
+                webbrowser.open(address)
             running.serve_forever()
         except KeyboardInterrupt:
             console.print("stopped")
