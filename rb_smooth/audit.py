@@ -10,12 +10,12 @@ import torch
 
 from rb_smooth import files
 from rb_smooth.assessment import assess
+from rb_smooth.board.outcomes import parse_outcomes, read_outcomes
 from rb_smooth.contracts import Threat
 from rb_smooth.declaration import Evaluate, source_of
 from rb_smooth.entries import Entry
 from rb_smooth.images import Images
 from rb_smooth.networks import choose_threads
-from rb_smooth.outcomes import parse_outcomes, read_outcomes
 from rb_smooth.refusal import Refused
 from rb_smooth.splits import fingerprint
 from rb_smooth.zoo import load_entry

@@ -49,7 +49,7 @@ def main() -> int:
 
 
 def _submit(options: argparse.Namespace) -> None:
-    from rb_smooth.ranking import standings
+    from rb_smooth.board.ranking import standings
     from rb_smooth.summaries import is_run
 
     entry = _submitted_run(options) if is_run(options.what) else _submitted_checkpoint(options)
@@ -173,7 +173,7 @@ def _found(name: str, options: argparse.Namespace, also: Iterable[str] = ()) -> 
 
 
 def _show(options: argparse.Namespace) -> None:
-    from rb_smooth.portrait import shown
+    from rb_smooth.board.portrait import shown
 
     entry = _found(options.what, options)
     if options.json:
@@ -186,9 +186,9 @@ def _compare(options: argparse.Namespace) -> None:
     """Entries of ours, and published ones of the same board by their names."""
     from itertools import combinations
 
-    from rb_smooth.contenders import published_rows
-    from rb_smooth.matchup import differences, matched
-    from rb_smooth.neighbours import position
+    from rb_smooth.board.contenders import published_rows
+    from rb_smooth.board.matchup import differences, matched
+    from rb_smooth.board.neighbours import position
 
     mine = _found(options.what[0], options)
     rows = published_rows(mine.dataset, mine.threat)
@@ -207,7 +207,7 @@ def _compare(options: argparse.Namespace) -> None:
 
 
 def _table(options: argparse.Namespace) -> None:
-    from rb_smooth.papertables import tabulated
+    from rb_smooth.board.papertables import tabulated
 
     entries, complaints = listed(options.leaderboard, options.dataset, options.threat)
     print(tabulated(entries, options.form or "csv", options.published), end="")
@@ -216,7 +216,7 @@ def _table(options: argparse.Namespace) -> None:
 
 
 def _bundle(options: argparse.Namespace) -> None:
-    from rb_smooth.bundle import pack
+    from rb_smooth.board.bundle import pack
 
     console.print(f"bundle: {pack(_found(options.what, options), options.out)}")
 

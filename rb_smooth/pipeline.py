@@ -144,7 +144,7 @@ def _announce(recipe: Recipe, data: Dataset, device: torch.device, workers: int)
 
 
 def _report(run: run_folder.Run, options: argparse.Namespace) -> None:
-    from rb_smooth.ranking import standings
+    from rb_smooth.board.ranking import standings
     from rb_smooth.submission import submit
 
     score = run.score or {}

@@ -29,7 +29,7 @@ from rb_smooth.contracts import Threat
 from rb_smooth.evaluation import accuracy, correct, share
 from rb_smooth.images import Images, batches
 from rb_smooth.models import Normalized
-from rb_smooth.verdicts import Check, Verdict
+from rb_smooth.trust.verdicts import Check, Verdict
 
 THREAT = Threat("Linf", 0.1, 0.02)
 CLASSES = 10

@@ -14,7 +14,8 @@ import pytest
 import torch
 
 import rb_smooth
-from rb_smooth import attackers, bridge, entries, files, leaderboard, outcomes, recipe, refusal, submission
+from rb_smooth import attackers, bridge, entries, files, leaderboard, recipe, refusal, submission
+from rb_smooth.board import outcomes
 from rb_smooth.run_folder import Run
 from rb_smooth.zoo import listed
 
@@ -240,6 +241,18 @@ def test_a_published_model_is_measured_from_the_file_that_its_loader_would_have_
     assert "Theirs2020" in capsys.readouterr().err
 
 
+def test_a_doubt_makes_an_entry_unreliable_and_says_why(inside):
+    score = inside.own["score"] | {"versions": {}, "board": "digits"}
+    told = {key: "" for key in ("link", "name", "authors", "venue", "additional_data")}
+    doubt = {"name": "gradients", "verdict": "unreliable", "found": "none at 9 of 24 points"}
+    sound = submission.described(score, inside.own["model"], told, {})
+    doubtful = submission.described(score | {"checks": [*score["checks"], doubt]}, inside.own["model"], told, {})
+    assert not sound["unreliable"]
+    assert "footnote" not in sound
+    assert doubtful["unreliable"] is True
+    assert doubtful["footnote"] == "gradients: none at 9 of 24 points"
+
+
 def test_what_is_replaced_is_kept_whole(inside):
     before = {path.name: path.read_bytes() for path in (inside.path, inside.weights, inside.points)}
     assert ran(recipe.main, "digits", "at", *QUICK, "--replace", "--set=evaluate.eps=0.1") == 0
@@ -311,3 +324,19 @@ def test_benchmark_of_robustbench_with_our_seed_finds_our_figures(inside, monkey
     )
     assert clean == pytest.approx(inside.own["score"]["clean"], abs=1e-12)
     assert robust == pytest.approx(inside.own["score"]["autoattack"], abs=1e-12)
+
+
+@pytest.mark.slow
+def test_benchmark_of_robustbench_with_the_time_of_day_is_within_two_points_on_200(inside):
+    command = ["submit", "net.pt", *BROUGHT[:-2], "--n-examples=200", "--batch-size=50", "--name=more"]
+    assert board(*command) == 0
+    rb_smooth.register(new_datasets=True)
+    import robustbench
+
+    (more,) = [entry for entry in listed(Path("leaderboard"))[0] if entry.name == "more"]
+    model = robustbench.load_model("more", model_dir="leaderboard/models", dataset="digits", threat_model="Linf")
+    clean, robust = robustbench.benchmark(
+        model, n_examples=200, dataset="digits", threat_model="Linf", eps=0.15, batch_size=50
+    )
+    assert clean == pytest.approx(more.own["score"]["clean"], abs=1e-12)
+    assert robust == pytest.approx(more.own["score"]["autoattack"], abs=0.02)

@@ -10,9 +10,10 @@ import pytest
 import torch
 from made_entries import entered, with_points
 
-from rb_smooth import bridge, bundle, files, notation
-from rb_smooth.blueprint import architecture_source
-from rb_smooth.bundle import pack
+from rb_smooth import bridge, files, notation
+from rb_smooth.board import bundle
+from rb_smooth.board.blueprint import architecture_source
+from rb_smooth.board.bundle import pack
 from rb_smooth.refusal import Refused
 from rb_smooth.registry import build_model, names
 

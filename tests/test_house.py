@@ -45,7 +45,7 @@ FLOORS = [
     },
     {
         *("notation", "sections", "cookbook", "cells", "settings", "entries", "states", "run_folder", "units"),
-        *("outcomes", "proportions", "contenders", "citations", "blueprint", "radii"),
+        "radii",
         *("registry", "declaration", "schema", "preflight", "labelling", "comparison", "scoreboard"),
     },
     {
@@ -56,11 +56,10 @@ FLOORS = [
         "session",
         "epochs",
         "networks",
-        *("evaluation", "protocols", "attackers", "trust", "verdicts", "assessment"),
-        *("forward_checks", "gradient_checks", "accuracy_checks", "attack_checks"),
+        *("evaluation", "protocols", "attackers", "trust", "assessment"),
         "plan",
         *("submission", "outsiders", "audit", "reproduction", "profile"),
-        *("ranking", "neighbours", "matchup", "portrait", "papertables", "letters", "bundle"),
+        "board",
         "zoo",
         "doctor",
         "recipe",

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from made_entries import SCORE, entered, printed, with_points
 from scipy.stats import binomtest, chi2_contingency, multinomial
 
-from rb_smooth import matchup, neighbours, outcomes, proportions
+from rb_smooth.board import matchup, neighbours, outcomes, proportions
+from rb_smooth.board.contenders import published_rows
+from rb_smooth.board.portrait import load_lines, shown
+from rb_smooth.board.proportions import Pairs
 from rb_smooth.comparison import holm
-from rb_smooth.contenders import published_rows
-from rb_smooth.portrait import load_lines, shown
-from rb_smooth.proportions import Pairs
 from rb_smooth.refusal import Refused
 
 COUNTS = st.builds(Pairs, *[st.integers(0, 40)] * 4).filter(lambda pairs: pairs.n > 0)
@@ -387,6 +387,6 @@ def test_points_that_are_no_text_are_refused_and_none_are_none(tmp_path):
 
 
 def test_comparing_showing_and_packing_cost_no_torch():
-    modules = ", ".join(f"rb_smooth.{name}" for name in ("matchup", "neighbours", "portrait", "papertables", "bundle"))
+    modules = ", ".join(f"rb_smooth.board.{name}" for name in ("matchup", "neighbours", "portrait", "papertables", "bundle"))
     code = f"import {modules}, sys; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -13,9 +13,9 @@ from statistics import fmean, stdev
 import pytest
 from made_entries import SCORE, entered
 
-from rb_smooth.citations import PAPERS
+from rb_smooth.board.citations import PAPERS
+from rb_smooth.board.papertables import as_bibtex, as_csv, as_latex, escaped, tables, tabulated
 from rb_smooth.entries import published
-from rb_smooth.papertables import as_bibtex, as_csv, as_latex, escaped, tables, tabulated
 from rb_smooth.refusal import Refused
 
 DAY = date(2026, 1, 31)

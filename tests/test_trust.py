@@ -14,12 +14,13 @@ import torch
 from torch import nn
 from traces import same, snapshot
 
-from rb_smooth import bridge, gradient_checks, trust
+from rb_smooth import bridge, trust
 from rb_smooth.contracts import Threat
 from rb_smooth.images import Images
 from rb_smooth.models import Normalized
 from rb_smooth.protocols import AttackResult, AutoAttackResult
 from rb_smooth.refusal import Refused
+from rb_smooth.trust import gradient_checks
 
 LINF, L2 = Threat("Linf", 8 / 255, 2 / 255), Threat("L2", 0.5, 0.1)
 PAGE = Path(__file__).parents[1] / "docs" / "trust.md"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from rb_smooth.board.neighbours import family
 from rb_smooth.entries import percent
-from rb_smooth.neighbours import family
 from rb_smooth.page.boards import Board, Group
 from rb_smooth.page.rows import Row
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from rb_smooth.board.ranking import of_equal_eps, why_apart, why_unranked
 from rb_smooth.entries import Entry, data_roots, listed, published
 from rb_smooth.page.rows import Keys, Row, fault, own_row, published_row
-from rb_smooth.ranking import of_equal_eps, why_apart, why_unranked
 
 _TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "svhn": "SVHN", "digits": "Digits", "imagenet": "ImageNet"}
 _NORMS = {"Linf": "ℓ∞", "L2": "ℓ2"}

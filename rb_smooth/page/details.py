@@ -9,14 +9,14 @@ from pathlib import Path
 from shlex import quote
 from typing import Any, TypeVar
 
+from rb_smooth.board.outcomes import CLEAN, PGD, Outcomes, read_outcomes, tally
+from rb_smooth.board.portrait import duration, load_lines
 from rb_smooth.entries import Entry, percent
 from rb_smooth.logs import Row as LogRow
 from rb_smooth.logs import best_row, read_log
 from rb_smooth.notation import dump
-from rb_smooth.outcomes import CLEAN, PGD, Outcomes, read_outcomes, tally
 from rb_smooth.page.pictures import Pair, read_pairs
 from rb_smooth.page.rows import Row
-from rb_smooth.portrait import duration, load_lines
 from rb_smooth.refusal import Refused
 
 _MOST_CLASSES = 20

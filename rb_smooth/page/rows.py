@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from rb_smooth.board.neighbours import architecture_title
 from rb_smooth.entries import Entry, attack_title, eps_text
-from rb_smooth.neighbours import architecture_title
 
 
 @dataclass(frozen=True)

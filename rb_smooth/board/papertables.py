@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
-from rb_smooth.citations import AUTOATTACK, ROBUSTBENCH, used_by, written
+from rb_smooth.board.citations import AUTOATTACK, ROBUSTBENCH, used_by, written
+from rb_smooth.board.neighbours import architecture_title
+from rb_smooth.board.ranking import of_equal_eps, why_unranked
 from rb_smooth.comparison import Result, best_method, groups
 from rb_smooth.entries import Entry, attack_title, eps_text, percent, published
-from rb_smooth.neighbours import architecture_title
-from rb_smooth.ranking import of_equal_eps, why_unranked
 from rb_smooth.refusal import Refused
 
 _FIGURES = {"clean": "Clean", "pgd20": "PGD-20", "autoattack": "AutoAttack", "last_pgd20": "Last PGD-20", "gap": "Gap"}

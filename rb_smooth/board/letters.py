@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from rb_smooth.board.neighbours import architecture_title
+from rb_smooth.board.outcomes import read_outcomes, tally
 from rb_smooth.entries import Entry, attack_title, eps_text, percent
-from rb_smooth.neighbours import architecture_title
-from rb_smooth.outcomes import read_outcomes, tally
 
 _BOARDS = {("cifar10", "Linf"), ("cifar10", "L2"), ("cifar100", "Linf")}
 """RobustBench's, of those that we can measure for."""

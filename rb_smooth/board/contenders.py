@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from rb_smooth.board.outcomes import Outcomes, read_outcomes
 from rb_smooth.entries import Entry, attack_title, eps_text, published
 from rb_smooth.notation import parse
-from rb_smooth.outcomes import Outcomes, read_outcomes
 from rb_smooth.refusal import Refused
 
 FIGURES = ("clean", "autoattack")

@@ -13,8 +13,8 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from rb_smooth.board.ranking import of_equal_eps, why_unranked
 from rb_smooth.entries import Entry, published
-from rb_smooth.ranking import of_equal_eps, why_unranked
 
 Row = dict[str, Any]
 

@@ -17,11 +17,19 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from rb_smooth.board.contenders import (
+    BALL_AND_ATTACK,
+    Contender,
+    Either,
+    apart,
+    contender,
+    on_same_points,
+    published_rows,
+)
+from rb_smooth.board.neighbours import in_short, placed, position
+from rb_smooth.board.outcomes import Outcomes
+from rb_smooth.board.proportions import Pairs, mcnemar, newcombe, tango, two_proportions, wilson
 from rb_smooth.comparison import holm
-from rb_smooth.contenders import BALL_AND_ATTACK, Contender, Either, apart, contender, on_same_points, published_rows
-from rb_smooth.neighbours import in_short, placed, position
-from rb_smooth.outcomes import Outcomes
-from rb_smooth.proportions import Pairs, mcnemar, newcombe, tango, two_proportions, wilson
 
 _HOW = {"paired": "a", "same points": "b", "other points": "c"}
 

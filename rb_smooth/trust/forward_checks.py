@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from rb_smooth.networks import counted_flop
-from rb_smooth.verdicts import Answer, Subject, differences
+from rb_smooth.trust.verdicts import Answer, Subject, differences
 
 _REPEATS = 4
 """Times that the same images are shown again; random generators go on between them."""

@@ -15,10 +15,11 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from rb_smooth import files, letters
-from rb_smooth.blueprint import architecture_source
+from rb_smooth import files
+from rb_smooth.board import letters
+from rb_smooth.board.blueprint import architecture_source
+from rb_smooth.board.neighbours import architecture_title
 from rb_smooth.entries import Entry, check_name
-from rb_smooth.neighbours import architecture_title
 from rb_smooth.notation import dump
 from rb_smooth.refusal import Refused
 

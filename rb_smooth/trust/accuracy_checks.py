@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from rb_smooth.verdicts import Answer, Subject
+from rb_smooth.trust.verdicts import Answer, Subject
 
 _CHANCE = 0.05
 """How likely so many right answers may be by guessing."""

@@ -15,14 +15,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rb_smooth import accuracy_checks, attack_checks, bridge, forward_checks, gradient_checks, weights
+from rb_smooth import bridge, weights
 from rb_smooth.batchnorm import modes_kept
 from rb_smooth.contracts import Threat
 from rb_smooth.exactness import full_float32
 from rb_smooth.images import Images, batches
 from rb_smooth.refusal import Refused
 from rb_smooth.seeding import random_state_kept
-from rb_smooth.verdicts import Answer, Check, Subject
+from rb_smooth.trust import accuracy_checks, attack_checks, forward_checks, gradient_checks
+from rb_smooth.trust.verdicts import Answer, Check, Subject
 
 if TYPE_CHECKING:
     from rb_smooth.protocols import AutoAttackResult

@@ -7,10 +7,10 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from rb_smooth.board.neighbours import architecture_title, placed
+from rb_smooth.board.outcomes import CLEAN, PGD, Outcomes, read_outcomes, tally
 from rb_smooth.entries import Entry, attack_title, model_dir
-from rb_smooth.neighbours import architecture_title, placed
 from rb_smooth.notation import dump
-from rb_smooth.outcomes import CLEAN, PGD, Outcomes, read_outcomes, tally
 from rb_smooth.refusal import Refused
 
 

@@ -43,7 +43,7 @@ def architecture_source(model: dict[str, Any]) -> str:
     model: an entry's `model` block. Raises Refused for a network that is not of `rb_smooth.models`, or needs more of us
     than is understood here.
     """
-    text = (Path(__file__).parent / "models.py").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[1] / "models.py").read_text(encoding="utf-8")
     parts = _needed(model["name"], text)
     if parts is None:
         raise Refused(f"expected a network of rb_smooth.models, got {model['name']!r}; write its source by hand")

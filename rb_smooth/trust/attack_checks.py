@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rb_smooth.attacks import pgd
-from rb_smooth.verdicts import Answer, Subject
+from rb_smooth.trust.verdicts import Answer, Subject
 
 if TYPE_CHECKING:
     from rb_smooth.protocols import AutoAttackResult

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rb_smooth.contracts import Norm
-from rb_smooth.verdicts import Answer, Subject
+from rb_smooth.trust.verdicts import Answer, Subject
 
 _DEAD = {"Linf": torch.finfo(torch.float32).tiny, "L2": 1e-12}
 """Largest element below which a gradient leads nowhere. In Linf attacks take its signs, which need only be there; in L2
