@@ -243,7 +243,7 @@ def test_a_published_model_is_measured_from_the_file_that_its_loader_would_have_
 
 def test_a_doubt_makes_an_entry_unreliable_and_says_why(inside):
     score = inside.own["score"] | {"versions": {}, "board": "digits"}
-    told = {key: "" for key in ("link", "name", "authors", "venue", "additional_data")}
+    told = dict.fromkeys(("link", "name", "authors", "venue", "additional_data"), "")
     doubt = {"name": "gradients", "verdict": "unreliable", "found": "none at 9 of 24 points"}
     sound = submission.described(score, inside.own["model"], told, {})
     doubtful = submission.described(score | {"checks": [*score["checks"], doubt]}, inside.own["model"], told, {})

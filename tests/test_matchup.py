@@ -387,6 +387,7 @@ def test_points_that_are_no_text_are_refused_and_none_are_none(tmp_path):
 
 
 def test_comparing_showing_and_packing_cost_no_torch():
-    modules = ", ".join(f"rb_smooth.board.{name}" for name in ("matchup", "neighbours", "portrait", "papertables", "bundle"))
+    rooms = ("matchup", "neighbours", "portrait", "papertables", "bundle")
+    modules = ", ".join(f"rb_smooth.board.{name}" for name in rooms)
     code = f"import {modules}, sys; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
