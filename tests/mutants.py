@@ -44,7 +44,13 @@ CHAIN, ENSGD, ENSGD2, SGD = (
 BATCHNORM, WEIGHTS, COUPLING, SESSION = "batchnorm.py", "weights.py", "coupling.py", "session.py"
 STATES, FILES, NETWORKS, EPOCHS = "states.py", "files.py", "networks.py", "epochs.py"
 PROCESSES, GUARDS, EVALUATION, TRAINING = "processes.py", "guards.py", "evaluation.py", "training.py"
-TRUST, ASSESSMENT, SUBMISSION, AUDIT, RADII = "trust/__init__.py", "assessment.py", "submission.py", "audit.py", "radii.py"
+TRUST, ASSESSMENT, SUBMISSION, AUDIT, RADII = (
+    "trust/__init__.py",
+    "assessment.py",
+    "submission.py",
+    "audit.py",
+    "radii.py",
+)
 FORWARD, GRADIENTS, UNDER_ATTACK = "trust/forward_checks.py", "trust/gradient_checks.py", "trust/attack_checks.py"
 PROTOCOLS, ATTACKERS, UNITS = "protocols.py", "attackers.py", "units.py"
 LOGS, CURVES, REPORTS, SCALARS, SUMMARIES = "logs.py", "curves.py", "reports.py", "scalars.py", "summaries.py"
