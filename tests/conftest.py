@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import rb_smooth  # noqa: F401  (installs the bridge before anything imports robustbench)
+from rb_smooth import bridge
 from rb_smooth.models import Normalized
 
 torch.set_num_threads(1)  # as in the programs for nets this small; two test workers share two cores
@@ -15,6 +16,27 @@ torch.set_num_threads(1)  # as in the programs for nets this small; two test wor
 @pytest.fixture(autouse=True)
 def _seeded():
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Runs without a picture of their curves, which takes longer than a run of a tiny net (test_curves.py has it)."""
+    monkeypatch.setattr("rb_smooth.reports.draw_curves", lambda logs, path: None)
+
+
+@pytest.fixture
+def short_attacks(monkeypatch):
+    """AutoAttack's four attacks with few iterations, in this process: where it matters who makes them, when and on
+    which points, and not what the last iterations find."""
+    real = bridge.standard_attacks
+
+    def shortened(*given):
+        attacks = real(*given)
+        for attack in attacks.values():
+            attack.__self__.n_iter, attack.__self__.n_queries = 10, 50  # Square has only the latter
+        return attacks
+
+    monkeypatch.setattr(bridge, "standard_attacks", shortened)
 
 
 @pytest.fixture
