@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from brief import shortened
 from torch import nn
 
 import rb_smooth  # noqa: F401  (installs the bridge before anything imports robustbench)
@@ -26,17 +27,8 @@ def undrawn(monkeypatch):
 
 @pytest.fixture
 def short_attacks(monkeypatch):
-    """AutoAttack's four attacks with few iterations, in this process: where it matters who makes them, when and on
-    which points, and not what the last iterations find."""
-    real = bridge.standard_attacks
-
-    def shortened(*given):
-        attacks = real(*given)
-        for attack in attacks.values():
-            attack.__self__.n_iter, attack.__self__.n_queries = 10, 50  # Square has only the latter
-        return attacks
-
-    monkeypatch.setattr(bridge, "standard_attacks", shortened)
+    """AutoAttack's four attacks with few iterations, in this process."""
+    monkeypatch.setattr(bridge, "standard_attacks", shortened(bridge.standard_attacks))
 
 
 @pytest.fixture
