@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from brief import shortened
 from torch import nn
 
 import rb_smooth  # noqa: F401  (installs the bridge before anything imports robustbench)
+from rb_smooth import bridge
 from rb_smooth.models import Normalized
 
 torch.set_num_threads(1)  # as in the programs for nets this small; two test workers share two cores
@@ -15,6 +17,18 @@ torch.set_num_threads(1)  # as in the programs for nets this small; two test wor
 @pytest.fixture(autouse=True)
 def _seeded():
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Runs without a picture of their curves, which takes longer than a run of a tiny net (test_curves.py has it)."""
+    monkeypatch.setattr("rb_smooth.reports.draw_curves", lambda logs, path: None)
+
+
+@pytest.fixture
+def short_attacks(monkeypatch):
+    """AutoAttack's four attacks with few iterations, in this process."""
+    monkeypatch.setattr(bridge, "standard_attacks", shortened(bridge.standard_attacks))
 
 
 @pytest.fixture

@@ -8,23 +8,51 @@ from pathlib import Path
 
 import pytest
 import speed
+import torch
 from figures import figure, from_json
 from interleaved import interleaved, ratios
 
 from rb_smooth import files
-from rb_smooth.refusal import Refused
+from rb_smooth.refusal import Refused, answering
 
 CHECKOUT = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize("part", speed.PARTS)
-def test_the_part_runs_on_something_tiny_and_leaves_no_result(part):
+@pytest.fixture
+def untouched():
+    """The results and the README, which are to be the same afterwards."""
     before = {path: path.read_bytes() for path in (speed.RESULTS, speed.README) if path.exists()}
-    command = [sys.executable, "benchmarks/speed.py", "--toy", "--only", part]
+    yield
+    assert before == {path: path.read_bytes() for path in before}
+
+
+@pytest.fixture
+def in_this_process(tmp_path, monkeypatch):
+    """Parts are carried out here: a process of its own would spend most of its time on importing torch."""
+
+    def measured(part, toy):
+        speed._measure_here(part, toy, tmp_path / "found.json")
+        return files.read_json(tmp_path / "found.json")
+
+    monkeypatch.setattr(speed, "_measured", measured)
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("part", speed.PARTS)
+def test_the_part_runs_on_something_tiny_and_leaves_no_result(part, untouched, in_this_process, monkeypatch, capsys):
+    monkeypatch.chdir(CHECKOUT)
+    monkeypatch.setattr(sys, "argv", ["speed.py", "--toy", "--only", part])
+    assert answering(speed.main)() == 0
+    assert "| what |" in capsys.readouterr().out
+
+
+def test_a_part_is_carried_out_in_a_process_of_its_own(untouched):
+    command = [sys.executable, "benchmarks/speed.py", "--toy", "--only", "startup"]
     shown = subprocess.run(command, capture_output=True, text=True, cwd=CHECKOUT)
     assert shown.returncode == 0, shown.stderr
     assert "| what |" in shown.stdout
-    assert before == {path: path.read_bytes() for path in before}
 
 
 def test_the_readme_says_what_the_json_says(tmp_path):

@@ -20,6 +20,8 @@ from rb_smooth.run_folder import Run
 from rb_smooth.settings import gather
 from rb_smooth.splits import split
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 def small(classes=10, width=4, mean=0.25, std=0.5):
     return build_model("small_preactresnet", {"width": width}, (1, 8, 8), classes, (mean,), (std,))

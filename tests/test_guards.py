@@ -21,6 +21,8 @@ CPU = torch.device("cpu")
 QUICK = ["objective.steps=1", "train.epochs=3", "schedule.drops=[2]", "model.width=2"]
 WELL = {"val_top_class": 0.12, "train_fgsm": 0.6, "train_pgd20": 0.5, "loss": 1.0}
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 @pytest.fixture(scope="module")
 def data():

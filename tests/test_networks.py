@@ -19,6 +19,8 @@ from rb_smooth.splits import split
 CPU = torch.device("cpu")
 QUICK = ["data.validation=60", "objective.steps=2", "model.width=2", "train.epochs=1", "schedule.drops=[]"]
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 @pytest.fixture(scope="module")
 def data():

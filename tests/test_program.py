@@ -24,6 +24,7 @@ from rb_smooth.evaluation import accuracy
 from rb_smooth.registry import build_model
 from rb_smooth.settings import gather
 
+pytestmark = pytest.mark.xdist_group("program")  # whose tests share one folder
 SETTINGS = ("data.train_examples=256", "objective.steps=2", "model.width=4", "evaluate.batch_size=12")
 QUICK = ["--epochs=2", "--n-examples=24", *(f"--set={setting}" for setting in SETTINGS)]
 ENSGD = ["--set=optimizer.inner_steps=2", *QUICK]  # several outer steps even in so short a run
@@ -127,7 +128,7 @@ def test_the_same_command_again_prints_the_table_without_torch(inside):
     assert "epoch   1/2" not in done.stdout
 
 
-def test_another_evaluation_costs_neither_the_training_nor_the_evaluation_before_it(inside, capsys):
+def test_another_evaluation_costs_neither_the_training_nor_the_evaluation_before_it(inside, short_attacks, capsys):
     folder = next(Path("runs/digits").glob("at-s0-*"))
     (entry,) = [p for p in entries() if p.stem.startswith("at_")]
     before = (folder / "best.pt").stat().st_mtime_ns
@@ -159,13 +160,17 @@ def scored(folder):
     }
 
 
+EASY = ("eps=0.002", "step_size=0.001", "batch_size=2")
+
+
 @pytest.fixture
-def easy(inside):
+def easy(inside, short_attacks):
     """A run with its evaluation in a ball so small that several units stay to be attacked: (folder, command)."""
-    settings = ("eps=0.002", "step_size=0.001", "batch_size=2")
-    command = ["digits", "at", *QUICK, "--no-submit", *(f"--set=evaluate.{setting}" for setting in settings)]
+    command = ["digits", "at", *QUICK, "--no-submit", *(f"--set=evaluate.{setting}" for setting in EASY)]
     assert run(*command) == 0
-    yield next(Path("runs/digits").glob("at-s0-*")), command
+    folder = next(Path("runs/digits").glob("at-s0-*"))
+    yield folder, command
+    forget(folder)  # what short attacks found
     assert run("digits", "at", *QUICK, "--no-submit") == 0  # back to what the other tests expect
 
 
@@ -207,14 +212,19 @@ def test_an_evaluation_stopped_in_autoattack_goes_on_from_there(easy, monkeypatc
     assert scored(folder) == before
 
 
-def test_workers_change_nothing_but_the_time(easy):
-    folder, command = easy
+def test_workers_change_nothing_but_the_time(inside):
+    settings = (*EASY, "version=quick")  # two attacks are enough of them: other processes know of no short ones
+    command = ["digits", "at", *QUICK, "--no-submit", *(f"--set=evaluate.{setting}" for setting in settings)]
+    assert run(*command) == 0
+    folder = next(Path("runs/digits").glob("at-s0-*"))
     before = scored(folder)
     assert json.loads((folder / "score.json").read_text())["processes"] == 1
     forget(folder)
     assert run(*command, "--workers=2") == 0
     assert scored(folder) == before
     assert json.loads((folder / "score.json").read_text())["processes"] == 2
+    forget(folder)
+    assert run("digits", "at", *QUICK, "--no-submit") == 0  # back to what the other tests expect
 
 
 def test_quick_is_called_an_upper_bound_wherever_it_appears(inside, capsys):

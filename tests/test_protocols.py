@@ -71,7 +71,7 @@ def test_a_model_without_robust_points_is_scored_zero(net, points):
     assert not result.robust.any()
 
 
-def test_autoattack_leaves_model_and_random_state_as_found(net, points):
+def test_autoattack_leaves_model_and_random_state_as_found(net, points, short_attacks):
     net.train()
     before, random = snapshot(net), torch.random.get_rng_state()
     autoattack(net, points[:4], LINF, classes=5, batch_size=10, seed=0)
@@ -243,7 +243,9 @@ def attacked(monkeypatch):
 
 
 @pytest.mark.parametrize("until", [1, 4, 5])
-def test_a_stopped_evaluation_goes_on_with_the_unit_that_it_had_not_finished(net, points, tmp_path, attacked, until):
+def test_a_stopped_evaluation_goes_on_with_the_unit_that_it_had_not_finished(
+    net, points, tmp_path, attacked, short_attacks, until
+):
     whole = autoattack(net, points, LINF, **ASKED)
     every = list(attacked)
     store = UnitStore(tmp_path, {"weights": "a"})
@@ -308,7 +310,7 @@ def test_where_the_folder_is_not_there_nothing_is_kept(tmp_path):
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_quick_is_an_upper_bound_by_the_first_two_attacks(net, points):
+def test_quick_is_an_upper_bound_by_the_first_two_attacks(net, points, short_attacks):
     standard = autoattack(net, points, LINF, **ASKED)
     quick = autoattack(net, points, LINF, **ASKED, version="quick")
     assert list(quick.attacks) == ["apgd-ce", "apgd-t"]
@@ -328,7 +330,7 @@ def test_quick_leaves_alone_what_is_known_to_be_broken_and_standard_knows_nothin
         autoattack(net, points, LINF, **ASKED, standing=standing)
 
 
-def test_every_broken_point_names_the_attack_that_broke_it(net, points):
+def test_every_broken_point_names_the_attack_that_broke_it(net, points, short_attacks):
     result = autoattack(net, points, LINF, **ASKED)
     assert (result.broken_by[result.robust] == -1).all()
     assert result.broken_by[0] == -1  # wrong without any attack

@@ -14,10 +14,12 @@ from pathlib import Path
 import pytest
 import torch
 from ranks import COMBINATIONS, CPU, tiny
+from test_program import run
 
 from rb_smooth import training
 from rb_smooth.run_folder import Run
 
+pytestmark = pytest.mark.xdist_group("scale out")  # which shares one fixture of half a minute
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 RANKS = str(Path(__file__).with_name("ranks.py"))
 ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST")} | {
@@ -145,13 +147,14 @@ def said_by(command, folder):
     )
 
 
-def test_a_killed_process_ends_the_job_and_any_number_goes_on(tmp_path):
+def test_a_killed_process_ends_the_job_and_any_number_goes_on(tmp_path, monkeypatch, capsys):
     killed = Path(__file__).with_name("killed_rank.py")
     code, _, (line,) = said_by([*TORCHRUN, str(killed), *COMMAND], tmp_path)
     assert code != 0
     assert "expected every process of this job to go on, got one that ended" in line
-    code, said, _ = said_by([sys.executable, "-m", "rb_smooth.recipe", *COMMAND], tmp_path)
-    assert code == 0
+    monkeypatch.chdir(tmp_path)
+    assert run(*COMMAND) == 0
+    said = capsys.readouterr().out
     assert "resumed after 2 of 4 epochs and 0 minibatches" in said
     assert "AutoAttack" in said
 
@@ -164,8 +167,8 @@ def test_what_does_not_fit_the_number_of_processes_is_said_once(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_sync_bn_is_refused_without_a_gpu(tmp_path):
-    command = [sys.executable, "-m", "rb_smooth.recipe", *COMMAND, "--set=train.sync_bn=true", "--device=cpu"]
-    code, _, (line,) = said_by(command, tmp_path)
-    assert code == 2
+def test_sync_bn_is_refused_without_a_gpu(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run(*COMMAND, "--set=train.sync_bn=true", "--device=cpu") == 2
+    (line,) = capsys.readouterr().err.splitlines()
     assert "expected a GPU for train.sync_bn, as torch's SyncBatchNorm needs one, got cpu" in line

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import signal
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -35,6 +36,8 @@ QUICK = [
     "model.width=4",
 ]
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 @pytest.fixture(scope="module")
 def source():
@@ -62,10 +65,16 @@ def trained(source, path, *arguments):
     return run
 
 
+@pytest.fixture(scope="module")
+def undisturbed(source, tmp_path_factory):
+    """A run of the method that nothing has stopped; one of each."""
+    return cache(lambda method: trained(source, tmp_path_factory.mktemp("runs") / "whole", method))
+
+
 @pytest.mark.parametrize("method", ["at", "at+awp+ensgd+wa", "trades+awp+ensgd2+wa", "mart"])
 @pytest.mark.parametrize("batches", [0, 1, 4])  # three minibatches an epoch: first, inside, in the second epoch
-def test_a_stopped_run_goes_on_to_the_very_same_end(source, tmp_path, monkeypatch, method, batches):
-    whole = trained(source, tmp_path / "whole", method)
+def test_a_stopped_run_goes_on_to_the_very_same_end(source, tmp_path, monkeypatch, undisturbed, method, batches):
+    whole = undisturbed(method)
     with monkeypatch.context() as patched:
         stop_after(patched, batches)
         with pytest.raises(Interrupted, match="same command"):
@@ -97,8 +106,8 @@ def test_training_leaves_the_global_random_state_as_found(source, tmp_path):
     assert torch.equal(before, torch.random.get_rng_state())
 
 
-def test_a_seed_fixes_everything_and_another_changes_it(source, tmp_path):
-    one, again = trained(source, tmp_path / "1").load("last"), trained(source, tmp_path / "2").load("last")
+def test_a_seed_fixes_everything_and_another_changes_it(source, tmp_path, undisturbed):
+    one, again = undisturbed("at+ensgd").load("last"), trained(source, tmp_path / "2").load("last")
     other = trained(source, tmp_path / "3", "at+ensgd", "train.seed=1").load("last")
     assert all(torch.equal(one[key], again[key]) for key in one)
     assert any(not torch.equal(one[key], other[key]) for key in one)
@@ -310,8 +319,10 @@ def test_after_a_switch_the_schedule_goes_on_in_absolute_epochs_on_the_new_stage
     assert rates == pytest.approx([0.1] * 3 + [0.08] * 3 + [0.008] * 3)
 
 
-def test_with_averaging_the_average_is_validated_and_saved_and_raw_w_is_a_further_column(source, tmp_path, monkeypatch):
-    seen = []
+def test_with_averaging_the_average_is_validated_and_saved_and_raw_w_is_a_further_column(
+    source, tmp_path, monkeypatch, undisturbed
+):
+    plain, seen = undisturbed("at+ensgd"), []
     real = epochs.accuracy
     monkeypatch.setattr(epochs, "accuracy", lambda m, *a: (seen.append(m.net[0].weight.clone()), real(m, *a))[1])
     run = trained(source, tmp_path / "run", "at+ensgd+wa")
@@ -320,7 +331,7 @@ def test_with_averaging_the_average_is_validated_and_saved_and_raw_w_is_a_furthe
     average, _, raw, _ = seen[-4:]
     assert torch.equal(average, run.load("last")["net.0.weight"])
     assert not torch.equal(raw, average)
-    assert "val_w_clean" not in trained(source, tmp_path / "plain", "at+ensgd").path.joinpath("log.csv").read_text()
+    assert "val_w_clean" not in plain.path.joinpath("log.csv").read_text()
 
 
 def test_what_is_exported_is_fp32_on_the_cpu_whatever_the_model_is_in(net):
@@ -355,8 +366,8 @@ def test_what_an_optimizer_reports_is_a_column_of_the_log_empty_where_another_wa
     assert float(rows[1]["clamped"]) > 0.5  # gamma is absurd: nearly every weight meets the floor
 
 
-def test_the_schedule_reaches_the_optimizer(source, tmp_path):
-    rows = list(csv.DictReader((trained(source, tmp_path / "run").path / "log.csv").open()))
+def test_the_schedule_reaches_the_optimizer(undisturbed):
+    rows = list(csv.DictReader((undisturbed("at+ensgd").path / "log.csv").open()))
     rates = [float(row["lr"]) for row in rows]
     assert rates[0] == rates[1]
     assert rates[2] == pytest.approx(rates[0] / 10)

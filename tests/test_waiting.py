@@ -22,6 +22,8 @@ AUGMENTED = "data.augment=[crop, flip, rotate]"
 METHODS = list(product(*(names(kind) for kind in ("objective", "perturbation", "optimizer", "averaging"))))
 NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 @pytest.fixture(scope="module")
 def source():
