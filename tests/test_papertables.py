@@ -164,7 +164,7 @@ def test_a_checkpoint_stands_beside_runs_without_figures_of_training(tmp_path):
     (table,) = tables([one, two])  # two rows: their names' ends are no seeds
     assert [row["title"] for row in table["rows"]] == ["net 1", "net 2"]
     assert all(row["gap"] is None and row["last_pgd20"] is None for row in table["rows"])
-    assert "selected on not known" in as_latex([one, two])
+    assert "how the weights were selected is not known" in as_latex([one, two])
     assert "Gap" not in as_latex([one, two])
 
 

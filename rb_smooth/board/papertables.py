@@ -26,6 +26,9 @@ _FIGURES = {"clean": "Clean", "pgd20": "PGD-20", "autoattack": "AutoAttack", "la
 _OF_TRAINING = ("last_pgd20", "gap")
 """Figures of runs; a checkpoint that was brought from elsewhere has none."""
 
+_NOT_KNOWN = "not known"
+"""On what a checkpoint from elsewhere was selected."""
+
 _SEED = re.compile(r"_s\d+(?=_[0-9a-f]{6}$|$)")
 
 _LATEX = {
@@ -116,7 +119,7 @@ def _run(entry: Entry) -> tuple[str, int]:
 
 def _result(entry: Entry) -> Result:
     """A checkpoint lacks what training knows: stand-ins let it into a group, and `_row` takes them out again."""
-    score = {"selected_on": "not known", "last": {"pgd20": entry.own["score"]["pgd20"]}} | entry.own["score"]
+    score = {"selected_on": _NOT_KNOWN, "last": {"pgd20": entry.own["score"]["pgd20"]}} | entry.own["score"]
     return Result(*_run(entry), score | {"title": entry.own["method"]})
 
 
@@ -217,7 +220,9 @@ def _caption(table: dict[str, Any], day: date) -> str:
         f"{escaped(table['dataset'])}, ${norm}$, $\\varepsilon = {eps_text(protocol['eps'])}$: accuracy in percent on "
         f"{protocol['n']} test points",
         f"attack: {attack or escaped(attack_title(protocol))}",
-        f"epoch selected on {escaped(protocol['selected_on'])}",
+        "how the weights were selected is not known"
+        if protocol["selected_on"] == _NOT_KNOWN
+        else f"epoch selected on {escaped(protocol['selected_on'])}",
         r"mean $\pm$ standard deviation over seeds",
     ]
     if any(row["best"] for row in table["rows"]):
