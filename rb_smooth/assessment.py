@@ -6,15 +6,12 @@ points.csv and examples.npz. An evaluation that was stopped goes on from there.
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -25,32 +22,16 @@ from rb_smooth.declaration import Evaluate, Recipe
 from rb_smooth.entries import attack_title
 from rb_smooth.evaluation import PGD_STEPS, accuracy, correct, interval, share
 from rb_smooth.exactness import full_float32
+from rb_smooth.findings import gathered_examples, points_csv, verified
 from rb_smooth.images import Images
 from rb_smooth.labelling import likeliest
-from rb_smooth.protocols import VERSIONS, AutoAttackResult, autoattack
+from rb_smooth.protocols import AutoAttackResult, autoattack
 from rb_smooth.provenance import commit
 from rb_smooth.refusal import Refused
 from rb_smooth.registry import build_model, defaults
 from rb_smooth.run_folder import Run
 from rb_smooth.splits import Dataset, fingerprint
 from rb_smooth.units import UnitStore
-
-_OUTSIDE = 1e-6
-"""What float32 may add to eps, and to [0, 1], before an adversarial example counts as outside."""
-
-
-@dataclass(frozen=True)
-class Examples:
-    """Test points that an attack broke, or that were wrong already: index, label and predictions (K,) int64, x
-    (K, C, H, W) uint8, x_adv (K, C, H, W) float32 in [0, 1].
-    """
-
-    index: np.ndarray
-    label: np.ndarray
-    clean_prediction: np.ndarray
-    adversarial_prediction: np.ndarray
-    x: np.ndarray
-    x_adv: np.ndarray
 
 
 def assess(
@@ -81,31 +62,15 @@ def assess(
         clean = accuracy(model, points)
     pgd20 = share(withstood)
     console.print(f"{len(points)} test points: clean {clean:.1%}, PGD-{PGD_STEPS} {pgd20:.1%}; {_titled(asked)} …")
-    batches_each = math.ceil(math.ceil(len(points) / asked.batch_size) / processes.size())
-    workers = min(workers, batches_each)
+    workers = min(workers, math.ceil(math.ceil(len(points) / asked.batch_size) / processes.size()))
     store = UnitStore(parent, binding(model, points, threat, asked, weights_sha256))
-    processes.from_first(store.open)
-    with progress_bars() as bars:
-        result = autoattack(
-            model,
-            points,
-            threat,
-            classes=classes,
-            batch_size=asked.batch_size,
-            seed=asked.seed,
-            version=asked.version,
-            standing=None if asked.version == "standard" else withstood,
-            kept=asked.keep_adversarial,
-            workers=workers,
-            store=store,
-            bars=bars,
-        )
+    result = attacked(model, points, threat, asked, withstood, classes=classes, store=store, workers=workers)
     given = likeliest(model, points, next(model.parameters()).device)
-    kept = _examples(model, points, given, result.x_adv)
+    kept = gathered_examples(model, points, given, result.x_adv)
     checks += processes.from_first(lambda: _checked_after(model, points, threat, result, clean, pgd20, asked.seed))
-    checks.append(_verified(kept, threat))
+    checks.append(verified(kept, threat))
     if processes.is_first() and store.path.is_dir():
-        files.write_text(store.path / "points.csv", _points_csv(points, given, result, asked.version))
+        files.write_text(store.path / "points.csv", points_csv(points, given, result, asked.version))
         files.write_arrays(store.path / "examples.npz", vars(kept))
     robust = share(result.robust)
     return {
@@ -129,6 +94,36 @@ def assess(
         "backend": bridge.backend(),
         "versions": bridge.versions(),
     }
+
+
+def attacked(
+    model: nn.Module,
+    points: Images,
+    threat: Threat,
+    asked: Evaluate,
+    withstood: Tensor,
+    *,
+    classes: int,
+    store: UnitStore,
+    workers: int = 1,
+) -> AutoAttackResult:
+    """The attacks of `asked.version`, as it asks, on all points; under `quick` on those that `withstood` PGD-20."""
+    processes.from_first(store.open)
+    with progress_bars() as bars:
+        return autoattack(
+            model,
+            points,
+            threat,
+            classes=classes,
+            batch_size=asked.batch_size,
+            seed=asked.seed,
+            version=asked.version,
+            standing=None if asked.version == "standard" else withstood,
+            kept=asked.keep_adversarial,
+            workers=workers,
+            store=store,
+            bars=bars,
+        )
 
 
 def score(recipe: Recipe, run: Run, data: Dataset, device: torch.device, workers: int = 1) -> None:
@@ -194,45 +189,6 @@ def _told(checks: Iterable[trust.Check]) -> str:
 
 def _titled(asked: Evaluate) -> str:
     return attack_title({"version": asked.version})
-
-
-def _examples(model: nn.Module, points: Images, given: Tensor, x_adv: dict[int, Tensor]) -> Examples:
-    """Those of the kept points that the model gets wrong under attack, predicted anew from what is kept."""
-    index = torch.tensor(sorted(x_adv), dtype=torch.int64)
-    chosen = points[index]
-    adversarial = torch.stack([x_adv[i] for i in index.tolist()]) if x_adv else torch.zeros(0, *points.shape)
-    device = next(model.parameters()).device
-    with torch.no_grad(), full_float32():
-        parts = [model(part.to(device)).argmax(1).cpu() for part in adversarial.split(500) if len(part)]
-    predicted = torch.cat(parts) if parts else torch.zeros(0, dtype=torch.int64)
-    arrays = (index, chosen.y, given.cpu()[index], predicted, chosen.x, adversarial)
-    return Examples(*(array.cpu().numpy() for array in arrays))
-
-
-def _verified(kept: Examples, threat: Threat) -> trust.Check:
-    """Whether every adversarial example that was kept is one: in the ball, in [0, 1], and misclassified, in float32."""
-    moved = kept.x_adv.astype(np.float64) - kept.x / 255
-    pixels = (1, 2, 3)
-    length = np.abs(moved).max(pixels) if threat.norm == "Linf" else np.sqrt((moved**2).sum(pixels))
-    outside = (length > threat.eps + _OUTSIDE) | (np.abs(kept.x_adv - 0.5).max(pixels) > 0.5 + _OUTSIDE)
-    wrong = outside | (kept.adversarial_prediction == kept.label)
-    found = f"{len(wrong) - wrong.sum()} of {len(wrong)} kept are in the ball, in [0, 1] and misclassified"
-    verdict = "skipped" if not len(wrong) else "unreliable" if wrong.any() else "passed"
-    return trust.Check("adversarial examples", verdict, found)  # type: ignore[arg-type]
-
-
-def _points_csv(points: Images, given: Tensor, result: AutoAttackResult, version: str) -> str:
-    """One row for each point: what it was taken for, what broke it, and by how much it stood or fell."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("index", "label", "clean_prediction", "broken_by", "margin"))
-    columns = (points.y, given, result.robust, result.broken_by, result.margin)
-    rows = zip(*(column.tolist() for column in columns), strict=True)
-    for index, (label, prediction, robust, place, margin) in enumerate(rows):
-        unattacked = "pgd-20" if version != "standard" and prediction == label else "clean"
-        broken_by = "" if robust else VERSIONS[version][place] if place >= 0 else unattacked
-        writer.writerow((index, label, prediction, broken_by, "" if math.isnan(margin) else f"{margin:.6g}"))
-    return text.getvalue()
 
 
 def binding(model: nn.Module, points: Images, threat: Threat, asked: Evaluate, weights_sha256: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from rich.table import Table
 from torch import nn
 
 from rb_smooth import files, radii
-from rb_smooth.assessment import binding
+from rb_smooth.assessment import attacked, binding
 from rb_smooth.console import console
 from rb_smooth.contracts import Threat
 from rb_smooth.declaration import Evaluate, source_of
@@ -22,7 +22,6 @@ from rb_smooth.evaluation import accuracy, correct, interval, share
 from rb_smooth.exactness import full_float32
 from rb_smooth.images import Images
 from rb_smooth.networks import choose_threads
-from rb_smooth.protocols import autoattack
 from rb_smooth.refusal import Refused
 from rb_smooth.sections import Sections
 from rb_smooth.trust import check_points
@@ -131,19 +130,7 @@ def measured(
         with full_float32():
             withstood = correct(model, points, threat)
         store = UnitStore(parent, binding(model, points, threat, asked, weights_sha256))
-        store.open()
-        result = autoattack(
-            model,
-            points,
-            threat,
-            classes=classes,
-            batch_size=asked.batch_size,
-            seed=asked.seed,
-            version=asked.version,
-            standing=None if asked.version == "standard" else withstood,
-            workers=workers,
-            store=store,
-        )
+        result = attacked(model, points, threat, asked, withstood, classes=classes, store=store, workers=workers)
         robust = share(result.robust)
         yield {
             "norm": threat.norm,

@@ -56,7 +56,7 @@ FLOORS = [
         "session",
         "epochs",
         "networks",
-        *("evaluation", "protocols", "attackers", "trust", "assessment"),
+        *("evaluation", "protocols", "attackers", "trust", "findings", "assessment"),
         "plan",
         *("submission", "outsiders", "audit", "reproduction", "profile"),
         "board",
