@@ -18,7 +18,7 @@ torch.set_num_threads(1)  # as in the programs for nets this small; two test wor
 def pytest_xdist_make_scheduler(config, log):
     from dealing import Dealing
 
-    return Dealing(config, log) if config.getvalue("dist") == "load" else None
+    return Dealing(config, log) if config.getvalue("dist") == "loadgroup" else None
 
 
 @pytest.fixture(autouse=True)

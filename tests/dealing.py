@@ -1,29 +1,27 @@
 """How `pytest -n` deals tests to its processes: a file whose tests share what takes seconds to make goes to one of
-them, all other tests singly to whichever is free."""
+them whole, all other tests go singly to whichever is free."""
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
+import re
+from functools import cache
+from pathlib import Path
 
 from xdist.scheduler import LoadScopeScheduling
 
-TOGETHER = {
-    "test_extra.py",
-    "test_program.py",
-    "test_resume.py",
-    "test_scale_out.py",
-    "test_streaming.py",
-    "test_sweep.py",
-    "test_training.py",
-}
-
 
 class Dealing(LoadScopeScheduling):
-    """The largest units go first: the files of TOGETHER, so that single tests even out the end.
+    """The largest units go first: the files marked xdist_group, so that single tests even out the end.
 
-    The mark xdist_group would say the same, but pytest-xdist 3.8 does not see it with pytest 9.2.
+    pytest-xdist 3.8 overlooks that mark with pytest 9.2, whose tests' ids it cannot change: so it is looked for in the
+    files.
     """
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.split("::")[0]
-        return file if PurePosixPath(file).name in TOGETHER else nodeid
+        return file if _is_marked(self.config.rootpath / file) else nodeid
+
+
+@cache
+def _is_marked(file: Path) -> bool:
+    return re.search(r"^pytestmark = .*xdist_group", file.read_text(encoding="utf-8"), re.MULTILINE) is not None
