@@ -45,7 +45,7 @@ def items(options: argparse.Namespace, device: torch.device) -> dict[str, Item]:
         shown = (
             Cell("", 16, TOY, rounds=3, round_s=0.05)
             if toy
-            else Cell(NETS[net], batch_size, graphs=device.type == "cuda" and not options.no_graphs)
+            else Cell(NETS[net], batch_size, without_graphs=device.type == "cuda" and not options.only_graphs)
         )
         data = images_of(options.data, 8 * shown.batch_size + 10, 20, size)
         return gpu_speed.measured(shown, data, device)
@@ -81,7 +81,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--data", default="random", help="random, or a folder with train/<class>/ and test/<class>/")
     parser.add_argument("--points", type=int, default=1000, help="of the evaluation")
     parser.add_argument("--minutes", type=float, default=5, help="after which no item is begun; one takes up to three")
-    parser.add_argument("--no-graphs", action="store_true", help="leave CUDA graphs out")
+    parser.add_argument("--only-graphs", action="store_true", help="do not time compiling without CUDA graphs too")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--commit", default=commit(), help="of the code, where it lies in no checkout")

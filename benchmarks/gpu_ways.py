@@ -1,7 +1,7 @@
 """Ways of one training step: ours, what it cannot be faster than, and the AWP authors'.
 
-ours     `Session.run_batch`: draw, augment, craft, perturb, step, count
-graphs   the same with `train.compile: reduce-overhead`
+ours     `Session.run_batch`: draw, augment, craft, perturb, step, count; on a GPU compiled into CUDA graphs
+compiled the same with `train.compile: true`, without graphs
 floor    bare forward and backward passes, as many as ours has, through the same compiled network
 authors  `AuthorsStep` on the same network, eager, fp32, NCHW (TF32 as torch has it by default), on one minibatch
          that is drawn already; EntropySGD, which it lacks, is compared with its SGD
@@ -40,7 +40,7 @@ class Cell:
     settings: tuple[str, ...] = ()
     rounds: int = 5
     round_s: float = 0.4
-    graphs: bool = False
+    without_graphs: bool = False
 
 
 def session_of(cell: Cell, method: str, data: Dataset, device: torch.device, *settings: str) -> Session:

@@ -11,7 +11,7 @@ from torch import Tensor
 from rb_smooth import schema
 from rb_smooth.data import Source, digits
 from rb_smooth.images import Images
-from rb_smooth.plan import choose_threads
+from rb_smooth.plan import spare_threads
 from rb_smooth.session import Session
 from rb_smooth.settings import gather
 from rb_smooth.splits import Dataset, split
@@ -29,7 +29,7 @@ def on_random_images(method: str, images: int, *settings: str) -> Session:
     drawn = Images(x, torch.randint(0, 10, (images,), generator=generator))
     source = Source("random", drawn, drawn, tuple(map(str, range(10))), (0.5,) * 3, (0.25,) * 3)
     data = Dataset(source, drawn, drawn)
-    choose_threads(recipe, data)
+    spare_threads(recipe, data)
     return Session(recipe, data, CPU)
 
 
@@ -45,7 +45,7 @@ def on_digits(method: str, *settings: str) -> Session:
         train_examples=section.train_examples,
         batch_size=section.batch_size,
     )
-    choose_threads(recipe, data)
+    spare_threads(recipe, data)
     return Session(recipe, data, CPU)
 
 

@@ -43,18 +43,19 @@ class Attackers(Protocol):
 
 @contextmanager
 def ready(
-    model: nn.Module, x: Tensor, y: Tensor, threat: Threat, *, classes: int, seed: int, workers: int = 1
+    model: nn.Module, x: Tensor, y: Tensor, threat: Threat, *, classes: int, seed: int, kept: int = 0, workers: int = 1
 ) -> Iterator[Attackers]:
     """Attackers of `model` on the points x (N, C, H, W) in [0, 1], y (N,), both on the model's device.
 
+    kept: of how many of the points, the first ones, adversarial examples are wanted beside the flags.
     workers: how many processes attack at a time; 1: this one, by itself. Attacks run in eval mode, in float32 and with
     parameters that want no gradient; the model leaves each as it came, and so does the random state.
     """
     if workers == 1:
-        yield _Alone(model, x, y, threat, classes, seed)
+        yield _Alone(model, x, y, threat, classes, seed, kept)
         return
     # By value and on the CPU: what containers allow of shared memory, in which torch would put it, is often too little.
-    brought = pickle.dumps((copy.deepcopy(model).cpu(), x.cpu(), y.cpu(), threat, classes, seed))
+    brought = pickle.dumps((copy.deepcopy(model).cpu(), x.cpu(), y.cpu(), threat, classes, seed, kept))
     with _crew(brought, x.device, workers) as crew:
         yield crew
 
@@ -62,8 +63,10 @@ def ready(
 class _Alone:
     """This process."""
 
-    def __init__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, classes: int, seed: int) -> None:
-        self.model, self.x, self.y = model, x, y
+    def __init__(
+        self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, classes: int, seed: int, kept: int
+    ) -> None:
+        self.model, self.x, self.y, self.kept = model, x, y, kept
         self.attacks = bridge.standard_attacks(model, threat, classes, seed, x.device)
 
     def findings(self, units: Iterable[Unit], told: Told) -> Iterator[tuple[Unit, Finding]]:
@@ -86,11 +89,13 @@ class _Alone:
             bridge.warnings_of_autoattack() as warnings,
         ):
             self.model.eval()
-            logits = self.model(self.attacks[unit.attack](x, y))
+            x_adv = self.attacks[unit.attack](x, y)
+            logits = self.model(x_adv)
         right = logits.gather(1, y[:, None]).squeeze(1)
         others = logits.scatter(1, y[:, None], -torch.inf).amax(1)
         robust = logits.argmax(1) == y
-        return Finding(robust.cpu(), (right - others).float().cpu(), time.monotonic() - start, warnings)
+        wanted = x_adv[~robust & (places < self.kept)].float().cpu().contiguous()
+        return Finding(robust.cpu(), (right - others).float().cpu(), time.monotonic() - start, warnings, wanted)
 
 
 class _Crew:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
@@ -13,6 +14,7 @@ from rb_smooth.registry import make
 
 if TYPE_CHECKING:
     from rb_smooth.contracts import Threat
+    from rb_smooth.data import Source
 
 
 class _Section(BaseModel):
@@ -60,6 +62,13 @@ class Data(BaseModel):
         return [(each["name"], {key: each[key] for key in each if key != "name"}) for each in listed]
 
 
+def source_of(section: Mapping[str, Any], data_dir: Path) -> Source:
+    """The data set that a `data:` section names, whole; keys about training are passed over, and need not be there."""
+    options = {key: value for key, value in section.items() if key not in Data.model_fields}
+    source: Source = make("data", section["name"], options, data_dir)
+    return source
+
+
 class Train(_Section):
     """`train:` how long, from which seed, and how the best epoch is chosen."""
 
@@ -72,7 +81,7 @@ class Train(_Section):
     """Whether the weights lie as fast convolutions like them, on GPUs and on CPUs (benchmarks/precision.json)."""
     compile: bool | Literal["auto", "reduce-overhead"] = "auto"
     """Whether torch.compile makes one program of the crafting passes and one of the training passes; auto: on a GPU.
-    reduce-overhead: in CUDA graphs too."""
+    reduce-overhead: in CUDA graphs too, which `auto` means for one process."""
     select: Literal["validation", "test"] = "validation"
     recalibrate: int = Field(16, ge=0, le=10_000)
     """Minibatches of training from which BatchNorm's statistics are set before every evaluation; 0: left alone."""
@@ -99,6 +108,8 @@ class Evaluate(_Section):
     """Points attacked at a time; part of the protocol, since an attack draws one stream of numbers for a batch. 250 is
     AutoAttack's own."""
     seed: NonNegativeInt = 0
+    keep_adversarial: NonNegativeInt = 12
+    """Of how many test points, the first ones, the adversarial examples are kept."""
     norm: Literal["Linf", "L2"] | None = None
     eps: PositiveFloat | None = None
     step_size: PositiveFloat | None = None

@@ -27,6 +27,9 @@ A step's time in bf16 and channels_last over fp32's: 0.85 at 0.1e9 FLOPs, 0.74 a
 (benchmarks/precision.json).
 """
 
+THREADS = torch.get_num_threads()
+"""torch's own number, before a small net gives them up: another one of the same command may want them."""
+
 Compiled = bool | Literal["reduce-overhead"]
 
 
@@ -83,6 +86,15 @@ def computes_in_bf16(device: torch.device) -> bool:
 def is_large(model: nn.Module, shape: tuple[int, int, int], images: int) -> bool:
     """Whether a forward pass of a minibatch is work enough for a CPU's second thread and for its bfloat16."""
     return forward_flop(model, shape) * images >= _LARGE_FLOP
+
+
+def choose_threads(model: nn.Module, shape: tuple[int, int, int], images: int) -> bool:
+    """One CPU thread for a net so small that a second gains nothing, and loses much by waiting on a busy machine; for
+    a larger one torch's own number, which is the machine's. images: in a minibatch. Returns whether the net is large.
+    """
+    large = is_large(model, shape, images)
+    torch.set_num_threads(THREADS if large else 1)
+    return large
 
 
 def forward_flop(model: nn.Module, shape: tuple[int, int, int]) -> int:

@@ -10,7 +10,7 @@ from rb_smooth import bridge, launch, run_folder
 from rb_smooth.console import console
 from rb_smooth.entries import attack_title
 from rb_smooth.refusal import Refused
-from rb_smooth.sections import Sections
+from rb_smooth.sections import SECTIONS, Sections
 
 if TYPE_CHECKING:
     import torch
@@ -66,9 +66,23 @@ def _work(run: run_folder.Run, gathered: tuple[str, str, Sections], options: arg
 
                 train(recipe, run, data, device)
             if not processes.from_first(lambda: run.recall_score(gathered[-1]["evaluate"])):
-                from rb_smooth.evaluation import score
+                from rb_smooth.assessment import score
 
                 score(recipe, run, data, device, workers)
+
+
+def finish(run: run_folder.Run, options: argparse.Namespace) -> None:
+    """Evaluate a trained run where it lies, as its recipe says. `options`: data_dir, device and workers."""
+    from rb_smooth import schema
+    from rb_smooth.assessment import score
+
+    header = run.header
+    dataset, _, method = header["name"].partition("/")
+    recipe = schema.check(dataset, method, {key: header[key] for key in SECTIONS}, "trained")
+    device = existing_device(options.device)
+    data, workers = _prepared(recipe, options, device, "trained")
+    with run.locked():
+        score(recipe, run, data, device, workers)
 
 
 def _is_further(one: run_folder.Progress, other: run_folder.Progress) -> bool:
@@ -89,7 +103,7 @@ def _prepared(
     processes attack at a time.
     """
     from rb_smooth.outlines import Outline, outline
-    from rb_smooth.plan import choose_threads
+    from rb_smooth.plan import spare_threads
     from rb_smooth.preflight import inspect
     from rb_smooth.registry import make
     from rb_smooth.splits import split
@@ -111,7 +125,7 @@ def _prepared(
         from rb_smooth.labelling import extra_images
 
         data = replace(data, extra=extra_images(section.extra, known, device))
-    spare = choose_threads(recipe, data)
+    spare = spare_threads(recipe, data)
     on_its_own = spare if device.type == "cpu" else 1
     return data, options.workers or on_its_own
 
@@ -130,7 +144,7 @@ def _announce(recipe: Recipe, data: Dataset, device: torch.device, workers: int)
 
 
 def _report(run: run_folder.Run, options: argparse.Namespace) -> None:
-    from rb_smooth.ranking import standings
+    from rb_smooth.board.ranking import standings
     from rb_smooth.submission import submit
 
     score = run.score or {}

@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 import psutil
 import torch
 
-from rb_smooth import processes
+from rb_smooth import networks, processes
 from rb_smooth.declaration import Recipe
 from rb_smooth.entries import attack_title
 from rb_smooth.images import batches
-from rb_smooth.networks import chosen_form, counted_flop, forward_flop, is_large, new_network
+from rb_smooth.networks import choose_threads, chosen_form, counted_flop, forward_flop, new_network
 from rb_smooth.protocols import BACKWARDS, FORWARDS, VERSIONS
 from rb_smooth.seeding import random_state_kept
 from rb_smooth.session import Session
@@ -24,9 +24,6 @@ from rb_smooth.splits import Dataset
 _TIMED_STEPS = 3
 _SMALL_BATCH = 16
 _LONG_STEP_S = 2.0
-_THREADS = torch.get_num_threads()
-"""torch's own number, before a small net gives them up: another one of the same command may want them."""
-
 _WORTH_WORKERS_FLOP = 1e12
 """Less is attacked before a second process has started."""
 
@@ -57,21 +54,18 @@ class Plan:
 
 
 @processes.alone()
-def choose_threads(recipe: Recipe, data: Dataset) -> int:
-    """One CPU thread for a net so small that a second gains nothing, and loses much by waiting on a busy machine.
-
-    The choice follows from recipe and data, so that a resumed run adds its numbers in the same order. A larger net
-    gets torch's own number of threads, which is the machine's. Returns how many processes may attack the trained net
-    at a time: as many as threads were given up, if what AutoAttack has to do is worth starting them.
+def spare_threads(recipe: Recipe, data: Dataset) -> int:
+    """Choose this process's threads (`networks.choose_threads`) by recipe and data alone, so that a resumed run adds
+    its numbers in the same order. Returns how many processes may attack the trained net at a time: as many as threads
+    were given up, if what AutoAttack has to do is worth starting them.
     """
     with random_state_kept():
         model = new_network(recipe, data, begins=False)
-    large = is_large(model, data.shape, recipe.data.batch_size)
-    torch.set_num_threads(_THREADS if large else 1)
+    large = choose_threads(model, data.shape, recipe.data.batch_size)
     forwards, backwards = _passes(recipe.evaluate.version)
     points = min(recipe.evaluate.n_examples, len(data.test))
     flop = forward_flop(model, data.shape) * (forwards + 2 * backwards) * points
-    return _THREADS if flop > _WORTH_WORKERS_FLOP and not large else 1
+    return networks.THREADS if flop > _WORTH_WORKERS_FLOP and not large else 1
 
 
 def estimate(recipe: Recipe, data: Dataset, device: torch.device, shares: int = 1, workers: int = 1) -> Plan:

@@ -48,6 +48,7 @@ class AutoAttackResult:
     broken_by: (N,) int64, the place in `attacks` of the attack that succeeded; -1 where none did or none was made.
     margin: (N,) float32, logit of the right class minus the highest other one after the last attack made; NaN where
     none was. seconds: from when the attackers were ready to the end. warnings: what AutoAttack itself said.
+    x_adv: by place, (C, H, W) float32: the adversarial example of each kept point that an attack broke.
     """
 
     robust: Tensor
@@ -57,6 +58,7 @@ class AutoAttackResult:
     margin: Tensor
     seconds: float
     warnings: list[str]
+    x_adv: dict[int, Tensor]
 
 
 def autoattack(
@@ -69,6 +71,7 @@ def autoattack(
     seed: int,
     version: str = "standard",
     standing: Tensor | None = None,
+    kept: int = 0,
     workers: int = 1,
     store: UnitStore | None = None,
     bars: Progress | None = None,
@@ -83,6 +86,7 @@ def autoattack(
 
     standing: (N,) bool, False for points that another attack is known to break; they count as broken, unattacked.
               Not for `standard`, whose protocol knows no other attack.
+    kept:     of how many of the points, the first ones, adversarial examples are kept.
     workers:  processes that attack at a time, on the model's device; 1: this one.
     store:    where findings are kept as they come, and looked up first; None: nowhere.
     """
@@ -92,7 +96,8 @@ def autoattack(
     ((x, y),) = batches(images, len(images), device)
     results, warnings = {}, dict[str, None]()
     broken_by, margin = torch.full((len(y),), -1), torch.full((len(y),), math.nan)
-    with ready(model, x, y, threat, classes=classes, seed=seed, workers=workers) as attackers:
+    x_adv: dict[int, Tensor] = {}
+    with ready(model, x, y, threat, classes=classes, seed=seed, kept=kept, workers=workers) as attackers:
         begun = time.monotonic()
         robust = _right(model, x, y, batch_size)
         clean = _share(robust)
@@ -106,11 +111,13 @@ def autoattack(
             findings = _findings(attackers, units, store, bars)
             for unit, finding in zip(units, findings, strict=True):
                 robust[unit.points], margin[unit.points] = finding.robust, finding.margin
-                broken_by[unit.points[~finding.robust]] = place
+                broken = unit.points[~finding.robust]
+                broken_by[broken] = place
+                x_adv |= zip(broken[broken < kept].tolist(), finding.x_adv, strict=True)
                 warnings |= dict.fromkeys(finding.warnings)
             results[name] = AttackResult(_share(robust), sum(finding.seconds for finding in findings))
         seconds = time.monotonic() - begun
-    return AutoAttackResult(robust, clean, results, broken_by, margin, seconds, list(warnings))
+    return AutoAttackResult(robust, clean, results, broken_by, margin, seconds, list(warnings), x_adv)
 
 
 def _right(model: nn.Module, x: Tensor, y: Tensor, batch_size: int) -> Tensor:

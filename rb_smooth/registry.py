@@ -58,6 +58,16 @@ def make(kind: str, name: str, options: Mapping[str, Any], *given: Any, **inject
         raise Refused(f"{kind} {name}: {error}; correct it") from None
 
 
+def defaults(kind: str, name: str) -> dict[str, Any]:
+    """The options of `name` that need not be given, with their values."""
+    parameters = inspect.signature(find(kind, name)).parameters.values()
+    return {
+        each.name: each.default
+        for each in parameters
+        if each.kind is each.KEYWORD_ONLY and each.default is not each.empty
+    }
+
+
 def build_model(
     name: str,
     options: Mapping[str, Any],

@@ -1,10 +1,14 @@
-"""How a run enters the board: its best weights as a file that RobustBench's own loader takes back, and its entry."""
+"""How weights enter the board: in a file that RobustBench's own loader takes back, and an entry that tells of them."""
 
 from __future__ import annotations
 
+import os
+import shutil
 import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import filelock
 
@@ -13,8 +17,11 @@ from rb_smooth.entries import Entry, attack_title, check_name, eps_text, percent
 from rb_smooth.provenance import commit
 from rb_smooth.refusal import Refused
 from rb_smooth.run_folder import Run, variant
-from rb_smooth.sections import SECTIONS, STAGED
+from rb_smooth.sections import SECTIONS, STAGED, Sections
 from rb_smooth.zoo import build
+
+if TYPE_CHECKING:
+    from torch import nn
 
 _PAPERS = {
     "entropy_sgd": "https://arxiv.org/abs/2103.01400",
@@ -26,31 +33,78 @@ _PAPERS = {
 }
 """Of an entry's methods the first of these that it used, in any stage, is its link."""
 
+_ARCHITECTURES = {
+    "preactresnet18": "PreActResNet-18",
+    "resnet18": "ResNet-18",
+    "wideresnet": "WideResNet-{depth}-{width}",
+    "small_preactresnet": "SmallPreActResNet-{width}",
+}
+"""As RobustBench writes them."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What asks to be entered. load: gives a built network its weights. What is told beside the entry, each in a file
+    of its own: None, or a path where nothing is, if there is no such thing.
+    """
+
+    entry: Entry
+    load: Callable[[nn.Module], object]
+    points: Path | None = None
+    examples: Path | None = None
+    curves: Path | None = None
+
 
 def submit(run: Run, leaderboard: Path, replace: bool = False) -> Entry:
-    """Export the run's best weights, see them load back with equal logits, and write the entry.
-
-    The run's own entry is replaced, unless that would put fewer points or another attack in the place of a finished
-    evaluation; that, and another run's entry of the same name, needs `replace`. What fails leaves the board as it was.
-    """
+    """Enter the run's best weights; see `enter`."""
     score = run.score
     if score is None:
         raise Refused(f"expected an evaluated run in {run.path}, got no score.json; run the recipe again, it goes on")
-    entry = _entry(run, score, leaderboard)
-    leaderboard.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(leaderboard / ".lock"):
+    findings = run.path / score["findings"] if "findings" in score else None
+    return enter(
+        Candidate(
+            _entry(run, score, leaderboard),
+            lambda model: run.load_into(model, "best"),
+            points=findings and findings / "points.csv",
+            examples=findings and findings / "examples.npz",
+            curves=run.path / "log.csv",
+        ),
+        replace,
+    )
+
+
+def enter(candidate: Candidate, replace: bool = False) -> Entry:
+    """Export the weights, see them load back with equal logits, and write the entry with all that belongs to it.
+
+    The run's own entry is replaced, unless that would put fewer points or another attack in the place of a finished
+    evaluation; that, and another run's entry of the same name, needs `replace`. Whatever is replaced is kept, in
+    <leaderboard>/replaced/. What fails leaves the board as it was.
+    """
+    entry = candidate.entry
+    board = entry.leaderboard
+    board.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(board / ".lock"):
         if entry.path.exists() and not replace:
             there = read_entry(entry.path)
-            if there.own["run"] != run.identity:
+            if there.own["run"] != entry.own["run"]:
                 raise Refused(f"expected {entry.path} to be this run's, got another run's entry; use --replace")
             if _is_current(there, entry):
                 return there
             _refuse_less(there, entry)
-        with tempfile.TemporaryDirectory(dir=leaderboard, prefix=".checking-") as folder:
-            checked = _checked_export(entry, run, Path(folder))
+        with tempfile.TemporaryDirectory(dir=board, prefix=".checking-") as folder:
+            checked = _checked_export(candidate, Path(folder))
             entry.own["weights_sha256"] = files.sha256(checked)
+            _keep_replaced(entry)
             entry.weights.parent.mkdir(parents=True, exist_ok=True)
             checked.replace(entry.weights)
+        for source, target in (
+            (candidate.points, entry.points),
+            (candidate.examples, entry.examples),
+            (candidate.curves, entry.curves),
+        ):
+            target.unlink(missing_ok=True)
+            if source is not None and source.exists():
+                files.write_bytes(target, source.read_bytes())
         files.write_json(entry.path, entry.info)
     return entry
 
@@ -63,41 +117,65 @@ def is_entered(run: Run, leaderboard: Path) -> bool:
     return entry.path.exists() and _is_current(read_entry(entry.path), entry)
 
 
+def described(
+    score: dict[str, Any], model: dict[str, Any], told: dict[str, Any], own: dict[str, Any]
+) -> dict[str, Any]:
+    """An entry's JSON: RobustBench's curated fields, of which `told` holds those that no evaluation can know (name,
+    authors, link, venue, additional_data), and our block: the score, the model and `own`.
+    """
+    doubts = [f"{check['name']}: {check['found']}" for check in score["checks"] if check["verdict"] == "unreliable"]
+    shown = {key: value for key, value in score.items() if key not in ("model", "title", "board", "versions")}
+    return {
+        "link": told["link"],
+        "name": told["name"],
+        "authors": told["authors"],
+        "additional_data": told["additional_data"],
+        "number_forward_passes": 1,
+        "dataset": score["board"],
+        "venue": told["venue"],
+        "architecture": architecture(model),
+        "eps": eps_text(score["threat"]["eps"]),
+        "clean_acc": percent(score["clean"]),
+        "reported": percent(score["autoattack"]),
+        "autoattack_acc": percent(score["autoattack"]),
+        "unreliable": bool(doubts),
+        **({"footnote": "; ".join(doubts)} if doubts else {}),
+        "rb_smooth": {**own, "model": model, "score": shown, "versions": score["versions"], "commit": commit()},
+    }
+
+
+def architecture(model: dict[str, Any]) -> str:
+    """`WideResNet-34-10` for {name: wideresnet, options: …}; a name that we have no words for stays as it is."""
+    try:
+        return _ARCHITECTURES[model["name"]].format(**model["options"])
+    except KeyError:
+        return str(model["name"])
+
+
 def _entry(run: Run, score: dict[str, Any], leaderboard: Path) -> Entry:
     header = run.header
     dataset, _, method = header["name"].partition("/")
     sections = {key: header[key] for key in SECTIONS}
     model, seed = score["model"], sections["train"]["seed"]
     name = check_name(f"{method}_{model['name']}_s{seed}{variant(dataset, method, sections, '_')}")
-    threat = score["threat"]
-    staged = [sections[key] for key in STAGED]
+    used = _methods(sections)
     is_standard = score["version"] == "standard"
-    used = {stage["name"] for stages in staged for stage in (stages if isinstance(stages, list) else [stages])}
-    info = {
+    told = {
         "link": next((link for name, link in _PAPERS.items() if name in used), ""),
         "name": f"{score['title']} (rb_smooth{'' if is_standard else '; ' + attack_title(score)})",
         "authors": "local entry",
-        "additional_data": sections["data"].get("extra") is not None or sections["train"].get("start") is not None,
-        "number_forward_passes": 1,
-        "dataset": score["board"],
         "venue": "local",
-        "architecture": model["name"],
-        "eps": eps_text(threat["eps"]),
-        "clean_acc": percent(score["clean"]),
-        "reported": percent(score["autoattack"]),
-        "autoattack_acc": percent(score["autoattack"]),
-        "unreliable": False,
-        "rb_smooth": {
-            "run": run.identity,
-            "method": score["title"],
-            "recipe": sections,
-            "model": model,
-            "score": {key: value for key, value in score.items() if key not in ("model", "title", "board", "versions")},
-            "versions": score["versions"],
-            "commit": commit(),
-        },
+        "additional_data": sections["data"].get("extra") is not None or sections["train"].get("start") is not None,
     }
-    return Entry(leaderboard, score["board"], threat["norm"], name, info)
+    own = {"run": run.identity, "method": score["title"], "trained_as": header["name"], "recipe": sections}
+    info = described({"checks": []} | score, model, told, own)
+    return Entry(leaderboard, score["board"], score["threat"]["norm"], name, info)
+
+
+def _methods(sections: Sections) -> set[str]:
+    """Names of all that trains, in any stage."""
+    staged = [sections[key] for key in STAGED]
+    return {stage["name"] for stages in staged for stage in (stages if isinstance(stages, list) else [stages])}
 
 
 def _is_current(there: Entry, entry: Entry) -> bool:
@@ -116,15 +194,33 @@ def _refuse_less(there: Entry, entry: Entry) -> None:
         )
 
 
-def _checked_export(entry: Entry, run: Run, folder: Path) -> Path:
-    """The run's best weights as a file which RobustBench's own loader turns into the trained model's very logits.
+def _keep_replaced(entry: Entry) -> None:
+    """A copy of the entry that is there, and of all that belongs to it, under a name that tells it from others."""
+    if not entry.path.exists():
+        return
+    place = (
+        entry.leaderboard / "replaced" / entry.dataset / entry.threat / f"{entry.name}-{files.sha256(entry.path)[:8]}"
+    )
+    place.mkdir(parents=True, exist_ok=True)
+    for path in (entry.path, entry.weights, entry.points, entry.examples, entry.curves):
+        kept = place / path.name
+        if path.exists() and not kept.exists():
+            try:
+                os.link(path, kept)  # costs no space; every file is replaced whole, none is written into
+            except OSError:  # a disk without links
+                shutil.copyfile(path, kept)
+
+
+def _checked_export(candidate: Candidate, folder: Path) -> Path:
+    """The weights as a file which RobustBench's own loader turns into the trained model's very logits.
 
     The file is loaded under a name that RobustBench's table holds for the time of this check alone.
     """
     import torch
 
+    entry = candidate.entry
     trained = build(entry)
-    run.load_into(trained, "best")
+    candidate.load(trained)
     path = folder / "cifar10" / "Linf" / "checked.pt"
     files.save_tensors(path, trained.state_dict())
     table = bridge.zoo_table("cifar10", "Linf")

@@ -6,11 +6,13 @@ order, by any process, and on different days.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,12 +31,14 @@ class Unit(NamedTuple):
 class Finding(NamedTuple):
     """What a unit found, on the CPU. robust: (B,) bool, who is still classified rightly. margin: (B,) float32, at the
     adversarial example, the right class's logit minus the highest other. seconds: of computing. warnings: AutoAttack's.
+    x_adv: (K, C, H, W) float32, the adversarial examples of those that broke, as far as they were to be kept.
     """
 
     robust: Tensor
     margin: Tensor
     seconds: float
     warnings: list[str]
+    x_adv: Tensor
 
 
 class UnitStore:
@@ -63,6 +67,10 @@ class UnitStore:
                 "margin": finding.margin.tolist(),
                 "seconds": finding.seconds,
                 "warnings": finding.warnings,
+                "x_adv": {
+                    "shape": list(finding.x_adv.shape),
+                    "float32": base64.b64encode(finding.x_adv.numpy().astype("<f4").tobytes()).decode(),
+                },
             }
             files.write_text(self._file(unit), json.dumps(value))
 
@@ -78,6 +86,7 @@ class UnitStore:
                 torch.tensor(kept["margin"]),
                 float(kept["seconds"]),
                 [str(each) for each in kept["warnings"]],
+                _tensor(kept["x_adv"]),
             )
             whole = kept["points"] == unit.points.tolist() and len(finding.robust) == len(finding.margin) == len(
                 unit.points
@@ -88,3 +97,9 @@ class UnitStore:
 
     def _file(self, unit: Unit) -> Path:
         return self.path / f"{unit.attack}-{unit.number}.json"
+
+
+def _tensor(kept: dict[str, Any]) -> Tensor:
+    """Numbers that were kept as they lie in memory: as text, they would be five times as long."""
+    flat = np.frombuffer(base64.b64decode(kept["float32"], validate=True), "<f4")
+    return torch.from_numpy(flat.astype(np.float32)).reshape(kept["shape"])

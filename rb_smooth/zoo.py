@@ -57,13 +57,23 @@ def load_model(
     entries = {entry.name: entry for entry in listed(Path(leaderboard), dataset, threat_model)[0]}
     if name not in entries:
         raise Refused(f"expected an entry of {leaderboard} for {dataset} {threat_model}, {nearest(name, entries)}")
-    entry = entries[name]
+    return load_entry(entries[name])
+
+
+def load_entry(entry: Entry) -> nn.Module:
+    """The entry's model with its weights, in eval mode on the CPU. Raises Refused where they are missing or damaged."""
     if not entry.weights.exists():
         raise Refused(
-            f"expected the weights of {name} in {entry.weights}, got nothing there; restore them, or train again"
+            f"expected the weights of {entry.name} in {entry.weights}, got nothing there; restore them, or train again"
         )
     model = build(entry)
-    model.load_state_dict(files.load_tensors(entry.weights))
+    try:
+        model.load_state_dict(files.load_tensors(entry.weights))
+    except (RuntimeError, TypeError, AttributeError) as error:
+        cause = str(error).splitlines()[0]
+        raise Refused(
+            f"expected the weights of {entry.name} in {entry.weights}, got others ({cause}); restore them"
+        ) from None
     return model.eval()
 
 
@@ -73,6 +83,23 @@ def build(entry: Entry) -> nn.Module:
 
     model = entry.own["model"]
     return build_model(model["name"], model["options"], tuple(model["shape"]), model["classes"])
+
+
+def load_published(name: str, dataset: str, threat_model: str, folder: Path) -> nn.Module:
+    """A model of RobustBench's own zoo, in eval mode on the CPU, from the file that its loader would have downloaded to
+    <folder>/<dataset>/<threat_model>/<name>.pt. Raises Refused, and touches no network, where there is none.
+    """
+    if name not in (known := bridge.zoo_table(dataset, threat_model)):
+        raise Refused(f"expected a model of RobustBench's for {dataset} {threat_model}, {nearest(name, known)}")
+    path = folder / dataset / threat_model / f"{name}.pt"
+    if not path.exists():
+        raise Refused(
+            f"expected the weights of {name} in {path}, got nothing there; download them with "
+            f"robustbench.load_model({name!r}, {str(folder)!r}, {dataset!r}, {threat_model!r}), or say --zoo-dir"
+        )
+    return (
+        bridge.robustbench().load_model(name, model_dir=str(folder), dataset=dataset, threat_model=threat_model).eval()
+    )
 
 
 class _Architecture:
@@ -91,12 +118,10 @@ class _TestLoader:
     """
 
     def __init__(self, entry: Entry) -> None:
-        self.options = dict(entry.own["recipe"]["data"])
+        self.section = dict(entry.own["recipe"]["data"])
 
     def __call__(self, n_examples: int | None, data_dir: str, preprocessing: Any = None) -> tuple[Tensor, Tensor]:
-        from rb_smooth.declaration import Data
-        from rb_smooth.registry import make
+        from rb_smooth.declaration import source_of
 
-        data = Data.model_validate(self.options)
-        test = make("data", data.name, data.options, Path(data_dir)).test[:n_examples].loaded()
+        test = source_of(self.section, Path(data_dir)).test[:n_examples].loaded()
         return test.x.float() / 255, test.y

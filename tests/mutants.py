@@ -44,6 +44,14 @@ CHAIN, ENSGD, ENSGD2, SGD = (
 BATCHNORM, WEIGHTS, COUPLING, SESSION = "batchnorm.py", "weights.py", "coupling.py", "session.py"
 STATES, FILES, NETWORKS, EPOCHS = "states.py", "files.py", "networks.py", "epochs.py"
 PROCESSES, GUARDS, EVALUATION, TRAINING = "processes.py", "guards.py", "evaluation.py", "training.py"
+TRUST, ASSESSMENT, SUBMISSION, AUDIT, RADII = (
+    "trust/__init__.py",
+    "assessment.py",
+    "submission.py",
+    "audit.py",
+    "radii.py",
+)
+FORWARD, GRADIENTS, UNDER_ATTACK = "trust/forward_checks.py", "trust/gradient_checks.py", "trust/attack_checks.py"
 PROTOCOLS, ATTACKERS, UNITS = "protocols.py", "attackers.py", "units.py"
 LOGS, CURVES, REPORTS, SCALARS, SUMMARIES = "logs.py", "curves.py", "reports.py", "scalars.py", "summaries.py"
 COMPARISON, ATTEMPTS, WORKERS, SWEEP = "comparison.py", "attempts.py", "workers.py", "sweep.py"
@@ -80,6 +88,8 @@ TESTS = {
     "entries.py": ["test_program.py"],
     "exactness.py": ["test_protocols.py"],
     EVALUATION: ["test_scale_out.py", "test_evaluation.py"],
+    **{file: ["test_trust.py"] for file in (TRUST, FORWARD, GRADIENTS, UNDER_ATTACK)},
+    **{file: ["test_board.py"] for file in ("findings.py", ASSESSMENT, SUBMISSION, AUDIT, RADII)},
     TRAINING: ["test_training.py", "test_scale_out.py"],
     "checkpoints.py": ["test_networks.py"],
     "interruption.py": ["test_training.py"],
@@ -197,6 +207,17 @@ MUTANTS = [
     Mutant("drift is not seen", GUARDS, "if others := processes.ranks_that_differ(_bits(session)):", "if others := []:"),
     Mutant("a loss of another process is not seen", GUARDS, "int(processes.keep_least(session.first_bad))", "int(session.first_bad)"),
     Mutant("other images in a process are not seen", GUARDS, "processes.ranks_that_differ(session.origins)", "[]"),
+    Mutant("a model is not given back as it came", TRUST, "weights.restored(tensors), ", ""),
+    Mutant("gradients are looked at in the points alone", GRADIENTS, "torch.cat([subject.x, within])", "torch.cat([subject.x, subject.x])"),
+    Mutant("one point is a sign", UNDER_ATTACK, "max(_FEW, limit * points)", "limit * points"),
+    Mutant("an average over mirror images is a loop", FORWARD, "_PASSES = 2.5", "_PASSES = 1.5"),
+    Mutant("what is no adversarial example is kept as one", "findings.py", "wrong = outside | (", "wrong = outside & ("),
+    Mutant("points are told of as the trained mode sees them", ASSESSMENT, "    model.eval()\n", ""),
+    Mutant("what is replaced is lost", SUBMISSION, "            _keep_replaced(entry)\n", ""),
+    Mutant("doubts are not told", SUBMISSION, '"unreliable": bool(doubts)', '"unreliable": False'),
+    Mutant("any weights are verified", AUDIT, "if found != stated:", "if False:"),
+    Mutant("verify counts figures alone", AUDIT, "and not self.points", ""),
+    Mutant("radii of both norms are one", RADII, "L2_PER_LINF = 0.5 / (8 / 255)", "L2_PER_LINF = 1.0"),
     Mutant("each process counts its own", EVALUATION, "processes.add_up(flags)", "flags"),
     Mutant("starts depend on the number of processes", EVALUATION, "torch.manual_seed(seed + number)", "torch.manual_seed(seed + number + processes.rank())"),
     Mutant("what other processes found is lost", PROTOCOLS, "    for others in processes.of_each(found):\n        found |= others\n", "    found |= {unit.number: Finding(torch.ones(len(unit.points), dtype=torch.bool), torch.zeros(len(unit.points)), 0.0, []) for unit in units if unit.number not in found}\n"),
@@ -206,7 +227,7 @@ MUTANTS = [
     Mutant("standard takes another attack's word", PROTOCOLS, 'standing is not None and version == "standard"', "False"),
     Mutant("nothing is looked up", PROTOCOLS, "None if store is None else store.find(unit)", "None"),
     Mutant("nothing is kept", PROTOCOLS, "                store.keep(unit, finding)\n", "                pass\n"),
-    Mutant("the wrong attack is named", PROTOCOLS, "broken_by[unit.points[~finding.robust]] = place", "broken_by[unit.points] = place"),
+    Mutant("the wrong attack is named", PROTOCOLS, "broken_by[broken] = place", "broken_by[unit.points] = place"),
     Mutant("attacks run in train mode", ATTACKERS, "            self.model.eval()\n", ""),
     Mutant("attacks compute gradients of weights", ATTACKERS, "            weights.frozen(self.model),\n", ""),
     Mutant("attacks compute in TF32", ATTACKERS, "            full_float32(),\n", ""),

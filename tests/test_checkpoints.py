@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from rb_smooth import data, files, recipe, refusal, schema, session, training
-from rb_smooth.checkpoints import start_from
+from rb_smooth.checkpoints import read_checkpoint, start_from
 from rb_smooth.refusal import Refused
 from rb_smooth.registry import build_model
 from rb_smooth.run_folder import Run
@@ -218,3 +218,61 @@ def test_an_entry_whose_model_started_from_weights_says_that_it_saw_more_data(tm
     assert refusal.answering(recipe.main)() == 0
     (entry,) = Path("leaderboard/model_info/digits/Linf").glob("*.json")
     assert json.loads(entry.read_text())["additional_data"] is True
+
+
+def averaged(model):
+    """As torch's AveragedModel saves itself."""
+    return {"n_averaged": torch.tensor(7), **{f"module.{key}": value for key, value in model.state_dict().items()}}
+
+
+def with_moments(model, mean, std):
+    """A normalisation as others keep it, beside a bare network's weights."""
+    moments = {mean: torch.full((1, 1, 1, 1), 0.25), std: torch.full((1, 1, 1, 1), 0.5)}
+    inside = "model." if "." in mean else ""
+    return moments | {inside + key: value for key, value in model.net.state_dict().items()}
+
+
+@pytest.mark.parametrize("pair", [("mu", "sigma"), ("mean", "std"), ("normalize.mean", "normalize.std")])
+def test_a_normalisation_that_came_with_the_weights_is_taken(tmp_path, pair):
+    here, there = small(), small()
+    start_from(here, saved(tmp_path / "w.pt", with_moments(there, *pair)))
+    assert here.mean.flatten().tolist() == [0.25]
+    assert here.std.flatten().tolist() == [0.5]
+    assert all(torch.equal(a, b) for a, b in zip(here.net.parameters(), there.net.parameters()))
+
+
+def test_averaged_and_compiled_models_and_safetensors_are_taken(tmp_path):
+    from safetensors.torch import save_file
+
+    there = small()
+    compiled = {f"_orig_mod.module.{key}": value for key, value in there.state_dict().items()}
+    save_file(there.net.state_dict(), tmp_path / "w.safetensors")
+    saved(tmp_path / "averaged.pt", averaged(there))
+    saved(tmp_path / "compiled.pt", {"state_dict": compiled})
+    for name in ("averaged.pt", "compiled.pt", "w.safetensors"):
+        start_from(here := small(), tmp_path / name)
+        assert all(torch.equal(a, b) for a, b in zip(here.net.parameters(), there.net.parameters())), name
+
+
+def test_damaged_safetensors_are_refused(tmp_path):
+    (tmp_path / "w.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0garbage!")
+    with pytest.raises(Refused, match=r"w\.safetensors"):
+        start_from(small(), tmp_path / "w.safetensors")
+
+
+def test_of_several_state_dicts_one_is_chosen_by_its_key(tmp_path):
+    raw, ema = small(), small()
+    path = saved(tmp_path / "w.pt", {"state_dict": raw.state_dict(), "ema": averaged(ema)})
+    plain = read_checkpoint(path, "mend it")
+    assert plain.others == ("ema",)
+    assert torch.equal(plain.weights["0.weight"], raw.net[0].weight)
+    chosen = read_checkpoint(path, "mend it", "ema")
+    assert torch.equal(chosen.weights["0.weight"], ema.net[0].weight)
+    with pytest.raises(Refused, match=r"'net' in .*got state_dict, ema; mend it"):
+        read_checkpoint(path, "mend it", "net")
+
+
+def test_a_normalisation_of_other_channels_is_refused(tmp_path):
+    weights = with_moments(small(), "mu", "sigma") | {"mu": torch.rand(3)}
+    with pytest.raises(Refused, match="normalisation of 1 channels"):
+        start_from(small(), saved(tmp_path / "w.pt", weights))

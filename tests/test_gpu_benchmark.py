@@ -73,12 +73,12 @@ def test_a_whole_item_is_measured_without_a_gpu_and_its_goals_stand_beside_it(da
     for method in found["methods"].values():
         assert method["step_s"].keys() == {"ours", "floor", "authors"}
         assert method["ours_over_floor"]["median"] > 0
-        assert method["graphs_over_ours"] is None
+        assert method["compiled_over_ours"] is None
     assert not found["failed"]
     assert found["goals"]["EntropySGD over SGD"]["found"] > 0
 
 
-def test_cuda_graphs_are_a_way_of_their_own_that_may_fail_alone(data, monkeypatch):
+def test_compiling_without_graphs_is_a_way_of_its_own_that_may_fail_alone(data, monkeypatch):
     real = gpu_speed.stepping
 
     def stepping(state):
@@ -87,11 +87,11 @@ def test_cuda_graphs_are_a_way_of_their_own_that_may_fail_alone(data, monkeypatc
     monkeypatch.setattr(gpu_speed, "stepping", stepping)
     monkeypatch.setattr(gpu_speed, "METHODS", ("at", "at+awp", "at+ensgd"))
     monkeypatch.setattr(session, "trained_form", lambda model, *_: model)  # a compiler takes minutes
-    found = gpu_speed.measured(replace(CELL, graphs=True), data, CPU)
-    assert list(found["failed"]) == ["at+awp graphs"]
-    assert found["compiled"]["graphs"] == dict.fromkeys(gpu_speed.METHODS, "reduce-overhead")
-    assert found["methods"]["at"]["graphs_over_ours"]["median"] > 0
-    assert found["methods"]["at+awp"]["graphs_over_ours"] is None
+    found = gpu_speed.measured(replace(CELL, without_graphs=True), data, CPU)
+    assert list(found["failed"]) == ["at+awp compiled"]
+    assert found["compiled"]["compiled"] == dict.fromkeys(gpu_speed.METHODS, True)
+    assert found["methods"]["at"]["compiled_over_ours"]["median"] > 0
+    assert found["methods"]["at+awp"]["compiled_over_ours"] is None
 
 
 @pytest.mark.parametrize(

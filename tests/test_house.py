@@ -45,6 +45,7 @@ FLOORS = [
     },
     {
         *("notation", "sections", "cookbook", "cells", "settings", "entries", "states", "run_folder", "units"),
+        "radii",
         *("registry", "declaration", "schema", "preflight", "labelling", "comparison", "scoreboard"),
     },
     {
@@ -55,10 +56,10 @@ FLOORS = [
         "session",
         "epochs",
         "networks",
-        *("evaluation", "protocols", "attackers"),
+        *("evaluation", "protocols", "attackers", "trust", "findings", "assessment"),
         "plan",
-        "submission",
-        "ranking",
+        *("submission", "outsiders", "audit", "reproduction", "profile"),
+        "board",
         "zoo",
         "doctor",
         "recipe",
@@ -66,6 +67,7 @@ FLOORS = [
         *("logs", "curves", "scalars", "reports", "summaries", "runs"),
         *("attempts", "workers", "sweep"),
     },
+    {"page", "board_options", "leaderboard"},
 ]
 METHOD_FOLDERS = ("objectives", "perturbations", "optimizers", "averaging")
 FILES = sorted(PACKAGE.rglob("*.py"))

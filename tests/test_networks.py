@@ -118,15 +118,15 @@ def test_what_is_timed_beforehand_computes_as_the_whole_minibatch_will(data, mon
 
 def test_threads_that_one_small_net_gave_up_are_there_for_the_next_run(data, monkeypatch):
     before = torch.get_num_threads()
-    monkeypatch.setattr(plan, "_THREADS", 2)
+    monkeypatch.setattr(networks, "THREADS", 2)
     monkeypatch.setattr(plan, "_WORTH_WORKERS_FLOP", 0)
     recipe = schema.check(*gather("digits", "at", QUICK))
     try:
         for _ in range(2):
-            assert plan.choose_threads(recipe, data) == 2
+            assert plan.spare_threads(recipe, data) == 2
             assert torch.get_num_threads() == 1
         monkeypatch.setattr(networks, "_LARGE_FLOP", 1)
-        assert plan.choose_threads(recipe, data) == 1
+        assert plan.spare_threads(recipe, data) == 1
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)

@@ -28,7 +28,7 @@ from rb_smooth.refusal import Refused
 from rb_smooth.units import Finding, Unit, UnitStore
 
 LINF, L2 = Threat("Linf", 0.02, 0.005), Threat("L2", 0.15, 0.04)
-ASKED = {"classes": 5, "batch_size": 10, "seed": 3}
+ASKED = {"classes": 5, "batch_size": 10, "seed": 3, "kept": 9}
 
 
 @pytest.fixture
@@ -44,7 +44,10 @@ def equal(one, other):
     """Whether two results say the same of every point."""
     flags = torch.equal(one.robust, other.robust) and torch.equal(one.broken_by, other.broken_by)
     shares = [[attack.robust for attack in result.attacks.values()] for result in (one, other)]
-    return flags and shares[0] == shares[1] and torch.equal(one.margin.nan_to_num(9), other.margin.nan_to_num(9))
+    kept = one.x_adv.keys() == other.x_adv.keys() and all(torch.equal(one.x_adv[i], other.x_adv[i]) for i in one.x_adv)
+    return (
+        flags and shares[0] == shares[1] and kept and torch.equal(one.margin.nan_to_num(9), other.margin.nan_to_num(9))
+    )
 
 
 @pytest.mark.parametrize("threat", [LINF, L2], ids=["Linf", "L2"])
@@ -261,7 +264,8 @@ def test_a_stopped_evaluation_goes_on_with_the_unit_that_it_had_not_finished(
     assert attacked == every
 
 
-FOUND = Finding(torch.tensor([True, False]), torch.tensor([0.5, -2.25]), 1.5, ["zero gradient"])
+KEPT = torch.rand(1, 2, 3, 3)
+FOUND = Finding(torch.tensor([True, False]), torch.tensor([0.5, -2.25]), 1.5, ["zero gradient"], KEPT)
 UNIT = Unit("apgd-t", 3, torch.tensor([5, 8]))
 
 
@@ -273,7 +277,8 @@ def test_a_finding_comes_back_as_it_was_kept(tmp_path):
     found = store.find(UNIT)
     assert torch.equal(found.robust, FOUND.robust)
     assert torch.equal(found.margin, FOUND.margin)
-    assert found[2:] == FOUND[2:]
+    assert found[2:4] == FOUND[2:4]
+    assert torch.equal(found.x_adv, KEPT)
     assert json.loads((store.path / "binding.json").read_text()) == {"eps": 0.1}
     assert not {each.name for each in store.path.iterdir()} - {"binding.json", "apgd-t-3.json"}
 
@@ -339,3 +344,16 @@ def test_every_broken_point_names_the_attack_that_broke_it(net, points, short_at
     assert broken.any()
     assert (result.margin[broken] <= 0).all()
     assert (result.margin[result.robust] > 0).all()
+
+
+@pytest.mark.parametrize("threat", [LINF, L2], ids=["Linf", "L2"])
+def test_what_is_kept_of_the_first_points_are_adversarial_examples(net, points, threat):
+    result = autoattack(net, points, threat, **ASKED)
+    broken = (result.broken_by >= 0).nonzero().flatten().tolist()
+    assert sorted(result.x_adv) == [place for place in broken if place < 9]
+    assert 0 < len(result.x_adv) < len(broken)
+    for place, x_adv in result.x_adv.items():
+        moved = x_adv - points.x[place] / 255
+        assert (moved.abs().max() if threat.norm == "Linf" else moved.norm()) <= threat.eps + 1e-6
+        assert 0 <= x_adv.min() <= x_adv.max() <= 1
+        assert net.eval()(x_adv[None]).argmax(1) != points.y[place]

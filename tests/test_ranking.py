@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from rb_smooth import entries, files, ranking
+from rb_smooth import entries, files
+from rb_smooth.board import ranking
 from rb_smooth.entries import Entry
 from rb_smooth.refusal import Refused
 

@@ -17,7 +17,7 @@ from interruptions import stop_after
 from PIL import Image
 
 from rb_smooth import data, images, run_folder, schema, streaming, training
-from rb_smooth.evaluation import score
+from rb_smooth.assessment import score
 from rb_smooth.images import ImageFiles, Images, parts
 from rb_smooth.minibatches import Minibatches
 from rb_smooth.refusal import Interrupted, Refused, answering

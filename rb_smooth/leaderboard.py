@@ -1,0 +1,242 @@
+"""python -m rb_smooth.leaderboard: enter models, measure them again, compare them, and show the board.
+
+    python -m rb_smooth.leaderboard submit runs/digits/at-s0            a run of ours
+    python -m rb_smooth.leaderboard submit net.pt --arch resnet18 --dataset cifar10 --threat Linf --eps 8/255
+    python -m rb_smooth.leaderboard evaluate NAME --eps 2/255..16/255 --norms Linf,L2
+    python -m rb_smooth.leaderboard verify NAME                         again, from the stored weights: same or not
+    python -m rb_smooth.leaderboard reproduce NAME                      again, from the stored recipe
+    python -m rb_smooth.leaderboard show NAME                           all there is to know of one entry
+    python -m rb_smooth.leaderboard compare NAME [NAME …]               ranks, neighbours, paired differences
+    python -m rb_smooth.leaderboard table cifar10 Linf --latex          paper-ready; or --csv, --bibtex
+    python -m rb_smooth.leaderboard bundle NAME                         what RobustBench's new-model issue asks for
+    python -m rb_smooth.leaderboard page                                leaderboard/index.html; `serve` opens it
+
+Exit codes: 0 done; 1 verify or reproduce found a difference; 2 something to mend (one line says what); 130 stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from rb_smooth.board_options import asked, parsed
+from rb_smooth.console import console
+from rb_smooth.entries import Entry, listed
+from rb_smooth.radii import read_radii
+from rb_smooth.refusal import Refused, answering, nearest
+
+DIFFERENT = 1
+
+
+def main() -> int:
+    options = parsed(__doc__ or "")
+    commands = {
+        "submit": _submit,
+        "evaluate": _evaluate,
+        "verify": _verify,
+        "reproduce": _reproduce,
+        "show": _show,
+        "compare": _compare,
+        "table": _table,
+        "bundle": _bundle,
+        "page": _page,
+        "serve": _serve,
+    }
+    return commands[options.command](options) or 0
+
+
+def _submit(options: argparse.Namespace) -> None:
+    from rb_smooth.board.ranking import standings
+    from rb_smooth.summaries import is_run
+
+    entry = _submitted_run(options) if is_run(options.what) else _submitted_checkpoint(options)
+    _print(standings(entry))
+    for check in entry.own["score"].get("checks", []):
+        if check["verdict"] == "unreliable":
+            console.print(f"unreliable: {check['name']}: {check['found']}")
+    console.print(f"entry: {entry.path}")
+
+
+def _submitted_run(options: argparse.Namespace) -> Entry:
+    from rb_smooth.run_folder import Run
+    from rb_smooth.submission import submit
+
+    run = Run(options.what)
+    if run.score is None and run.is_trained:
+        from rb_smooth.pipeline import finish
+
+        finish(run, options)
+    return submit(run, options.leaderboard, options.replace)
+
+
+def _submitted_checkpoint(options: argparse.Namespace) -> Entry:
+    from rb_smooth.contracts import Threat
+    from rb_smooth.notation import parse
+    from rb_smooth.outsiders import Outsider, admit
+    from rb_smooth.pipeline import existing_device
+    from rb_smooth.settings import override
+
+    for option in ("arch", "dataset", "threat", "eps"):
+        if getattr(options, option) is None:
+            raise Refused(f"expected --{option} with a checkpoint, got none; say --arch, --dataset, --threat and --eps")
+    if len(found := read_radii(options.eps)) > 1:
+        raise Refused(f"expected one --eps with a checkpoint, got {options.eps}; correct it")
+    eps = found[0]
+    start: dict[str, Any] = {"data": {"name": options.dataset}, "model": {"name": options.arch}, "evaluate": {}}
+    sections = override(start, options.set)
+    model = dict(sections["model"])
+    told = {key: getattr(options, key) for key in ("link", "authors", "venue") if getattr(options, key) is not None}
+    told |= {"additional_data": options.additional_data} | ({"name": options.title} if options.title else {})
+    step_size = parse(options.step_size, "--step-size") if options.step_size else eps / 4
+    return admit(
+        Outsider(
+            checkpoint=options.what,
+            architecture=model.pop("name"),
+            options=model,
+            data=sections["data"],
+            threat=Threat(options.threat, eps, float(step_size)),
+            asked=asked(options, sections["evaluate"]),
+            standardise=options.standardise,
+            key=options.key,
+            name=options.name,
+            told=told,
+        ),
+        options.leaderboard,
+        data_dir=options.data_dir,
+        device=existing_device(options.device),
+        workers=options.workers,
+        replace=options.replace,
+    )
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from rb_smooth.pipeline import existing_device
+    from rb_smooth.profile import Subject, draw_profile
+
+    entries, _ = listed(options.leaderboard, options.dataset or "*", options.threat or "*")
+    if any(entry.name == options.what for entry in entries):
+        subject = Subject.ours(_found(options.what, options))
+    else:
+        board = options.dataset or "cifar10", options.threat or "Linf"
+        subject = Subject.published(options.what, *board, options.zoo_dir, options.leaderboard)
+    draw_profile(
+        subject,
+        read_radii(options.eps or "8/255"),
+        options.norms.split(",") if options.norms else [subject.threat],
+        asked(options, {"version": "quick"}),
+        data_dir=options.data_dir,
+        device=existing_device(options.device),
+        workers=options.workers,
+    )
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from rb_smooth.audit import verify
+    from rb_smooth.pipeline import existing_device
+
+    entry = _found(options.what, options)
+    verdict = verify(entry, data_dir=options.data_dir, device=existing_device(options.device), workers=options.workers)
+    for figure, (then, now) in verdict.figures.items():
+        console.print(f"{figure:<12} {then:.4%} then, {now:.4%} now{'' if then == now else '  different'}")
+    points = "unknown: the entry keeps no points.csv" if verdict.points is None else str(verdict.points)
+    console.print(f"points that fared otherwise: {points}")
+    for condition in verdict.conditions:
+        console.print(f"condition that changed: {condition}")
+    console.print(f"{entry.name}: {'same' if verdict.same else 'different'}")
+    return 0 if verdict.same else DIFFERENT
+
+
+def _reproduce(options: argparse.Namespace) -> int:
+    from rb_smooth.reproduction import reproduce
+
+    return 0 if reproduce(_found(options.what, options), options) else DIFFERENT
+
+
+def _found(name: str, options: argparse.Namespace, also: Iterable[str] = ()) -> Entry:
+    """The entry of this name. Raises Refused, with the nearest one, or the boards that have it if several do.
+
+    also: further names that would have been good.
+    """
+    entries, _ = listed(options.leaderboard, options.dataset or "*", options.threat or "*")
+    matching = [entry for entry in entries if entry.name == name]
+    if not matching:
+        raise Refused(
+            f"expected an entry of {options.leaderboard}, {nearest(name, [*(entry.name for entry in entries), *also])}"
+        )
+    if len(matching) > 1:
+        boards = ", ".join(f"{entry.dataset} {entry.threat}" for entry in matching)
+        raise Refused(f"expected one entry called {name}, got one in each of {boards}; say --dataset and --threat")
+    return matching[0]
+
+
+def _show(options: argparse.Namespace) -> None:
+    from rb_smooth.board.portrait import shown
+
+    entry = _found(options.what, options)
+    if options.json:
+        print(json.dumps(entry.info, indent=2, ensure_ascii=False))
+        return
+    _print(shown(entry))
+
+
+def _compare(options: argparse.Namespace) -> None:
+    """Entries of ours, and published ones of the same board by their names."""
+    from itertools import combinations
+
+    from rb_smooth.board.contenders import published_rows
+    from rb_smooth.board.matchup import differences, matched
+    from rb_smooth.board.neighbours import position
+
+    mine = _found(options.what[0], options)
+    rows = published_rows(mine.dataset, mine.threat)
+    compared: list[Any] = [mine]
+    for name in dict.fromkeys(options.what[1:]):
+        if name != mine.name:
+            compared.append(rows[name] if name in rows else _found(name, options, also=rows))
+    if options.json:
+        found = {
+            "positions": {entry.name: position(entry) for entry in compared if isinstance(entry, Entry)},
+            "differences": [differences(one, other) for one, other in combinations(compared, 2)],
+        }
+        print(json.dumps(found, indent=2, ensure_ascii=False))
+        return
+    _print(matched(compared))
+
+
+def _table(options: argparse.Namespace) -> None:
+    from rb_smooth.board.papertables import tabulated
+
+    entries, complaints = listed(options.leaderboard, options.dataset, options.threat)
+    print(tabulated(entries, options.form or "csv", options.published), end="")
+    for complaint in complaints:
+        print(complaint, file=sys.stderr)
+
+
+def _bundle(options: argparse.Namespace) -> None:
+    from rb_smooth.board.bundle import pack
+
+    console.print(f"bundle: {pack(_found(options.what, options), options.out)}")
+
+
+def _page(options: argparse.Namespace) -> None:
+    from rb_smooth.page.building import write_page
+
+    console.print(f"page: {write_page(options.leaderboard)}")
+
+
+def _serve(options: argparse.Namespace) -> None:
+    from rb_smooth.page.serving import serve
+
+    serve(options.leaderboard, options.port, not options.no_browser)
+
+
+def _print(lines: list[Any]) -> None:
+    for each in lines:
+        console.print(each, soft_wrap=isinstance(each, str))  # columns that fold keep to the width
+
+
+if __name__ == "__main__":
+    sys.exit(answering(main)())

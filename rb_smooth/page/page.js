@@ -1,0 +1,207 @@
+"use strict";
+// Boards are changed, rows sorted and filtered, panels opened. All of it is in the page already: nothing is fetched,
+// and no text becomes markup.
+(() => {
+  const boards = [...document.querySelectorAll(".board")];
+  const byKey = (root, key) => root.querySelector(`[data-key="${CSS.escape(key)}"]`);
+
+  // ── where the address points: a board, or a model's panel ──────────────────────────────────────────────────────
+  function target() {
+    try {
+      return document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    } catch {
+      return null; // not a valid address
+    }
+  }
+
+  function show(board) {
+    for (const each of boards) each.classList.toggle("current", each === board);
+    document.querySelector(".skip").hash = `${board.id}:models`;
+    for (const link of document.querySelectorAll(".top nav a")) {
+      if (link.hash === `#${board.id}`) link.setAttribute("aria-current", "page");
+      else link.removeAttribute("aria-current");
+    }
+  }
+
+  function follow() {
+    const found = target();
+    for (const open of document.querySelectorAll("dialog[open]")) if (open !== found) open.close();
+    if (found instanceof HTMLDialogElement) {
+      show(document.getElementById(found.dataset.board));
+      if (!found.open) {
+        found.showModal();
+        found.querySelector(".close").focus({ preventScroll: true });
+      }
+      found.scrollTop = 0;
+    } else if (found?.matches(".board")) {
+      show(found);
+      scrollTo(0, 0);
+    }
+  }
+
+  let before = null; // where one was: a link to a part of the page takes the focus away before the panel opens
+  addEventListener("focusin", (event) => {
+    if (!event.target.closest("dialog")) before = event.target;
+  });
+
+  for (const dialog of document.querySelectorAll("dialog")) {
+    dialog.addEventListener("close", () => {
+      if (target() === dialog) history.replaceState(null, "", `#${dialog.dataset.board}`);
+      before?.focus({ preventScroll: true });
+    });
+    dialog.addEventListener("click", (event) => {
+      if (event.target === dialog && event.clientX < dialog.getBoundingClientRect().left) dialog.close();
+    });
+    dialog.querySelector(".close").addEventListener("click", (event) => {
+      event.preventDefault();
+      dialog.close();
+    });
+  }
+
+  // ── sorting: within what is comparable, never across ───────────────────────────────────────────────────────────
+  const value = (row, column) => {
+    const cell = row.cells[column];
+    return cell.dataset.value ?? cell.textContent.trim();
+  };
+
+  function compare(a, b) {
+    if (a === "" || b === "") return (a === "") - (b === ""); // what has no value comes last, whatever the direction
+    const [x, y] = [Number(a), Number(b)];
+    return Number.isNaN(x) || Number.isNaN(y) ? a.localeCompare(b, undefined, { numeric: true }) : x - y;
+  }
+
+  function sort(table, heading) {
+    const headings = [...heading.parentElement.cells];
+    const column = headings.indexOf(heading);
+    const before = heading.getAttribute("aria-sort");
+    const direction = before ? (before === "ascending" ? "descending" : "ascending") : heading.dataset.first;
+    for (const each of headings) each.removeAttribute("aria-sort");
+    heading.setAttribute("aria-sort", direction);
+    const sign = direction === "ascending" ? 1 : -1;
+    for (const body of table.tBodies) {
+      const rows = [...body.rows].filter((row) => row.dataset.key !== undefined);
+      rows.sort((one, other) => {
+        const [a, b] = [value(one, column), value(other, column)];
+        return a === "" || b === "" ? compare(a, b) : sign * compare(a, b);
+      });
+      body.append(...rows);
+    }
+  }
+
+  function dress(heading, table) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.append(...heading.childNodes);
+    button.addEventListener("click", () => sort(table, heading));
+    heading.append(button);
+  }
+
+  // ── filters: rows and their points in the chart ────────────────────────────────────────────────────────────────
+  function filter(board) {
+    const form = board.querySelector(".filters");
+    const asked = [...new FormData(form)].filter(([name, wanted]) => name !== "text" && wanted);
+    const words = form.elements.text.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const rows = [...board.querySelectorAll("tr[data-key]")];
+    let count = 0;
+    for (const row of rows) {
+      row.text ??= row.textContent.toLowerCase();
+      row.hidden = !(asked.every(([name, wanted]) => row.dataset[name] === wanted) && words.every((word) => row.text.includes(word)));
+      count += !row.hidden;
+      board.points.get(row.dataset.key)?.forEach((mark) => mark.classList.toggle("off", row.hidden));
+    }
+    for (const body of board.querySelectorAll(".models tbody")) {
+      body.rows[0].hidden = [...body.rows].slice(1).every((row) => row.hidden);
+    }
+    board.querySelector(".nothing").hidden = count > 0;
+    board.querySelector(".shown").textContent = `${count} of ${rows.length} models`;
+    board.rove?.();
+  }
+
+  // ── the chart: one stop of the Tab key, arrows go from model to model ──────────────────────────────────────────
+  function chart(board) {
+    const marks = [...board.querySelectorAll(".scatter [data-of]")];
+    board.points = new Map();
+    for (const mark of marks) board.points.set(mark.dataset.of, [...(board.points.get(mark.dataset.of) ?? []), mark]);
+    const links = marks.filter((mark) => mark.matches("a"));
+    if (!links.length) return;
+    const readout = board.querySelector(".readout");
+    const svg = board.querySelector(".scatter svg");
+    const place = (link) => {
+      const use = link.querySelector("use");
+      return [Number(use.getAttribute("x")), Number(use.getAttribute("y"))];
+    };
+    const ordered = [...links].sort((a, b) => place(a)[0] - place(b)[0]);
+    const visible = () => ordered.filter((link) => !link.matches(".off"));
+
+    board.rove = (chosen = visible()[0]) => links.forEach((link) => link.setAttribute("tabindex", link === chosen ? "0" : "-1"));
+    board.rove();
+
+    function tell(link) {
+      for (const lit of board.querySelectorAll(".lit")) lit.classList.remove("lit");
+      link?.classList.add("lit");
+      if (link) byKey(board, link.dataset.of)?.classList.add("lit");
+      readout.textContent = link ? link.querySelector("title").textContent : readout.dataset.hint;
+      readout.classList.toggle("full", Boolean(link));
+    }
+
+    function nearest(event) {
+      const at = new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
+      const distance = (link) => Math.hypot(place(link)[0] - at.x, place(link)[1] - at.y);
+      const best = visible().reduce((a, b) => (distance(b) <= distance(a) ? b : a), visible()[0]);
+      return best && distance(best) < 16 / svg.getScreenCTM().a ? best : null;
+    }
+
+    svg.addEventListener("pointermove", (event) => {
+      const link = nearest(event);
+      svg.classList.toggle("near", Boolean(link));
+      tell(link);
+    });
+    svg.addEventListener("pointerleave", () => tell(null));
+    svg.addEventListener("click", (event) => {
+      const link = nearest(event);
+      if (link && !event.target.closest("a")) location.hash = link.getAttribute("href");
+    });
+    svg.addEventListener("focusin", (event) => tell(event.target.closest("a")));
+    svg.addEventListener("focusout", () => tell(null));
+    svg.addEventListener("keydown", (event) => {
+      const step = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1 }[event.key];
+      if (!step) return;
+      event.preventDefault();
+      const there = visible();
+      const next = there[(there.indexOf(event.target.closest("a")) + step + there.length) % there.length];
+      board.rove(next);
+      next?.focus();
+    });
+    board.querySelector(".models").addEventListener("pointerover", (event) => {
+      const key = event.target.closest("tr[data-key]")?.dataset.key;
+      links.forEach((link) => link.classList.toggle("lit", link.dataset.of === key));
+    });
+  }
+
+  // ── code that is copied ────────────────────────────────────────────────────────────────────────────────────────
+  async function copy(button) {
+    const text = document.getElementById(button.dataset.copies).textContent;
+    let done = true;
+    try {
+      await navigator.clipboard.writeText(text);
+    } catch {
+      getSelection().selectAllChildren(document.getElementById(button.dataset.copies));
+      done = false;
+    }
+    button.textContent = done ? "Copied" : "Selected";
+    setTimeout(() => (button.textContent = "Copy"), 2000);
+  }
+
+  for (const board of boards) {
+    const table = board.querySelector(".models");
+    for (const heading of table.tHead.rows[0].cells) dress(heading, table);
+    chart(board);
+    const form = board.querySelector(".filters");
+    for (const event of ["input", "change"]) form.addEventListener(event, () => filter(board));
+    form.addEventListener("reset", () => setTimeout(() => filter(board)));
+    form.addEventListener("submit", (event) => event.preventDefault());
+  }
+  for (const button of document.querySelectorAll(".copy")) button.addEventListener("click", () => copy(button));
+  addEventListener("hashchange", follow);
+  follow();
+})();

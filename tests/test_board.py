@@ -1,0 +1,343 @@
+"""The board's programs, as a user types them: what is entered, measured again, trained again, and refused."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import rb_smooth
+from rb_smooth import attackers, bridge, entries, files, leaderboard, recipe, refusal, submission
+from rb_smooth.board import outcomes
+from rb_smooth.run_folder import Run
+from rb_smooth.zoo import listed
+
+pytestmark = pytest.mark.xdist_group("board")  # whose tests copy one folder
+POINTS, BATCH = 24, 12
+QUICK = [
+    *("--epochs=2", f"--n-examples={POINTS}"),
+    *(f"--set={each}" for each in ("data.train_examples=256", "objective.steps=2", "model.width=4")),
+    f"--set=evaluate.batch_size={BATCH}",
+]
+BROUGHT = [
+    *("--arch=small_preactresnet", "--set=model.width=4", "--dataset=digits", "--threat=Linf", "--eps=0.15"),
+    *("--step-size=0.03", f"--n-examples={POINTS}", f"--batch-size={BATCH}"),
+]
+
+
+def ran(main, *arguments):
+    """The program's exit code, in this process."""
+    argv = sys.argv
+    sys.argv = ["program", *map(str, arguments)]
+    try:
+        return refusal.answering(main)()
+    except SystemExit as stopped:  # argparse
+        return stopped.code
+    finally:
+        sys.argv = argv
+
+
+def board(*arguments):
+    return ran(leaderboard.main, *arguments)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder in which a tiny net was trained and entered."""
+    place, before = tmp_path_factory.mktemp("trained"), Path.cwd()
+    os.chdir(place)
+    try:
+        assert ran(recipe.main, "digits", "at", *QUICK) == 0
+        (run,) = Path("runs/digits").iterdir()
+        shutil.copy(run / "best.pt", "net.pt")
+    finally:
+        os.chdir(before)
+    return place
+
+
+@pytest.fixture
+def inside(trained, tmp_path, monkeypatch):
+    """A copy of it, to do with as one likes."""
+    shutil.copytree(trained, tmp_path / "home")
+    monkeypatch.chdir(tmp_path / "home")
+    return next(iter(listed(Path("leaderboard"))[0]))
+
+
+def test_an_entry_has_its_points_its_curves_and_its_examples(inside):
+    found = outcomes.read_outcomes(inside)
+    assert len(found.label) == POINTS
+    assert sum(found.stood) / POINTS == inside.own["score"]["autoattack"]
+    assert sum(found.right) / POINTS == inside.own["score"]["clean"]
+    assert set(found.broken_by) <= {"", "clean", *bridge.ATTACKS}
+    assert inside.curves.read_text() == next(Path("runs/digits").glob("*/log.csv")).read_text()
+    kept = files.read_arrays(inside.examples)
+    assert 0 < len(kept["index"]) <= 12
+    assert (abs(kept["x_adv"] - kept["x"] / 255).max((1, 2, 3)) <= 0.15 + 1e-6).all()
+    assert (kept["adversarial_prediction"] != kept["label"]).all()
+    model = rb_smooth.load_model(inside.name, dataset="digits")
+    assert (model(torch.from_numpy(kept["x_adv"])).argmax(1).numpy() == kept["adversarial_prediction"]).all()
+    check = inside.own["score"]["checks"][-1]
+    assert check["name"] == "adversarial examples"
+    assert check["verdict"] == "passed"
+
+
+def test_a_checkpoint_from_elsewhere_is_measured_as_ours_are(inside, capsys):
+    assert board("submit", "net.pt", *BROUGHT, "--title=<b>Theirs</b>", "--link=https://example.org") == 0
+    (theirs,) = [entry for entry in listed(Path("leaderboard"))[0] if entry.name == "net_small_preactresnet"]
+    assert "net_small_preactresnet" in capsys.readouterr().out
+    mine, score = inside.own["score"], theirs.own["score"]
+    for key in ("clean", "pgd20", "autoattack", "interval", "n", "fingerprint", "threat", "version"):
+        assert score[key] == mine[key], key
+    assert theirs.protocol() == inside.protocol()
+    assert theirs.points.read_text() == inside.points.read_text()
+    assert theirs.info["name"] == "<b>Theirs</b>"
+    assert theirs.info["architecture"] == "SmallPreActResNet-4"
+    assert theirs.own["origin"]["sha256"] == files.sha256(Path("net.pt"))
+    x = torch.rand(3, 1, 8, 8)
+    ours = rb_smooth.load_model(inside.name, dataset="digits")(x)
+    assert torch.equal(ours, rb_smooth.load_model(theirs.name, dataset="digits")(x))
+    rb_smooth.register(new_datasets=True)
+    from robustbench.utils import load_model
+
+    robustbenchs = load_model(theirs.name, model_dir="leaderboard/models", dataset="digits", threat_model="Linf")
+    assert torch.equal(ours, robustbenchs(x))
+    assert board("verify", theirs.name) == 0
+
+
+def test_an_evaluation_of_a_checkpoint_that_was_stopped_goes_on_with_the_same_flags(inside, monkeypatch, capsys):
+    attack, attacked = attackers._Alone.attack, []
+
+    def stopped(self, unit):
+        if len(attacked) == 2:
+            raise KeyboardInterrupt
+        attacked.append(unit)
+        return attack(self, unit)
+
+    small = "--eps=0.002"  # so small a ball that the second attack has work, too
+    few = ("--n-examples=8", "--batch-size=1", "--version=quick")
+    easy = [*BROUGHT[:4], small, *BROUGHT[5:-2], *few, "--name=theirs"]
+    monkeypatch.setattr(attackers._Alone, "attack", stopped)
+    assert board("submit", "net.pt", *easy) == 130
+    assert not Path("leaderboard/model_info/digits/Linf/theirs.json").exists()
+    monkeypatch.setattr(attackers._Alone, "attack", lambda self, unit: (attacked.append(unit), attack(self, unit))[1])
+    assert board("submit", "net.pt", *easy) == 0
+    units = [(unit.attack, unit.number) for unit in attacked]
+    assert len(units) == len(set(units)) > 3  # none twice
+    before = (Path("leaderboard/points/digits/Linf/theirs.csv")).read_text()
+    shutil.rmtree("leaderboard/.evaluations")
+    assert board("submit", "net.pt", *easy, "--replace") == 0
+    assert Path("leaderboard/points/digits/Linf/theirs.csv").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (["--arch=resnet18"], "resnet18"),
+        (["--set=model.width=5"], "0.weight of shape (5, 1, 3, 3)"),
+        (["--eps=8"], "8/255"),
+        (["--eps=x"], "--eps"),
+        (["--eps=1/255,2/255"], "one --eps"),
+        (["--n-examples=0"], "n_examples"),
+        (["--name=../up"], "choose another"),
+        (["--key=ema"], "'ema'"),
+        (["--dataset=cifar11"], "cifar11"),
+    ],
+)
+def test_what_cannot_be_meant_is_one_line_and_leaves_the_board_as_it_was(inside, capsys, change, said):
+    before = sorted(Path("leaderboard").rglob("*.json"))
+    assert board("submit", "net.pt", *BROUGHT, *change) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert said in lines[0]
+    assert sorted(Path("leaderboard").rglob("*.json")) == before
+
+
+def test_what_is_missing_is_asked_for(inside, capsys):
+    assert board("submit", "net.pt", "--arch=resnet18") == 2
+    assert "expected --dataset" in capsys.readouterr().err
+    assert board("submit", "absent.pt", *BROUGHT) == 2
+    assert "absent.pt" in capsys.readouterr().err
+    assert board("verify", inside.name + "x") == 2
+    assert inside.name in capsys.readouterr().err
+
+
+def test_no_code_in_a_checkpoint_runs(inside, capsys):
+    class Evil:
+        def __reduce__(self):
+            return (os.mkdir, ("ran",))
+
+    torch.save({"state_dict": Evil()}, "evil.pt")
+    assert board("submit", "evil.pt", *BROUGHT) == 2
+    assert "evil.pt" in capsys.readouterr().err
+    assert not Path("ran").exists()
+
+
+def test_verify_says_same_and_different_and_refuses_other_weights(inside, capsys):
+    assert board("verify", inside.name) == 0
+    assert f"{inside.name}: same" in capsys.readouterr().out
+    text = inside.points.read_text()
+    broken_by = next(each for each in bridge.ATTACKS if each in text)
+    inside.points.write_text(text.replace(broken_by, "square" if broken_by != "square" else "fab-t", 1))
+    assert board("verify", inside.name) == 1
+    assert "points that fared otherwise: 1" in capsys.readouterr().out
+    inside.points.write_text(text)
+    files.write_json(
+        inside.path, json.loads(inside.path.read_text().replace(inside.own["score"]["fingerprint"], "0" * 64))
+    )
+    assert board("verify", inside.name) == 2
+    assert "test points" in capsys.readouterr().err
+    torch.save({key: value + 1 for key, value in torch.load(inside.weights).items()}, inside.weights)
+    assert board("verify", inside.name) == 2
+    assert "SHA-256" in capsys.readouterr().err
+    inside.weights.unlink()
+    assert board("verify", inside.name) == 2
+    assert "got nothing there" in capsys.readouterr().err
+
+
+def test_an_entry_is_reproduced_bit_for_bit_from_what_it_stores(inside, capsys):
+    shutil.rmtree("runs")
+    before = inside.path.read_text()
+    assert board("reproduce", inside.name) == 0
+    assert "reproduced, bit for bit" in capsys.readouterr().out
+    assert inside.path.read_text() == before
+
+
+def test_accuracy_falls_as_the_ball_grows_and_in_the_other_norm_too(inside, capsys):
+    command = ["evaluate", inside.name, "--eps=0.05..0.1", "--norms=Linf,L2", f"--n-examples={POINTS}"]
+    assert board(*command) == 0
+    rows = json.loads(Path(f"leaderboard/radii/digits/Linf/{inside.name}.json").read_text())["rows"]
+    assert [(row["norm"], pytest.approx(row["eps"])) for row in rows] == [
+        *(("Linf", 0.05), ("Linf", 0.1)),
+        *(("L2", 0.05 * 0.5 * 255 / 8), ("L2", 0.1 * 0.5 * 255 / 8)),
+    ]
+    for one, other in ((0, 1), (2, 3)):
+        assert rows[one]["clean"] >= rows[one]["robust"] >= rows[other]["robust"]
+        assert rows[one]["robust"] <= rows[one]["pgd20"]
+    said = capsys.readouterr().out
+    assert "upper bound" in said
+    assert "AutoAttack" not in said.replace("not AutoAttack", "")
+    assert board(*command[:2], "--eps=0.05..0.01") == 2
+    assert board(*command[:2], "--norms=L3") == 2
+
+
+def test_a_published_model_is_measured_from_the_file_that_its_loader_would_have_found(inside, monkeypatch, capsys):
+    model = rb_smooth.load_model(inside.name, dataset="digits")
+    monkeypatch.setitem(bridge.zoo_table("cifar10", "Linf"), "Theirs2020", {"model": lambda: model, "gdrive_id": "x"})
+    monkeypatch.setattr("rb_smooth.profile.source_of", lambda *_: rb_smooth.data.digits(Path()))
+    command = ["evaluate", "Theirs2020", "--eps=0.05", f"--n-examples={POINTS}"]
+    assert board(*command) == 2
+    assert "got nothing there" in capsys.readouterr().err
+    files.save_tensors(Path("models/cifar10/Linf/Theirs2020.pt"), model.state_dict())
+    assert board(*command) == 0
+    (row,) = json.loads(Path("leaderboard/radii/cifar10/Linf/Theirs2020.json").read_text())["rows"]
+    assert row["clean"] == inside.own["score"]["clean"]
+    assert board("evaluate", "Their2020", "--eps=0.05") == 2
+    assert "Theirs2020" in capsys.readouterr().err
+
+
+def test_a_doubt_makes_an_entry_unreliable_and_says_why(inside):
+    score = inside.own["score"] | {"versions": {}, "board": "digits"}
+    told = dict.fromkeys(("link", "name", "authors", "venue", "additional_data"), "")
+    doubt = {"name": "gradients", "verdict": "unreliable", "found": "none at 9 of 24 points"}
+    sound = submission.described(score, inside.own["model"], told, {})
+    doubtful = submission.described(score | {"checks": [*score["checks"], doubt]}, inside.own["model"], told, {})
+    assert not sound["unreliable"]
+    assert "footnote" not in sound
+    assert doubtful["unreliable"] is True
+    assert doubtful["footnote"] == "gradients: none at 9 of 24 points"
+
+
+def test_what_is_replaced_is_kept_whole(inside):
+    before = {path.name: path.read_bytes() for path in (inside.path, inside.weights, inside.points)}
+    assert ran(recipe.main, "digits", "at", *QUICK, "--replace", "--set=evaluate.eps=0.1") == 0
+    assert "0.1" in inside.path.read_text()
+    (kept,) = Path("leaderboard/replaced/digits/Linf").iterdir()
+    assert {path.name: path.read_bytes() for path in kept.iterdir() if path.name in before} == before
+
+
+def entered_by(number: int, barrier, run: Path) -> None:
+    """One of many that submit at once: half of them under one name, each as another run."""
+    torch.set_num_threads(1)
+    (own := Path(f"runs-{number}")).mkdir()
+    shutil.copytree(run, own / "run")
+    seed = number if number % 2 else 0
+    text = (own / "run" / "recipe.yaml").read_text()
+    text = text.replace(f"run: {Run(run).identity}", f"run: writer{number}").replace("seed: 0", f"seed: {seed}")
+    (own / "run" / "recipe.yaml").write_text(text)
+    barrier.wait()
+    submission.submit(Run(own / "run"), Path("busy"), replace=True)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
+def test_twenty_that_submit_at_once_lose_nothing(inside):
+    (run,) = Path("runs/digits").iterdir()
+    bridge.robustbench()  # once, before the fork
+    context = multiprocessing.get_context("fork")
+    barrier = context.Barrier(20)
+    writers = [context.Process(target=entered_by, args=(number, barrier, run)) for number in range(20)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join(120)
+        assert writer.exitcode == 0
+    found, complaints = entries.listed(Path("busy"))
+    assert not complaints
+    assert len(found) == 10 + 1  # each odd seed, and one seed for the ten of one name
+    for entry in found:
+        assert files.sha256(entry.weights) == entry.own["weights_sha256"]
+        assert entry.points.exists()
+        assert entry.curves.exists()
+    contested = [entry.own["run"] for entry in found if "_s0_" in entry.name]
+    replaced = [json.loads(path.read_text())["rb_smooth"]["run"] for path in Path("busy/replaced").rglob("*.json")]
+    assert sorted(contested + replaced) == sorted(f"writer{number}" for number in range(0, 20, 2))
+    assert not list(Path("busy").glob(".checking-*"))
+
+
+def test_robustbenchs_own_listings_work_inside_the_board(inside, monkeypatch, capsys):
+    rb_smooth.register(new_datasets=True)
+    monkeypatch.chdir("leaderboard")
+    from robustbench.utils import get_leaderboard_bibtex, get_leaderboard_latex, list_available_models
+
+    list_available_models(dataset="digits", threat_model="Linf")
+    get_leaderboard_latex(dataset="digits", threat_model="Linf")
+    get_leaderboard_bibtex(dataset="digits", threat_model="Linf")
+    said = capsys.readouterr().out
+    assert said.count(inside.name) >= 1
+    assert inside.info["autoattack_acc"] in said
+    assert inside.info["link"] in said
+
+
+def test_benchmark_of_robustbench_with_our_seed_finds_our_figures(inside, monkeypatch):
+    rb_smooth.register(new_datasets=True)
+    import robustbench
+
+    model = robustbench.load_model(inside.name, model_dir="leaderboard/models", dataset="digits", threat_model="Linf")
+    monkeypatch.setattr(time, "time", lambda: inside.own["score"]["seed"])  # its only source of a seed
+    clean, robust = robustbench.benchmark(
+        model, n_examples=POINTS, dataset="digits", threat_model="Linf", eps=0.15, batch_size=BATCH
+    )
+    assert clean == pytest.approx(inside.own["score"]["clean"], abs=1e-12)
+    assert robust == pytest.approx(inside.own["score"]["autoattack"], abs=1e-12)
+
+
+@pytest.mark.slow
+def test_benchmark_of_robustbench_with_the_time_of_day_is_within_two_points_on_200(inside):
+    command = ["submit", "net.pt", *BROUGHT[:-2], "--n-examples=200", "--batch-size=50", "--name=more"]
+    assert board(*command) == 0
+    rb_smooth.register(new_datasets=True)
+    import robustbench
+
+    (more,) = [entry for entry in listed(Path("leaderboard"))[0] if entry.name == "more"]
+    model = robustbench.load_model("more", model_dir="leaderboard/models", dataset="digits", threat_model="Linf")
+    clean, robust = robustbench.benchmark(
+        model, n_examples=200, dataset="digits", threat_model="Linf", eps=0.15, batch_size=50
+    )
+    assert clean == pytest.approx(more.own["score"]["clean"], abs=1e-12)
+    assert robust == pytest.approx(more.own["score"]["autoattack"], abs=0.02)

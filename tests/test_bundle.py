@@ -1,0 +1,238 @@
+"""A bundle for RobustBench: whole, checked, honest about what it is not, and loadable by RobustBench itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+
+import pytest
+import torch
+from made_entries import entered, with_points
+
+from rb_smooth import bridge, files, notation
+from rb_smooth.board import bundle
+from rb_smooth.board.blueprint import architecture_source
+from rb_smooth.board.bundle import pack
+from rb_smooth.refusal import Refused
+from rb_smooth.registry import build_model, names
+
+MODEL = {"name": "small_preactresnet", "options": {"width": 2}, "shape": [3, 8, 8], "classes": 5}
+
+SMALL = {
+    "preactresnet18": ({}, [3, 32, 32]),
+    "resnet18": ({}, [3, 32, 32]),
+    "wideresnet": ({"depth": 10, "width": 1}, [3, 32, 32]),
+    "small_preactresnet": ({"width": 2}, [1, 8, 8]),
+}
+
+
+def ready(folder, name="mine", own=None, **changed):
+    """An entry of a tiny net, with its weights and points."""
+    score = {"n": 4, "autoattack": 0.5, "whole": False} | changed
+    entry = entered(folder, name, model=MODEL, own=own, **score)
+    net = build_model(MODEL["name"], MODEL["options"], tuple(MODEL["shape"]), 5, [0.4, 0.5, 0.6], [0.2, 0.3, 0.4])
+    files.save_tensors(entry.weights, net.state_dict())
+    entry.own["weights_sha256"] = files.sha256(entry.weights)
+    files.write_json(entry.path, entry.info)
+    return with_points(entry, [True, True, False, False])
+
+
+def executed(path) -> dict:
+    namespace: dict = {}
+    exec(compile(path.read_text(), str(path), "exec"), namespace)
+    return namespace
+
+
+def test_robustbenchs_own_loader_takes_the_bundle(tmp_path):
+    entry = ready(tmp_path / "board")
+    folder = pack(entry, tmp_path / "out")
+    assert folder == tmp_path / "out" / "mine"
+    name, record = executed(folder / "registry.py")["ENTRY"]
+    assert name == "mine"
+    table = bridge.zoo_table("cifar10", "Linf")
+    table[name] = record
+    try:
+        loaded = bridge.robustbench().utils.load_model(name, model_dir=folder / "models", dataset="cifar10")
+    finally:
+        del table[name]
+    ours = build_model(MODEL["name"], MODEL["options"], tuple(MODEL["shape"]), 5)
+    ours.load_state_dict(files.load_tensors(entry.weights))
+    x = torch.rand(3, *MODEL["shape"])
+    with torch.no_grad():
+        assert torch.equal(loaded(x), ours.eval()(x))
+
+
+def test_the_snippet_needs_nothing_of_ours(tmp_path):
+    source = (pack(ready(tmp_path / "board"), tmp_path / "out") / "registry.py").read_text()
+    assert re.findall(r"^(?:import|from) +([\w.]+)", source, re.M) == [
+        "importlib",
+        "torch",
+        "torch.nn.functional",
+        "torch",
+    ]
+    assert "rb_smooth" not in source
+
+
+@pytest.mark.parametrize("name", names("model"))
+def test_every_architecture_can_be_written_down_and_takes_our_weights(name, tmp_path):
+    options, shape = SMALL[name]
+    path = tmp_path / "architecture.py"
+    path.write_text(architecture_source({"name": name, "options": options, "shape": shape, "classes": 4}))
+    with torch.device("meta"):  # names and shapes are all that is compared
+        theirs = executed(path)["build"]().state_dict()
+    ours = build_model(name, options, tuple(shape), 4).state_dict()
+    assert {key: value.shape for key, value in theirs.items()} == {key: value.shape for key, value in ours.items()}
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        MODEL | {"name": "Normalized"},
+        MODEL | {"name": "vit"},
+        MODEL | {"options": {"width=1); import os; (": 1}},
+        MODEL | {"options": {"width": [1]}},
+    ],
+)
+def test_what_cannot_be_written_down_is_refused(model):
+    with pytest.raises(Refused):
+        architecture_source(model)
+
+
+def test_the_bundle_holds_all_that_is_asked_for_and_its_sums_are_true(tmp_path):
+    entry = ready(tmp_path / "board")
+    folder = pack(entry, tmp_path / "out")
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    sums = dict(reversed(line.split("  ")) for line in (folder / "SHA256SUMS").read_text().splitlines())
+    assert found == sums.keys() | {"SHA256SUMS"}
+    assert found == {
+        *("README.md", "issue.md", "registry.py", "evaluation.log", "recipe.yaml", "points.csv", "SHA256SUMS"),
+        "model_info/cifar10/Linf/mine.json",
+        "models/cifar10/Linf/mine.pt",
+    }
+    for name, digest in sums.items():
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
+    assert (folder / "points.csv").read_bytes() == entry.points.read_bytes()
+    assert notation.parse((folder / "recipe.yaml").read_text(), "") == entry.own["recipe"]
+    assert (folder / "README.md").read_text().count("\n") == 2
+
+
+def test_the_json_is_robustbenchs_without_our_block_and_without_nulls(tmp_path):
+    entry = ready(tmp_path / "board")
+    entry.info["footnote"] = None
+    info = json.loads((pack(entry, tmp_path / "out") / "model_info/cifar10/Linf/mine.json").read_text())
+    assert "rb_smooth" not in info
+    assert None not in info.values()
+    assert (info["eps"], info["autoattack_acc"], info["additional_data"]) == ("8/255", "50.00", False)
+    for own in ("rb_smooth", "footnote"):
+        entry.info.pop(own)
+    assert info == entry.info
+
+
+def test_an_older_entrys_architecture_is_spelt_as_robustbench_does(tmp_path):
+    entry = entered(tmp_path, "mine", told={"architecture": "wideresnet"}, model={"name": "wideresnet", "options": {}})
+    assert bundle.curated(entry)["architecture"] == "WideResNet-34-10"
+
+
+def test_the_issue_says_what_is_not_true_of_the_rules(tmp_path):
+    failed = {"name": "gradients", "verdict": "unreliable", "found": "all of them are zero"}
+    entry = ready(
+        tmp_path / "board",
+        official=False,
+        version="quick",
+        selected_on="test",
+        warnings=["zero gradients"],
+        checks=[failed],
+    )
+    issue = (pack(entry, tmp_path / "out") / "issue.md").read_text()
+    assert issue.startswith("# [New Model] mine\n")
+    gaps = issue.partition("**Not as RobustBench's rules want it**")[2].partition("**Model Zoo**")[0]
+    for told in (
+        *("official", "upper bound (quick, not AutoAttack)", "4 test points", "chosen on the test set"),
+        *("gradients: all of them are zero", "zero gradients", "authors, venue"),
+    ):
+        assert told in gaps, told
+    assert "- Robust accuracy: 50.00 % (upper bound (quick, not AutoAttack))" in issue
+
+
+def test_the_issue_of_an_entry_that_lacks_nothing_says_so(tmp_path):
+    told = {"authors": "A. Author", "venue": "ICLR 2026"}
+    entry = entered(tmp_path, "mine", told=told)
+    assert bundle.letters.shortfalls(entry) == []
+    assert "- nothing that is known" in bundle.letters.issue(entry)
+    assert "- Paper authors: A. Author" in bundle.letters.issue(entry)
+    for field in ("Architecture: ResNet-18", "Threat Model: Linf", "eps: 8/255", "Additional data: false"):
+        assert f"- {field}" in bundle.letters.issue(entry)
+
+
+def test_the_log_tells_protocol_attacks_checks_and_versions(tmp_path):
+    log = (pack(ready(tmp_path / "board"), tmp_path / "out") / "evaluation.log").read_text()
+    for line in (
+        "robust accuracy after apgd-ce: 55.00 % (90.0 s)",
+        "AutoAttack: 50.00 % (95 % interval 49.00 to 51.00)",
+        "points broken by apgd-ce: 2",
+        "check deterministic: passed; logits equal twice over",
+        "torch: 2.0",
+        "protocol: version standard, seed 0, batch size 200, pyautoattack 0.2.0",
+    ):
+        assert f"{line}\n" in log, line
+
+
+def test_an_entry_without_points_is_packed_without_them(tmp_path):
+    entry = ready(tmp_path / "board")
+    entry.points.unlink()
+    folder = pack(entry, tmp_path / "out")
+    assert not (folder / "points.csv").exists()
+    assert "points.csv" not in (folder / "SHA256SUMS").read_text()
+    assert "points.csv" not in (folder / "issue.md").read_text()
+
+
+def test_a_bundle_is_replaced_whole_and_nothing_else_is_touched(tmp_path):
+    entry = ready(tmp_path / "board")
+    folder = pack(entry, tmp_path / "out")
+    (folder / "left.over").touch()
+    pack(entry, tmp_path / "out")
+    assert not (folder / "left.over").exists()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine"]
+    (tmp_path / "else" / "mine").mkdir(parents=True)
+    with pytest.raises(Refused, match="something else"):
+        pack(entry, tmp_path / "else")
+
+
+def test_what_fails_leaves_the_old_bundle(tmp_path, monkeypatch):
+    entry = ready(tmp_path / "board")
+    before = (pack(entry, tmp_path / "out") / "SHA256SUMS").read_text()
+    monkeypatch.setattr(bundle.letters, "readme", lambda entry: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        pack(entry, tmp_path / "out")
+    assert (tmp_path / "out" / "mine" / "SHA256SUMS").read_text() == before
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine"]
+
+
+def test_weights_are_copied_where_disks_do_not_link(tmp_path, monkeypatch):
+    entry = ready(tmp_path / "board")
+    monkeypatch.setattr(bundle.os, "link", lambda *_: (_ for _ in ()).throw(OSError("no links")))
+    packed = pack(entry, tmp_path / "out") / "models/cifar10/Linf/mine.pt"
+    assert packed.read_bytes() == entry.weights.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("damage", "found"),
+    [
+        (lambda entry: entry.weights.unlink(), "got nothing there"),
+        (lambda entry: entry.weights.write_bytes(b"other"), "got others"),
+        (lambda entry: entry.points.write_text("index\n"), "header"),
+    ],
+)
+def test_what_is_missing_or_damaged_is_named_and_nothing_is_left(tmp_path, damage, found):
+    entry = ready(tmp_path / "board")
+    damage(entry)
+    with pytest.raises(Refused, match=found):
+        pack(entry, tmp_path / "out")
+    assert not list(tmp_path.glob("out/*"))
+
+
+def test_a_data_set_that_is_no_name_is_refused_before_anything_is_written(tmp_path):
+    entry = entered(tmp_path / "board", "mine", dataset='x"""; print(1); """')
+    with pytest.raises(Refused, match="expected a name"):
+        pack(entry, tmp_path / "out")

@@ -1,0 +1,329 @@
+"""The page from files: who is ranked with whom, what is damaged is named, and equal files give equal bytes."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import re
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from made_entries import entered, with_points
+from PIL import Image
+
+from rb_smooth import files
+from rb_smooth.page import bearings, boards, building, details, drawings, pictures, rows, serving
+from rb_smooth.refusal import Refused
+
+LOG = """epoch,lr,loss,train_robust,val_clean,val_robust,best,seconds
+0,0.1,2.1,0.30,0.60,0.35,True,60.0
+1,0.1,1.4,0.45,0.75,0.50,True,60.0
+2,0.01,1.1,0.60,0.80,0.45,False,60.0
+"""
+
+
+def with_examples(entry, k=3):
+    x = np.arange(k * 3 * 8 * 8, dtype=np.uint8).reshape(k, 3, 8, 8)
+    numbers = {name: np.arange(k) + place for place, name in enumerate(pictures.FIELDS)}
+    files.write_arrays(entry.examples, numbers | {"x": x, "x_adv": (x / 255).astype(np.float32)})
+    return x
+
+
+def full(folder, name="full", n=10, **changed):
+    """An entry with everything beside it."""
+    entry = entered(folder, name, n=n, autoattack=0.5, clean=0.8, interval=[0.24, 0.76], **changed)
+    with_points(entry, [True] * 5 + [False] * 5, [True] * 8 + [False] * 2)
+    with_examples(entry)
+    files.write_text(entry.curves, LOG)
+    return entry
+
+
+def board_of(folder, key="cifar10-Linf"):
+    found, _ = boards.read_boards(folder)
+    return next(board for board in found if board.key == key)
+
+
+def row_of(board, name):
+    return next(row for row in board.rows if row.name == name)
+
+
+def test_an_official_entry_is_ranked_among_the_published_of_its_eps(tmp_path):
+    entered(tmp_path, "mine", autoattack=0.5055, interval=[0.4957, 0.5153])
+    board = board_of(tmp_path)
+    mine = row_of(board, "mine")
+    group = bearings.group_of(board, mine)
+    assert mine.rank == 1 + sum(row.best_known > 0.5055 for row in group.rows)
+    assert {row.eps for row in group.rows} == {"8/255"}
+    assert group.rows[0].name == "Bartoldson2024Adversarial_WRN-94-16"
+    assert [row.best_known for row in group.rows] == sorted((row.best_known for row in group.rows), reverse=True)
+    apart = next(g for g in board.groups if g.eps == "0.031")
+    assert apart.why == "Not ranked with those above: ε is 0.031 here, 8/255 there"
+    assert bearings.group_of(board, row_of(board, "Zhang2019Theoretically")) is apart
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"version": "quick"}, "their figures are AutoAttack's, this one an upper bound (quick, not AutoAttack)"),
+        ({"official": False}, "these test points do not come from the official files"),
+        ({"whole": False, "n": 500}, "500 points here, the whole test set there"),
+        ({"threat": {"norm": "Linf", "eps": 0.07, "step_size": 0.01}}, "none has eps 0.07"),
+    ],
+)
+def test_what_is_not_comparable_stands_below_the_published_with_the_reason(tmp_path, changed, why):
+    entered(tmp_path, "mine", **changed)
+    board = board_of(tmp_path)
+    last = board.groups[-1]
+    assert [row.name for row in last.rows] == ["mine"]
+    assert last.rows[0].rank is None
+    assert last.why == f"Published entries not ranked: {why}"
+    assert last.why in bearings.headline(board)
+    assert last.why in bearings.standing(last.rows[0], last)
+
+
+def test_an_entry_of_the_smaller_eps_is_ranked_among_the_published_of_that_eps(tmp_path):
+    entered(tmp_path, "mine", threat={"norm": "Linf", "eps": 0.031, "step_size": 0.01})
+    board = board_of(tmp_path)
+    group = bearings.group_of(board, row_of(board, "mine"))
+    assert (group.eps, len(group.rows)) == ("0.031", 7)
+
+
+def test_a_board_of_our_own_ranks_equal_protocols_and_keeps_others_apart(tmp_path):
+    for name, changed in {
+        "b": {"autoattack": 0.6},
+        "a": {"autoattack": 0.6},
+        "c": {},
+        "few": {"n": 100, "whole": False, "autoattack": 0.9},
+    }.items():
+        entered(tmp_path, name, dataset="digits", official=False, **changed)
+    first, second = board_of(tmp_path, "digits-Linf").groups
+    assert [(row.rank, row.name) for row in first.rows] == [(1, "a"), (1, "b"), (3, "c")]
+    assert [(row.rank, row.name) for row in second.rows] == [(None, "few")]
+    assert second.why == "Not ranked with those above: other number of points"
+
+
+def test_quick_is_never_called_autoattack(tmp_path):
+    entered(tmp_path, "mine", dataset="digits", official=False, version="quick")
+    board = board_of(tmp_path, "digits-Linf")
+    assert board.figure == "Robust accuracy, upper bound (quick, not AutoAttack)"
+    assert "not AutoAttack" in bearings.headline(board)
+    assert board_of(tmp_path).figure == "AutoAttack robust accuracy"
+
+
+def test_the_interval_says_which_ranks_are_possible_and_kin_are_of_the_same_architecture_and_data(tmp_path):
+    entered(tmp_path, "mine", autoattack=0.5055, interval=[0.45, 0.56])
+    board = board_of(tmp_path)
+    mine = row_of(board, "mine")
+    group = bearings.group_of(board, mine)
+    others = [row.best_known for row in group.rows if row is not mine]
+    best, worst = (1 + sum(other > end for other in others) for end in (0.56, 0.45))
+    assert f"({best} to {worst} by its 95 % interval)" in bearings.standing(mine, group)
+    marks = {mark.what: mark.row for mark in bearings.landmarks(mine, group)}
+    kin = marks["best other ResNet-18 without extra data"]
+    assert kin.architecture in ("ResNet-18", "PreActResNet-18")
+    assert not kin.extra_data
+    assert marks["next above"].best_known > mine.best_known >= marks["next below"].best_known
+
+
+def test_a_model_that_may_be_unreliable_does_not_speak_for_ours(tmp_path):
+    entered(tmp_path, "sound", autoattack=0.5)
+    entered(tmp_path, "doubtful", autoattack=0.6, told={"unreliable": True})
+    assert bearings.headline(board_of(tmp_path)).startswith("Our best, sound, keeps 50.00 %")
+
+
+def test_whatever_lies_among_the_entries_is_named_and_the_others_are_shown(tmp_path):
+    mine = entered(tmp_path, "mine")
+    for number, damage in enumerate(("{", "[]", '{"rb_smooth": {"score": []}}')):
+        (mine.path.parent / f"stray{number}.json").write_text(damage)
+    for name, changed in {"nan": {"autoattack": float("nan")}, "many": {"clean": 5.0}, "odd": {"official": 1}}.items():
+        entered(tmp_path, name, **changed)
+    moved = entered(tmp_path, "moved", threat={"norm": "L2", "eps": 8 / 255, "step_size": 0.01})
+    moved.path.rename(mine.path.parent / "moved.json")
+    text = building.built(tmp_path)
+    for name in ("stray0", "stray1", "stray2", "nan", "many", "odd", "moved"):
+        assert f"{name}.json" in text[text.index('id="complaints"') :]
+        assert f'data-key="cifar10-Linf-{name}"' not in text
+    assert 'data-key="cifar10-Linf-mine"' in text
+
+
+def test_what_is_damaged_beside_an_entry_is_named_and_the_entry_is_shown(tmp_path):
+    entry = full(tmp_path)
+    for path in (entry.points, entry.curves, entry.examples):
+        path.write_text("nonsense")
+    strange = entered(tmp_path, "strange", attacks=["none"])
+    text = building.built(tmp_path)
+    complaints = text[text.index('id="complaints"') :]
+    for path in (entry.points, entry.curves, entry.examples, strange.path):
+        assert str(path) in complaints
+    assert 'data-key="cifar10-Linf-full"' in text
+    assert 'data-key="cifar10-Linf-strange"' in text
+
+
+def test_every_link_inside_the_page_has_its_end_and_no_id_is_given_twice(tmp_path):
+    full(tmp_path)
+    for name in ("a b", "a_b", "A_B"):  # one id, were it not for the number behind it
+        full(tmp_path, name)
+    ids, links = [], set()
+
+    class Reader(HTMLParser):
+        def handle_starttag(self, _, attributes):
+            for name, value in attributes:
+                if name == "id":
+                    ids.append(value)
+                links.update(re.findall(r"url\(#([^)]+)\)", value or ""))
+                if name in ("href", "aria-labelledby", "data-copies") and (name != "href" or value.startswith("#")):
+                    links.add(value.removeprefix("#"))
+
+    Reader().feed(building.built(tmp_path))
+    assert len(ids) == len(set(ids))
+    assert links <= set(ids)
+    assert len(links) > 150
+
+
+def test_equal_files_give_equal_bytes_in_any_process_and_no_torch_is_needed(tmp_path):
+    full(tmp_path)
+    code = (
+        "import sys; from pathlib import Path; import rb_smooth.page.building as b, rb_smooth.page.serving\n"
+        "assert 'matplotlib' not in sys.modules\n"
+        f"b.write_page(Path({str(tmp_path)!r})); assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONHASHSEED": "7", "PATH": ""})
+    there = hashlib.sha256((tmp_path / "index.html").read_bytes()).hexdigest()
+    assert hashlib.sha256(building.write_page(tmp_path).read_bytes()).hexdigest() == there
+
+
+def test_only_links_to_the_web_are_offered():
+    for link in ("https://arxiv.org/abs/1706.06083", "http://a.b/c"):
+        assert rows.safe_link(link) == link
+    for link in ("javascript:alert(1)", " https://a.b", "data:text/html,x", "https://a.b\njavascript:x", None, 3, ""):
+        assert rows.safe_link(link) == ""
+
+
+def test_every_model_is_a_point_that_says_its_figures_and_none_lies_outside_the_picture(tmp_path):
+    entered(tmp_path, "mine", autoattack=0.5, interval=[0.49, 0.51])
+    board = board_of(tmp_path)
+    svg = drawings.draw_scatter(board)
+    assert svg.count('class="point"') == len(board.rows)
+    assert (
+        "<title>mine: 80.00 % clean, 50.00 % robust, 95 % interval 49.00 to 51.00; ResNet-18, ours, rank "
+        f"{row_of(board, 'mine').rank}</title>"
+    ) in svg
+    width, height = map(float, re.search(r'viewBox="0 0 (\d+) (\d+)"', svg).groups())
+    places = re.findall(r'<use [^>]*\bx="([\d.]+)" y="([\d.]+)"', svg)
+    assert len(places) == len(board.rows)
+    assert all(0 < float(x) < width and 0 < float(y) < height for x, y in places)
+    assert drawings.is_cut(board)  # some published models are broken altogether
+    assert "#0000f" not in svg  # every colour is the page's own
+    assert not re.search(r"<style|<metadata|font-family", svg)
+
+
+def test_pictures_are_the_images_pixel_for_pixel(tmp_path):
+    entry = full(tmp_path)
+    x = with_examples(entry, 12)
+    pairs = pictures.read_pairs(entry.examples)
+    assert len(pairs) == pictures.MOST
+    for pair, image in zip(pairs, x):
+        for uri in (pair.clean, pair.adversarial):
+            png = Image.open(io.BytesIO(base64.b64decode(uri.removeprefix("data:image/png;base64,"))))
+            assert np.array_equal(np.asarray(png).transpose(2, 0, 1), image)
+    assert (pairs[1].index, pairs[1].label, pairs[1].adversarial_prediction) == (1, 2, 4)
+
+
+@pytest.mark.parametrize("spoilt", ["x", "x_adv", "label"])
+def test_arrays_that_do_not_fit_are_refused(tmp_path, spoilt):
+    entry = full(tmp_path)
+    arrays = files.read_arrays(entry.examples)
+    files.write_arrays(entry.examples, arrays | {spoilt: arrays[spoilt][:1]})
+    with pytest.raises(Refused, match="other shapes"):
+        pictures.read_pairs(entry.examples)
+
+
+def test_galleries_and_curves_for_which_there_is_no_room_are_left_out(tmp_path, monkeypatch):
+    full(tmp_path)
+    text = building.built(tmp_path)
+    assert "data:image/png" in text
+    assert 'aria-label="Training of full: 3 epochs' in text
+    monkeypatch.setattr(building, "PICTURES", 100)
+    monkeypatch.setattr(building, "CURVES", 0)
+    smaller = building.built(tmp_path)
+    assert "data:image/png" not in smaller
+    assert 'aria-label="Training of full' not in smaller
+    assert "Left out, to keep the page small" in smaller
+
+
+def test_a_panel_tells_what_each_attack_and_each_class_lost(tmp_path):
+    told = details.read_details(row_of_entry(full(tmp_path)))
+    assert [(step.attack, step.broke) for step in told.steps] == [("unattacked", 2), ("apgd-ce", 3), ("apgd-t", 0)]
+    assert [(each.label, each.n, each.stood) for each in told.classes] == [(3, 10, 0.5)]
+    facts = {what: value for _, section in told.facts for what, value in section}
+    assert facts["epochs"] == "3, best 2"
+    assert facts["training"] == "1.5 h"
+    assert "eps: 8/255" in told.recipe
+
+
+def test_commands_that_are_shown_hold_any_name_together(tmp_path):
+    told = details.read_details(row_of_entry(full(tmp_path, "a; b 'c'")))
+    assert "verify 'a; b '\"'\"'c'\"'\"'' --dataset cifar10" in told.commands
+    compile(told.loading, "shown", "exec")
+    assert str(tmp_path.parent) not in told.loading + told.commands  # a page is shown to others
+
+
+def row_of_entry(entry):
+    return rows.own_row(entry, "key")
+
+
+def test_nothing_there_is_a_page_of_the_published(tmp_path):
+    text = building.built(tmp_path / "nowhere")
+    assert "99 published models; none of ours is on this board yet." in text
+    assert "78fcc9e48a" in text
+    assert "2025-03-31" in text
+
+
+def test_the_server_gives_the_page_alone_and_to_this_machine_alone(tmp_path):
+    page = tmp_path / "index.html"
+    page.write_text("first")
+    (tmp_path / "secret").write_text("x")
+    with serving.server(page, 0) as running:
+        host, port = running.server_address[:2]
+        assert host == "127.0.0.1"
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        page.write_text("second")
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/") as answer:
+            assert answer.read() == b"second"
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/secret")
+        with pytest.raises(Refused, match=f"expected a free port, got {port}"):
+            serving.server(page, port)
+        running.shutdown()
+
+
+def test_ctrl_c_ends_serving_in_peace(tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr(serving, "write_page", lambda leaderboard: leaderboard / "index.html")
+    monkeypatch.setattr(serving.webbrowser, "open", opened.append)
+    monkeypatch.setattr(
+        serving.ThreadingHTTPServer, "serve_forever", lambda _: (_ for _ in ()).throw(KeyboardInterrupt)
+    )
+    serving.serve(tmp_path, 0)
+    assert len(opened) == 1
+    assert opened[0].startswith("http://127.0.0.1:")
+    serving.serve(tmp_path, 0, open_browser=False)
+    assert len(opened) == 1
+
+
+def test_the_page_is_told_to_load_nothing_and_to_run_its_own_two_scripts(tmp_path):
+    text = building.built(tmp_path)
+    policy = re.search(r'Content-Security-Policy" content="([^"]+)"', text)[1]
+    assert policy.startswith("default-src 'none'; img-src data:;")
+    scripts = re.findall(r"<script>(.*?)</script>", text, re.S)
+    digests = [base64.b64encode(hashlib.sha256(each.encode()).digest()).decode() for each in scripts]
+    assert re.findall(r"sha256-([^']+)'", policy) == digests
+    assert len(digests) == 2
+    assert not re.search(r"""(?:src|url\()=?["']?(?:https?:)?//""", text)
