@@ -14,6 +14,13 @@ from rb_smooth.models import Normalized
 torch.set_num_threads(1)  # as in the programs for nets this small; two test workers share two cores
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    from dealing import Dealing
+
+    return Dealing(config, log) if config.getvalue("dist") == "loadgroup" else None
+
+
 @pytest.fixture(autouse=True)
 def _seeded():
     torch.manual_seed(0)
