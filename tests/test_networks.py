@@ -9,7 +9,7 @@ import torch
 from torch._dynamo.utils import counters
 from traces import same, snapshot
 
-from rb_smooth import declaration, networks, plan, schema, training
+from rb_smooth import declaration, networks, pipeline, plan, schema, training
 from rb_smooth.data import digits
 from rb_smooth.run_folder import Run
 from rb_smooth.session import Session
@@ -213,3 +213,14 @@ def test_on_a_gpu_each_way_of_compiling_trains_alike(data, method, wish):
     assert compiled.compiled
     for one, other in zip(eager.optimizer.deployed(), compiled.optimizer.deployed()):
         assert (one - other).norm() < 0.05 * one.norm() + 1e-3  # signs of gradients near zero may fall otherwise
+
+
+@pytest.mark.parametrize(("name", "number"), [("cuda", 3), ("cuda:1", 1)])
+def test_a_gpu_without_a_number_is_the_current_one(monkeypatch, name, number):
+    """torch.cuda.set_device takes no device without one."""
+    chosen = []
+    monkeypatch.setattr(torch, "empty", lambda *_, **__: None)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    assert pipeline.existing_device(name) == torch.device("cuda", number)
+    assert chosen == [torch.device("cuda", number)]
