@@ -28,7 +28,7 @@ from rb_smooth.notation import number_text
 from rb_smooth.refusal import Refused, answering, nearest
 from rb_smooth.run_folder import Run
 from rb_smooth.sections import SECTIONS, Sections
-from rb_smooth.summaries import Summary, find_runs, is_run, summarise
+from rb_smooth.summaries import Summary, find_run, find_runs, summarise
 
 _FOOT = "Percent. gap: PGD-20 of the best epoch minus the last, on validation images until evaluated."
 
@@ -39,7 +39,7 @@ def main() -> int:
     if command == "list" and not names:
         _list(options.runs, options.json)
     elif command == "compare" and not options.json:
-        _compare([(name, _found(name, options.runs)) for name in dict.fromkeys(names)], options.out)
+        _compare([(name, find_run(name, options.runs)) for name in dict.fromkeys(names)], options.out)
     elif command == "compare":
         raise Refused("expected --json with the list of runs, got it with compare; leave it out")
     else:
@@ -127,19 +127,6 @@ def _ago(seconds: float) -> str:
         if seconds >= length:
             return f"{seconds / length:.0f} {unit}"
     return f"{max(seconds, 0):.0f} s"
-
-
-def _found(name: str, folder: Path) -> Run:
-    """The run of that path, of that name below `folder`, or in any folder there."""
-    if is_run(Path(name)):
-        return Run(Path(name))
-    runs = dict(find_runs(folder))
-    matching = [each for each in runs if each == name or each.rpartition("/")[2] == name]
-    if name in matching or len(matching) == 1:
-        return runs[name if name in matching else matching[0]]
-    if matching:
-        raise Refused(f"expected one run, got {name!r}, which is {' and '.join(matching)} in {folder}; say which")
-    raise Refused(f"expected a run's folder, or a run in {folder}, {nearest(name, runs)}")
 
 
 def _compare(runs: list[tuple[str, Run]], out: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rb_smooth.logs import best_row, read_log
-from rb_smooth.refusal import Refused
+from rb_smooth.refusal import Refused, nearest
 from rb_smooth.run_folder import Run
 
 _MARKS = ("recipe.yaml", "log.csv", "score.json", "best.pt", "last.pt", "resume.pt")
@@ -50,6 +50,19 @@ def find_runs(folder: Path) -> Iterator[tuple[str, Run]]:
     for path in sorted([*folder.glob("*"), *folder.glob("*/*")]):
         if is_run(path):
             yield path.relative_to(folder).as_posix(), Run(path)
+
+
+def find_run(name: str, folder: Path) -> Run:
+    """The run of that path, of that name below `folder`, or in any folder there. Raises Refused, with the nearest."""
+    if is_run(Path(name)):
+        return Run(Path(name))
+    runs = dict(find_runs(folder))
+    matching = [each for each in runs if each == name or each.rpartition("/")[2] == name]
+    if name in matching or len(matching) == 1:
+        return runs[name if name in matching else matching[0]]
+    if matching:
+        raise Refused(f"expected one run, got {name!r}, which is {' and '.join(matching)} in {folder}; say which")
+    raise Refused(f"expected a run's folder, or a run in {folder}, {nearest(name, runs)}")
 
 
 def is_run(path: Path) -> bool:
