@@ -1,0 +1,87 @@
+"""How fast gradients change and attacks move with the weights, against how far the weights moved."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rb_smooth import files
+from rb_smooth.curves import COLOURS
+from rb_smooth.study.records import Estimate, Record, by_method, estimate, lipschitz, moved, radii_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_LOSSES = {
+    "standard": ("standard loss", COLOURS[6], "o"),
+    "L2": ("L2", COLOURS[0], "s"),
+    "Linf": ("L∞", COLOURS[1], "^"),
+}
+_DIRECTIONS = {"random": "-", "descent": (0, (4, 2))}
+_ROWS: tuple[tuple[str, Callable[[Record, str, float], float], tuple[str, ...]], ...] = (
+    ("relative Lipschitz constant\nof the gradient", partial(lipschitz, relative=True), ("standard", "L2", "Linf")),
+    ("attacks moved\n(share of the ball's diameter)", moved, ("L2", "Linf")),
+)
+
+
+def draw_gradients(records: Sequence[Record], path: Path) -> None:
+    """Write a PNG: a column for each method; above, relative Lipschitz constants, below, how far attacks moved.
+
+    Points are means over seeds, along random directions (solid) and down the gradient (dashed), bars 95 % intervals.
+    """
+    from matplotlib.figure import Figure
+
+    groups, radii = by_method(records), radii_of(records)
+    methods = list(dict.fromkeys(method for method, _ in groups))
+    figure = Figure(figsize=(max(4.6, 2.3 * len(methods) + 1.2), 5.8), dpi=150, layout="constrained")
+    panels = figure.subplots(2, len(methods), sharex=True, sharey="row", squeeze=False)
+    for column, method in zip(panels.T, methods, strict=True):
+        for panel, (label, value, losses) in zip(column, _ROWS, strict=True):
+            for loss, direction in product(losses, _DIRECTIONS):
+                if members := groups.get((method, loss)):
+                    found = [estimate([value(record, direction, radius) for record in members]) for radius in radii]
+                    _draw_line(panel, radii, found, loss, direction)
+            _dress(panel)
+            if method == methods[0]:
+                panel.set_ylabel(label, fontsize=9)
+        column[0].set_title(method, fontsize=10)
+        column[1].set_xlabel("‖w1 − w2‖ / ‖w‖", fontsize=9)
+    drawn = {
+        label: handle for panel in panels[0] for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(drawn.values(), drawn.keys(), loc="outside lower center", ncols=3, fontsize=8.5, frameon=False)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    files.write_bytes(path, buffer.getvalue())
+
+
+def _draw_line(panel: Axes, radii: Sequence[float], found: Sequence[Estimate], loss: str, direction: str) -> None:
+    """Means with their intervals; a lower bound below zero, which a logarithmic axis has no place for, is cut."""
+    name, colour, marker = _LOSSES[loss]
+    means = [each.mean for each in found]
+    below = [min(each.mean - each.low, 0.95 * each.mean) if each.low is not None else 0.0 for each in found]
+    above = [each.high - each.mean if each.high is not None else 0.0 for each in found]
+    panel.errorbar(
+        radii,
+        means,
+        yerr=[below, above],
+        linestyle=_DIRECTIONS[direction],
+        label=f"{name}, {'random direction' if direction == 'random' else 'down the gradient'}",
+        color=colour,
+        marker=marker,
+        markersize=4,
+        linewidth=1.4,
+        elinewidth=0.9,
+        capsize=2,
+    )
+
+
+def _dress(panel: Axes) -> None:
+    panel.set(xscale="log", yscale="log")
+    panel.grid(color="#e6e6e6", linewidth=0.6)
+    panel.spines[["top", "right"]].set_visible(False)
+    panel.tick_params(labelsize=8)

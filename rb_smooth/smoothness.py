@@ -1,0 +1,145 @@
+"""python -m rb_smooth.smoothness RUN|NAME …: how smooth the loss around trained weights is, measured.
+
+    python -m rb_smooth.smoothness at-s0 at-l2-s0 standard-s0      three networks, each under three losses
+    python -m rb_smooth.smoothness at-s0 --weights first,best,last  along a training
+    python -m rb_smooth.smoothness show smoothness.json            the tables and the picture again, without a model
+
+Networks are runs (a folder, or a name below --runs) or entries of a leaderboard. Each is looked at under the standard
+loss and under the adversarial losses in an L2 and in an Linf ball: how fast the gradient changes (attacks made anew at
+each point), how far attacks move, top eigenvalue and trace of the Hessian (attacks held), and the eps-sharpness. What
+is measured is kept in --out as it comes, so that the same command goes on; runs of several seeds become intervals.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from rb_smooth import bridge
+from rb_smooth.console import console
+from rb_smooth.plots.gradients import draw_gradients
+from rb_smooth.provenance import commit
+from rb_smooth.refusal import Refused, answering, nearest
+from rb_smooth.study.records import LOSSES, Record, is_same, keep_record, read_records
+from rb_smooth.study.reporting import curvature_table, gradient_table, sentences
+
+
+def main() -> int:
+    options = _parse()
+    if options.what[0] == "show":
+        if len(options.what) != 2:
+            raise Refused(f"expected one file to show, got {len(options.what) - 1}; say show FILE.json")
+        path = Path(options.what[1])
+        _show(read_records(path), path)
+        return 0
+    if options.out.suffix != ".json":
+        raise Refused(f"expected --out to end in .json, got {options.out}; correct it")
+    _show(_measured(options), options.out)
+    return 0
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m rb_smooth.smoothness", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("what", nargs="+", metavar="RUN|NAME", help="networks to measure; or show FILE.json")
+    add("--weights", default="best", metavar="first,best,last", help="which of each run's (default: best)")
+    add("--under", default=",".join(LOSSES), metavar=",".join(LOSSES), help="losses (default: all three)")
+    add("--eps", action="append", default=[], metavar="L2=0.5", help="a ball's radius, in the place of the recipes'")
+    add("--n", type=int, default=128, help="training images, the first ones (default: 128)")
+    add("--steps", type=int, default=20, help="of PGD (default: 20)")
+    add("--step", type=float, default=0.2, help="of PGD, as a share of eps (default: 0.2)")
+    add("--radii", default="1e-4,1e-3,1e-2", help="steps from w, as shares of ||w|| (default: 1e-4,1e-3,1e-2)")
+    add("--directions", type=int, default=4, help="random ones, beside the gradient's (default: 4)")
+    add("--products", type=int, default=100, help="of the Hessian for an eigenvalue, at most (default: 100)")
+    add("--signs", type=int, default=16, help="random vectors for the trace (default: 16)")
+    add("--sharpness-radius", type=float, default=5e-3, help="as a share of ||w|| (default: 0.005)")
+    add("--seed", type=int, default=0, help="of attacks' starts and of directions (default: 0)")
+    add("--runs", type=Path, default=Path("runs"), help="where runs are kept (default: runs)")
+    add("--leaderboard", type=Path, default=Path("leaderboard"), help="where entries are (default: leaderboard)")
+    add("--data-dir", type=Path, default=Path("data"), help="torchvision's folder (default: data)")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, … (default: a GPU if there is one)")
+    add("--out", type=Path, default=Path("smoothness.json"), help="measurements; the picture lies beside")
+    return parser.parse_args()
+
+
+def _measured(options: argparse.Namespace) -> list[Record]:
+    """The records of all that `options` name: those that --out holds, and the others measured now."""
+    from rb_smooth.networks import choose_threads
+    from rb_smooth.pipeline import existing_device
+    from rb_smooth.study.measuring import Settings, balls, measured, named
+    from rb_smooth.study.specimens import find_specimen
+
+    settings = Settings(
+        n=options.n,
+        steps=options.steps,
+        step=options.step,
+        radii=_radii(options.radii),
+        sharpness_radius=options.sharpness_radius,
+        directions=options.directions,
+        products=options.products,
+        signs=options.signs,
+        seed=options.seed,
+    )
+    wanted, device = options.under.split(","), existing_device(options.device)
+    if unknown := [loss for loss in wanted if loss not in LOSSES]:
+        raise Refused(f"expected losses, {nearest(unknown[0], LOSSES)}")
+    radii = _eps(options.eps)
+    where = {"runs": options.runs, "leaderboard": options.leaderboard, "data_dir": options.data_dir}
+    specimens = [find_specimen(what, **where) for what in dict.fromkeys(options.what)]
+    units = []
+    for specimen in specimens:
+        under = balls(specimen, settings.step, radii)
+        for which in options.weights.split(","):
+            specimen.load(which)  # whatever is missing is told before hours of work
+            units += [(specimen, which, loss, under[loss]) for loss in wanted]
+    kept = read_records(options.out) if options.out.exists() else []
+    records = []
+    for specimen, which, loss, threat in units:
+        record = named(specimen, which, loss, threat, settings)
+        if (known := next((each for each in kept if is_same(each, record)), None)) is None:
+            console.print(f"{specimen.name}, {which}, under the {loss} loss …")
+            choose_threads(specimen.load(which), specimen.train.shape, settings.n)
+            known = {**record, "found": measured(specimen, which, threat, settings, device)}
+            keep_record(options.out, known, {"versions": bridge.versions(), "commit": commit()})
+        records.append(known)
+    return records
+
+
+def _show(records: list[Record], path: Path) -> None:
+    console.print("How fast the gradient changes: ‖g(w1) − g(w2)‖ / ‖w1 − w2‖, attacks made anew at both points.")
+    console.print(gradient_table(records), soft_wrap=False)
+    console.print("Curvature of the loss at attacks crafted at w and held; sharpness with attacks made anew.")
+    console.print(curvature_table(records), soft_wrap=False)
+    for sentence in sentences(records):
+        console.print(sentence)
+    picture = path.with_suffix(".png")
+    draw_gradients(records, picture)
+    console.print(f"± is half a 95 % interval over seeds (Student's t). kept: {path}; picture: {picture}")
+
+
+def _radii(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(sorted({float(each) for each in text.split(",")}))
+    except ValueError:
+        raise Refused(f"expected --radii such as 1e-3,1e-2, got {text!r}; correct it") from None
+
+
+def _eps(given: list[str]) -> dict[str, float]:
+    """`L2=0.5` and `Linf=8/255` as radii by norm."""
+    from rb_smooth.radii import read_radii
+
+    found: dict[str, Any] = {}
+    for each in given:
+        norm, _, value = each.partition("=")
+        if norm not in ("L2", "Linf"):
+            raise Refused(f"expected --eps such as L2=0.5 or Linf=8/255, got {each!r}; correct it")
+        found[norm] = read_radii(value)[0]
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(answering(main)())

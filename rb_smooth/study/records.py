@@ -1,0 +1,120 @@
+"""What smoothness was measured, as a file, and what it says over seeds. Reads and counts only; costs no torch."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any, NamedTuple
+
+import filelock
+
+from rb_smooth import files
+from rb_smooth.refusal import Refused
+
+Record = dict[str, Any]
+"""One network under one loss: `named` of measuring.py, by which it is known again, and under `found` its `measured`."""
+
+LOSSES = ("standard", "L2", "Linf")
+
+
+class Estimate(NamedTuple):
+    """low, high: a 95 % interval by Student's t over n seeds; None of one seed."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    n: int
+
+
+def read_records(path: Path) -> list[Record]:
+    """The records in `path`. Raises Refused if there are none, or if the file is another's."""
+    records = files.read_json(path)
+    try:
+        whole = all({"name", "method", "under", "seed", "settings"} <= each.keys() for each in records["records"])
+        whole = whole and all("probes" in each["found"] for each in records["records"])
+    except (TypeError, KeyError, AttributeError):
+        whole = False
+    if not whole:
+        raise Refused(f"expected measurements of smoothness in {path}, got other JSON; choose another --out")
+    return list(records["records"])
+
+
+def keep_record(path: Path, record: Record, told: dict[str, Any]) -> None:
+    """Add `record` to those in `path`, also while other processes add theirs. told: of where the numbers come from."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(path.parent / f".{path.name}.lock"):
+        kept = read_records(path) if path.exists() else []
+        files.write_json(path, {**told, "records": [*kept, record]})
+
+
+def is_same(one: Record, other: Record) -> bool:
+    """Whether two records are of the same weights under the same loss, looked at in the same way."""
+    keys = ("name", "weights_sha256", "under", "threat", "settings")
+    return all(json.dumps(one[key]) == json.dumps(other[key]) for key in keys)  # to which tuples are lists
+
+
+def by_method(records: Sequence[Record]) -> dict[tuple[str, str], list[Record]]:
+    """Records by (method, loss), methods in the order given, losses from standard to Linf."""
+    methods = dict.fromkeys(_method(record) for record in records)
+    groups = {
+        (method, loss): [r for r in records if (_method(r), r["under"]) == (method, loss)]
+        for method in methods
+        for loss in LOSSES
+    }
+    return {key: members for key, members in groups.items() if members}
+
+
+def lipschitz(record: Record, direction: str, radius: float, *, relative: bool = False) -> float:
+    """Mean over the probes of that kind of ||g1 - g2|| / ||w1 - w2||; relative: times ||w|| / ||g||, without a unit."""
+    found = record["found"]
+    value = fmean(probe["lipschitz"] for probe in _probes(record, direction, radius))
+    return value * found["weights"] / found["gradient"] if relative else value
+
+
+def moved(record: Record, direction: str, radius: float) -> float:
+    """Mean over the probes of that kind of how far attacks moved, as a share of the ball's diameter."""
+    return fmean(probe["moved"] for probe in _probes(record, direction, radius))
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """Mean and interval of one value for each seed."""
+    from scipy.stats import t
+
+    n, mean = len(values), fmean(values)
+    if n < 2:
+        return Estimate(mean, None, None, n)
+    half = float(t.ppf(0.975, n - 1)) * stdev(values) / math.sqrt(n)
+    return Estimate(mean, mean - half, mean + half, n)
+
+
+def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Estimate:
+    """The geometric mean of ratios paired by seed, with the interval of the mean logarithm."""
+    logs = estimate([math.log(one / other) for one, other in zip(numerators, denominators, strict=True)])
+    if logs.low is None or logs.high is None:
+        return Estimate(math.exp(logs.mean), None, None, logs.n)
+    return Estimate(math.exp(logs.mean), math.exp(logs.low), math.exp(logs.high), logs.n)
+
+
+def paired(one: Sequence[Record], other: Sequence[Record]) -> list[tuple[Record, Record]]:
+    """Records of equal seeds, in the order of seeds."""
+    others = {record["seed"]: record for record in other}
+    ordered = sorted(one, key=lambda record: record["seed"])
+    return [(record, others[record["seed"]]) for record in ordered if record["seed"] in others]
+
+
+def radii_of(records: Sequence[Record]) -> list[float]:
+    """The radii at which all of `records` were probed, from small to large."""
+    common = set.intersection(*({probe["radius"] for probe in record["found"]["probes"]} for record in records))
+    return sorted(common)
+
+
+def _method(record: Record) -> str:
+    """`at`, and of other weights than the best `at (last)`."""
+    return record["method"] if record["which"] == "best" else f"{record['method']} ({record['which']})"
+
+
+def _probes(record: Record, direction: str, radius: float) -> list[dict[str, Any]]:
+    return [p for p in record["found"]["probes"] if (p["direction"], p["radius"]) == (direction, radius)]

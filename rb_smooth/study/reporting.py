@@ -1,0 +1,116 @@
+"""Measurements of smoothness in tables and sentences, an interval over seeds beside each figure. Costs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from rb_smooth.study.records import Estimate, Record, by_method, estimate, lipschitz, moved, paired, radii_of, ratio
+
+OWN = {"standard": "standard", "at-l2": "L2", "at": "Linf"}
+"""The methods that differ in nothing but their adversary, and the loss that each descends."""
+
+
+def gradient_table(records: Sequence[Record]) -> Table:
+    """How fast the gradient changes; one row for each method and loss."""
+    radii = radii_of(records)
+    middle = radii[len(radii) // 2]
+    columns: dict[str, Callable[[Record], float]] = {"loss": lambda r: r["found"]["loss"]}
+    for radius in radii:
+        columns[f"random\n{radius:.2g}"] = partial(lipschitz, direction="random", radius=radius)
+    columns[f"descent\n{middle:.2g}"] = lambda r: lipschitz(r, "descent", middle)
+    columns[f"relative\n{middle:.2g}"] = lambda r: lipschitz(r, "random", middle, relative=True)
+    columns[f"moved\n{middle:.2g}"] = lambda r: moved(r, "random", middle)
+    return _table(records, columns)
+
+
+def curvature_table(records: Sequence[Record]) -> Table:
+    """The Hessian at attacks crafted at w and held, the sharpness nearby, and where attacks lie."""
+    columns: dict[str, Callable[[Record], float]] = {
+        "‖g‖": lambda r: r["found"]["gradient"],
+        "top\neigenvalue": lambda r: r["found"]["top_eigenvalue"]["value"],
+        "\ntrace": lambda r: r["found"]["trace"]["value"],
+        "sharpness\nEq. (73)": lambda r: r["found"]["sharpness"]["measured"],
+        "\nEq. (74)": lambda r: r["found"]["sharpness"]["estimate"],
+        "\nslope": lambda r: r["found"]["sharpness"]["first_order"],
+        "at the\nboundary": lambda r: (r["found"]["boundary"] or {"images": float("nan")})["images"],
+    }
+    return _table(records, columns)
+
+
+def sentences(records: Sequence[Record]) -> Iterator[str]:
+    """Whether the Linf loss is less smooth than the L2 loss: on the same network, and on networks trained by each."""
+    groups = by_method(records)
+    methods = dict.fromkeys(method for method, _ in groups)
+    for method in methods:
+        if (method, "L2") in groups and (method, "Linf") in groups:
+            yield from _compared(f"{method}, Linf over L2", groups[method, "Linf"], groups[method, "L2"])
+    trained = [groups.get(key) for key in OWN.items()]
+    for one, other in ((2, 1), (1, 0), (2, 0)):
+        upper, lower = trained[one], trained[other]
+        if upper and lower:
+            names = list(OWN)
+            what = f"{names[one]} over {names[other]}, each under its own loss"
+            yield from _compared(what, upper, lower)
+
+
+def text_of(found: Estimate, digits: int = 3) -> str:
+    """`1.23 (1.1 to 1.36)`; of one seed only the figure."""
+    if found.mean != found.mean:
+        return ""
+    mean = f"{found.mean:.{digits}g}"
+    return mean if found.low is None else f"{mean} ({found.low:.{digits}g} to {found.high:.{digits}g})"
+
+
+def _compared(what: str, upper: Sequence[Record], lower: Sequence[Record]) -> Iterator[str]:
+    """One sentence: the ratio of relative Lipschitz constants at every radius, and what it comes to."""
+    pairs = paired(upper, lower)
+    if not pairs:
+        return
+    told = []
+    for radius in radii_of([record for pair in pairs for record in pair]):
+        above, below = (
+            [lipschitz(r, "random", radius, relative=True) for r in side] for side in zip(*pairs, strict=True)
+        )
+        found = ratio(above, below)
+        told.append(f"{text_of(found)} at {radius:g}{_verdict(found)}")
+    clean = max(abs(one["found"]["clean"] - other["found"]["clean"]) for one, other in pairs)
+    seeds = f"{len(pairs)} seeds" if len(pairs) > 1 else "one seed, no interval"
+    apart = f"; clean accuracies at most {100 * clean:.1f} points apart" if clean else ""
+    yield f"{what}: relative Lipschitz constant times {', '.join(told)} ({seeds}{apart})"
+
+
+def _verdict(found: Estimate) -> str:
+    """What an interval of a ratio leaves no doubt of."""
+    if found.low is None or found.high is None:
+        return ""
+    return " (less smooth)" if found.low > 1 else " (smoother)" if found.high < 1 else " (undecided)"
+
+
+def _table(records: Sequence[Record], columns: dict[str, Callable[[Record], float]]) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("\nmethod")
+    table.add_column("n", justify="right")
+    table.add_column("clean", justify="right")
+    table.add_column("under")
+    for heading in columns:
+        table.add_column(heading, justify="right")
+    above = None
+    for (method, loss), members in by_method(records).items():
+        clean = estimate([record["found"]["clean"] for record in members]).mean
+        first = (method, str(len(members)), f"{clean:.1%}") if method != above else ("", "", "")
+        cells = [_stacked(estimate([value(record) for record in members])) for value in columns.values()]
+        table.add_row(*first, loss, *cells)
+        above = method
+    return table
+
+
+def _stacked(found: Estimate) -> str:
+    """The figure, and below it half of its interval's width."""
+    if found.mean != found.mean:
+        return ""
+    half = "" if found.high is None else f"\n±{found.high - found.mean:.2g}"
+    return f"{found.mean:.3g}{half}"
