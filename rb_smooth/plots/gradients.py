@@ -7,24 +7,25 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rb_smooth import files
 from rb_smooth.curves import COLOURS
-from rb_smooth.study.records import Estimate, Record, by_method, estimate, lipschitz, moved, radii_of
+from rb_smooth.study.records import LOSSES, Estimate, Record, by_method, estimate, lipschitz, moved, radii_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_LOSSES = {
-    "standard": ("standard loss", COLOURS[6], "o"),
-    "L2": ("L2", COLOURS[0], "s"),
-    "Linf": ("L∞", COLOURS[1], "^"),
+_STYLES = {
+    "standard": ((COLOURS[6], "o"),),
+    "L2": ((COLOURS[0], "s"), (COLOURS[5], "D"), (COLOURS[2], "P")),
+    "Linf": ((COLOURS[1], "^"), (COLOURS[4], "v"), (COLOURS[3], "X")),
 }
+"""Colour and marker of each norm's balls, the smallest first."""
 _DIRECTIONS = {"random": "-", "descent": (0, (4, 2))}
-_ROWS: tuple[tuple[str, Callable[[Record, str, float], float], tuple[str, ...]], ...] = (
-    ("relative Lipschitz constant\nof the gradient", partial(lipschitz, relative=True), ("standard", "L2", "Linf")),
-    ("attacks moved\n(share of the ball's diameter)", moved, ("L2", "Linf")),
+_ROWS: tuple[tuple[str, Callable[[Record, str, float], float]], ...] = (
+    ("relative Lipschitz constant\nof the gradient", partial(lipschitz, relative=True)),
+    ("attacks moved\n(share of the ball's diameter)", moved),
 )
 
 
@@ -36,32 +37,46 @@ def draw_gradients(records: Sequence[Record], path: Path) -> None:
     from matplotlib.figure import Figure
 
     groups, radii = by_method(records), radii_of(records)
-    methods = list(dict.fromkeys(method for method, _ in groups))
+    methods, styles = list(dict.fromkeys(method for method, _ in groups)), _styles(records)
     figure = Figure(figsize=(max(4.6, 2.3 * len(methods) + 1.2), 5.8), dpi=150, layout="constrained")
     panels = figure.subplots(2, len(methods), sharex=True, sharey="row", squeeze=False)
     for column, method in zip(panels.T, methods, strict=True):
-        for panel, (label, value, losses) in zip(column, _ROWS, strict=True):
-            for loss, direction in product(losses, _DIRECTIONS):
-                if members := groups.get((method, loss)):
+        for panel, (label, value) in zip(column, _ROWS, strict=True):
+            for ball, direction in product(styles, _DIRECTIONS):
+                members = groups.get((method, ball), [])
+                if members and (value is not moved or ball != "standard"):  # where nothing attacks
                     found = [estimate([value(record, direction, radius) for record in members]) for radius in radii]
-                    _draw_line(panel, radii, found, loss, direction)
+                    _draw_line(panel, radii, found, ball, direction, styles[ball])
             _dress(panel)
             if method == methods[0]:
                 panel.set_ylabel(label, fontsize=9)
         column[0].set_title(method, fontsize=10)
         column[1].set_xlabel("‖w1 − w2‖ / ‖w‖", fontsize=9)
-    drawn = {
-        label: handle for panel in panels[0] for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
-    }
-    figure.legend(drawn.values(), drawn.keys(), loc="outside lower center", ncols=3, fontsize=8.5, frameon=False)
+    pairs = [pair for panel in panels[0] for pair in zip(*panel.get_legend_handles_labels(), strict=True)]
+    legend = {label: handle for handle, label in pairs}
+    place: Any = "outside lower center"
+    figure.legend(legend.values(), legend.keys(), loc=place, ncols=max(2, len(styles)), fontsize=8.5, frameon=False)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     files.write_bytes(path, buffer.getvalue())
 
 
-def _draw_line(panel: Axes, radii: Sequence[float], found: Sequence[Estimate], loss: str, direction: str) -> None:
+def _styles(records: Sequence[Record]) -> dict[str, tuple[str, str]]:
+    """Colour and marker of every ball, balls in the order of `by_method`."""
+    balls = {ball: members[0]["under"] for (_, ball), members in by_method(records).items()}
+    return {
+        ball: _STYLES[loss][rank % len(_STYLES[loss])]
+        for loss in LOSSES
+        for rank, ball in enumerate(ball for ball, its in balls.items() if its == loss)
+    }
+
+
+def _draw_line(
+    panel: Axes, radii: Sequence[float], found: Sequence[Estimate], ball: str, direction: str, style: tuple[str, str]
+) -> None:
     """Means with their intervals; a lower bound below zero, which a logarithmic axis has no place for, is cut."""
-    name, colour, marker = _LOSSES[loss]
+    colour, marker = style
+    name = f"{ball.replace('Linf', 'L∞')}{' loss' if ball == 'standard' else ''}"
     means = [each.mean for each in found]
     below = [min(each.mean - each.low, 0.95 * each.mean) if each.low is not None else 0.0 for each in found]
     above = [each.high - each.mean if each.high is not None else 0.0 for each in found]

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import filelock
 
 from rb_smooth import files
+from rb_smooth.notation import number_text
 from rb_smooth.refusal import Refused
 
 Record = dict[str, Any]
@@ -57,14 +58,21 @@ def is_same(one: Record, other: Record) -> bool:
 
 
 def by_method(records: Sequence[Record]) -> dict[tuple[str, str], list[Record]]:
-    """Records by (method, loss), methods in the order given, losses from standard to Linf."""
-    methods = dict.fromkeys(_method(record) for record in records)
-    groups = {
-        (method, loss): [r for r in records if (_method(r), r["under"]) == (method, loss)]
-        for method in methods
-        for loss in LOSSES
-    }
-    return {key: members for key, members in groups.items() if members}
+    """Records by (method, ball), methods in the order given, balls as `ball_of` tells them from standard to Linf."""
+    ordered = sorted(
+        records, key=lambda record: (LOSSES.index(record["under"]), (record["threat"] or {}).get("eps", 0))
+    )
+    methods = list(dict.fromkeys(_method(record) for record in records))
+    groups: dict[tuple[str, str], list[Record]] = {}
+    for record in sorted(ordered, key=lambda record: methods.index(_method(record))):
+        groups.setdefault((_method(record), ball_of(record)), []).append(record)
+    return groups
+
+
+def ball_of(record: Record) -> str:
+    """`L2 0.8`, `Linf 8/255`, or `standard`: under which loss, of one ball among several."""
+    threat = record["threat"]
+    return "standard" if threat is None else f"{threat['norm']} {number_text(threat['eps'])}"
 
 
 def lipschitz(record: Record, direction: str, radius: float, *, relative: bool = False) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import product
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -42,19 +43,20 @@ def curvature_table(records: Sequence[Record]) -> Table:
 
 
 def sentences(records: Sequence[Record]) -> Iterator[str]:
-    """Whether the Linf loss is less smooth than the L2 loss: on the same network, and on networks trained by each."""
+    """Whether the Linf loss is less smooth than the L2 loss: on the same networks, and on networks trained by each."""
     groups = by_method(records)
-    methods = dict.fromkeys(method for method, _ in groups)
-    for method in methods:
-        if (method, "L2") in groups and (method, "Linf") in groups:
-            yield from _compared(f"{method}, Linf over L2", groups[method, "Linf"], groups[method, "L2"])
-    trained = [groups.get(key) for key in OWN.items()]
-    for one, other in ((2, 1), (1, 0), (2, 0)):
-        upper, lower = trained[one], trained[other]
-        if upper and lower:
-            names = list(OWN)
-            what = f"{names[one]} over {names[other]}, each under its own loss"
-            yield from _compared(what, upper, lower)
+    for method in dict.fromkeys(method for method, _ in groups):
+        balls = {ball: members for (owner, ball), members in groups.items() if owner == method}
+        for upper, lower in product(balls, balls):
+            if upper.startswith("Linf") and lower.startswith("L2"):
+                yield from _compared(f"{method}, {upper} over {lower}", balls[upper], balls[lower])
+    own = {
+        name: [r for r in records if (r["method"], r["which"], r["under"]) == (name, "best", its)]
+        for name, its in OWN.items()
+    }
+    for one, other in (("at", "at-l2"), ("at-l2", "standard"), ("at", "standard")):
+        if own[one] and own[other]:
+            yield from _compared(f"{one} over {other}, each under its own loss", own[one], own[other])
 
 
 def text_of(found: Estimate, digits: int = 3) -> str:
@@ -99,11 +101,11 @@ def _table(records: Sequence[Record], columns: dict[str, Callable[[Record], floa
     for heading in columns:
         table.add_column(heading, justify="right")
     above = None
-    for (method, loss), members in by_method(records).items():
+    for (method, ball), members in by_method(records).items():
         clean = estimate([record["found"]["clean"] for record in members]).mean
         first = (method, str(len(members)), f"{clean:.1%}") if method != above else ("", "", "")
         cells = [_stacked(estimate([value(record) for record in members])) for value in columns.values()]
-        table.add_row(*first, loss, *cells)
+        table.add_row(*first, ball, *cells)
         above = method
     return table
 
