@@ -20,11 +20,11 @@ class Eigenvalue(NamedTuple):
     products: int
 
 
-def dominant_eigenvalue(product: Product, start: Tensor, *, products: int = 100, tolerance: float = 1e-2) -> Eigenvalue:
+def dominant_eigenvalue(product: Product, start: Tensor, *, products: int = 100, tolerance: float = 1e-3) -> Eigenvalue:
     """The eigenvalue of H that is largest in magnitude, by power iteration from `start` (P,): |value| is ||H||_2.
 
     Ends when residual <= tolerance |value|, or after that many products. The value's own error is of the order of
-    residual^2 over the gap to the next eigenvalue: at the default about 1e-4 of it.
+    residual^2 over the gap to the next eigenvalue: at the default 1e-4 of it where that gap is a hundredth.
     """
     v = start / start.norm()
     used = 0
@@ -37,7 +37,7 @@ def dominant_eigenvalue(product: Product, start: Tensor, *, products: int = 100,
         v = image / image.norm()
 
 
-def top_eigenvalue(product: Product, start: Tensor, *, products: int = 100, tolerance: float = 1e-2) -> Eigenvalue:
+def top_eigenvalue(product: Product, start: Tensor, *, products: int = 100, tolerance: float = 1e-3) -> Eigenvalue:
     """The largest eigenvalue of H, by its sign too. Where the one of largest magnitude is negative, a second iteration
     finds it on H shifted by that much. Arguments as `dominant_eigenvalue`'s; `products` are of each iteration.
     """

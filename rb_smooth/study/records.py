@@ -59,12 +59,14 @@ def is_same(one: Record, other: Record) -> bool:
 
 def by_method(records: Sequence[Record]) -> dict[tuple[str, str], list[Record]]:
     """Records by (method, ball), methods in the order given, balls as `ball_of` tells them from standard to Linf."""
-    ordered = sorted(
-        records, key=lambda record: (LOSSES.index(record["under"]), (record["threat"] or {}).get("eps", 0))
-    )
     methods = list(dict.fromkeys(_method(record) for record in records))
+
+    def place(record: Record) -> tuple[int, int, float]:
+        eps = record["threat"]["eps"] if record["threat"] else 0.0
+        return methods.index(_method(record)), LOSSES.index(record["under"]), eps
+
     groups: dict[tuple[str, str], list[Record]] = {}
-    for record in sorted(ordered, key=lambda record: methods.index(_method(record))):
+    for record in sorted(records, key=place):
         groups.setdefault((_method(record), ball_of(record)), []).append(record)
     return groups
 

@@ -50,13 +50,14 @@ def sentences(records: Sequence[Record]) -> Iterator[str]:
         for upper, lower in product(balls, balls):
             if upper.startswith("Linf") and lower.startswith("L2"):
                 yield from _compared(f"{method}, {upper} over {lower}", balls[upper], balls[lower])
-    own = {
-        name: [r for r in records if (r["method"], r["which"], r["under"]) == (name, "best", its)]
-        for name, its in OWN.items()
-    }
     for one, other in (("at", "at-l2"), ("at-l2", "standard"), ("at", "standard")):
-        if own[one] and own[other]:
-            yield from _compared(f"{one} over {other}, each under its own loss", own[one], own[other])
+        what = f"{one} over {other}, each under its own loss"
+        yield from _compared(what, _under_own(records, one), _under_own(records, other))
+
+
+def _under_own(records: Sequence[Record], method: str) -> list[Record]:
+    """The records of a method's best weights under the loss that it descends."""
+    return [r for r in records if (r["method"], r["which"], r["under"]) == (method, "best", OWN[method])]
 
 
 def text_of(found: Estimate, digits: int = 3) -> str:

@@ -1,0 +1,28 @@
+"""Runs that look trained, made without training: a recipe and weights drawn at random."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from rb_smooth.checkpoints import exported
+from rb_smooth.registry import build_model
+from rb_smooth.run_folder import Run, place
+from rb_smooth.settings import gather
+
+TINY = ["model.width=2", "data.train_examples=128"]
+
+
+def made_run(runs: Path, method: str, *, settings: list[str] = TINY, kept: tuple[int, ...] = ()) -> Run:
+    """A run of digits with best.pt, last.pt and epoch-<n>.pt for each n in `kept`, all different."""
+    gathered = gather("digits", method, [*settings, f"train.keep={list(kept)}"])
+    run = place(runs, *gathered)
+    run.begin(*gathered)
+    options = dict(gathered[-1]["model"])
+    for name in ("best", *(f"epoch-{n}" for n in kept), "last"):
+        model = build_model(options["name"], {"width": options["width"]}, (1, 8, 8), 10, [0.3], [0.4])
+        with torch.no_grad():
+            model(torch.rand(16, 1, 8, 8))  # running statistics that are not their initial values
+        run.save(name, exported(model))
+    return run
