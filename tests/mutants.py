@@ -56,6 +56,8 @@ PROTOCOLS, ATTACKERS, UNITS = "protocols.py", "attackers.py", "units.py"
 LOGS, CURVES, REPORTS, SCALARS, SUMMARIES = "logs.py", "curves.py", "reports.py", "scalars.py", "summaries.py"
 COMPARISON, ATTEMPTS, WORKERS, SWEEP = "comparison.py", "attempts.py", "workers.py", "sweep.py"
 IMAGES, STREAMING, SECTIONS = "images.py", "streaming.py", "sections.py"
+LOSSES, CURVATURE, PROBES = "study/losses.py", "study/curvature.py", "study/probes.py"
+SHARPNESS, RECORDS, SPECIMENS = "study/sharpness.py", "study/records.py", "study/specimens.py"
 
 TESTS = {
     AWP: ["test_awp.py", "test_scale_out.py"],
@@ -104,6 +106,8 @@ TESTS = {
     ATTEMPTS: ["test_workers.py"],
     WORKERS: ["test_workers.py"],
     SWEEP: ["test_sweep.py"],
+    **{file: ["test_smoothness.py"] for file in (LOSSES, CURVATURE, PROBES, SHARPNESS, RECORDS)},
+    SPECIMENS: ["test_specimens.py"],
 }
 """The tests that answer for a file."""
 
@@ -294,6 +298,22 @@ MUTANTS = [
     Mutant("what is decoded may be of any size", IMAGES, "            self._check_size(path, colours)\n", ""),
     Mutant("channels are last", IMAGES, "np.asarray(colours).transpose(2, 0, 1)", "np.asarray(colours).reshape(x[i].shape)"),
     Mutant("other workers are another run", SECTIONS, '("stream", "workers")', '("stream",)'),
+    Mutant("attacks start elsewhere each time", LOSSES, "                torch.manual_seed(self.seed + number)\n", ""),
+    Mutant("attacks weigh batches, not images", LOSSES, '/ len(self.y)', '/ len(self.y[part])'),
+    Mutant("the Hessian product forgets all batches but the last", LOSSES, "torch._foreach_add_(self.shaped(total), list(tensors))", "torch._foreach_copy_(self.shaped(total), list(tensors))"),
+    Mutant("the top eigenvalue may be the lowest", CURVATURE, "if dominant.value >= 0:", "if True:"),
+    Mutant("the shift is not taken back", CURVATURE, "Eigenvalue(shifted.value - shift,", "Eigenvalue(shifted.value,"),
+    Mutant("the trace is of signs 0 and 1", CURVATURE, "generator=generator) * 2 - 1)", "generator=generator))"),
+    Mutant("the gradient is probed at held attacks", PROBES, "change = loss.gradient(moved) - g", "change = loss.gradient(x_adv) - g"),
+    Mutant("a cube's diameter is its edge", PROBES, "return 2 * loss.threat.eps * dimensions**0.5", "return 2 * loss.threat.eps"),
+    Mutant("probes go up the gradient", PROBES, '("descent", -g / g.norm())', '("descent", g / g.norm())'),
+    Mutant("sharpness leaves its ball", SHARPNESS, "min(1.0, r / float(v.norm()))", "1.0"),
+    Mutant("sharpness forgets the loss below it", SHARPNESS, "scale = 1 + here", "scale = 1.0"),
+    Mutant("ratios are arithmetic", RECORDS, "[math.log(one / other) for", "[one / other for"),
+    Mutant("intervals are of single seeds", RECORDS, "* stdev(values) / math.sqrt(n)", "* stdev(values)"),
+    Mutant("other settings are the same measurement", RECORDS, '"threat", "settings")', '"settings")'),
+    Mutant("the first epoch kept is the first by its letters", SPECIMENS, 'key=lambda path: int(path.stem.partition("-")[2])', "key=lambda path: path.stem"),
+    Mutant("validation images are studied as training images", SPECIMENS, '"validation": 0, "split_seed": 0} | whole', '"validation": 0, "split_seed": 0}'),
 ]  # fmt: skip
 
 

@@ -89,7 +89,7 @@ class AdversarialLoss:
         x_adv = self.attacks() if x_adv is None else x_adv
         total = torch.zeros_like(self.weights)
         for part in self._parts:
-            total += flat(torch.autograd.grad(self._part_loss(x_adv, part), self.parameters))
+            self._add(total, torch.autograd.grad(self._part_loss(x_adv, part), self.parameters))
         return total
 
     def hessian_product(self, x_adv: Tensor, v: Tensor) -> Tensor:
@@ -97,8 +97,13 @@ class AdversarialLoss:
         total = torch.zeros_like(v)
         for part in self._parts:
             slope = torch.autograd.grad(self._part_loss(x_adv, part), self.parameters, create_graph=True)
-            total += flat(torch.autograd.grad(flat(slope) @ v, self.parameters))
+            along_v = torch.stack([(s * piece).sum() for s, piece in zip(slope, self.shaped(v), strict=True)]).sum()
+            self._add(total, torch.autograd.grad(along_v, self.parameters))
         return total
+
+    def _add(self, total: Tensor, tensors: Sequence[Tensor]) -> None:
+        """Add tensors of the parameters' shapes to a vector (P,), in place."""
+        torch._foreach_add_(self.shaped(total), list(tensors))
 
     def _part_loss(self, x_adv: Tensor, part: slice) -> Tensor:
         """This batch's share of the mean over all images."""
