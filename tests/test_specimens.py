@@ -85,7 +85,7 @@ def test_a_run_that_is_not_trained_is_refused(home):
     kept = last.read_bytes()
     last.unlink()
     try:
-        with pytest.raises(Refused, match=r"expected a trained run in .*, got one without last\.pt; run its recipe again"):
+        with pytest.raises(Refused, match=r"a trained run in .*, got one without last\.pt; run its recipe again"):
             find(home, the_run(home).name)
     finally:
         last.write_bytes(kept)
