@@ -35,6 +35,7 @@ PARTS = {
     "methods": "methods_time",
     "optimizer": "optimizer_cost",
     "memory": "memory_cost",
+    "study": "study_cost",
     "loop": "loop_overhead",
     "startup": "startup_time",
     "demo": "demo_time",

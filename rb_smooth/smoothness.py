@@ -2,7 +2,7 @@
 
     python -m rb_smooth.smoothness at-s0 at-l2-s0 standard-s0      three networks, each under three losses
     python -m rb_smooth.smoothness at-s0 --weights first,best,last  along a training
-    python -m rb_smooth.smoothness show smoothness.json            the tables and the picture again, without a model
+    python -m rb_smooth.smoothness plot smoothness.json            the tables and the picture again, without a model
 
 Networks are runs (a folder, or a name below --runs) or entries of a leaderboard. Each is looked at under the standard
 loss and under the adversarial losses in an L2 and in an Linf ball: how fast the gradient changes (attacks made anew at
@@ -28,9 +28,9 @@ from rb_smooth.study.reporting import curvature_table, gradient_table, sentences
 
 def main() -> int:
     options = _parse()
-    if options.what[0] == "show":
+    if options.what[0] == "plot":
         if len(options.what) != 2:
-            raise Refused(f"expected one file to show, got {len(options.what) - 1}; say show FILE.json")
+            raise Refused(f"expected one file to plot, got {len(options.what) - 1}; say plot FILE.json")
         path = Path(options.what[1])
         _show(read_records(path), path)
         return 0
@@ -45,7 +45,7 @@ def _parse() -> argparse.Namespace:
         prog="python -m rb_smooth.smoothness", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("what", nargs="+", metavar="RUN|NAME", help="networks to measure; or show FILE.json")
+    add("what", nargs="+", metavar="RUN|NAME", help="networks to measure; or: plot FILE.json")
     add("--weights", default="best", metavar="first,best,last", help="which of each run's (default: best)")
     add("--under", default=",".join(LOSSES), metavar=",".join(LOSSES), help="losses (default: all three)")
     add("--eps", action="append", default=[], metavar="L2=0.5", help="a ball's radius, in the place of the recipes'")

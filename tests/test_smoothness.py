@@ -262,7 +262,7 @@ def test_other_settings_are_measured_beside(measured, monkeypatch):
 def test_what_was_measured_is_shown_again_without_torch(measured, tmp_path):
     (tmp_path / "kept.json").write_bytes((measured / "smoothness.json").read_bytes())
     code = (
-        "import sys; sys.argv = ['smoothness', 'show', 'kept.json']; from rb_smooth import smoothness; "
+        "import sys; sys.argv = ['smoothness', 'plot', 'kept.json']; from rb_smooth import smoothness; "
         "smoothness.main(); assert 'torch' not in sys.modules"
     )
     ran = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)

@@ -1,0 +1,89 @@
+"""What looking at the theory and at trained networks costs: the programs as they are called, and Hessian products.
+
+The landscape is of the digits net, at weights that one epoch has trained: where they lie changes nothing of the work.
+A product is compared with the training step of the same images in fp32, in memory, and with a gradient, in time.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from allocations import held_by
+from figures import Figure, figure
+from interleaved import interleaved, ratios
+from subjects import SMALL_NET, first_minibatch, on_random_images, step_of
+
+from rb_smooth.images import Images
+from rb_smooth.session import Session
+from rb_smooth.study.curvature import dominant_eigenvalue
+from rb_smooth.study.losses import AdversarialLoss
+
+_PRODUCTS = 20
+_MODULE = (sys.executable, "-m")
+
+
+def measure(toy: bool) -> dict[str, Any]:
+    with TemporaryDirectory() as folder:
+        figures = [*_theory(Path(folder), toy), _landscape(Path(folder), toy)]
+    return {"figures": [*figures, *_products(toy)], "products": _PRODUCTS}
+
+
+def _theory(folder: Path, toy: bool) -> list[Figure]:
+    only = ("--only", "Lemma 2") if toy else ()
+    bare = _seconds(folder, "rb_smooth.theory", *only)
+    found = [figure("`rb_smooth.theory`", "s", [bare], at_most=60.0)]
+    if not toy:
+        drawn = _seconds(folder, "rb_smooth.theory", "--figures", "figures")
+        found.append(figure("`rb_smooth.theory` with its figures", "s", [drawn], at_most=300.0))
+    return found
+
+
+def _landscape(folder: Path, toy: bool) -> Figure:
+    smaller = ("--set", "model.width=2", "--set", "data.train_examples=64") if toy else ()
+    _seconds(folder, "rb_smooth.recipe", "digits", "at", "--epochs", "1", "--n-examples", "1", "--no-submit", *smaller)
+    (run,) = (folder / "runs/digits").iterdir()
+    grid = ("--points", "3", "--n", "8") if toy else ("--points", "51", "--n", "1000")
+    seconds = _seconds(folder, "rb_smooth.landscape", str(run), "--weights", "best", *grid)
+    return figure("landscape of the digits net, 51 points, 1,000 training and 360 test images", "s", [seconds], 120.0)
+
+
+def _seconds(folder: Path, *command: str) -> float:
+    begun = time.perf_counter()
+    subprocess.run([*_MODULE, *command], cwd=folder, check=True, capture_output=True)
+    return time.perf_counter() - begun
+
+
+def _products(toy: bool) -> list[Figure]:
+    images = 4 if toy else 128
+    session = on_random_images("at", images, "objective.steps=1", "train.precision=fp32", *((SMALL_NET,) if toy else ()))
+    step = step_of(session, *first_minibatch(session))
+    peak_of_step = held_by(step, after=step).peak
+    loss, x_adv = _loss(session)
+    v = torch.randn_like(loss.weights)
+    peak = held_by(lambda: loss.hessian_product(x_adv, v)).peak
+    contenders: dict[str, Callable[[], object]] = {
+        "eigenvalue": lambda: dominant_eigenvalue(
+            lambda u: loss.hessian_product(x_adv, u), v, products=2 if toy else _PRODUCTS, tolerance=0.0
+        ),
+        "gradient": lambda: loss.gradient(x_adv),
+    }
+    times = interleaved(contenders, seconds=0, fewest=1 if toy else 2, warm_up=False)
+    each = [ratio / _PRODUCTS for ratio in ratios(times, "eigenvalue", "gradient")]
+    what = f"Hessian product, PreActResNet-18, {images} images"
+    return [
+        figure(f"{what}: peak memory over a training step's", "×", [peak / peak_of_step], at_most=3.0),
+        figure(f"{what}, of {_PRODUCTS}: time over a gradient's", "×", each),
+    ]
+
+
+def _loss(session: Session) -> tuple[AdversarialLoss, torch.Tensor]:
+    drawn = session.data.train.loaded()
+    loss = AdversarialLoss(session.model, Images(drawn.x, drawn.y), None)
+    return loss, loss.attacks()
