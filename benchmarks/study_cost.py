@@ -62,7 +62,8 @@ def _seconds(folder: Path, *command: str) -> float:
 
 def _products(toy: bool) -> list[Figure]:
     images = 4 if toy else 128
-    session = on_random_images("at", images, "objective.steps=1", "train.precision=fp32", *((SMALL_NET,) if toy else ()))
+    settings = ("objective.steps=1", "train.precision=fp32", *((SMALL_NET,) if toy else ()))
+    session = on_random_images("at", images, *settings)
     step = step_of(session, *first_minibatch(session))
     peak_of_step = held_by(step, after=step).peak
     loss, x_adv = _loss(session)
