@@ -67,7 +67,7 @@ FLOORS = [
         *("logs", "curves", "scalars", "reports", "summaries", "runs"),
         *("attempts", "workers", "sweep"),
     },
-    {"page", "board_options", "leaderboard"},
+    {"page", "board_options", "leaderboard", "theory", "plots"},
 ]
 METHOD_FOLDERS = ("objectives", "perturbations", "optimizers", "averaging")
 FILES = sorted(PACKAGE.rglob("*.py"))
