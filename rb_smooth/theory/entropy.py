@@ -12,16 +12,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import expit, log_ndtr, roots_legendre
 
 from rb_smooth.refusal import Refused
-
-Array = NDArray[np.float64]
-"""Numbers of any shape, float64."""
+from rb_smooth.theory.arrays import Array
 
 _AT_ONCE = 2**22
 """Numbers of one intermediate array."""
@@ -52,18 +51,27 @@ def gauss_legendre(edges: Sequence[ArrayLike], order: int = 12) -> Rule:
     return Rule(points, np.prod(np.meshgrid(*weights_of, indexing="ij"), axis=0).ravel())
 
 
-def covering(reach: float, gamma: float, dimension: int, width: float = 1.0, order: int = 10) -> Rule:
-    """A rule for every theta with all |theta_i| <= `reach`, whose panels are at most `width` wide, the length on which
-    L changes, and at most 1.5 standard deviations of the Gaussian; kinks where a coordinate is 0 lie between panels.
+def covering(
+    reach: float,
+    gamma: float,
+    dimension: int,
+    width: float = 1.0,
+    order: int = 10,
+    kinks: Sequence[float] = (0.0,),
+) -> Rule:
+    """A rule for every theta with all |theta_i| <= `reach`. Raises Refused unless gamma > 0.
 
-    One rule for all theta, on purpose: differences in theta then see the loss alone, not a grid that moves. The box
-    goes on by 8 standard deviations: with e^-L <= 1, what lies outside is at most 2e-15 of the Gaussian's integral for
-    each coordinate.
+    Its panels are at most `width` wide, the length on which L changes, and at most 1.5 standard deviations of the
+    Gaussian; they end where a coordinate is one of `kinks`. It is one rule for all theta, on purpose: differences in
+    theta then see the loss alone, not a grid that moves. The box goes on by 8 standard deviations: with e^-L <= 1, what
+    lies outside is at most 2e-15 of the Gaussian's integral for each coordinate.
     """
     deviation = 1 / np.sqrt(_positive(gamma))
     half = reach + 8 * deviation
-    panels = int(np.ceil(half / min(width, 1.5 * deviation)))
-    return gauss_legendre([np.linspace(-half, half, 2 * panels + 1)] * dimension, order)
+    ends = np.unique([-half, *kinks, half])
+    panels = np.ceil(np.diff(ends) / min(width, 1.5 * deviation)).astype(int)
+    between = [np.linspace(a, b, n, endpoint=False) for (a, b), n in zip(pairwise(ends), panels, strict=True)]
+    return gauss_legendre([np.append(np.concatenate(between), half)] * dimension, order)
 
 
 class Moments(NamedTuple):

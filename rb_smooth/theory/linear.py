@@ -12,14 +12,14 @@ All of it is float64. Raises Refused for another norm or a negative eps.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import expit
 
 from rb_smooth.refusal import Refused, nearest
-
-Array = NDArray[np.float64]
-"""Numbers of any shape, float64."""
+from rb_smooth.theory.arrays import Array
 
 NORMS = ("L2", "Linf")
 
@@ -74,6 +74,33 @@ def attack_jacobian(theta: ArrayLike, y: ArrayLike, eps: float, norm: str) -> Ar
     if norm == "L2" and eps:
         return -eps * _column(y)[..., None] * _jacobian_of_direction(theta)
     return np.zeros((*theta.shape, theta.shape[-1]))
+
+
+class Constants(NamedTuple):
+    """Of Assumption 1: for ||theta|| <= radius and every x' of the ball around x."""
+
+    C_theta: float
+    """Eq. (5): how fast the loss changes with theta."""
+    C_theta_theta: float
+    """Eq. (6): how fast its gradient by theta changes with theta."""
+    C_theta_x: float
+    """Eq. (7): how fast its gradient by theta changes with x'."""
+
+
+def constants(x: ArrayLike, eps: float, norm: str, radius: float) -> Constants:
+    """In closed form. With X the largest ||x'||, r the radius and s = sigma(-y theta . x') <= sigma(r X):
+
+        the gradient by theta   -s y x'                       has norm  <= X sigma(r X)
+        its derivative by theta  s (1 - s) x' x'^T            has norm  <= X^2 / 4
+        its derivative by x'     s (1 - s) x' theta^T - s y I has norm  <= sigma(r X) + r X / 4
+
+    x: (d,), or (n, d) for n points, of which the largest counts.
+    """
+    x = np.asarray(x, float)
+    in_l2 = np.linalg.norm(x, axis=-1) + _checked(eps, norm)
+    largest = float(np.max(in_l2 if norm == "L2" else np.linalg.norm(np.abs(x) + eps, axis=-1)))
+    surest = float(expit(radius * largest))
+    return Constants(largest * surest, largest**2 / 4, surest + radius * largest / 4)
 
 
 def _margin(theta: Array, x: ArrayLike, y: ArrayLike, eps: float, norm: str) -> Array:
