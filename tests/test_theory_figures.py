@@ -15,6 +15,7 @@ from scipy.special import expit
 
 from rb_smooth.plots.lines import draw_broken
 from rb_smooth.plots.style import new_figure, save_figure
+from rb_smooth.plots.surfaces import Surface, draw_surfaces
 from rb_smooth.refusal import Refused
 from rb_smooth.theory import figures
 from rb_smooth.theory.figures import EPS, GAMMAS, X, Y
@@ -121,7 +122,15 @@ def test_one_figure_has_one_view_one_scale_and_the_same_contour_lines(drawn, nam
     assert len({(panel.get_xlim(), panel.get_ylim()) for panel in maps}) == 1
 
 
+def test_a_flat_loss_is_drawn_too(tmp_path):
+    axis = np.linspace(-1, 1, 5)
+    flat = draw_surfaces(axis, axis, [Surface("", np.full((5, 5), -2.0))], labels=("", "", ""), title="", caption="")
+    assert all(path.stat().st_size for path in save_figure(flat, tmp_path / "flat"))
+
+
 def test_no_text_is_smaller_than_eight_points(drawn):
+    for figure in drawn.values():
+        figure.draw_without_rendering()  # only then have ticks their labels
     sizes = [text.get_fontsize() for figure in drawn.values() for text in figure.findobj(Text) if text.get_text()]
     assert min(sizes) >= 8
 

@@ -56,7 +56,10 @@ def draw_surfaces(
 
     low = min(surface.values.min() for surface in surfaces)
     high = max(surface.values.max() for surface in surfaces)
+    if low == high:
+        high = low + 1  # a flat surface has a scale, too
     norm = Normalize(low, high)
+    levels = np.linspace(low, high, _LEVELS + 1)
     n = len(surfaces)
     with styled():
         figure = new_figure(2.6 * n + 0.9, 5.9)
@@ -69,7 +72,9 @@ def draw_surfaces(
             _draw_relief(above, x, y, surface, norm)
             _dress_relief(above, (*labels[:2], labels[2] if column == 0 else ""))
             beneath = figure.add_subplot(grid[1, column])
-            _draw_contours(beneath, x, y, surface, norm)
+            beneath.contourf(x, y, surface.values, levels, cmap=COLOUR_MAP, norm=norm).set_rasterized(True)
+            beneath.contour(x, y, surface.values, levels[1:-1], colors="white", linewidths=0.6)
+            _dress_map(beneath, surface)
             beneath.set_xlabel(labels[0])
             beneath.set_ylabel(labels[1] if column == 0 else "", labelpad=2)
         figure.colorbar(ScalarMappable(norm, COLOUR_MAP), cax=beneath.inset_axes((1.07, 0, 0.05, 1)), label=labels[2])
@@ -86,8 +91,14 @@ def _draw_relief(panel: Any, x: np.ndarray, y: np.ndarray, surface: Surface, nor
     panel.plot_surface(
         *np.meshgrid(x, y),
         surface.values,
-        **{"rstride": stride, "cstride": stride, "cmap": COLOUR_MAP, "norm": norm, "rasterized": True},
-        **{"edgecolor": (1, 1, 1, 0.4), "linewidth": 0.25, "zorder": 1},
+        rstride=stride,
+        cstride=stride,
+        cmap=COLOUR_MAP,
+        norm=norm,
+        edgecolor=(1, 1, 1, 0.4),
+        linewidth=0.25,
+        rasterized=True,
+        zorder=1,
     )
     height = RegularGridInterpolator((y, x), surface.values)
     for kink in surface.kinks:
@@ -103,16 +114,13 @@ def _dress_relief(panel: Any, labels: Sequence[str]) -> None:
         axis.set_major_locator(_few_ticks())
         axis.set_tick_params(pad=-3)
         axis.set_pane_color((1, 1, 1, 0))
+    panel.zaxis.labelpad = -4  # not beside a number
     panel.computed_zorder = False  # marks are drawn on the surface, which hides none of them
     panel.view_init(*VIEW)
     panel.set_box_aspect((1, 1, 0.85), zoom=1.0)
 
 
-def _draw_contours(panel: Axes, x: np.ndarray, y: np.ndarray, surface: Surface, norm: Normalize) -> None:
-    """As a map, whose contour lines have a corner where the surface has a crease."""
-    levels = np.linspace(norm.vmin or 0.0, norm.vmax or 1.0, _LEVELS + 1)
-    panel.contourf(x, y, surface.values, levels=levels, cmap=COLOUR_MAP, norm=norm).set_rasterized(True)
-    panel.contour(x, y, surface.values, levels=levels[1:-1], colors="white", linewidths=0.6)
+def _dress_map(panel: Axes, surface: Surface) -> None:
     for kink in surface.kinks:
         panel.plot(*kink.T, **_mark(kink))
     panel.xaxis.set_major_locator(_few_ticks())
@@ -121,7 +129,9 @@ def _draw_contours(panel: Axes, x: np.ndarray, y: np.ndarray, surface: Surface, 
 
 
 def _mark(kink: np.ndarray) -> dict[str, Any]:
-    style = {"marker": "o", "markersize": 4.5} if len(kink) == 1 else {"linestyle": "--", "linewidth": 1.3}
+    style: dict[str, Any] = (
+        {"marker": "o", "markersize": 4.5} if len(kink) == 1 else {"linestyle": "--", "linewidth": 1.3}
+    )
     return {"color": _KINK, "zorder": 3, **style}
 
 

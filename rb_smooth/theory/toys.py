@@ -44,10 +44,9 @@ def swish_adversarial_loss(theta: Array, x: Array, y: float, eps: float, norm: s
     """
     if norm not in NORMS:
         raise Refused(f"expected a norm, {nearest(norm, NORMS)}")
-    best = swish_loss(theta, x, y)
+    best = np.full(theta.shape[:-1], -np.inf)
     for start in product((-1.0, 0.0, 1.0), repeat=theta.shape[-1]):
         delta = np.broadcast_to(_projected(eps * np.array(start), eps, norm), theta.shape)
-        best = np.maximum(best, swish_loss(theta, x + delta, y))
         for k in range(_STEPS):
             uphill = _direction(_gradient_by_x(theta, x + delta, y), norm)
             delta = _projected(delta + eps * _FIRST * _SHRINK**k * uphill, eps, norm)
