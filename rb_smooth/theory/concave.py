@@ -19,10 +19,6 @@ from numpy.typing import ArrayLike
 
 from rb_smooth.theory.arrays import Array
 
-_STEPS = 100
-"""Of PGD. Each takes the distance to the attack down to (M - m) / (M + m) of it, where -M <= Hessian by x' <= -m: to
-rounding, for M up to 6 m."""
-
 
 class Constants(NamedTuple):
     """Of Assumption 1 and of Lemmas 4 and 5, for every theta and every x' of the ball."""
@@ -61,7 +57,7 @@ class ConcaveLoss:
 
     def slope(self, x_adv: Array, theta: ArrayLike) -> Array:
         """The gradient by x', (..., d)."""
-        return self._b(theta) - x_adv @ self.Q - self.kappa * np.tanh(x_adv)
+        return self._b(theta) - self._pull(x_adv)
 
     def curvature(self, x_adv: Array) -> Array:
         """The Hessian by x', (..., d, d), the same for every theta."""
@@ -72,12 +68,17 @@ class ConcaveLoss:
         return np.cos(np.asarray(theta, float) @ self.A.T)[..., None] * self.A
 
     def attack(self, theta: ArrayLike) -> Array:
-        """x'(theta), (..., d), by PGD: x' <- project(x' + step * gradient), which here contracts to the one maximum."""
-        x_adv = np.zeros_like(self._b(theta))
-        step = 2 / sum(self._concavity)
-        for _ in range(_STEPS):
-            x_adv = x_adv + step * self.slope(x_adv, theta)
-            x_adv *= np.minimum(1, self.eps / np.maximum(np.linalg.norm(x_adv, axis=-1, keepdims=True), self.eps))
+        """x'(theta), (..., d), by PGD: x' <- project(x' + step * gradient).
+
+        With -M <= Hessian by x' <= -m and a step of 2 / (m + M), each step takes the distance to the attack down to
+        (M - m) / (M + m) of what it was; so many are taken that rounding is all that is left.
+        """
+        (m, M), b = self._concavity, self._b(theta)
+        step, share = 2 / (m + M), (M - m) / (M + m)
+        x_adv = np.zeros_like(b)
+        for _ in range(2 + int(np.log(1e-17) / np.log(share)) if share > 0 else 2):
+            x_adv = x_adv + step * (b - self._pull(x_adv))
+            x_adv *= self.eps / np.maximum(np.linalg.norm(x_adv, axis=-1, keepdims=True), self.eps)
         return x_adv
 
     def gradient(self, theta: ArrayLike) -> Array:
@@ -115,6 +116,10 @@ class ConcaveLoss:
         """m and M, with -M <= Hessian by x' <= -m."""
         eigenvalues = np.linalg.eigvalsh(self.Q)
         return float(eigenvalues[0]), float(eigenvalues[-1]) + self.kappa
+
+    def _pull(self, x_adv: Array) -> Array:
+        """What holds x' at 0, (..., d)."""
+        return x_adv @ self.Q + self.kappa * np.tanh(x_adv)
 
     def _b(self, theta: ArrayLike) -> Array:
         return self.c + np.sin(np.asarray(theta, float) @ self.A.T)

@@ -116,7 +116,7 @@ class EntropyLoss:
         """Normalisation, mean and covariance of p_theta."""
         theta = np.asarray(theta, float)
         rows, d = theta.reshape(-1, theta.shape[-1]), theta.shape[-1]
-        pieces = np.array_split(rows, -(-rows.shape[0] * len(self._log_density) // _AT_ONCE))
+        pieces = np.array_split(rows, 1 + len(rows) * len(self._log_density) // _AT_ONCE)
         log_mass, first, second = map(np.concatenate, zip(*map(self._raw_moments, pieces), strict=True))
         covariance = second.reshape(-1, d, d) - first[:, :, None] * first[:, None, :]
         at = theta.shape[:-1]

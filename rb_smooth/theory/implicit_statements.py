@@ -13,6 +13,7 @@ from scipy.special import expit
 from rb_smooth.theory import linear
 from rb_smooth.theory.arrays import Array, derivative_error, largest_ratio, ratios
 from rb_smooth.theory.concave import ConcaveLoss, border, implicit_jacobian
+from rb_smooth.theory.linear_statements import EPS, X, Y
 from rb_smooth.theory.pairs import NEAR
 from rb_smooth.theory.rows import Falsifier, Row, listed
 
@@ -98,11 +99,10 @@ def lemma_4(rng: np.random.Generator) -> list[Row]:
 def lemma_5(rng: np.random.Generator) -> list[Row]:
     """Eq. (21), and the derivative it comes from, which on a linear model is Eq. (32)."""
     C, theta1, theta2 = ON_SURFACE.constants, *_pairs(rng)
-    x, y, eps = np.array([1.0, 2.0]), 1, 0.6
     near = np.outer(NEAR, [np.cos(0.7), np.sin(0.7)])
-    seen = tuple(ratios(lambda theta: linear.attack(theta, x, y, eps, "L2"), near, -near).tolist())
-    singular = np.linalg.svd(_linear_border(near, x, y, eps), compute_uv=False)[:, -1]
-    by_hand = linear.attack_jacobian(theta1, y, eps, "L2")
+    seen = tuple(ratios(lambda theta: linear.attack(theta, X, Y, EPS, "L2"), near, -near).tolist())
+    singular = np.linalg.svd(_linear_border(near), compute_uv=False)[:, -1]
+    by_hand = linear.attack_jacobian(theta1, Y, EPS, "L2")
     return [
         Row(
             "Eq. (21)",
@@ -130,7 +130,7 @@ def lemma_5(rng: np.random.Generator) -> list[Row]:
             "Of a linear model, the bordered Hessian gives Lemma 2's derivative.",
             "−H⁻¹ [0; ∇_θ∇ₓℓ] = [∂ν/∂θ; −yε (I/‖θ‖ − θθᵀ/‖θ‖³)]",
             bound=1e-9,
-            measured=float(np.abs(_linear_jacobian(theta1, x, y, eps) - by_hand).max()),
+            measured=float(np.abs(_linear_jacobian(theta1) - by_hand).max()),
         ),
     ]
 
@@ -147,16 +147,16 @@ def _across_0(f: Callable[[Array], Array]) -> tuple[float, ...]:
     return tuple(ratios(f, h, -h).tolist())
 
 
-def _linear_border(theta: Array, x: Array, y: int, eps: float) -> Array:
+def _linear_border(theta: Array) -> Array:
     """The bordered Hessian of log(1 + exp(-y theta . x')) at the L2 attack."""
-    x_adv = linear.attack(theta, x, y, eps, "L2")
-    s = expit(-y * (theta * x_adv).sum(-1, keepdims=True))
-    return border((s * (1 - s))[..., None] * theta[..., :, None] * theta[..., None, :], x_adv - x, -y * s * theta)
+    x_adv = linear.attack(theta, X, Y, EPS, "L2")
+    s = expit(-Y * (theta * x_adv).sum(-1, keepdims=True))
+    return border((s * (1 - s))[..., None] * theta[..., :, None] * theta[..., None, :], x_adv - X, -Y * s * theta)
 
 
-def _linear_jacobian(theta: Array, x: Array, y: int, eps: float) -> Array:
+def _linear_jacobian(theta: Array) -> Array:
     """The attack's derivative on that model, by the bordered Hessian alone."""
-    x_adv = linear.attack(theta, x, y, eps, "L2")
-    s = expit(-y * (theta * x_adv).sum(-1))[..., None, None]
-    mixed = s * (1 - s) * theta[..., :, None] * x_adv[..., None, :] - y * s * np.eye(theta.shape[-1])
-    return implicit_jacobian(_linear_border(theta, x, y, eps), mixed)
+    x_adv = linear.attack(theta, X, Y, EPS, "L2")
+    s = expit(-Y * (theta * x_adv).sum(-1))[..., None, None]
+    mixed = s * (1 - s) * theta[..., :, None] * x_adv[..., None, :] - Y * s * np.eye(theta.shape[-1])
+    return implicit_jacobian(_linear_border(theta), mixed)

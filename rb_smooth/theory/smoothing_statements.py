@@ -13,22 +13,22 @@ import numpy as np
 from rb_smooth.theory import linear
 from rb_smooth.theory.arrays import Array, derivative_error, largest_ratio, ratios
 from rb_smooth.theory.entropy import EntropyLoss, Moments, covering, gauss_legendre, smoothed_absolute_value
+from rb_smooth.theory.linear_statements import EPS, X, Y
 from rb_smooth.theory.pairs import NEAR
 from rb_smooth.theory.rows import Falsifier, Row, listed
 
 HEIGHT = 2.0
 """Of the plateau."""
 
-_PROBLEM = (np.array([1.0, 2.0]), 1, 0.6, "Linf")
 _REACH = 2.0
 """No coordinate of a parameter is larger."""
-_COUNT = 60
+_COUNT = 30
 """Parameters at which integrals are taken."""
 
 
 def kinked(theta: Array) -> Array:
     """(..., 2) -> (...)."""
-    return linear.adversarial_loss(theta, *_PROBLEM)
+    return linear.adversarial_loss(theta, X, Y, EPS, "Linf")
 
 
 def plateau(edge: float) -> Callable[[Array], Array]:
@@ -91,7 +91,7 @@ def _absolute_value(gamma: float) -> Row:
 
 def _convex(smoothed: EntropyLoss, theta1: Array, theta2: Array) -> Row:
     above, below = (np.stack([np.full(len(NEAR), 0.5), sign * NEAR], axis=-1) for sign in (1, -1))
-    seen = tuple(ratios(_kinked_gradient, above, below).tolist())
+    seen = tuple(ratios(lambda theta: linear.gradient(theta, X, Y, EPS, "Linf"), above, below).tolist())
     return Row(
         "convex with kinks",
         "So EntropySGD smooths the L∞-adversarial loss of a linear model, kinks and all.",
@@ -184,7 +184,3 @@ def _log_mass(loss: Callable[[Array], Array], gamma: float, half: float) -> floa
     """log of the integral of exp(-L(t) - gamma/2 t^2) over |t| <= half, of one parameter."""
     rule = gauss_legendre([np.linspace(-half, half, 201)])
     return float(EntropyLoss(loss, gamma, rule).moments([0.0]).log_mass)
-
-
-def _kinked_gradient(theta: Array) -> Array:
-    return linear.gradient(theta, *_PROBLEM)
