@@ -11,7 +11,7 @@ from rb_smooth.theory.rows import Row
 
 _FOOT = (
     "Bound and measured are over ‖θ₁ − θ₂‖ where the formula has it; of an equality, measured is the largest error and "
-    "bound the tolerance. Below a statement stands what breaks it, where one of its assumptions is left."
+    "bound the tolerance. Below a statement stands what breaks it, where an assumption is left out."
 )
 
 
