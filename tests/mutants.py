@@ -58,6 +58,7 @@ COMPARISON, ATTEMPTS, WORKERS, SWEEP = "comparison.py", "attempts.py", "workers.
 IMAGES, STREAMING, SECTIONS = "images.py", "streaming.py", "sections.py"
 LOSSES, CURVATURE, PROBES = "study/losses.py", "study/curvature.py", "study/probes.py"
 SHARPNESS, RECORDS, SPECIMENS = "study/sharpness.py", "study/records.py", "study/specimens.py"
+LINEAR, CONCAVE, SMOOTHED, ROWS = "theory/linear.py", "theory/concave.py", "theory/entropy.py", "theory/rows.py"
 
 TESTS = {
     AWP: ["test_awp.py", "test_scale_out.py"],
@@ -108,6 +109,9 @@ TESTS = {
     SWEEP: ["test_sweep.py"],
     **{file: ["test_smoothness.py"] for file in (LOSSES, CURVATURE, PROBES, SHARPNESS, RECORDS)},
     SPECIMENS: ["test_specimens.py"],
+    **{file: ["test_theory_problems.py", "test_theory_properties.py"] for file in (LINEAR, CONCAVE, SMOOTHED)},
+    "theory/smoothing_statements.py": ["test_theory_problems.py", "test_theory.py"],
+    **{file: ["test_theory.py"] for file in (ROWS, "theory/pairs.py", "theory/__main__.py")},
 }
 """The tests that answer for a file."""
 
@@ -297,6 +301,22 @@ MUTANTS = [
     Mutant("files are known again by their names alone", IMAGES, "os.stat(self._path(name)).st_size", "0"),
     Mutant("what is decoded may be of any size", IMAGES, "            self._check_size(path, colours)\n", ""),
     Mutant("channels are last", IMAGES, "np.asarray(colours).transpose(2, 0, 1)", "np.asarray(colours).reshape(x[i].shape)"),
+    Mutant("the attack helps the model", LINEAR, "- eps * _column(y) * _direction", "+ eps * _column(y) * _direction"),
+    Mutant("the Hessian forgets that the attack turns", LINEAR, 'return curved + s * eps * _jacobian_of_direction(theta) if norm == "L2" and eps else curved', "return curved"),
+    Mutant("kinks have derivatives", LINEAR, "if _checked(eps, norm) > 0 and kinks.any():", "if False:"),
+    Mutant("a constant of the loss is too small", LINEAR, "surest + radius * largest / 4)", "surest)"),
+    Mutant("PGD leaves the ball", CONCAVE, "            x_adv *= self.eps / np.maximum(np.linalg.norm(x_adv, axis=-1, keepdims=True), self.eps)\n", ""),
+    Mutant("the bordered Hessian has no border", CONCAVE, "H[..., 0, 1:] = H[..., 1:, 0] = -delta", "H[..., 0, 0] = 1"),
+    Mutant("the bordered Hessian is said to be farther from singular", CONCAVE, "** 0.5 - high) / 2))", "** 0.5 - high)))"),
+    Mutant("the covariance is around 0", SMOOTHED, "second.reshape(-1, d, d) - first[:, :, None] * first[:, None, :]", "second.reshape(-1, d, d)"),
+    Mutant("the covariance is not scaled by gamma twice", SMOOTHED, "- self.gamma**2 * covariance", "- self.gamma * covariance"),
+    Mutant("the integrals end too early", SMOOTHED, "reach + 8 * deviation", "reach + 3 * deviation"),
+    Mutant("the smoothed absolute value is less curved", SMOOTHED, " - 2  # of a - b", " - 2.1"),
+    Mutant("what is no number holds", ROWS, "return self.margin >= 0", "return not self.margin < 0"),
+    Mutant("what shrinks breaks a bound", ROWS, "self.measured[-1] > self.bound and all(a < b for a, b in pairwise(self.measured))", "self.measured[-1] > self.bound"),
+    Mutant("no pair is close", "theory/pairs.py", "np.arange(count) % 2 == 0", "np.arange(count) < 0"),
+    Mutant("the second-order step is shortened where it should be lengthened", "theory/smoothing_statements.py", "/ (1 - gamma * variance)", "* (1 - gamma * variance)"),
+    Mutant("a statement that is false goes unsaid", "theory/__main__.py", "    if faults:\n", "    if False:\n"),
     Mutant("other workers are another run", SECTIONS, '("stream", "workers")', '("stream",)'),
     Mutant("attacks start elsewhere each time", LOSSES, "                torch.manual_seed(self.seed + number)\n", ""),
     Mutant("attacks weigh batches, not images", LOSSES, '/ len(self.y)', '/ len(self.y[part])'),

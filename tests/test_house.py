@@ -67,7 +67,7 @@ FLOORS = [
         *("logs", "curves", "scalars", "reports", "summaries", "runs"),
         *("attempts", "workers", "sweep"),
     },
-    {"page", "board_options", "leaderboard", "study", "plots", "smoothness", "landscape"},
+    {"page", "board_options", "leaderboard", "theory", "study", "plots", "smoothness", "landscape"},
 ]
 METHOD_FOLDERS = ("objectives", "perturbations", "optimizers", "averaging")
 FILES = sorted(PACKAGE.rglob("*.py"))

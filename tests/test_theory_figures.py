@@ -1,0 +1,189 @@
+"""Figures show what theory says: kinks where it puts them, none elsewhere; one scale, whole files, the same bytes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from matplotlib.contour import QuadContourSet
+from matplotlib.image import imread
+from matplotlib.text import Text
+from scipy.special import expit
+
+from rb_smooth.plots.lines import draw_broken
+from rb_smooth.plots.style import new_figure, save_figure
+from rb_smooth.plots.surfaces import Surface, draw_surfaces
+from rb_smooth.refusal import Refused
+from rb_smooth.theory import figures
+from rb_smooth.theory.figures import EPS, GAMMAS, X, Y
+from rb_smooth.theory.toys import swish, swish_adversarial_loss, swish_loss
+
+FEW = 21
+SURFACES = ("figure-2", "figure-4", "figure-5")
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    """Every figure, small."""
+    return {name: draw(FEW) for name, draw in figures.FIGURES.items()}
+
+
+def ball(eps, norm, n=301):
+    """Points all over a ball around 0, its rim and corners among them."""
+    if norm == "Linf":
+        return np.stack(np.meshgrid(*[np.linspace(-eps, eps, n)] * 2), -1).reshape(-1, 2)
+    radius, angle = np.meshgrid(np.linspace(0, eps, n), np.linspace(0, 2 * np.pi, 4 * n))
+    return (radius[..., None] * np.stack([np.cos(angle), np.sin(angle)], -1)).reshape(-1, 2)
+
+
+@pytest.mark.parametrize("norm", ["L2", "Linf"])
+@pytest.mark.parametrize("y", [-1.0, 1.0])
+@pytest.mark.parametrize("eps", [0.0, 0.4, 1.5])
+def test_pgd_on_the_swish_toy_finds_the_largest_loss_of_the_ball(norm, y, eps):
+    theta = np.array([[1.0, 0.7], [-1.2, 0.4], [0.3, -2.0], [-1.5, -1.5], [0.0, 1.0], [-2.0, 0.0], [0.0, 0.0]])
+    attacked = swish_adversarial_loss(theta, X, y, eps, norm)
+    everywhere = swish_loss(theta[:, None], X + ball(eps, norm), y).max(1)
+    assert (attacked >= everywhere - 1e-12).all()
+    np.testing.assert_allclose(attacked, everywhere, atol=2e-5)  # and no more: a grid of 1/300 misses little
+
+
+def test_an_unknown_norm_is_refused_for_the_toy():
+    with pytest.raises(Refused, match="expected a norm, got 'L1'"):
+        swish_adversarial_loss(np.ones((1, 2)), X, Y, EPS, "L1")
+
+
+def jumps(values, h):
+    """Of the slope along theta_1, across each column of a surface but the first and the last."""
+    return np.diff(values, n=2, axis=1) / h
+
+
+def slope_of_output(model, z):
+    """The derivative of log(1 + exp(-y f(z))) by z, for y = -1, of f(z) = z or swish(z)."""
+    return expit(z) if model == "linear" else expit(swish(z)) * (expit(z) + swish(z) * expit(-z))
+
+
+@pytest.mark.parametrize(
+    ("model", "surfaces"), [("linear", figures.linear_surfaces), ("swish", figures.swish_surfaces)]
+)
+def test_surfaces_have_kinks_where_theory_says_and_nowhere_else(model, surfaces):
+    points = 61
+    theta, h, middle = figures.square(points), 2 * figures.REACH / (points - 1), points // 2
+    standard, l2, linf = (jumps(surface.values, h) for surface in surfaces(points))
+    elsewhere = np.arange(points - 2) != middle - 1
+    away = np.abs(theta[:, 0, 1]) >= 0.5  # rows away from theta = 0
+
+    # Lemma 3: crossing theta_1 = 0, x' jumps by 2 eps, and the slope by as much times the loss's derivative
+    at = theta[:, middle]
+    z = at @ X + EPS * np.abs(at).sum(1)
+    np.testing.assert_allclose(linf[:, middle - 1], 2 * EPS * slope_of_output(model, z), rtol=0, atol=1.5 * h)
+    assert np.abs(linf[:, elsewhere]).max() < 0.35  # curvature, which falls with h
+    assert np.abs(standard).max() < 0.1
+    assert np.abs(l2[away]).max() < 0.25
+    np.testing.assert_allclose(l2[middle, middle - 1], 2 * EPS * slope_of_output(model, 0.0), rtol=0, atol=1.5 * h)
+
+
+def test_smoothing_takes_the_kink_away():
+    """On a grid twice as fine a kink's jump stays, and a smooth surface's halves. Theorem 3 bounds it by gamma h."""
+    across = []
+    for points in (21, 41):
+        h, middle, every = 2 * figures.REACH / (points - 1), points // 2, points // 20
+        surfaces = figures.entropy_surfaces(points)
+        across.append(np.array([jumps(surface.values, h)[::every, middle - 1] for surface in surfaces]))
+    ratios = across[1] / across[0]
+    assert (ratios[0] > 0.95).all()
+    assert (ratios[1:] < 0.6).all()
+    assert (across[1][1:].max(1) < np.array(GAMMAS) * h).all()
+    assert [surface.title for surface in surfaces[1:]] == [f"EntropySGD, $γ = {gamma:g}$" for gamma in GAMMAS]
+
+
+def test_losses_of_entropy_sgd_come_near_the_loss_itself_as_gamma_grows():
+    loss, *smoothed = (surface.values for surface in figures.entropy_surfaces(FEW))
+    distances = [np.abs(each - loss).max() for each in smoothed]
+    assert distances == sorted(distances)
+    assert distances[0] < 0.3
+
+
+@pytest.mark.parametrize("name", SURFACES)
+def test_one_figure_has_one_view_one_scale_and_the_same_contour_lines(drawn, name):
+    panels = drawn[name].axes
+    reliefs = [panel for panel in panels if panel.name == "3d"]
+    maps = [panel for panel in panels if panel.findobj(QuadContourSet)]
+    assert len(reliefs) == len(maps) == {"figure-5": 1 + len(GAMMAS)}.get(name, 3)
+    assert len({(relief.elev, relief.azim, relief.get_zlim(), relief.get_xlim()) for relief in reliefs}) == 1
+    contours = [contour for panel in maps for contour in panel.findobj(QuadContourSet)]
+    filled = [contour for contour in contours if contour.filled]
+    assert len({tuple(contour.levels) for contour in filled}) == 1
+    assert len({tuple(contour.levels) for contour in contours if not contour.filled}) == 1
+    facets = [collection for relief in reliefs for collection in relief.collections]
+    assert len({(shown.norm.vmin, shown.norm.vmax, shown.cmap.name) for shown in facets + filled}) == 1
+    assert len({(panel.get_xlim(), panel.get_ylim()) for panel in maps}) == 1
+
+
+def test_a_flat_loss_is_drawn_too(tmp_path):
+    axis = np.linspace(-1, 1, 5)
+    flat = draw_surfaces(axis, axis, [Surface("", np.full((5, 5), -2.0))], labels=("", "", ""), title="", caption="")
+    assert all(path.stat().st_size for path in save_figure(flat, tmp_path / "flat"))
+
+
+def test_no_text_is_smaller_than_eight_points(drawn):
+    for figure in drawn.values():
+        figure.draw_without_rendering()  # only then have ticks their labels
+    sizes = [text.get_fontsize() for figure in drawn.values() for text in figure.findobj(Text) if text.get_text()]
+    assert min(sizes) >= 8
+
+
+def test_every_figure_says_that_its_numbers_are_ours(drawn):
+    for figure in drawn.values():
+        assert any("our own x and ε" in text.get_text() for text in figure.texts)
+
+
+def test_in_the_square_the_example_is_at_one_corner_or_the_next_and_on_the_circle_it_moves(drawn):
+    l2, linf = drawn["figure-1"].axes[-1].get_lines()[:2]
+    moved = linf.get_ydata()
+    assert set(moved[~np.isnan(moved)]) == {EPS, -EPS}
+    assert np.isnan(moved).sum() == 1  # the line is broken where it jumps
+    assert np.abs(np.diff(l2.get_ydata())).max() < EPS * np.radians(80) / (2 * FEW - 1) + 1e-12
+
+
+def test_a_line_is_broken_at_each_jump_and_dotted_there():
+    panel = new_figure(2, 2).subplots()
+    draw_broken(panel, np.arange(5.0), np.array([0.0, 0.1, 2.0, 2.1, 0.0]), jump=1.0, color="black")
+    line, *dotted = panel.get_lines()
+    np.testing.assert_array_equal(line.get_ydata(), [0.0, 0.1, np.nan, 2.0, 2.1, np.nan, 0.0])
+    assert [list(each.get_ydata()) for each in dotted] == [[0.1, 2.0], [2.1, 0.0]]
+
+
+def test_all_are_drawn_whole_and_twice_to_the_same_bytes(drawn, tmp_path):
+    written = figures.draw_all(tmp_path / "new" / "folder", FEW)
+    assert sorted(written) == sorted((tmp_path / "new" / "folder").iterdir())  # and nothing temporary is left
+    again = [path for name, figure in drawn.items() for path in save_figure(figure, tmp_path / name)]
+    assert [path.name for path in written] == [path.name for path in again]
+    for one, two in zip(written, again):
+        assert one.read_bytes() == two.read_bytes()
+        if one.suffix == ".png":
+            assert imread(one)[0, 0, :3].tolist() == [1, 1, 1]  # on white
+        else:
+            assert ElementTree.parse(one).getroot().tag.endswith("svg")
+            assert b"<dc:date>" not in one.read_bytes()
+
+
+def test_a_dot_in_a_name_stays(tmp_path):
+    assert [path.name for path in save_figure(new_figure(1, 1), tmp_path / "eps-0.5")] == ["eps-0.5.png", "eps-0.5.svg"]
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(Refused, match=r"^expected a folder for figures, got the file .*file; choose another name$"):
+        figures.draw_all(tmp_path / "file", FEW)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_drawing_costs_no_torch_and_no_pyplot():
+    code = (
+        "import sys; from rb_smooth.theory import figures; figures.draw_examples(9);"
+        "assert not {'torch', 'matplotlib.pyplot'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
