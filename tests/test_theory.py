@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -203,6 +204,22 @@ def test_what_is_mistyped_is_refused_in_one_line(typed, arguments, told):
     assert ran.out == ""
     assert ran.err.startswith(f"rb_smooth: {told}")
     assert len(ran.err.splitlines()) == 1
+
+
+def test_the_page_on_the_theory_has_the_rows_that_the_program_finds(typed, tmp_path):
+    page = Path(__file__).parents[1] / "docs/theory.md"
+    (tmp_path / "theory.md").write_bytes(page.read_bytes())
+    assert typed("--write", str(tmp_path / "theory.md")).code == 0
+    assert (tmp_path / "theory.md").read_text() == page.read_text()
+    assert "**" not in page.read_text()  # none fails, all break
+
+
+def test_a_document_without_a_place_for_a_statement_is_left_as_it_is(typed, tmp_path):
+    (tmp_path / "short.md").write_text("<!-- Lemma 2 -->\n<!-- /Lemma 2 -->\n")
+    ran = typed("--only", "Lemma 2", "--only", "Lemma 3", "--write", str(tmp_path / "short.md"))
+    assert ran.code == 2
+    assert "expected '<!-- Lemma 3 -->' and '<!-- /Lemma 3 -->' in" in ran.err
+    assert "holds" not in (tmp_path / "short.md").read_text()
 
 
 def test_figures_are_drawn_into_the_folder_and_named(typed, monkeypatch, tmp_path):

@@ -6,6 +6,7 @@
     python -m rb_smooth.theory --gamma 0.5         another gamma in Theorem 3 and Eq. (77)
     python -m rb_smooth.theory --figures figures   and the paper's figures of toy problems, into that folder
     python -m rb_smooth.theory --json              the same for programs
+    python -m rb_smooth.theory --write docs/theory.md   the rows within a document, where it has a place for them
 
 Each statement is tried on problems in which both of its sides can be computed, and is broken where one of its
 assumptions is left out. The exit code is 1 if a statement does not hold, or does not break there.
@@ -32,6 +33,10 @@ def main() -> int:
         console.print(json.dumps([{"statement": name} | row.as_dict() for name, row in found], indent=2))
     else:
         console.print(table_of(found), soft_wrap=False)
+    if options.write is not None:
+        from rb_smooth.theory.document import write_rows
+
+        write_rows(found, options.write)
     if options.figures is not None:
         _draw(options.figures, quiet=options.json)
     _judge(found)
@@ -48,6 +53,7 @@ def _parse() -> argparse.Namespace:
     low, high = GAMMAS
     parser.add_argument("--gamma", type=float, default=1.0, help=f"of EntropySGD, {low:g} to {high:g} (default: 1)")
     parser.add_argument("--figures", type=Path, metavar="DIR", help="draw the paper's toy figures into this folder")
+    parser.add_argument("--write", type=Path, metavar="FILE.md", help="put the rows into a document's places for them")
     parser.add_argument("--json", action="store_true", help="print the rows as JSON")
     return parser.parse_args()
 
