@@ -116,9 +116,8 @@ def _show(records: list[Record], path: Path) -> None:
     console.print(curvature_table(records), soft_wrap=False)
     for sentence in sentences(records):
         console.print(sentence)
-    picture = path.with_suffix(".png")
-    draw_gradients(records, picture)
-    console.print(f"± is half a 95 % interval over seeds (Student's t). kept: {path}; picture: {picture}")
+    pictures = draw_gradients(records, path.with_suffix(""))
+    console.print(f"± is half a 95 % interval over seeds (Student's t). kept: {path}; picture: {pictures[0]}, .svg")
 
 
 def _radii(text: str) -> tuple[float, ...]:

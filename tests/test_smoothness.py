@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 import sys
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,8 @@ from rb_smooth.refusal import answering
 from rb_smooth.study.curvature import dominant_eigenvalue, estimate_trace, top_eigenvalue
 from rb_smooth.study.losses import AdversarialLoss, flat
 from rb_smooth.study.probes import boundary_shares, diameter, probe
-from rb_smooth.study.records import estimate, keep_record, paired, ratio, read_records
+from rb_smooth.study.records import estimate, keep_record, lipschitz, paired, ratio, read_records
+from rb_smooth.study.reporting import text_of
 from rb_smooth.study.sharpness import find_sharpness
 
 BALLS = [Threat("L2", 0.2, 0.04), Threat("Linf", 0.1, 0.02)]
@@ -244,6 +246,25 @@ def test_the_same_command_measures_nothing_again(measured, monkeypatch, capsys):
     shown = capsys.readouterr().out
     assert "Linf 0.15 over L2 0.8: relative Lipschitz constant times" in shown
     assert "one seed, no interval" in shown
+
+
+def test_over_seeds_every_figure_has_its_interval(measured, tmp_path, capsys, monkeypatch):
+    records = read_records(measured / "smoothness.json")
+    path = tmp_path / "seeds.json"
+    for seed, factor in ((0, 1.0), (1, 1.5), (2, 2.0)):
+        for record in deepcopy(records):
+            record["seed"] = seed
+            for each in record["found"]["probes"]:
+                each["lipschitz"] *= factor * (1 + seed * (record["under"] == "Linf"))
+            keep_record(path, record, {})
+    monkeypatch.setattr(sys, "argv", ["smoothness", "plot", str(path)])
+    assert answering(smoothness.main)() == 0
+    shown = capsys.readouterr().out
+    assert "±" in shown
+    assert "(3 seeds)" in shown
+    there = [[lipschitz(r, "random", 1e-3, relative=True) for r in records if r["under"] == u] for u in ("Linf", "L2")]
+    expected = ratio([there[0][1] * f for f in (1, 2, 3)], [there[1][1]] * 3)
+    assert f"{text_of(expected)} at 0.001" in shown
 
 
 def test_other_settings_are_measured_beside(measured, monkeypatch):

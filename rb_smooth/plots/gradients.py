@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rb_smooth import files
 from rb_smooth.curves import COLOURS
+from rb_smooth.plots.style import new_figure, save_figure, styled
 from rb_smooth.study.records import LOSSES, Estimate, Record, by_method, estimate, lipschitz, moved, radii_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _STYLES = {
     "standard": ((COLOURS[6], "o"),),
@@ -29,16 +29,21 @@ _ROWS: tuple[tuple[str, Callable[[Record, str, float], float]], ...] = (
 )
 
 
-def draw_gradients(records: Sequence[Record], path: Path) -> None:
-    """Write a PNG: a column for each method; above, relative Lipschitz constants, below, how far attacks moved.
+def draw_gradients(records: Sequence[Record], path: Path) -> list[Path]:
+    """Write `path` + .png and .svg: a column for each method; above, relative Lipschitz constants, below, how far
+    attacks moved. Returns both names.
 
     Points are means over seeds, along random directions (solid) and down the gradient (dashed), bars 95 % intervals.
     """
-    from matplotlib.figure import Figure
+    with styled():
+        return save_figure(_drawn(records), path)
 
+
+def _drawn(records: Sequence[Record]) -> Figure:
     groups, radii = by_method(records), radii_of(records)
     methods, styles = list(dict.fromkeys(method for method, _ in groups)), _styles(records)
-    figure = Figure(figsize=(max(4.6, 2.3 * len(methods) + 1.2), 5.8), dpi=150, layout="constrained")
+    figure = new_figure(max(4.6, 2.3 * len(methods) + 1.2), 5.8)
+    figure.set_layout_engine("constrained")
     panels = figure.subplots(2, len(methods), sharex=True, sharey="row", squeeze=False)
     for column, method in zip(panels.T, methods, strict=True):
         for panel, (label, value) in zip(column, _ROWS, strict=True):
@@ -49,16 +54,14 @@ def draw_gradients(records: Sequence[Record], path: Path) -> None:
                     _draw_line(panel, radii, found, ball, direction, styles[ball])
             _dress(panel)
             if method == methods[0]:
-                panel.set_ylabel(label, fontsize=9)
-        column[0].set_title(method, fontsize=10)
-        column[1].set_xlabel("‖w1 − w2‖ / ‖w‖", fontsize=9)
+                panel.set_ylabel(label)
+        column[0].set_title(method)
+        column[1].set_xlabel("‖w1 − w2‖ / ‖w‖")
     pairs = [pair for panel in panels[0] for pair in zip(*panel.get_legend_handles_labels(), strict=True)]
     legend = {label: handle for handle, label in pairs}
     place: Any = "outside lower center"
-    figure.legend(legend.values(), legend.keys(), loc=place, ncols=max(2, len(styles)), fontsize=8.5, frameon=False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    files.write_bytes(path, buffer.getvalue())
+    figure.legend(legend.values(), legend.keys(), loc=place, ncols=max(2, len(styles)), frameon=False)
+    return figure
 
 
 def _styles(records: Sequence[Record]) -> dict[str, tuple[str, str]]:
@@ -89,7 +92,6 @@ def _draw_line(
         color=colour,
         marker=marker,
         markersize=4,
-        linewidth=1.4,
         elinewidth=0.9,
         capsize=2,
     )
@@ -97,6 +99,4 @@ def _draw_line(
 
 def _dress(panel: Axes) -> None:
     panel.set(xscale="log", yscale="log")
-    panel.grid(color="#e6e6e6", linewidth=0.6)
-    panel.spines[["top", "right"]].set_visible(False)
-    panel.tick_params(labelsize=8)
+    panel.grid()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import product
 
@@ -30,14 +30,14 @@ def gradient_table(records: Sequence[Record]) -> Table:
 
 def curvature_table(records: Sequence[Record]) -> Table:
     """The Hessian at attacks crafted at w and held, the sharpness nearby, and where attacks lie."""
-    columns: dict[str, Callable[[Record], float]] = {
+    columns: dict[str, Callable[[Record], float | None]] = {
         "‖g‖": lambda r: r["found"]["gradient"],
         "top\neigenvalue": lambda r: r["found"]["top_eigenvalue"]["value"],
         "\ntrace": lambda r: r["found"]["trace"]["value"],
         "sharpness\nEq. (73)": lambda r: r["found"]["sharpness"]["measured"],
         "\nEq. (74)": lambda r: r["found"]["sharpness"]["estimate"],
         "\nslope": lambda r: r["found"]["sharpness"]["first_order"],
-        "at the\nboundary": lambda r: (r["found"]["boundary"] or {"images": float("nan")})["images"],
+        "at the\nboundary": lambda r: r["found"]["boundary"] and r["found"]["boundary"]["images"],
     }
     return _table(records, columns)
 
@@ -62,8 +62,6 @@ def _under_own(records: Sequence[Record], method: str) -> list[Record]:
 
 def text_of(found: Estimate, digits: int = 3) -> str:
     """`1.23 (1.1 to 1.36)`; of one seed only the figure."""
-    if found.mean != found.mean:
-        return ""
     mean = f"{found.mean:.{digits}g}"
     return mean if found.low is None else f"{mean} ({found.low:.{digits}g} to {found.high:.{digits}g})"
 
@@ -93,7 +91,7 @@ def _verdict(found: Estimate) -> str:
     return " (less smooth)" if found.low > 1 else " (smoother)" if found.high < 1 else " (undecided)"
 
 
-def _table(records: Sequence[Record], columns: dict[str, Callable[[Record], float]]) -> Table:
+def _table(records: Sequence[Record], columns: Mapping[str, Callable[[Record], float | None]]) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("\nmethod")
     table.add_column("n", justify="right")
@@ -105,15 +103,17 @@ def _table(records: Sequence[Record], columns: dict[str, Callable[[Record], floa
     for (method, ball), members in by_method(records).items():
         clean = estimate([record["found"]["clean"] for record in members]).mean
         first = (method, str(len(members)), f"{clean:.1%}") if method != above else ("", "", "")
-        cells = [_stacked(estimate([value(record) for record in members])) for value in columns.values()]
+        cells = [_stacked([value(record) for record in members]) for value in columns.values()]
         table.add_row(*first, ball, *cells)
         above = method
     return table
 
 
-def _stacked(found: Estimate) -> str:
-    """The figure, and below it half of its interval's width."""
-    if found.mean != found.mean:
+def _stacked(values: Sequence[float | None]) -> str:
+    """The figure, and below it half of its interval's width; nothing where there is no such figure."""
+    known = [value for value in values if value is not None]
+    if not known:
         return ""
+    found = estimate(known)
     half = "" if found.high is None else f"\n±{found.high - found.mean:.2g}"
     return f"{found.mean:.3g}{half}"
