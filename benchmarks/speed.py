@@ -26,6 +26,7 @@ from typing import Any
 from figures import Figure, from_json
 
 from rb_smooth import bridge, files, launch
+from rb_smooth.documents import write_between
 from rb_smooth.provenance import commit
 from rb_smooth.refusal import Failed, Refused, answering, nearest
 
@@ -100,21 +101,10 @@ def table(results: dict[str, Any]) -> list[str]:
 
 def write_table(readme: Path, results: dict[str, Any]) -> None:
     """Put the tables between their markers."""
-    text = between("speed", readme.read_text(encoding="utf-8"), table(results))
+    blocks = {"speed": table(results)}
     if "profile" in results:
-        text = between("profile", text, profile_table(results["profile"]))
-    files.write_text(readme, text)
-
-
-def between(marker: str, text: str, lines: list[str]) -> str:
-    """`text` with `lines` in the place of what stood between <!-- marker --> and <!-- /marker -->."""
-    opening, closing = f"<!-- {marker} -->\n", f"<!-- /{marker} -->"
-    replaced, count = re.subn(
-        f"{opening}.*?{closing}", lambda _: opening + "\n".join(lines) + "\n" + closing, text, flags=re.DOTALL
-    )
-    if count != 1:
-        raise Refused(f"expected {opening.strip()} … {closing} once in README.md, got it {count} times; put it back")
-    return replaced
+        blocks["profile"] = profile_table(results["profile"])
+    write_between(readme, blocks)
 
 
 def profile_table(found: dict[str, Any]) -> list[str]:

@@ -3,6 +3,7 @@
     python -m rb_smooth.smoothness at-s0 at-l2-s0 standard-s0      three networks, each under three losses
     python -m rb_smooth.smoothness at-s0 --weights first,best,last  along a training
     python -m rb_smooth.smoothness plot smoothness.json            the tables and the picture again, without a model
+    python -m rb_smooth.smoothness plot smoothness.json --write docs/smoothness.md   and the tables within a document
 
 Networks are runs (a folder, or a name below --runs) or entries of a leaderboard. Each is looked at under the standard
 loss and under the adversarial losses in an L2 and in an Linf ball: how fast the gradient changes (attacks made anew at
@@ -13,17 +14,21 @@ is measured is kept in --out as it comes, so that the same command goes on; runs
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from rb_smooth import bridge
 from rb_smooth.console import console
+from rb_smooth.documents import write_between
 from rb_smooth.plots.gradients import draw_gradients
 from rb_smooth.provenance import commit
 from rb_smooth.refusal import Refused, answering, nearest
 from rb_smooth.study.records import LOSSES, Record, is_same, keep_record, read_records
-from rb_smooth.study.reporting import curvature_table, gradient_table, sentences
+from rb_smooth.study.reporting import report
 
 
 def main() -> int:
@@ -32,7 +37,9 @@ def main() -> int:
         if len(options.what) != 2:
             raise Refused(f"expected one file to plot, got {len(options.what) - 1}; say plot FILE.json")
         path = Path(options.what[1])
-        _show(read_records(path), path)
+        _show(records := read_records(path), path)
+        if options.write is not None:
+            write_between(options.write, {"smoothness": ["```text", *_printed(records), "```"]})
         return 0
     if options.out.suffix != ".json":
         raise Refused(f"expected --out to end in .json, got {options.out}; correct it")
@@ -62,6 +69,7 @@ def _parse() -> argparse.Namespace:
     add("--leaderboard", type=Path, default=Path("leaderboard"), help="where entries are (default: leaderboard)")
     add("--data-dir", type=Path, default=Path("data"), help="torchvision's folder (default: data)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, … (default: a GPU if there is one)")
+    add("--write", type=Path, metavar="FILE.md", help="with plot: put the tables between <!-- smoothness --> comments")
     add("--out", type=Path, default=Path("smoothness.json"), help="measurements; the picture lies beside")
     return parser.parse_args()
 
@@ -70,7 +78,7 @@ def _measured(options: argparse.Namespace) -> list[Record]:
     """The records of all that `options` name: those that --out holds, and the others measured now."""
     from rb_smooth.networks import choose_threads
     from rb_smooth.pipeline import existing_device
-    from rb_smooth.study.measuring import Settings, balls, measured, named
+    from rb_smooth.study.measuring import Settings, balls_of, measured, named
     from rb_smooth.study.specimens import find_specimen
 
     settings = Settings(
@@ -92,7 +100,7 @@ def _measured(options: argparse.Namespace) -> list[Record]:
     specimens = [find_specimen(what, **where) for what in dict.fromkeys(options.what)]
     units = []
     for specimen in specimens:
-        under = balls(specimen, settings.step, radii)
+        under = balls_of(specimen, settings.step, radii)
         for which in options.weights.split(","):
             specimen.load(which)  # whatever is missing is told before hours of work
             units += [(specimen, which, loss, under[loss]) for loss in wanted]
@@ -110,14 +118,18 @@ def _measured(options: argparse.Namespace) -> list[Record]:
 
 
 def _show(records: list[Record], path: Path) -> None:
-    console.print("How fast the gradient changes: ‖g(w1) − g(w2)‖ / ‖w1 − w2‖, attacks made anew at both points.")
-    console.print(gradient_table(records), soft_wrap=False)
-    console.print("Curvature of the loss at attacks crafted at w and held; sharpness with attacks made anew.")
-    console.print(curvature_table(records), soft_wrap=False)
-    for sentence in sentences(records):
-        console.print(sentence)
+    for each in report(records):
+        console.print(each, soft_wrap=isinstance(each, str))
     pictures = draw_gradients(records, path.with_suffix(""))
-    console.print(f"± is half a 95 % interval over seeds (Student's t). kept: {path}; picture: {pictures[0]}, .svg")
+    console.print(f"kept: {path}; picture: {pictures[0]}, .svg")
+
+
+def _printed(records: list[Record]) -> list[str]:
+    """The report as lines of text, for a document."""
+    printer = Console(width=120, file=io.StringIO(), record=True, highlight=False, markup=False)
+    for each in report(records):
+        printer.print(each, soft_wrap=False)
+    return [line.rstrip() for line in printer.export_text().splitlines()]
 
 
 def _radii(text: str) -> tuple[float, ...]:

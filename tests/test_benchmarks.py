@@ -13,6 +13,7 @@ from figures import figure, from_json
 from interleaved import interleaved, ratios
 
 from rb_smooth import files
+from rb_smooth.documents import between
 from rb_smooth.refusal import Refused, answering
 
 CHECKOUT = Path(__file__).parents[1]
@@ -64,7 +65,7 @@ def test_the_readme_says_what_the_json_says(tmp_path):
 
 def test_a_readme_without_its_markers_is_refused():
     with pytest.raises(Refused, match="<!-- speed -->"):
-        speed.between("speed", "no marker here", ["a line"])
+        between("no marker here", "speed", ["a line"], "README.md")
 
 
 def test_the_json_names_what_each_part_was_measured_with():

@@ -13,7 +13,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "rb_smooth"
 FLOORS = [
     {
-        *("refusal", "interruption", "seeding", "files", "provenance", "console", "standins", "bridge"),
+        *("refusal", "interruption", "seeding", "files", "documents", "provenance", "console", "standins", "bridge"),
         *(
             "launch",
             "processes",

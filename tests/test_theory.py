@@ -218,7 +218,7 @@ def test_a_document_without_a_place_for_a_statement_is_left_as_it_is(typed, tmp_
     (tmp_path / "short.md").write_text("<!-- Lemma 2 -->\n<!-- /Lemma 2 -->\n")
     ran = typed("--only", "Lemma 2", "--only", "Lemma 3", "--write", str(tmp_path / "short.md"))
     assert ran.code == 2
-    assert "expected '<!-- Lemma 3 -->' and '<!-- /Lemma 3 -->' in" in ran.err
+    assert "expected '<!-- Lemma 3 -->' and '<!-- /Lemma 3 -->' once in short.md" in ran.err
     assert "holds" not in (tmp_path / "short.md").read_text()
 
 

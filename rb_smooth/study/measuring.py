@@ -52,7 +52,7 @@ class Settings:
             raise Refused("expected radii and steps above 0, got others; correct --radii, --sharpness-radius or --step")
 
 
-def balls(specimen: Specimen, step: float, given: Mapping[str, float]) -> dict[str, Threat | None]:
+def balls_of(specimen: Specimen, step: float, given: Mapping[str, float]) -> dict[str, Threat | None]:
     """The three losses by name: `standard`, and the adversarial ones in the L2 and in the Linf ball.
 
     Its own norm's ball is the one in which the specimen is evaluated; the other's that of the recipes at and at-l2 of

@@ -15,6 +15,16 @@ OWN = {"standard": "standard", "at-l2": "L2", "at": "Linf"}
 """The methods that differ in nothing but their adversary, and the loss that each descends."""
 
 
+def report(records: Sequence[Record]) -> Iterator[str | Table]:
+    """All that is printed of `records`."""
+    yield "How fast the gradient changes: ‖g(w1) − g(w2)‖ / ‖w1 − w2‖, attacks made anew at both points."
+    yield gradient_table(records)
+    yield "Curvature of the loss at attacks crafted at w and held; sharpness with attacks made anew."
+    yield curvature_table(records)
+    yield from sentences(records)
+    yield "± is half a 95 % interval over seeds (Student's t)."
+
+
 def gradient_table(records: Sequence[Record]) -> Table:
     """How fast the gradient changes; one row for each method and loss."""
     radii = radii_of(records)

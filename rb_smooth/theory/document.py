@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from rb_smooth import files
-from rb_smooth.refusal import Refused
+from rb_smooth.documents import write_between
 from rb_smooth.theory.rows import Falsifier, Row
 
 _TOLERANCE = 1e-5
@@ -18,19 +17,8 @@ def write_rows(found: Sequence[tuple[str, Row]], path: Path) -> None:
 
     Raises Refused where the file is missing, or has no such place for a statement; then nothing is written.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise Refused(f"expected a document in {path}, got {type(error).__name__}; correct --write") from None
-    for name in dict.fromkeys(name for name, _ in found):
-        opening, closing = f"<!-- {name} -->\n", f"<!-- /{name} -->"
-        before, begun, rest = text.partition(opening)
-        _, ended, after = rest.partition(closing)
-        if not begun or not ended:
-            raise Refused(f"expected '{opening.strip()}' and '{closing}' in {path}, got none; add them for its rows")
-        rows = "\n".join(markdown([row for owner, row in found if owner == name]))
-        text = f"{before}{opening}{rows}\n{closing}{after}"
-    files.write_text(path, text)
+    names = dict.fromkeys(name for name, _ in found)
+    write_between(path, {name: markdown([row for owner, row in found if owner == name]) for name in names})
 
 
 def markdown(rows: Sequence[Row]) -> list[str]:
