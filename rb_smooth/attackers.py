@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import copy
 import multiprocessing
-import os
 import pickle
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -20,9 +17,8 @@ from torch import Tensor, nn
 from rb_smooth import bridge, launch, weights
 from rb_smooth.batchnorm import modes_kept
 from rb_smooth.contracts import Threat
+from rb_smooth.crews import crew
 from rb_smooth.exactness import full_float32
-from rb_smooth.interruption import unheard_by_children
-from rb_smooth.refusal import Refused
 from rb_smooth.standins import undisturbed
 from rb_smooth.units import Finding, Unit
 
@@ -56,8 +52,10 @@ def ready(
         return
     # By value and on the CPU: what containers allow of shared memory, in which torch would put it, is often too little.
     brought = pickle.dumps((copy.deepcopy(model).cpu(), x.cpu(), y.cpu(), threat, classes, seed, kept))
-    with _crew(brought, x.device, workers) as crew:
-        yield crew
+    passes = multiprocessing.get_context("spawn").Value("q", 0)
+    threads = max(1, launch.usable_cores() // workers)
+    with crew(workers, _begin, brought, x.device, threads, passes, to="attack") as pool:
+        yield _Crew(pool, passes)
 
 
 class _Alone:
@@ -116,31 +114,6 @@ class _Crew:
                 yield ahead.pop(future), pickle.loads(future.result())
 
 
-@contextmanager
-def _crew(brought: bytes, device: torch.device, workers: int) -> Iterator[_Crew]:
-    """Processes are spawned, not forked: a GPU in use, or torch's threads, would not survive a fork."""
-    context = multiprocessing.get_context("spawn")
-    passes, others = context.Value("q", 0), set(multiprocessing.active_children())
-    threads = max(1, launch.usable_cores() // workers)
-    pool = ProcessPoolExecutor(workers, context, _begin, (brought, device, threads, passes))
-    try:
-        with unheard_by_children():  # the first task starts all processes
-            waking = [pool.submit(time.sleep, _LOOK_S) for _ in range(workers)]  # so long that each takes one
-        for begun in waking:
-            begun.result()
-        yield _Crew(pool, passes)
-        pool.shutdown()
-    except BrokenProcessPool:
-        raise Refused(
-            f"expected {workers} processes to attack in, got one that ended (for want of memory, unless an error "
-            "stands above); the same command goes on from there, with fewer --workers if need be"
-        ) from None
-    finally:
-        for process in set(multiprocessing.active_children()) - others:  # an attack on a batch would go on for long
-            process.kill()
-            process.join()
-
-
 _worker: _Alone
 """In a worker process, once `_begin` has set it: what attacks there."""
 
@@ -148,7 +121,6 @@ _worker: _Alone
 def _begin(brought: bytes, device: torch.device, threads: int, passes: Any) -> None:
     """The first thing in a worker process: everything that it needs, once."""
     global _worker
-    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(min(threads, torch.get_num_threads()))  # no more than OMP_NUM_THREADS allows
     model, x, y, *rest = pickle.loads(brought)
     _worker = _Alone(model.to(device), x.to(device), y.to(device), *rest)
@@ -158,14 +130,6 @@ def _begin(brought: bytes, device: torch.device, threads: int, passes: Any) -> N
             passes.value += 1
 
     model.register_forward_hook(count)
-
-
-def _end_with_parent() -> None:
-    """A parent that was killed ends nobody: its workers would attack on, and then wait for more for ever."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 def _attack(unit: bytes) -> bytes:

@@ -52,7 +52,7 @@ TRUST, ASSESSMENT, SUBMISSION, AUDIT, RADII = (
     "radii.py",
 )
 FORWARD, GRADIENTS, UNDER_ATTACK = "trust/forward_checks.py", "trust/gradient_checks.py", "trust/attack_checks.py"
-PROTOCOLS, ATTACKERS, UNITS = "protocols.py", "attackers.py", "units.py"
+PROTOCOLS, ATTACKERS, UNITS, CREWS = "protocols.py", "attackers.py", "units.py", "crews.py"
 LOGS, CURVES, REPORTS, SCALARS, SUMMARIES = "logs.py", "curves.py", "reports.py", "scalars.py", "summaries.py"
 COMPARISON, ATTEMPTS, WORKERS, SWEEP = "comparison.py", "attempts.py", "workers.py", "sweep.py"
 IMAGES, STREAMING, SECTIONS = "images.py", "streaming.py", "sections.py"
@@ -87,6 +87,7 @@ TESTS = {
     GUARDS: ["test_guards.py", "test_scale_out.py"],
     PROTOCOLS: ["test_protocols.py", "test_scale_out.py"],
     ATTACKERS: ["test_protocols.py"],
+    CREWS: ["test_protocols.py"],
     UNITS: ["test_protocols.py"],
     "entries.py": ["test_program.py"],
     "exactness.py": ["test_protocols.py"],
@@ -241,12 +242,12 @@ MUTANTS = [
     Mutant("attacks compute gradients of weights", ATTACKERS, "            weights.frozen(self.model),\n", ""),
     Mutant("attacks compute in TF32", ATTACKERS, "            full_float32(),\n", ""),
     Mutant("margins are between the two highest", ATTACKERS, "logits.scatter(1, y[:, None], -torch.inf).amax(1)", "logits.amax(1)"),
-    Mutant("workers live on", ATTACKERS, "            process.kill()\n            process.join()\n", "            pass\n"),
+    Mutant("workers live on", CREWS, "            process.kill()\n            process.join()\n", "            pass\n"),
     Mutant("forward passes of workers are not counted", ATTACKERS, "            told(now - seen)\n", ""),
-    Mutant("workers outlive a parent that was killed", ATTACKERS, "    os._exit(1)\n", "    pass\n"),
-    Mutant("workers hear Ctrl-C", ATTACKERS, "with unheard_by_children():", "if True:"),
+    Mutant("workers outlive a parent that was killed", CREWS, "    os._exit(1)\n", "    pass\n"),
+    Mutant("workers hear Ctrl-C", CREWS, "with unheard_by_children():", "if True:"),
     Mutant("workers take more threads than they may", ATTACKERS, "min(threads, torch.get_num_threads())", "threads"),
-    Mutant("a worker that died is a traceback", ATTACKERS, "except BrokenProcessPool:", "except ZeroDivisionError:"),
+    Mutant("a worker that died is a traceback", CREWS, "except BrokenProcessPool:", "except ZeroDivisionError:"),
     Mutant("findings answer for any evaluation", UNITS, "json.dumps(binding, sort_keys=True)", "json.dumps({})"),
     Mutant("findings answer for other points", UNITS, 'kept["points"] == unit.points.tolist() and', ""),
     Mutant("TF32 stays off", "exactness.py", "matmul.allow_tf32, cudnn.allow_tf32 = before", "pass"),

@@ -13,7 +13,18 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "rb_smooth"
 FLOORS = [
     {
-        *("refusal", "interruption", "seeding", "files", "documents", "provenance", "console", "standins", "bridge"),
+        *(
+            "refusal",
+            "interruption",
+            "seeding",
+            "files",
+            "documents",
+            "crews",
+            "provenance",
+            "console",
+            "standins",
+            "bridge",
+        ),
         *(
             "launch",
             "processes",

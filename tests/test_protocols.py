@@ -19,7 +19,7 @@ from rich.progress import Progress
 from torch import nn
 from traces import Dying, same, snapshot
 
-from rb_smooth import attackers, bridge, launch
+from rb_smooth import attackers, bridge, crews, launch
 from rb_smooth.contracts import Threat
 from rb_smooth.data import Images
 from rb_smooth.exactness import full_float32
@@ -176,7 +176,7 @@ def test_ctrl_c_reaches_no_worker_however_young(net, points, monkeypatch):
                 os.kill(worker.pid, signal.SIGINT)
             return future
 
-    monkeypatch.setattr(attackers, "ProcessPoolExecutor", Interrupting)
+    monkeypatch.setattr(crews, "ProcessPoolExecutor", Interrupting)
     result = autoattack(net, points[:2], LINF, **ASKED, version="quick", workers=2)
     assert list(result.attacks) == ["apgd-ce", "apgd-t"]
 
