@@ -67,7 +67,7 @@ FLOORS = [
         *("logs", "curves", "scalars", "reports", "summaries", "runs"),
         *("attempts", "workers", "sweep"),
     },
-    {"page", "board_options", "leaderboard", "study", "smoothness", "landscape"},
+    {"page", "board_options", "leaderboard", "study", "smoothness", "landscape", "plots"},
 ]
 METHOD_FOLDERS = ("objectives", "perturbations", "optimizers", "averaging")
 FILES = sorted(PACKAGE.rglob("*.py"))
