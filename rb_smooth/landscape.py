@@ -20,7 +20,6 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from rb_smooth import launch
@@ -134,7 +133,7 @@ def _settings(options: argparse.Namespace) -> Settings:
 
 def _table(bands: Sequence[Band]) -> Table:
     """The figures of the checkpoints themselves, and how far training and test images are apart."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for heading in ("", "weights"):
         table.add_column(heading, overflow="fold")
     for heading in ("train\nloss", "test\nloss", "\ngap", "train\nrobust", "test\nrobust", "\ngap"):

@@ -56,6 +56,8 @@ PROTOCOLS, ATTACKERS, UNITS = "protocols.py", "attackers.py", "units.py"
 LOGS, CURVES, REPORTS, SCALARS, SUMMARIES = "logs.py", "curves.py", "reports.py", "scalars.py", "summaries.py"
 COMPARISON, ATTEMPTS, WORKERS, SWEEP = "comparison.py", "attempts.py", "workers.py", "sweep.py"
 IMAGES, STREAMING, SECTIONS = "images.py", "streaming.py", "sections.py"
+DIRECTIONS, GRIDS, SLICES = "study/directions.py", "study/grids.py", "study/slices.py"
+SURFACES, BANDS, CREWS, DRAWN = "study/surfaces.py", "study/bands.py", "study/crews.py", "plots/landscapes.py"
 
 TESTS = {
     AWP: ["test_awp.py", "test_scale_out.py"],
@@ -104,6 +106,8 @@ TESTS = {
     ATTEMPTS: ["test_workers.py"],
     WORKERS: ["test_workers.py"],
     SWEEP: ["test_sweep.py"],
+    CREWS: ["test_crews.py"],
+    **{file: ["test_landscape.py"] for file in (DIRECTIONS, GRIDS, SLICES, SURFACES, BANDS, DRAWN)},
 }
 """The tests that answer for a file."""
 
@@ -294,6 +298,31 @@ MUTANTS = [
     Mutant("what is decoded may be of any size", IMAGES, "            self._check_size(path, colours)\n", ""),
     Mutant("channels are last", IMAGES, "np.asarray(colours).transpose(2, 0, 1)", "np.asarray(colours).reshape(x[i].shape)"),
     Mutant("other workers are another run", SECTIONS, '("stream", "workers")', '("stream",)'),
+    Mutant("layers are normalised, not filters", DIRECTIONS, "tensor.flatten(1).norm(dim=1)", "tensor.norm().expand(len(tensor))"),
+    Mutant("a direction's own lengths stay in it", DIRECTIONS, "_filter_norms(w) / _filter_norms(d)", "_filter_norms(w)"),
+    Mutant("biases and BatchNorm are moved too", DIRECTIONS, "return torch.zeros_like(w)", "return d"),
+    Mutant("each network has a draw of its own", DIRECTIONS, "mix(seed, number)", "mix(seed, number) + int(1e6 * float(weights[0].sum()))"),
+    Mutant("attacks are the centre's everywhere", GRIDS, "loss.attacks() if about.fixed_attacks else None", "loss.attacks()"),
+    Mutant("fixed attacks are made anew", GRIDS, "loss.attacks() if x_adv is None else x_adv", "loss.attacks()"),
+    Mutant("test images are training images", GRIDS, "(chosen.train, chosen.test)", "(chosen.train, chosen.train)"),
+    Mutant("a map's axes are one direction", GRIDS, "for number in about.directions\n", "for number in about.directions[:1] * len(about.directions)\n"),
+    Mutant("the first network stands for all", GRIDS, "if number != self._number:", "if self._number < 0:"),
+    Mutant("nothing is saved before the end", GRIDS, "if time.monotonic() - saved_at > _SAVE_S:", "if False:"),
+    Mutant("what is kept is computed again", GRIDS, "            surface = read_surface(chosen.path)\n", "            surface = Surface(chosen.about)\n"),
+    Mutant("other weights find this one's landscape", SURFACES, '_NAMES = ("run",', '_NAMES = ("weights_sha256", "run",'),
+    Mutant("the middle of an axis is not the checkpoint", SURFACES, "np.arange(-half, half + 1) / half", "(np.arange(-half, half + 1) + 0.01) / half"),
+    Mutant("one point is a landscape", SLICES, "self.points < 3 or ", "self.points < 1 or "),
+    Mutant("training images come class by class", SLICES, "specimen.train[order[: settings.n]]", "specimen.train[: settings.n]"),
+    Mutant("directions count as runs", BANDS, "[np.mean([s.figures[name] for s in run.values()], axis=0) for run in runs.values()]", "[s.figures[name] for run in runs.values() for s in run.values()]"),
+    Mutant("the spread is the population's", BANDS, "axis=0, ddof=1", "axis=0"),
+    Mutant("the gap is test minus training", BANDS, 'centre["train_robust"] - centre["test_robust"]', 'centre["test_robust"] - centre["train_robust"]'),
+    Mutant("other losses stand on one axis", BANDS, "            if mine != its:\n", "            if False:\n"),
+    Mutant("best and last have scales of their own", DRAWN, 'named["last"].sharey(named["best"])', "pass"),
+    Mutant("each map has levels of its own", DRAWN, "z, levels, norm=LogNorm(), cmap", "z, 9, norm=LogNorm(), cmap"),
+    Mutant("a crew lives on", CREWS, "            process.kill()\n            process.join()\n", "            pass\n"),
+    Mutant("a crew hears Ctrl-C", CREWS, "with unheard_by_children():", "if True:"),
+    Mutant("a crew outlives a parent that was killed", CREWS, "    os._exit(1)\n", "    pass\n"),
+    Mutant("a death in a crew is a traceback", CREWS, "except BrokenProcessPool:", "except ZeroDivisionError:"),
 ]  # fmt: skip
 
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 
 import copy
 import multiprocessing
+import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from made_entries import entered
 from matplotlib.figure import Figure
 from torch import nn
 from torch.nn.functional import cross_entropy
@@ -23,6 +26,7 @@ from rb_smooth.contracts import Threat
 from rb_smooth.data import digits
 from rb_smooth.evaluation import accuracy
 from rb_smooth.images import Images
+from rb_smooth.registry import build_model
 from rb_smooth.run_folder import Run
 from rb_smooth.settings import gather
 from rb_smooth.splits import split
@@ -30,7 +34,8 @@ from rb_smooth.study import grids
 from rb_smooth.study.bands import gathered
 from rb_smooth.study.directions import filter_normalised, random_direction
 from rb_smooth.study.losses import AdversarialLoss
-from rb_smooth.study.slices import Slice
+from rb_smooth.study.slices import Settings, Slice, cut
+from rb_smooth.study.specimens import find_specimen
 from rb_smooth.study.surfaces import FIGURES, About, Surface, read_surface
 
 pytestmark = [pytest.mark.usefixtures("undrawn"), pytest.mark.xdist_group("landscape")]
@@ -46,9 +51,9 @@ def about(**changed):
 
 
 def prober(model, images, **changed):
-    """What computes points of the slice through `model`'s weights; training and test images are the same."""
+    """What computes points of the slice through `model`'s weights; of the training images, four are the test images."""
     specimen = SimpleNamespace(load=lambda which: copy.deepcopy(model).eval())
-    return grids.Prober([Slice(about(**changed), Path("unused"), specimen, images, images)], CPU)
+    return grids.Prober([Slice(about(**changed), Path("unused"), specimen, images, images[:4])], CPU)
 
 
 def along(model, images, **changed):
@@ -124,11 +129,10 @@ def test_fixed_attacks_are_the_centres_and_too_weak_elsewhere(linear):
 
 
 def test_the_centre_is_the_checkpoints_own_loss_and_robust_accuracy(net, images):
-    train_loss, train_robust, *test = prober(net, images)((0, (2,)))
-    ball = Threat("Linf", 0.1, 0.05)
-    assert train_loss == pytest.approx(AdversarialLoss(net, images, ball, steps=5).value(), rel=1e-5)
-    assert train_robust == accuracy(net, images, ball, steps=5)
-    assert test == [train_loss, train_robust]
+    figures, ball = prober(net, images)((0, (2,))), Threat("Linf", 0.1, 0.05)
+    for loss, robust, seen in ((*figures[:2], images), (*figures[2:], images[:4])):
+        assert loss == pytest.approx(AdversarialLoss(net, seen, ball, steps=5).value(), rel=1e-5)
+        assert robust == accuracy(net, seen, ball, steps=5)
 
 
 def test_elsewhere_it_is_the_loss_of_the_moved_weights_with_batchnorms_statistics_held(net, images):
@@ -140,6 +144,23 @@ def test_elsewhere_it_is_the_loss_of_the_moved_weights_with_batchnorms_statistic
             parameter += 0.4 * d
     loss = AdversarialLoss(moved, images, Threat("Linf", 0.1, 0.05), steps=5)
     assert found == pytest.approx(cross_entropy(moved(loss.attacks()), images.y).item(), rel=1e-4)
+
+
+def test_each_landscape_is_of_its_own_network_in_any_order(net, images):
+    first, second = (prober(model, images) for model in (net, nn.Sequential(nn.Flatten(), nn.Linear(72, 5))))
+    both = grids.Prober([*first.slices, *second.slices], CPU)
+    centre = ((2,),)
+    figures = [first((0, *centre)), second((0, *centre))]
+    assert [both((number, *centre)) for number in (1, 0, 1)] == [figures[1], figures[0], figures[1]]
+    assert figures[0] != figures[1]
+
+
+def test_a_landscape_is_kept_under_a_name_of_its_own_whatever_the_run_is_called():
+    changed = dict(weights_sha256="c" * 64, norm="L2", eps=0.2, step_size=0.1, steps=6, fixed_attacks=True, images="d")
+    seen = dict(train_points=9, test_points=5, random_seed=1, directions=(1,), radius=2.0, points=7)
+    names = {about(**{key: value}).file_name for key, value in (changed | seen).items()} | {about().file_name}
+    assert len(names) == 14
+    assert about(run="renamed-s0", method="mine", seed=3).file_name == about().file_name
 
 
 def test_a_map_holds_the_lines_along_both_its_directions(net, images):
@@ -184,8 +205,6 @@ def trained(tmp_path_factory):
 @pytest.fixture
 def home(trained, tmp_path, monkeypatch):
     """A folder of its own with that run in it."""
-    import shutil
-
     shutil.copytree(trained, tmp_path / "runs/digits/at-s0")
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -214,7 +233,11 @@ def computed(monkeypatch):
 def test_one_command_computes_what_there_is_keeps_it_and_draws_it(home, capsys, computed):
     assert program("at-s0", *QUICK, "--workers=1") == 0
     out = capsys.readouterr().out
-    assert [line.split()[1] for line in out.splitlines() if line.startswith(" at-s0")] == ["first", "best", "last"]
+    assert [line.split()[3] for line in out.splitlines() if line.startswith("at (seed 0)")] == [
+        "first",
+        "best",
+        "last",
+    ]
     assert "picture: landscape.png" in out
     assert [path.name.partition("-1d-")[0] for path in kept()] == ["best", "first", "last"]
     assert len(computed) == 15
@@ -313,8 +336,6 @@ def test_a_map_is_drawn_and_fixed_attacks_are_named_as_such(home, capsys, figure
     ],
 )
 def test_what_a_user_can_mend_is_one_line(home, capsys, computed, arguments, line):
-    import shutil
-
     for name, missing in (("begun", "last.pt"), ("lost", "best.pt")):
         shutil.copytree("runs/digits/at-s0", f"runs/digits/{name}")
         Path(f"runs/digits/{name}/{missing}").unlink()
@@ -330,6 +351,20 @@ def test_weights_that_a_run_did_not_keep_are_refused_with_the_cure(home, capsys)
     Path("runs/digits/at-s0/epoch-1.pt").unlink()
     assert program("at-s0", *QUICK, "--weights=first,best") == 2
     assert "train with --set train.keep=[1]" in capsys.readouterr().err
+
+
+def test_an_entrys_landscapes_are_kept_below_its_leaderboard(tmp_path):
+    tiny = {"name": "small_preactresnet", "options": {"width": 4}, "shape": [1, 8, 8], "classes": 10}
+    recipe = {"data": {"name": "digits"}, "train": {"seed": 3}}
+    entry = entered(tmp_path / "board", "at_tiny_s3", dataset="digits", model=tiny, recipe=recipe)
+    entry.weights.parent.mkdir(parents=True)
+    torch.save(build_model("small_preactresnet", {"width": 4}, (1, 8, 8), 10).state_dict(), entry.weights)
+    specimen = find_specimen(entry.name, runs=tmp_path / "runs", leaderboard=entry.leaderboard, data_dir=tmp_path)
+    by_class = replace(specimen, train=specimen.train[specimen.train.y.argsort()])
+    (found,) = cut(by_class, Settings(n=12), entry.leaderboard)
+    assert found.path.parent.parent.parent == entry.leaderboard / ".evaluations"
+    assert (found.about.weights, found.about.seed, found.about.train_points) == ("best", 3, 12)
+    assert len(set(found.train.y.tolist())) > 1
 
 
 # ---- what is drawn ----
@@ -377,7 +412,11 @@ def test_of_several_directions_a_run_counts_once():
     assert (band.label, band.over, band.mean["train_loss"][0]) == ("at", "2 runs", 4.0)
     assert band.std["train_loss"][0] == pytest.approx(2 * 2**0.5)
     (alone,) = gathered(runs[:2])
-    assert (alone.label, alone.over, alone.std["train_loss"][0]) == ("at-s0", "2 directions", pytest.approx(2**0.5))
+    assert (alone.label, alone.over, alone.std["train_loss"][0]) == (
+        "at (seed 0)",
+        "2 directions",
+        pytest.approx(2**0.5),
+    )
 
 
 LEVELS = ((0, 1.0, 0), (0, 3.0, 1), (1, 5.0, 0), (1, 7.0, 1))

@@ -50,8 +50,8 @@ def draw_landscapes(surfaces: Sequence[Surface], path: Path) -> None:
     """Draw landscapes that are drawable, and whole, into one PNG or SVG.
 
     Along one direction: a panel for each checkpoint, a colour for each method, training images solid and test images
-    dashed, on one scale, and beside them the robust generalisation gap. Over two: a map for each checkpoint and set of
-    images, all on one scale.
+    dashed, best and last on one scale, and beside them the robust generalisation gap. Over two: a map for each
+    checkpoint and set of images, all on one scale.
     """
     bands, about = gathered(surfaces), surfaces[0].about
     figure = _maps(bands, about) if about.dimensions == 2 else _lines(bands, about)
@@ -68,17 +68,21 @@ def _lines(bands: Sequence[Band], about: About) -> Figure:
     weights = [each for each in CHECKPOINTS if any(band.weights == each for band in bands)]
     figure = Figure(figsize=(2.4 * len(weights) + 2.8, 3.7), layout="constrained")
     *panels, beside = figure.subplots(1, len(weights) + 1, width_ratios=[*[2.4] * len(weights), 1.9])
-    for panel, each in zip(panels, weights, strict=True):
-        panel.sharey(panels[0])
-        panel.set_title(f"{each} checkpoint", fontsize=9)
+    named = dict(zip(weights, panels, strict=True))
+    if {"best", "last"} <= named.keys():
+        named["last"].sharey(named["best"])
+        named["last"].tick_params(labelleft=False)
+    for each, panel in named.items():
+        # What has hardly been trained may be ten times as high, and would flatten the others.
+        own_scale = each == "first" and len(named) > 1
+        panel.set_title(f"{each} checkpoint{' (own scale)' if own_scale else ''}", fontsize=9)
         panel.set_xlabel(r"$\alpha$, in filters' norms", fontsize=9)
         for band in bands:
             if band.weights == each:
                 _draw_band(panel, about.axis, band, colours[band.label])
-    for panel in panels[1:]:
-        panel.tick_params(labelleft=False)
+    for panel in panels:
+        panel.set_ylim(bottom=0)
     panels[0].set_ylabel("adversarial loss", fontsize=9)
-    panels[0].set_ylim(bottom=0)
     _draw_gaps(beside, bands, weights, colours)
     for panel in (*panels, beside):
         _dress(panel)
@@ -109,7 +113,7 @@ def _draw_gaps(panel: Axes, bands: Sequence[Band], weights: Sequence[str], colou
     panel.axhline(0, color="black", linewidth=0.8)
     panel.set_xticks(range(len(weights)), weights)
     panel.set_xlim(-0.6, len(weights) - 0.4)
-    panel.set_ylabel("robust accuracy, training − test, points", fontsize=8)
+    panel.set_ylabel("training − test, points", fontsize=9)
     panel.set_title("robust generalisation gap", fontsize=9)
 
 

@@ -75,7 +75,7 @@ def gathered(surfaces: Sequence[Surface]) -> list[Band]:
         for weights in CHECKPOINTS:
             chosen = [s for s in surfaces if stem(s.about) == own and s.about.weights == weights]
             if chosen:
-                bands.append(_band(chosen, own[0] if len(several) == 1 else own[1]))
+                bands.append(_band(chosen, is_alone=len(several) == 1))
     return bands
 
 
@@ -89,7 +89,10 @@ def stem(about: About) -> tuple[str, str]:
     return about.method, re.sub(rf"[-_]s{about.seed}(?=[-_]|$)", "", about.run)
 
 
-def _band(surfaces: Sequence[Surface], label: str) -> Band:
+def _band(surfaces: Sequence[Surface], is_alone: bool) -> Band:
+    """is_alone: no other runs in the picture are of this method; otherwise it takes their names to tell them apart."""
+    about = surfaces[0].about
+    label = about.method if is_alone else stem(about)[1]
     runs: dict[str, dict[tuple[int, ...], Surface]] = {}
     for surface in surfaces:
         runs.setdefault(surface.about.weights_sha256, {})[surface.about.directions] = surface
@@ -104,12 +107,12 @@ def _band(surfaces: Sequence[Surface], label: str) -> Band:
         ]
     else:
         (run,) = runs.values()
-        label = firsts[0].about.run
+        label = f"{about.method} (seed {about.seed})" if is_alone else about.run
         over = f"{len(run)} directions" if len(run) > 1 else ""
         members = [[s.figures[name] for s in run.values()] for name in FIGURES]
     return Band(
         label=label,
-        weights=firsts[0].about.weights,
+        weights=about.weights,
         over=over,
         mean={name: np.mean(each, axis=0) for name, each in zip(FIGURES, members, strict=True)},
         std={

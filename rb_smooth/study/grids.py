@@ -43,11 +43,11 @@ def compute_surfaces(slices: Sequence[Slice], device: torch.device, workers: int
     found = carried_out(partial(Prober, slices, device), tasks, min(workers, len(tasks)))
     unsaved, saved_at = set[int](), time.monotonic()
     with progress_bars() as bars, closing(found):
-        bar = bars.add_task("", total=whole, completed=whole - len(tasks))
+        bar = bars.add_task("starting", total=whole, completed=whole - len(tasks))
         try:
             for (number, place), figures in found:
-                surfaces[number].fill(place, figures)
                 unsaved.add(number)
+                surfaces[number].fill(place, figures)
                 if time.monotonic() - saved_at > _SAVE_S:
                     _save(surfaces, slices, unsaved)
                     saved_at = time.monotonic()
@@ -69,9 +69,9 @@ def _begun(chosen: Slice) -> Surface:
 
 
 def _save(surfaces: Sequence[Surface], slices: Sequence[Slice], unsaved: set[int]) -> None:
-    while unsaved:
-        number = unsaved.pop()
+    for number in sorted(unsaved):
         surfaces[number].save(slices[number].path)
+        unsaved.remove(number)
 
 
 class Prober:
