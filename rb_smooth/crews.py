@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from rb_smooth.interruption import unheard_by_children
 from rb_smooth.refusal import Refused
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
 
 _WAKING_S = 0.2
 
@@ -44,6 +48,41 @@ def crew(workers: int, begin: Callable[..., None], *brought: Any, to: str = "wor
         for process in set(multiprocessing.active_children()) - others:  # nobody waits for what they are at
             process.kill()
             process.join()
+
+
+def carried_out(
+    make: Callable[[], Callable[[Task], Result]], tasks: Sequence[Task], workers: int
+) -> Generator[tuple[Task, Result], None, None]:
+    """Each task with its result, as soon as there is one, whether by this process (workers: 1) or by several beside it.
+
+    make: called once in each process; gives what carries out one task after the other there. It, tasks and results
+    are pickled if workers > 1.
+
+    Close it (contextlib.closing) when no more is wanted: that ends the processes. What a task raises is raised here.
+    """
+    if workers == 1:
+        work = make()
+        for task in tasks:
+            yield task, work(task)
+        return
+    # Pickled here, and so by value: shared memory, in which torch would pass tensors, is often too little in containers.
+    with crew(workers, _make, pickle.dumps(make)) as pool:
+        ahead = {pool.submit(_carry_out, task): task for task in tasks}
+        for future in as_completed(ahead):
+            yield ahead[future], future.result()
+
+
+_work: Callable[[Any], Any]
+"""In a worker process, once `_make` has set it: what carries out tasks there."""
+
+
+def _make(make: bytes) -> None:
+    global _work
+    _work = pickle.loads(make)()
+
+
+def _carry_out(task: Any) -> Any:
+    return _work(task)
 
 
 def _begin(begin: Callable[..., None], *brought: Any) -> None:

@@ -59,6 +59,8 @@ IMAGES, STREAMING, SECTIONS = "images.py", "streaming.py", "sections.py"
 LOSSES, CURVATURE, PROBES = "study/losses.py", "study/curvature.py", "study/probes.py"
 SHARPNESS, RECORDS, SPECIMENS = "study/sharpness.py", "study/records.py", "study/specimens.py"
 LINEAR, CONCAVE, SMOOTHED, ROWS = "theory/linear.py", "theory/concave.py", "theory/entropy.py", "theory/rows.py"
+DIRECTIONS, GRIDS, SLICES = "study/directions.py", "study/grids.py", "study/slices.py"
+SURFACES, BANDS, DRAWN = "study/surfaces.py", "study/bands.py", "plots/landscapes.py"
 
 TESTS = {
     AWP: ["test_awp.py", "test_scale_out.py"],
@@ -87,7 +89,6 @@ TESTS = {
     GUARDS: ["test_guards.py", "test_scale_out.py"],
     PROTOCOLS: ["test_protocols.py", "test_scale_out.py"],
     ATTACKERS: ["test_protocols.py"],
-    CREWS: ["test_protocols.py"],
     UNITS: ["test_protocols.py"],
     "entries.py": ["test_program.py"],
     "exactness.py": ["test_protocols.py"],
@@ -113,6 +114,8 @@ TESTS = {
     **{file: ["test_theory_problems.py", "test_theory_properties.py"] for file in (LINEAR, CONCAVE, SMOOTHED)},
     "theory/smoothing_statements.py": ["test_theory_problems.py", "test_theory.py"],
     **{file: ["test_theory.py"] for file in (ROWS, "theory/pairs.py", "theory/__main__.py")},
+    CREWS: ["test_crews.py"],
+    **{file: ["test_landscape.py"] for file in (DIRECTIONS, GRIDS, SLICES, SURFACES, BANDS, DRAWN)},
 }
 """The tests that answer for a file."""
 
@@ -242,12 +245,8 @@ MUTANTS = [
     Mutant("attacks compute gradients of weights", ATTACKERS, "            weights.frozen(self.model),\n", ""),
     Mutant("attacks compute in TF32", ATTACKERS, "            full_float32(),\n", ""),
     Mutant("margins are between the two highest", ATTACKERS, "logits.scatter(1, y[:, None], -torch.inf).amax(1)", "logits.amax(1)"),
-    Mutant("workers live on", CREWS, "            process.kill()\n            process.join()\n", "            pass\n"),
     Mutant("forward passes of workers are not counted", ATTACKERS, "            told(now - seen)\n", ""),
-    Mutant("workers outlive a parent that was killed", CREWS, "    os._exit(1)\n", "    pass\n"),
-    Mutant("workers hear Ctrl-C", CREWS, "with unheard_by_children():", "if True:"),
     Mutant("workers take more threads than they may", ATTACKERS, "min(threads, torch.get_num_threads())", "threads"),
-    Mutant("a worker that died is a traceback", CREWS, "except BrokenProcessPool:", "except ZeroDivisionError:"),
     Mutant("findings answer for any evaluation", UNITS, "json.dumps(binding, sort_keys=True)", "json.dumps({})"),
     Mutant("findings answer for other points", UNITS, 'kept["points"] == unit.points.tolist() and', ""),
     Mutant("TF32 stays off", "exactness.py", "matmul.allow_tf32, cudnn.allow_tf32 = before", "pass"),
@@ -335,6 +334,31 @@ MUTANTS = [
     Mutant("other settings are the same measurement", RECORDS, '"threat", "settings")', '"settings")'),
     Mutant("the first epoch kept is the first by its letters", SPECIMENS, 'key=lambda path: int(path.stem.partition("-")[2])', "key=lambda path: path.stem"),
     Mutant("validation images are studied as training images", SPECIMENS, '"validation": 0, "split_seed": 0} | whole', '"validation": 0, "split_seed": 0}'),
+    Mutant("layers are normalised, not filters", DIRECTIONS, "tensor.flatten(1).norm(dim=1)", "tensor.norm().expand(len(tensor))"),
+    Mutant("a direction's own lengths stay in it", DIRECTIONS, "_filter_norms(w) / _filter_norms(d)", "_filter_norms(w)"),
+    Mutant("biases and BatchNorm are moved too", DIRECTIONS, "return torch.zeros_like(w)", "return d"),
+    Mutant("each network has a draw of its own", DIRECTIONS, "mix(seed, number)", "mix(seed, number) + int(1e6 * float(weights[0].sum()))"),
+    Mutant("attacks are the centre's everywhere", GRIDS, "loss.attacks() if about.fixed_attacks else None", "loss.attacks()"),
+    Mutant("fixed attacks are made anew", GRIDS, "loss.attacks() if x_adv is None else x_adv", "loss.attacks()"),
+    Mutant("test images are training images", GRIDS, "(chosen.train, chosen.test)", "(chosen.train, chosen.train)"),
+    Mutant("a map's axes are one direction", GRIDS, "for number in about.directions\n", "for number in about.directions[:1] * len(about.directions)\n"),
+    Mutant("the first network stands for all", GRIDS, "if number != self._number:", "if self._number < 0:"),
+    Mutant("nothing is saved before the end", GRIDS, "if time.monotonic() - saved_at > _SAVE_S:", "if False:"),
+    Mutant("what is kept is computed again", GRIDS, "            surface = read_surface(chosen.path)\n", "            surface = Surface(chosen.about)\n"),
+    Mutant("other weights find this one's landscape", SURFACES, '_NAMES = ("run",', '_NAMES = ("weights_sha256", "run",'),
+    Mutant("the middle of an axis is not the checkpoint", SURFACES, "np.arange(-half, half + 1) / half", "(np.arange(-half, half + 1) + 0.01) / half"),
+    Mutant("one point is a landscape", SLICES, "self.points < 3 or ", "self.points < 1 or "),
+    Mutant("training images come class by class", SLICES, "specimen.train[order[: settings.n]]", "specimen.train[: settings.n]"),
+    Mutant("directions count as runs", BANDS, "[np.mean([s.figures[name] for s in run.values()], axis=0) for run in runs.values()]", "[s.figures[name] for run in runs.values() for s in run.values()]"),
+    Mutant("the spread is the population's", BANDS, "axis=0, ddof=1", "axis=0"),
+    Mutant("the gap is test minus training", BANDS, 'centre["train_robust"] - centre["test_robust"]', 'centre["test_robust"] - centre["train_robust"]'),
+    Mutant("other losses stand on one axis", BANDS, "            if mine != its:\n", "            if False:\n"),
+    Mutant("best and last have scales of their own", DRAWN, 'named["last"].sharey(named["best"])', "pass"),
+    Mutant("each map has levels of its own", DRAWN, "z, levels, norm=LogNorm(), cmap", "z, 9, norm=LogNorm(), cmap"),
+    Mutant("a crew lives on", CREWS, "            process.kill()\n            process.join()\n", "            pass\n"),
+    Mutant("a crew hears Ctrl-C", CREWS, "with unheard_by_children():", "if True:"),
+    Mutant("a crew outlives a parent that was killed", CREWS, "    os._exit(1)\n", "    pass\n"),
+    Mutant("a death in a crew is a traceback", CREWS, "except BrokenProcessPool:", "except ZeroDivisionError:"),
 ]  # fmt: skip
 
 

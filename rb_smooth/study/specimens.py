@@ -99,7 +99,7 @@ def _of_run(run: Run, data_dir: Path) -> Specimen:
         weights=weights,
         _architecture={
             "name": net.name,
-            "options": net.options,
+            "options": dict(net.options),  # a plain dict can go to another process
             "shape": source.test.shape,
             "classes": len(source.classes),
         },

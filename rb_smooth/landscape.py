@@ -1,0 +1,166 @@
+"""python -m rb_smooth.landscape: the adversarial loss around trained weights, along random directions.
+
+    python -m rb_smooth.landscape at-s0                            first, best and last epoch, train and test
+    python -m rb_smooth.landscape at-s0 at-s1 at+awp-s0 at+awp-s1  methods on one axis, seeds as bands
+    python -m rb_smooth.landscape at-s0 --directions 5             how much the direction matters
+    python -m rb_smooth.landscape at-s0 --2d --points 21           over two directions
+    python -m rb_smooth.landscape plot runs/digits/at-s0/landscapes/*.npz --out again.png
+
+Directions are filter-normalised (Li et al., arXiv 1712.09913), attacks are made anew at every point, and BatchNorm's
+running statistics are held. Whatever is computed is kept with its run: the same command goes on where it was stopped,
+and a finished landscape is only drawn. Exit codes: 0 done; 2 something to mend (one line says what); 130 stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from rb_smooth import launch
+from rb_smooth.console import console
+from rb_smooth.plots.landscapes import check_drawable, draw_landscapes
+from rb_smooth.refusal import Refused, answering, nearest
+from rb_smooth.study.bands import CHECKPOINTS, Band, gathered
+from rb_smooth.study.surfaces import Surface, read_surface
+
+if TYPE_CHECKING:
+    from rb_smooth.study.slices import Settings, Slice
+
+
+def main() -> int:
+    options = _parse()
+    surfaces = _kept(options) if options.what[0] == "plot" else _computed(options)
+    out = _picture(options, surfaces[0].about.fixed_attacks)
+    draw_landscapes(surfaces, out)
+    console.print(_table(gathered(surfaces)), soft_wrap=False)
+    console.print(f"picture: {out}")
+    return 0
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m rb_smooth.landscape", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add(
+        "what",
+        nargs="+",
+        metavar="RUN",
+        help="runs, by folder or name, or a leaderboard's entries; or: plot FILE.npz …",
+    )
+    add("--two-dimensional", "--2d", action="store_true", help="over two directions (default weights: best)")
+    add("--points", type=int, help="on each axis, an odd number (default: 51; with --2d 21)")
+    add("--range", type=float, default=1.0, dest="radius", help="how far, in norms of the filters (default: 1)")
+    add("--weights", metavar="first,best,last", help="checkpoints (default: those of them that each run has)")
+    add("--n", type=int, default=1000, help="images of the training set and of the test set (default: 1000)")
+    add("--steps", type=int, default=10, help="of PGD, with the step size of the run's own evaluation (default: 10)")
+    add("--fixed-attacks", action="store_true", help="made at the centre and held: cheap, and too low elsewhere")
+    add("--directions", type=int, default=1, help="random ones, over which is averaged (default: 1)")
+    add("--seed", type=int, default=0, help="of the directions and of the attacks' random starts (default: 0)")
+    add("--workers", type=int, help="processes to compute in (default: one for each core; on a GPU 1)")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, … (default: a GPU if there is one)")
+    add("--runs", type=Path, default=Path("runs"), help="where runs are kept (default: runs)")
+    add("--leaderboard", type=Path, default=Path("leaderboard"), help="the entries' folder (default: leaderboard)")
+    add("--data-dir", type=Path, default=Path("data"), help="torchvision's folder (default: data)")
+    add("--out", type=Path, help="the picture, .png or .svg (default: landscape.png)")
+    return parser.parse_args()
+
+
+def _picture(options: argparse.Namespace, fixed_attacks: bool) -> Path:
+    return options.out or Path(f"landscape{'-fixed-attacks' if fixed_attacks else ''}.png")
+
+
+def _kept(options: argparse.Namespace) -> list[Surface]:
+    if not options.what[1:]:
+        raise Refused("expected files to draw, got none; name some: plot runs/digits/at-s0/landscapes/*.npz")
+    surfaces = []
+    for path in options.what[1:]:
+        surfaces.append(surface := read_surface(Path(path)))
+        if surface.missing:
+            raise Refused(
+                f"expected a finished landscape in {path}, got {surface.done.sum()} of {surface.done.size} points; "
+                "repeat the command that began it"
+            )
+    abouts = [surface.about for surface in surfaces]
+    check_drawable(abouts, _picture(options, abouts[0].fixed_attacks))
+    return surfaces
+
+
+def _computed(options: argparse.Namespace) -> list[Surface]:
+    from rb_smooth.pipeline import existing_device
+    from rb_smooth.study.grids import compute_surfaces
+    from rb_smooth.study.slices import cut
+    from rb_smooth.study.specimens import find_specimen
+
+    if options.workers is not None and options.workers < 1:
+        raise Refused(f"expected --workers of at least 1, got {options.workers}; correct it")
+    settings = _settings(options)
+    device = existing_device(options.device)
+    where = {"runs": options.runs, "leaderboard": options.leaderboard, "data_dir": options.data_dir}
+    slices: dict[Path, Slice] = {}  # by file: a run that is named twice is one
+    for name in options.what:
+        slices |= {each.path: each for each in cut(find_specimen(name, **where), settings, options.leaderboard)}
+    check_drawable([each.about for each in slices.values()], _picture(options, settings.fixed_attacks))
+    workers = options.workers or (launch.usable_cores() if device.type == "cpu" else 1)
+    return compute_surfaces(list(slices.values()), device, workers)
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    from rb_smooth.study.slices import Settings
+
+    weights = options.weights.split(",") if options.weights else ["best"] if options.two_dimensional else None
+    for each in weights or ():
+        if each not in CHECKPOINTS:
+            raise Refused(f"expected --weights first,best,last or some of them, {nearest(each, CHECKPOINTS)}")
+    return Settings(
+        two_dimensional=options.two_dimensional,
+        points=(21 if options.two_dimensional else 51) if options.points is None else options.points,
+        radius=options.radius,
+        weights=None if weights is None else tuple(weights),
+        n=options.n,
+        steps=options.steps,
+        fixed_attacks=options.fixed_attacks,
+        directions=options.directions,
+        seed=options.seed,
+    )
+
+
+def _table(bands: Sequence[Band]) -> Table:
+    """The figures of the checkpoints themselves, and how far training and test images are apart."""
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for heading in ("", "weights"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("train\nloss", "test\nloss", "\ngap", "train\nrobust", "test\nrobust", "\ngap"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for band in bands:
+        columns = {name: [centre[name] for centre in band.centres] for name in band.centres[0]}
+        told = f" ({band.over})" if len(band.centres) > 1 else ""
+        table.add_row(
+            f"{band.label}{told}",
+            band.weights,
+            _number(columns["train_loss"]),
+            _number(columns["test_loss"]),
+            _number(band.loss_gaps()),
+            _percent(columns["train_robust"]),
+            _percent(columns["test_robust"]),
+            _percent(band.robust_gaps()),
+        )
+    return table
+
+
+def _number(values: Sequence[float]) -> str:
+    return f"{fmean(values):.3f}" + (f" ± {stdev(values):.3f}" if len(values) > 1 else "")
+
+
+def _percent(shares: Sequence[float]) -> str:
+    return f"{100 * fmean(shares):.1f}" + (f" ± {100 * stdev(shares):.1f}" if len(shares) > 1 else "")
+
+
+if __name__ == "__main__":
+    sys.exit(answering(main)())

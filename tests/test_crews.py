@@ -1,0 +1,82 @@
+"""Any number of processes gives the same results, and none outlives what it was started for."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
+from functools import partial
+
+import psutil
+import pytest
+from crew_tasks import dying, failing, powers, sleeping
+
+from rb_smooth import crews, refusal
+from rb_smooth.crews import carried_out
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_each_task_comes_with_its_result(workers):
+    found = dict(carried_out(partial(powers, 3), range(6), workers))
+    assert {base: power for base, (power, _) in found.items()} == {base: base**3 for base in range(6)}
+    assert ({process for _, process in found.values()} == {os.getpid()}) is (workers == 1)
+    assert not multiprocessing.active_children()
+
+
+def test_what_a_task_raises_is_raised_here_and_ends_the_processes():
+    with pytest.raises(refusal.Refused, match="anything but 7"):
+        list(carried_out(failing, [7], 2))
+    assert not multiprocessing.active_children()
+
+
+def test_a_process_that_dies_is_one_line():
+    with pytest.raises(refusal.Refused, match="expected 2 processes to work in, got one that ended"):
+        list(carried_out(dying, [1, 2], 2))
+    assert not multiprocessing.active_children()
+
+
+def test_whoever_wants_no_more_waits_for_nothing():
+    with closing(carried_out(sleeping, [0, 600, 600], 2)) as found:
+        next(found)
+        assert len(multiprocessing.active_children()) == 2
+    assert not multiprocessing.active_children()
+
+
+def test_ctrl_c_reaches_no_process_however_young(monkeypatch):
+    class Interrupting(ProcessPoolExecutor):
+        def submit(self, *given):
+            future = super().submit(*given)
+            for child in multiprocessing.active_children():
+                os.kill(child.pid, signal.SIGINT)
+            return future
+
+    monkeypatch.setattr(crews, "ProcessPoolExecutor", Interrupting)
+    assert len(list(carried_out(partial(powers, 2), range(3), 2))) == 3
+
+
+ORPHANS = """
+from crew_tasks import sleeping
+from rb_smooth.crews import carried_out
+found = carried_out(sleeping, [0, 600, 600], 2)
+next(found)
+print("begun", flush=True)
+next(found)
+"""
+
+
+def test_processes_end_with_a_parent_that_was_killed():
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", ORPHANS]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as parent:
+        assert parent.stdout.readline() == "begun\n"
+        children = psutil.Process(parent.pid).children()
+        parent.kill()
+    _, alive = psutil.wait_procs(children, timeout=20)
+    for each in alive:
+        each.kill()
+    assert len(children) >= 2
+    assert not alive

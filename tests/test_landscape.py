@@ -1,0 +1,479 @@
+"""A landscape is the plain adversarial loss at weights moved by a filter-normalised direction, and no point is computed
+twice."""
+
+from __future__ import annotations
+
+import copy
+import multiprocessing
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from made_entries import entered
+from matplotlib.figure import Figure
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from rb_smooth import landscape, refusal, schema, training
+from rb_smooth.contracts import Threat
+from rb_smooth.data import digits
+from rb_smooth.evaluation import accuracy
+from rb_smooth.images import Images
+from rb_smooth.registry import build_model
+from rb_smooth.run_folder import Run
+from rb_smooth.settings import gather
+from rb_smooth.splits import split
+from rb_smooth.study import grids
+from rb_smooth.study.bands import gathered
+from rb_smooth.study.directions import filter_normalised, random_direction
+from rb_smooth.study.losses import AdversarialLoss
+from rb_smooth.study.slices import Settings, Slice, cut
+from rb_smooth.study.specimens import find_specimen
+from rb_smooth.study.surfaces import FIGURES, About, Surface, read_surface
+
+pytestmark = [pytest.mark.usefixtures("undrawn"), pytest.mark.xdist_group("landscape")]
+CPU = torch.device("cpu")
+TINY = ["data.train_examples=128", "objective.steps=2", "train.epochs=2", "schedule.drops=[1]", "model.width=4"]
+
+
+def about(**changed):
+    told = dict(run="at-s0", method="at", dataset="digits", seed=0, weights="best", weights_sha256="a" * 64)
+    ball = dict(norm="Linf", eps=0.1, step_size=0.05, steps=5, fixed_attacks=False)
+    seen = dict(train_points=8, test_points=4, images="b" * 64)
+    return About(**told | ball | seen | dict(random_seed=0, directions=(0,), radius=1.0, points=5) | changed)
+
+
+def prober(model, images, **changed):
+    """What computes points of the slice through `model`'s weights; of the training images, four are the test images."""
+    specimen = SimpleNamespace(load=lambda which: copy.deepcopy(model).eval())
+    return grids.Prober([Slice(about(**changed), Path("unused"), specimen, images, images[:4])], CPU)
+
+
+def along(model, images, **changed):
+    """The training loss at each point of a line."""
+    points = prober(model, images, **changed)
+    return [points((0, (i,)))[0] for i in range(changed.get("points", 5))]
+
+
+@pytest.fixture
+def images():
+    return Images(torch.randint(256, (8, 2, 6, 6), dtype=torch.uint8), torch.arange(8) % 5)
+
+
+def as_printed(d, w):
+    """Li et al.: d_ij <- d_ij / ||d_ij|| ||w_ij|| for filter j of layer i; nothing for biases and BatchNorm."""
+    result = []
+    for d_i, w_i in zip(d, w):
+        if w_i.ndim == 1:
+            result.append(0 * w_i)
+        else:
+            result.append(torch.stack([d_ij / d_ij.norm() * w_ij.norm() for d_ij, w_ij in zip(d_i, w_i)]))
+    return result
+
+
+def test_every_filter_of_a_direction_is_as_long_as_the_weights_in_its_place(net):
+    w = [parameter.detach() for parameter in net.parameters()]
+    d = random_direction(w, seed=3, number=1)
+    for mine, printed, weight in zip(filter_normalised(d, w), as_printed(d, w), w):
+        torch.testing.assert_close(mine, printed)
+        assert mine.shape == weight.shape
+
+
+def test_networks_of_one_architecture_are_moved_by_the_same_draw(net):
+    state = torch.get_rng_state()
+    w = list(net.parameters())
+    first = random_direction(w, 0, 1)
+    assert all(map(torch.equal, first, random_direction([2 * weight for weight in w], 0, 1)))
+    assert not torch.equal(first[0], random_direction(w, 0, 2)[0])
+    assert not torch.equal(first[0], random_direction(w, 1, 1)[0])
+    assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.fixture
+def linear():
+    """Two classes, images far enough from 0 and 1 for the whole ball; its weights; and the images."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    images = Images(torch.randint(100, 150, (8, 1, 2, 2), dtype=torch.uint8), torch.arange(8) % 2)
+    return model, images
+
+
+@pytest.mark.parametrize(("norm", "dual"), [("Linf", 1), ("L2", 2)])
+def test_of_a_linear_model_the_landscape_is_the_closed_form(linear, norm, dual):
+    """max over the ball of log(1 + exp(-y(theta x + b))) is log(1 + exp(-y(theta x + b) + eps ||theta||_dual))."""
+    model, images = linear
+    weight, bias = (parameter.detach() for parameter in model[1].parameters())
+    (d, _) = as_printed(random_direction([weight, bias], 0, 0), [weight, bias])
+    x, y = images.x.flatten(1) / 255, 2 * images.y - 1
+    ball = dict(norm=norm, eps=0.2, step_size=0.2, steps=20)
+    for alpha, found in zip((-2, -1, 0, 1, 2), along(model, images, radius=2.0, **ball)):
+        moved = weight + alpha * d
+        theta, b = moved[1] - moved[0], bias[1] - bias[0]
+        worst = -y * (x @ theta + b) + 0.2 * theta.norm(dual)
+        assert found == pytest.approx(torch.log1p(worst.exp()).mean().item(), abs=1e-5)
+
+
+def test_fixed_attacks_are_the_centres_and_too_weak_elsewhere(linear):
+    model, images = linear
+    anew = along(model, images, radius=3.0)
+    held = along(model, images, radius=3.0, fixed_attacks=True)
+    assert held[2] == anew[2]
+    assert all(weak <= strong + 1e-6 for weak, strong in zip(held, anew))
+    assert min(np.subtract(held, anew)) < -0.01
+
+
+def test_the_centre_is_the_checkpoints_own_loss_and_robust_accuracy(net, images):
+    figures, ball = prober(net, images)((0, (2,))), Threat("Linf", 0.1, 0.05)
+    for loss, robust, seen in ((*figures[:2], images), (*figures[2:], images[:4])):
+        assert loss == pytest.approx(AdversarialLoss(net, seen, ball, steps=5).value(), rel=1e-5)
+        assert robust == accuracy(net, seen, ball, steps=5)
+
+
+def test_elsewhere_it_is_the_loss_of_the_moved_weights_with_batchnorms_statistics_held(net, images):
+    found = prober(net, images, radius=0.8)((0, (3,)))[0]
+    moved = copy.deepcopy(net).eval()
+    parameters = list(moved.parameters())
+    with torch.no_grad():
+        for parameter, d in zip(parameters, as_printed(random_direction(parameters, 0, 0), parameters)):
+            parameter += 0.4 * d
+    loss = AdversarialLoss(moved, images, Threat("Linf", 0.1, 0.05), steps=5)
+    assert found == pytest.approx(cross_entropy(moved(loss.attacks()), images.y).item(), rel=1e-4)
+
+
+def test_each_landscape_is_of_its_own_network_in_any_order(net, images):
+    first, second = (prober(model, images) for model in (net, nn.Sequential(nn.Flatten(), nn.Linear(72, 5))))
+    both = grids.Prober([*first.slices, *second.slices], CPU)
+    centre = ((2,),)
+    figures = [first((0, *centre)), second((0, *centre))]
+    assert [both((number, *centre)) for number in (1, 0, 1)] == [figures[1], figures[0], figures[1]]
+    assert figures[0] != figures[1]
+
+
+def test_a_landscape_is_kept_under_a_name_of_its_own_whatever_the_run_is_called():
+    changed = dict(weights_sha256="c" * 64, norm="L2", eps=0.2, step_size=0.1, steps=6, fixed_attacks=True, images="d")
+    seen = dict(train_points=9, test_points=5, random_seed=1, directions=(1,), radius=2.0, points=7)
+    names = {about(**{key: value}).file_name for key, value in (changed | seen).items()} | {about().file_name}
+    assert len(names) == 14
+    assert about(run="renamed-s0", method="mine", seed=3).file_name == about().file_name
+
+
+def test_a_map_holds_the_lines_along_both_its_directions(net, images):
+    over_both = prober(net, images, directions=(0, 1))
+    first, second = (along(net, images, directions=(number,)) for number in (0, 1))
+    assert [over_both((0, (i, 2)))[0] for i in range(5)] == first
+    assert [over_both((0, (2, i)))[0] for i in range(5)] == second
+    assert first[1] != pytest.approx(second[1], rel=1e-3)
+
+
+# ---- the program ----
+
+
+def program(*arguments):
+    """Its exit code, in this process."""
+    argv = sys.argv
+    sys.argv = ["landscape", *map(str, arguments)]
+    try:
+        return refusal.answering(landscape.main)()
+    except SystemExit as stopped:  # argparse
+        return stopped.code
+    finally:
+        sys.argv = argv
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """runs/ with one run of a tiny net, first and second epoch kept."""
+    source, runs = digits(Path("unused")), tmp_path_factory.mktemp("home") / "runs"
+    gathered_recipe = gather("digits", "at", [*TINY, "train.keep=[1]"])
+    recipe = schema.check(*gathered_recipe)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("rb_smooth.reports.draw_curves", lambda logs, path: None)
+        run = Run(runs / "digits/at-s0")
+        run.begin(*gathered_recipe)
+        training.train(
+            recipe, run, split(source, validation=200, split_seed=0, select="validation", train_examples=128), CPU
+        )
+    return run.path
+
+
+@pytest.fixture
+def home(trained, tmp_path, monkeypatch):
+    """A folder of its own with that run in it."""
+    shutil.copytree(trained, tmp_path / "runs/digits/at-s0")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+QUICK = ("--n=12", "--steps=2", "--points=5")
+
+
+def kept():
+    return sorted(Path("runs/digits/at-s0/landscapes").iterdir())
+
+
+@pytest.fixture
+def computed(monkeypatch):
+    """Every point that is computed in this process, in order."""
+    done, real = [], grids.Prober.__call__
+
+    def noted(self, task):
+        done.append(task)
+        return real(self, task)
+
+    monkeypatch.setattr(grids.Prober, "__call__", noted)
+    return done
+
+
+def test_one_command_computes_what_there_is_keeps_it_and_draws_it(home, capsys, computed):
+    assert program("at-s0", *QUICK, "--workers=1") == 0
+    out = capsys.readouterr().out
+    assert [line.split()[3] for line in out.splitlines() if line.startswith("at (seed 0)")] == [
+        "first",
+        "best",
+        "last",
+    ]
+    assert "picture: landscape.png" in out
+    assert [path.name.partition("-1d-")[0] for path in kept()] == ["best", "first", "last"]
+    assert len(computed) == 15
+    surface = read_surface(kept()[0])
+    assert surface.about.axis.tolist() == [-1, -0.5, 0, 0.5, 1]
+    assert surface.about.fixed_attacks is False
+    assert all(np.isfinite(values).all() for values in surface.figures.values())
+    before = Path("landscape.png").read_bytes()
+    assert program("runs/digits/at-s0", "at-s0", *QUICK, "--workers=1") == 0
+    assert len(computed) == 15  # a finished landscape is never computed again
+    assert program("at-s0", *QUICK, "--workers=1", "--directions=2", "--weights=best") == 0
+    assert len(computed) == 20  # of a second direction, only that
+    code = "import sys; from rb_smooth import landscape; landscape.main(); assert 'torch' not in sys.modules"
+    files = [str(path) for path in kept() if "direction0" in path.name]
+    subprocess.run([sys.executable, "-c", code, "plot", *files, "--out", "again.png"], check=True, capture_output=True)
+    assert Path("again.png").read_bytes() == before
+
+
+def test_stopped_and_gone_on_equals_undisturbed_for_any_number_of_processes(home, monkeypatch, computed):
+    command = ("at-s0", *QUICK, "--weights=last")
+    assert program(*command, "--workers=1") == 0
+    (path,) = kept()
+    undisturbed = read_surface(path)
+    path.unlink()
+    computed.clear()
+    real = Surface.fill
+
+    def fill_and_stop(self, place, figures):
+        real(self, place, figures)
+        if self.done.sum() == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Surface, "fill", fill_and_stop)
+        assert program(*command, "--workers=2") == refusal.INTERRUPTED
+    assert not multiprocessing.active_children()
+    assert read_surface(path).done.sum() == 3
+    with pytest.raises(refusal.Refused, match="got 3 of 5 points; repeat"):
+        sys.argv = ["landscape", "plot", str(path)]
+        landscape.main()
+    assert program(*command, "--workers=1") == 0
+    assert len(computed) == 2
+    whole = read_surface(path)
+    assert all(np.array_equal(whole.figures[name], undisturbed.figures[name]) for name in FIGURES)
+
+
+def test_what_is_found_reaches_the_disk_before_the_end(home, monkeypatch):
+    monkeypatch.setattr(grids, "_SAVE_S", 0.0)
+    real, found = grids.Prober.__call__, []
+
+    def looked(self, task):
+        found.append(sum(read_surface(path).done.sum() for path in Path().rglob("*.npz")))
+        return real(self, task)
+
+    monkeypatch.setattr(grids.Prober, "__call__", looked)
+    assert program("at-s0", *QUICK, "--weights=best", "--workers=1") == 0
+    assert found == [0, 1, 2, 3, 4]
+
+
+def test_a_damaged_file_counts_as_nothing(home, computed):
+    command = ("at-s0", *QUICK, "--weights=best", "--workers=1")
+    assert program(*command) == 0
+    kept()[0].write_bytes(b"PK\3\4 no more")
+    assert program(*command) == 0
+    assert len(computed) == 10
+
+
+def test_a_map_is_drawn_and_fixed_attacks_are_named_as_such(home, capsys, figures):
+    assert program("at-s0", *QUICK, "--2d", "--points=3", "--fixed-attacks", "--workers=1") == 0
+    assert "picture: landscape-fixed-attacks.png" in capsys.readouterr().out
+    (path,) = kept()
+    assert path.name.startswith("best-2d-direction0-direction1-fixed-attacks-")
+    assert read_surface(path).about.fixed_attacks is True
+    assert "crafted at the centre and held" in figures[0].get_suptitle()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["at-s0", "--points=1"], "expected --points of 3, 5, 7"),
+        (["at-s0", "--points=0"], "expected --points of 3, 5, 7"),
+        (["at-s0", "--points=8"], "of which one is the checkpoint itself, got 8"),
+        (["at-s0", "--range=0"], "expected --range above 0"),
+        (["at-s0", "--n=0"], "expected --n of at least 1"),
+        (["at-s0", "--seed=-1"], "expected --seed of at least 0, got -1"),
+        (["at-s0", "--workers=0"], "expected --workers of at least 1"),
+        (["at-s0", "--2d", "--directions=2"], "another --seed gives another pair"),
+        (["at-s0", "--weights=wurst"], "did you mean"),
+        (["at-s0", "--out=x.jpg"], "ends in .png or .svg"),
+        (["at-s9"], "did you mean 'at-s0'"),
+        (["begun"], "expected a trained run in"),
+        (["lost"], "expected this run's weights in"),
+        (["plot"], "expected files to draw, got none"),
+        (["plot", "runs/digits/at-s0/log.csv"], "expected arrays in"),
+        (["plot", "foreign.npz"], "expected a loss landscape in foreign.npz"),
+    ],
+)
+def test_what_a_user_can_mend_is_one_line(home, capsys, computed, arguments, line):
+    for name, missing in (("begun", "last.pt"), ("lost", "best.pt")):
+        shutil.copytree("runs/digits/at-s0", f"runs/digits/{name}")
+        Path(f"runs/digits/{name}/{missing}").unlink()
+    np.savez("foreign.npz", x=np.zeros(3))
+    assert program(*arguments) == 2
+    err = capsys.readouterr().err
+    assert line in err
+    assert err.count("\n") == 1
+    assert not computed
+
+
+def test_weights_that_a_run_did_not_keep_are_refused_with_the_cure(home, capsys):
+    Path("runs/digits/at-s0/epoch-1.pt").unlink()
+    assert program("at-s0", *QUICK, "--weights=first,best") == 2
+    assert "train with --set train.keep=[1]" in capsys.readouterr().err
+
+
+def test_an_entrys_landscapes_are_kept_below_its_leaderboard(tmp_path):
+    tiny = {"name": "small_preactresnet", "options": {"width": 4}, "shape": [1, 8, 8], "classes": 10}
+    recipe = {"data": {"name": "digits"}, "train": {"seed": 3}}
+    entry = entered(tmp_path / "board", "at_tiny_s3", dataset="digits", model=tiny, recipe=recipe)
+    entry.weights.parent.mkdir(parents=True)
+    torch.save(build_model("small_preactresnet", {"width": 4}, (1, 8, 8), 10).state_dict(), entry.weights)
+    specimen = find_specimen(entry.name, runs=tmp_path / "runs", leaderboard=entry.leaderboard, data_dir=tmp_path)
+    by_class = replace(specimen, train=specimen.train[specimen.train.y.argsort()])
+    (found,) = cut(by_class, Settings(n=12), entry.leaderboard)
+    assert found.path.parent.parent.parent == entry.leaderboard / ".evaluations"
+    assert (found.about.weights, found.about.seed, found.about.train_points) == ("best", 3, 12)
+    assert len(set(found.train.y.tolist())) > 1
+
+
+# ---- what is drawn ----
+
+
+def surface(run, level, direction=0, points=5, **changed):
+    made = Surface(about(run=run, weights_sha256=run, directions=(direction,), points=points, **changed))
+    for name in FIGURES:
+        made.figures[name][:] = level
+    made.done[:] = True
+    return made
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """The figures drawn, to be looked into."""
+    drawn = []
+
+    class Watched(Figure):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            drawn.append(self)
+
+    monkeypatch.setattr("matplotlib.figure.Figure", Watched)
+    return drawn
+
+
+def test_runs_that_differ_in_their_seed_alone_are_one_band(figures, tmp_path):
+    runs = [surface(f"at-s{seed}-beef", level, seed=seed) for seed, level in ((0, 1.0), (1, 2.0), (2, 6.0))]
+    other = surface("at-s0-cafe", 4.0)
+    band, alone = gathered([*runs, other])
+    assert (band.label, band.over, alone.label, alone.over) == ("at-beef", "3 runs", "at-s0-cafe", "")
+    assert band.mean["test_loss"].tolist() == [3.0] * 5
+    assert band.std["test_loss"].tolist() == pytest.approx([7**0.5] * 5)  # a sample's
+    landscape.draw_landscapes([*runs, other], tmp_path / "picture.svg")
+    assert (tmp_path / "picture.svg").read_bytes().startswith(b"<?xml")
+    (legend,) = figures[0].legends
+    told = [text.get_text() for text in legend.get_texts()]
+    assert told == ["at-beef: mean ± standard deviation of 3 runs", "at-s0-cafe"]
+
+
+def test_of_several_directions_a_run_counts_once():
+    runs = [surface(f"at-s{seed}", level, direction, seed=seed) for seed, level, direction in LEVELS]
+    (band,) = gathered(runs)
+    assert (band.label, band.over, band.mean["train_loss"][0]) == ("at", "2 runs", 4.0)
+    assert band.std["train_loss"][0] == pytest.approx(2 * 2**0.5)
+    (alone,) = gathered(runs[:2])
+    assert (alone.label, alone.over, alone.std["train_loss"][0]) == (
+        "at (seed 0)",
+        "2 directions",
+        pytest.approx(2**0.5),
+    )
+
+
+LEVELS = ((0, 1.0, 0), (0, 3.0, 1), (1, 5.0, 0), (1, 7.0, 1))
+
+
+def test_the_gap_is_robust_accuracy_on_training_minus_on_test_images():
+    one = surface("at-s0", 0.5)
+    one.figures["train_robust"][2], one.figures["test_robust"][2] = 0.75, 0.5
+    one.figures["train_loss"][2], one.figures["test_loss"][2] = 0.25, 1.0
+    (band,) = gathered([one])
+    assert (band.robust_gaps(), band.loss_gaps()) == ([0.25], [0.75])
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        dict(eps=0.2),
+        dict(steps=7),
+        dict(fixed_attacks=True),
+        dict(points=7),
+        dict(radius=2.0),
+        dict(dataset="cifar10"),
+        dict(random_seed=1),
+    ],
+)
+def test_landscapes_of_other_losses_and_grids_are_not_drawn_on_one_axis(other):
+    with pytest.raises(refusal.Refused, match="draw them apart"):
+        gathered([surface("at-s0", 1.0), surface("at-s1", 1.0, seed=1, **other)])
+
+
+def test_runs_seen_in_different_directions_are_not_compared():
+    with pytest.raises(refusal.Refused, match="same directions"):
+        gathered([surface("at-s0", 1.0, 0), surface("at-s1", 1.0, 1, seed=1)])
+
+
+def test_more_methods_than_colours_are_refused_before_anything_is_drawn():
+    many = [surface(f"m{i}-s0", 1.0, method=f"m{i}").about for i in range(8)]
+    landscape.check_drawable(many[:7], Path("x.png"))
+    with pytest.raises(refusal.Refused, match="at most 7 methods"):
+        landscape.check_drawable(many, Path("x.png"))
+
+
+def test_panels_of_one_picture_share_their_scale(figures, tmp_path):
+    lines = [surface("at-s0", level, weights=weights) for level, weights in ((1.0, "best"), (9.0, "last"))]
+    landscape.draw_landscapes(lines, tmp_path / "lines.png")
+    best, last, gap = figures[0].axes
+    assert best.get_ylim() == last.get_ylim()
+    assert [line.get_linestyle() for line in best.lines] == ["-", "--"]
+    assert gap.get_title() == "robust generalisation gap"
+    maps = []
+    for run, level in (("at-s0", 0.2), ("at+awp-s0", 4.0)):
+        made = Surface(about(run=run, weights_sha256=run, directions=(0, 1)))
+        for name in FIGURES:
+            made.figures[name][:] = level + np.arange(25).reshape(5, 5)
+        maps.append(made)
+    landscape.draw_landscapes(maps, tmp_path / "maps.png")
+    filled = [next(c for c in panel.collections if c.get_array() is not None) for panel in figures[1].axes[:4]]
+    assert len({tuple(each.levels) for each in filled}) == 1
+    assert filled[0].levels[0] <= 0.2
+    assert filled[0].levels[-1] >= 28
