@@ -65,7 +65,7 @@ def carried_out(
         for task in tasks:
             yield task, work(task)
         return
-    # Pickled here, and so by value: shared memory, in which torch would pass tensors, is often too little in containers.
+    # Pickled here, so by value: of shared memory, in which torch would pass tensors, containers have often too little.
     with crew(workers, _make, pickle.dumps(make)) as pool:
         ahead = {pool.submit(_carry_out, task): task for task in tasks}
         for future in as_completed(ahead):

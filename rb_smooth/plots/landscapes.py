@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from rb_smooth import files
 from rb_smooth.curves import COLOURS
 from rb_smooth.notation import number_text
+from rb_smooth.plots.style import COLOUR_MAP, new_figure, save_picture, styled
 from rb_smooth.refusal import Refused
 from rb_smooth.study.bands import CHECKPOINTS, Band, check_alike, gathered, stem
 from rb_smooth.study.surfaces import About, Surface
@@ -54,20 +53,16 @@ def draw_landscapes(surfaces: Sequence[Surface], path: Path) -> None:
     checkpoint and set of images, all on one scale.
     """
     bands, about = gathered(surfaces), surfaces[0].about
-    figure = _maps(bands, about) if about.dimensions == 2 else _lines(bands, about)
-    picture = io.BytesIO()
-    dateless: dict[str, Any] = {"metadata": {"Date": None}} if path.suffix == ".svg" else {"dpi": 150}
-    figure.savefig(picture, format=path.suffix[1:], **dateless)
-    files.write_bytes(path, picture.getvalue())
+    with styled():
+        save_picture(_maps(bands, about) if about.dimensions == 2 else _lines(bands, about), path)
 
 
 def _lines(bands: Sequence[Band], about: About) -> Figure:
-    from matplotlib.figure import Figure
-
     colours = dict(zip(dict.fromkeys(band.label for band in bands), COLOURS, strict=False))
     weights = [each for each in CHECKPOINTS if any(band.weights == each for band in bands)]
-    figure = Figure(figsize=(2.4 * len(weights) + 2.8, 3.7), layout="constrained")
-    *panels, beside = figure.subplots(1, len(weights) + 1, width_ratios=[*[2.4] * len(weights), 1.9])
+    figure = new_figure(2.4 * len(weights) + 3.0, 3.7)
+    figure.set_layout_engine("constrained")
+    *panels, beside = figure.subplots(1, len(weights) + 1, width_ratios=[*[2.4] * len(weights), 2.1])
     named = dict(zip(weights, panels, strict=True))
     if {"best", "last"} <= named.keys():
         named["last"].sharey(named["best"])
@@ -75,18 +70,18 @@ def _lines(bands: Sequence[Band], about: About) -> Figure:
     for each, panel in named.items():
         # What has hardly been trained may be ten times as high, and would flatten the others.
         own_scale = each == "first" and len(named) > 1
-        panel.set_title(f"{each} checkpoint{' (own scale)' if own_scale else ''}", fontsize=9)
-        panel.set_xlabel(r"$\alpha$, in filters' norms", fontsize=9)
+        panel.set_title(f"{each} checkpoint{' (own scale)' if own_scale else ''}")
+        panel.set_xlabel(r"$\alpha$, in filters' norms")
         for band in bands:
             if band.weights == each:
                 _draw_band(panel, about.axis, band, colours[band.label])
     for panel in panels:
         panel.set_ylim(bottom=0)
-    panels[0].set_ylabel("adversarial loss", fontsize=9)
+    panels[0].set_ylabel("adversarial loss")
     _draw_gaps(beside, bands, weights, colours)
     for panel in (*panels, beside):
         _dress(panel)
-    figure.suptitle(_title(about), fontsize=9)
+    figure.suptitle(_title(about))
     _add_legend(figure, bands, colours)
     return figure
 
@@ -113,14 +108,12 @@ def _draw_gaps(panel: Axes, bands: Sequence[Band], weights: Sequence[str], colou
     panel.axhline(0, color="black", linewidth=0.8)
     panel.set_xticks(range(len(weights)), weights)
     panel.set_xlim(-0.6, len(weights) - 0.4)
-    panel.set_ylabel("training − test, points", fontsize=9)
-    panel.set_title("robust generalisation gap", fontsize=9)
+    panel.set_ylabel("training − test, points")
+    panel.set_title("robust generalisation gap")
 
 
 def _dress(panel: Axes) -> None:
-    panel.tick_params(labelsize=8)
-    panel.spines[["top", "right"]].set_visible(False)
-    panel.grid(color="#e6e6e6", linewidth=0.6)
+    panel.grid()
     panel.set_axisbelow(True)
 
 
@@ -143,40 +136,39 @@ def _add_legend(figure: Figure, bands: Sequence[Band], colours: dict[str, str]) 
         spread = f": mean ± standard deviation of {over[label]}" if over[label] else ""
         handles.append(Line2D([], [], color=colour, marker=mark, markersize=4, linewidth=1.6, label=label + spread))
     columns = 1 if any(over.values()) and figure.get_figwidth() < 8 else 2
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=8.5, frameon=False)
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
 
 
 def _maps(bands: Sequence[Band], about: About) -> Figure:
     from matplotlib.colors import LogNorm
-    from matplotlib.figure import Figure
 
     values = np.stack([band.mean[f"{name}_loss"] for band in bands for name, *_ in _SETS])
     finite = values[np.isfinite(values)]
     if not finite.size:
         raise Refused("expected losses to draw, got no number in any of these landscapes; lower --range")
     levels = _levels(finite.min(), finite.max())
-    figure = Figure(figsize=(2.3 * len(bands) + 1.8, 5.7), layout="compressed")
+    figure = new_figure(2.3 * len(bands) + 1.8, 5.7)
+    figure.set_layout_engine("compressed")
     panels = figure.subplots(2, len(bands), sharex=True, sharey=True, squeeze=False)
     ticks = about.radius * np.array([-1, -0.5, 0, 0.5, 1])
     for column, band in zip(panels.T, bands, strict=True):
         (gap,) = band.robust_gaps()  # every run is by itself
-        column[0].set_title(f"{band.label}, {band.weights}\nrobust gap {100 * gap:.1f} points", fontsize=9)
+        column[0].set_title(f"{band.label}, {band.weights}\nrobust gap {100 * gap:.1f} points")
         for panel, (name, *_) in zip(column, _SETS, strict=True):
             z = np.maximum(band.mean[f"{name}_loss"].T, levels[0])  # the first direction to the right
-            drawn = panel.contourf(about.axis, about.axis, z, levels, norm=LogNorm(), cmap="viridis")
+            drawn = panel.contourf(about.axis, about.axis, z, levels, norm=LogNorm(), cmap=COLOUR_MAP)
             panel.contour(about.axis, about.axis, z, levels, colors="white", linewidths=0.4)
             panel.plot(0, 0, "+", color="white", markersize=7)
             panel.set_aspect("equal")
             panel.set_xticks(ticks)
             panel.set_yticks(ticks)
-            panel.tick_params(labelsize=8)
     for panel, (_, told, _) in zip(panels[:, 0], _SETS, strict=True):
-        panel.set_ylabel(f"{told} images\n\n$\\beta$", fontsize=9)
+        panel.set_ylabel(f"{told} images\n\n$\\beta$")
     for panel in panels[-1]:
-        panel.set_xlabel(r"$\alpha$", fontsize=9)
+        panel.set_xlabel(r"$\alpha$")
     scale = figure.colorbar(drawn, ax=panels, label="adversarial loss", ticks=levels, format="%.2g")
     scale.ax.tick_params(labelsize=8)
-    figure.suptitle(_title(about), fontsize=9)
+    figure.suptitle(_title(about))
     return figure
 
 

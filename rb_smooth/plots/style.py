@@ -61,17 +61,21 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def save_figure(figure: Figure, path: Path) -> list[Path]:
-    """Write `figure` to `path` + .png and .svg (path: without a suffix), and return both names.
+    """Write `figure` to `path` + .png and .svg (path: without a suffix), and return both names."""
+    # a dot in a name is no suffix
+    return [save_picture(figure, path.with_name(path.name + suffix)) for suffix in (".png", ".svg")]
+
+
+def save_picture(figure: Figure, path: Path) -> Path:
+    """Write `figure` to `path`, which ends in .png or .svg, and return it.
 
     The same figure gives the same bytes: no date, no random name. Raises OSError where nothing can be written.
     """
     import matplotlib
 
-    written = []
+    picture = io.BytesIO()
+    metadata = {"Date": None} if path.suffix == ".svg" else {}
     with matplotlib.rc_context(_AS_SVG):
-        for suffix, metadata in ((".png", {}), (".svg", {"Date": None})):
-            picture = io.BytesIO()
-            figure.savefig(picture, format=suffix[1:], dpi=_DPI, metadata=metadata)
-            written.append(path.with_name(path.name + suffix))  # a dot in a name is no suffix
-            files.write_bytes(written[-1], picture.getvalue())
-    return written
+        figure.savefig(picture, format=path.suffix[1:], dpi=_DPI, metadata=metadata)
+    files.write_bytes(path, picture.getvalue())
+    return path
