@@ -335,3 +335,13 @@ def test_two_who_measure_at_once_lose_nothing(tmp_path):
     for name in ("a", "b"):
         keep_record(tmp_path / "kept.json", {**record, "name": name}, {"commit": "none"})
     assert [each["name"] for each in read_records(tmp_path / "kept.json")] == ["a", "b"]
+
+
+def test_the_page_on_smoothness_says_what_its_measurements_say(tmp_path, monkeypatch):
+    docs = Path(__file__).parents[1] / "docs"
+    for name in ("results/smoothness-digits.json", "smoothness.md"):
+        (tmp_path / Path(name).name).write_bytes((docs / name).read_bytes())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["smoothness", "plot", "smoothness-digits.json", "--write", "smoothness.md"])
+    assert answering(smoothness.main)() == 0
+    assert Path("smoothness.md").read_text() == (docs / "smoothness.md").read_text()

@@ -41,6 +41,7 @@ def gradient_table(records: Sequence[Record]) -> Table:
 def curvature_table(records: Sequence[Record]) -> Table:
     """The Hessian at attacks crafted at w and held, the sharpness nearby, and where attacks lie."""
     columns: dict[str, Callable[[Record], float | None]] = {
+        "‖w‖": lambda r: r["found"]["weights"],
         "‖g‖": lambda r: r["found"]["gradient"],
         "top\neigenvalue": lambda r: r["found"]["top_eigenvalue"]["value"],
         "\ntrace": lambda r: r["found"]["trace"]["value"],
@@ -53,7 +54,9 @@ def curvature_table(records: Sequence[Record]) -> Table:
 
 
 def sentences(records: Sequence[Record]) -> Iterator[str]:
-    """Whether the Linf loss is less smooth than the L2 loss: on the same networks, and on networks trained by each."""
+    """Which of two losses is less smooth: Linf's or L2's on the same networks; those by which networks were trained;
+    and that of at, on networks that it alone has trained or with something more.
+    """
     groups = by_method(records)
     for method in dict.fromkeys(method for method, _ in groups):
         balls = {ball: members for (owner, ball), members in groups.items() if owner == method}
@@ -63,6 +66,9 @@ def sentences(records: Sequence[Record]) -> Iterator[str]:
     for one, other in (("at", "at-l2"), ("at-l2", "standard"), ("at", "standard")):
         what = f"{one} over {other}, each under its own loss"
         yield from _compared(what, _under_own(records, one), _under_own(records, other))
+    for (method, ball), members in groups.items():
+        if method.startswith("at+") and ball.startswith("Linf"):
+            yield from _compared(f"{method} over at, {ball}", members, groups.get(("at", ball), []))
 
 
 def _under_own(records: Sequence[Record], method: str) -> list[Record]:
