@@ -4,14 +4,8 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
-import signal
-import subprocess
-import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
 
-import psutil
 import pytest
 import torch
 from pyautoattack import AutoAttack
@@ -19,7 +13,7 @@ from rich.progress import Progress
 from torch import nn
 from traces import Dying, same, snapshot
 
-from rb_smooth import attackers, bridge, crews, launch
+from rb_smooth import attackers, bridge, launch
 from rb_smooth.contracts import Threat
 from rb_smooth.data import Images
 from rb_smooth.exactness import full_float32
@@ -142,43 +136,6 @@ def test_a_worker_that_dies_is_said_in_one_line(points):
         attackers.ready(Dying(), x, y, LINF, classes=5, seed=0, workers=2) as crew,
     ):
         list(crew.findings([Unit("apgd-ce", 0, torch.arange(24))], lambda _: None))
-
-
-ORPHANS = """
-import time, torch
-from torch import nn
-from rb_smooth import attackers
-from rb_smooth.contracts import Threat
-net, x, y = nn.Sequential(nn.Flatten(), nn.Linear(4, 5)), torch.rand(2, 1, 2, 2), torch.arange(2)
-with attackers.ready(net, x, y, Threat("Linf", 0.1, 0.1), classes=5, seed=0, workers=2):
-    print("ready", flush=True)
-    time.sleep(600)
-"""
-
-
-def test_workers_end_with_a_process_that_is_killed():
-    with subprocess.Popen([sys.executable, "-c", ORPHANS], stdout=subprocess.PIPE, text=True) as parent:
-        assert parent.stdout.readline() == "ready\n"
-        workers = psutil.Process(parent.pid).children()
-        parent.kill()
-    _, alive = psutil.wait_procs(workers, timeout=20)
-    for each in alive:
-        each.kill()
-    assert len(workers) >= 2
-    assert not alive
-
-
-def test_ctrl_c_reaches_no_worker_however_young(net, points, monkeypatch):
-    class Interrupting(ProcessPoolExecutor):
-        def submit(self, *given):
-            future = super().submit(*given)
-            for worker in multiprocessing.active_children():
-                os.kill(worker.pid, signal.SIGINT)
-            return future
-
-    monkeypatch.setattr(crews, "ProcessPoolExecutor", Interrupting)
-    result = autoattack(net, points[:2], LINF, **ASKED, version="quick", workers=2)
-    assert list(result.attacks) == ["apgd-ce", "apgd-t"]
 
 
 def test_workers_take_no_more_threads_than_the_environment_allows(net, points, monkeypatch):
