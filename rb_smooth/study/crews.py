@@ -49,7 +49,6 @@ def carried_out(
         ahead = {pool.submit(_carry_out, task): task for task in tasks}
         for future in as_completed(ahead):
             yield ahead[future], future.result()
-        pool.shutdown()
     except BrokenProcessPool:
         raise Refused(
             f"expected {workers} processes to work in, got one that ended (for want of memory, unless an error stands "
@@ -58,7 +57,7 @@ def carried_out(
     finally:
         for process in set(multiprocessing.active_children()) - others:  # nobody waits for what they are at
             process.kill()
-            process.join()
+        pool.shutdown()  # waits until they are gone
 
 
 _work: Callable[[Any], Any]
