@@ -38,7 +38,6 @@ def crew(workers: int, begin: Callable[..., None], *brought: Any, to: str = "wor
         for begun in waking:
             begun.result()
         yield pool
-        pool.shutdown()
     except BrokenProcessPool:
         raise Refused(
             f"expected {workers} processes to {to} in, got one that ended (for want of memory, unless an error stands "
@@ -47,7 +46,7 @@ def crew(workers: int, begin: Callable[..., None], *brought: Any, to: str = "wor
     finally:
         for process in set(multiprocessing.active_children()) - others:  # nobody waits for what they are at
             process.kill()
-            process.join()
+        pool.shutdown()  # waits until they are gone
 
 
 def carried_out(

@@ -140,9 +140,8 @@ def _table(bands: Sequence[Band]) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     for band in bands:
         columns = {name: [centre[name] for centre in band.centres] for name in band.centres[0]}
-        told = f" ({band.over})" if len(band.centres) > 1 else ""
         table.add_row(
-            f"{band.label}{told}",
+            band.title,
             band.weights,
             _number(columns["train_loss"]),
             _number(columns["test_loss"]),

@@ -355,7 +355,7 @@ MUTANTS = [
     Mutant("other losses stand on one axis", BANDS, "            if mine != its:\n", "            if False:\n"),
     Mutant("best and last have scales of their own", DRAWN, 'named["last"].sharey(named["best"])', "pass"),
     Mutant("each map has levels of its own", DRAWN, "z, levels, norm=LogNorm(), cmap", "z, 9, norm=LogNorm(), cmap"),
-    Mutant("a crew lives on", CREWS, "            process.kill()\n            process.join()\n", "            pass\n"),
+    Mutant("a crew finishes what nobody waits for", CREWS, "            process.kill()\n", "            pass\n"),
     Mutant("a crew hears Ctrl-C", CREWS, "with unheard_by_children():", "if True:"),
     Mutant("a crew outlives a parent that was killed", CREWS, "    os._exit(1)\n", "    pass\n"),
     Mutant("a death in a crew is a traceback", CREWS, "except BrokenProcessPool:", "except ZeroDivisionError:"),

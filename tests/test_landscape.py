@@ -233,7 +233,7 @@ def computed(monkeypatch):
 def test_one_command_computes_what_there_is_keeps_it_and_draws_it(home, capsys, computed):
     assert program("at-s0", *QUICK, "--workers=1") == 0
     out = capsys.readouterr().out
-    assert [line.split()[3] for line in out.splitlines() if line.startswith("at (seed 0)")] == [
+    assert [line.split()[3] for line in out.splitlines() if line.startswith("at, seed 0")] == [
         "first",
         "best",
         "last",
@@ -311,7 +311,7 @@ def test_a_map_is_drawn_and_fixed_attacks_are_named_as_such(home, capsys, figure
     (path,) = kept()
     assert path.name.startswith("best-2d-direction0-direction1-fixed-attacks-")
     assert read_surface(path).about.fixed_attacks is True
-    assert "crafted at the centre and held" in figures[0].get_suptitle()
+    assert "fixed: made at the centre and held" in figures[0].get_suptitle()
 
 
 @pytest.mark.parametrize(
@@ -403,7 +403,7 @@ def test_runs_that_differ_in_their_seed_alone_are_one_band(figures, tmp_path):
     assert (tmp_path / "picture.svg").read_bytes().startswith(b"<?xml")
     (legend,) = figures[0].legends
     told = [text.get_text() for text in legend.get_texts()]
-    assert told == ["at-beef: mean ± standard deviation of 3 runs", "at-s0-cafe"]
+    assert told == ["at-beef (3 runs)", "at-s0-cafe"]
 
 
 def test_of_several_directions_a_run_counts_once():
@@ -413,7 +413,7 @@ def test_of_several_directions_a_run_counts_once():
     assert band.std["train_loss"][0] == pytest.approx(2 * 2**0.5)
     (alone,) = gathered(runs[:2])
     assert (alone.label, alone.over, alone.std["train_loss"][0]) == (
-        "at (seed 0)",
+        "at, seed 0",
         "2 directions",
         pytest.approx(2**0.5),
     )

@@ -26,6 +26,9 @@ _SETS: tuple[tuple[str, str, Literal["-", "--"]], ...] = (("train", "training", 
 _MARKS = ("o", "s", "^", "D", "v", "P", "X")
 """Of each colour, where no line tells methods apart."""
 
+_LEGEND_WIDTH = 2.2
+"""Inches that a column of the legend may take."""
+
 _MANTISSAS = (1, 1.5, 2, 3, 5, 7)
 """Of a map's levels: round numbers, each about 1.5 times the one before."""
 
@@ -96,7 +99,7 @@ def _draw_band(panel: Axes, x: np.ndarray, band: Band, colour: str) -> None:
 
 def _draw_gaps(panel: Axes, bands: Sequence[Band], weights: Sequence[str], colours: dict[str, str]) -> None:
     """Each run's gap as a small mark, their mean as a bar through them."""
-    width = 0.8 / len(colours)
+    width = min(0.3, 0.8 / len(colours))
     for number, (label, colour) in enumerate(colours.items()):
         for band in bands:
             if band.label != label:
@@ -118,7 +121,7 @@ def _dress(panel: Axes) -> None:
 
 
 def _title(about: About) -> str:
-    made = "crafted at the centre and held" if about.fixed_attacks else "made anew at every point"
+    made = "fixed: made at the centre and held" if about.fixed_attacks else "made anew at every point"
     norm = {"Linf": "$L_\\infty$", "L2": "$L_2$"}[about.norm]
     solid, dashed = ("", "") if about.dimensions == 2 else (" (solid)", " (dashed)")
     return (
@@ -130,13 +133,15 @@ def _title(about: About) -> str:
 def _add_legend(figure: Figure, bands: Sequence[Band], colours: dict[str, str]) -> None:
     from matplotlib.lines import Line2D
 
-    over = {band.label: band.over for band in bands}
-    handles = []
-    for (label, colour), mark in zip(colours.items(), _MARKS, strict=False):
-        spread = f": mean ± standard deviation of {over[label]}" if over[label] else ""
-        handles.append(Line2D([], [], color=colour, marker=mark, markersize=4, linewidth=1.6, label=label + spread))
-    columns = 1 if any(over.values()) and figure.get_figwidth() < 8 else 2
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
+    titles = {band.label: band.title for band in bands}
+    handles = [
+        Line2D([], [], color=colour, marker=mark, markersize=4, linewidth=1.6, label=titles[label])
+        for (label, colour), mark in zip(colours.items(), _MARKS, strict=False)
+    ]
+    spread = "mean ± standard deviation over what stands in brackets" if any(band.over for band in bands) else None
+    style: dict[str, Any] = {"title_fontsize": 8.5, "title": spread, "frameon": False}
+    rows = math.ceil(len(handles) / (figure.get_figwidth() // _LEGEND_WIDTH))
+    figure.legend(handles=handles, loc="outside lower center", ncols=math.ceil(len(handles) / rows), **style)
 
 
 def _maps(bands: Sequence[Band], about: About) -> Figure:
@@ -147,7 +152,7 @@ def _maps(bands: Sequence[Band], about: About) -> Figure:
     if not finite.size:
         raise Refused("expected losses to draw, got no number in any of these landscapes; lower --range")
     levels = _levels(finite.min(), finite.max())
-    figure = new_figure(2.3 * len(bands) + 1.8, 5.7)
+    figure = new_figure(2.3 * len(bands) + 1.8, 5.3)
     figure.set_layout_engine("compressed")
     panels = figure.subplots(2, len(bands), sharex=True, sharey=True, squeeze=False)
     ticks = about.radius * np.array([-1, -0.5, 0, 0.5, 1])

@@ -37,6 +37,10 @@ class Band:
     std: dict[str, np.ndarray]
     centres: list[dict[str, float]]
 
+    @property
+    def title(self) -> str:
+        return f"{self.label} ({self.over})" if self.over else self.label
+
     def robust_gaps(self) -> list[float]:
         """The robust generalisation gap of each run: robust accuracy on training minus on test images, in [-1, 1]."""
         return [centre["train_robust"] - centre["test_robust"] for centre in self.centres]
@@ -107,7 +111,7 @@ def _band(surfaces: Sequence[Surface], is_alone: bool) -> Band:
         ]
     else:
         (run,) = runs.values()
-        label = f"{about.method} (seed {about.seed})" if is_alone else about.run
+        label = f"{about.method}, seed {about.seed}" if is_alone else about.run
         over = f"{len(run)} directions" if len(run) > 1 else ""
         members = [[s.figures[name] for s in run.values()] for name in FIGURES]
     return Band(
