@@ -419,6 +419,15 @@ def test_of_several_directions_a_run_counts_once():
     )
 
 
+def test_a_method_has_one_name_also_where_only_one_of_its_runs_has_a_checkpoint():
+    both = [surface(f"at-s{seed}", 1.0, seed=seed) for seed in (0, 1)]
+    first = surface("at-s0", 2.0, weights="first")
+    assert [(band.label, band.weights, band.over) for band in gathered([*both, first])] == [
+        ("at", "first", ""),
+        ("at", "best", "2 runs"),
+    ]
+
+
 LEVELS = ((0, 1.0, 0), (0, 3.0, 1), (1, 5.0, 0), (1, 7.0, 1))
 
 

@@ -75,12 +75,20 @@ def gathered(surfaces: Sequence[Surface]) -> list[Band]:
     stems = dict.fromkeys(stem(surface.about) for surface in surfaces)
     bands = []
     for own in stems:
-        several = [other for other in stems if other[0] == own[0]]
+        members = [surface for surface in surfaces if stem(surface.about) == own]
+        label = _label(members[0].about, {s.about.run for s in members}, [other[0] for other in stems].count(own[0]))
         for weights in CHECKPOINTS:
-            chosen = [s for s in surfaces if stem(s.about) == own and s.about.weights == weights]
+            chosen = [surface for surface in members if surface.about.weights == weights]
             if chosen:
-                bands.append(_band(chosen, is_alone=len(several) == 1))
+                bands.append(_band(chosen, label))
     return bands
+
+
+def _label(about: About, runs: set[str], of_this_method: int) -> str:
+    """The method; with a seed where there is one run. Where a picture has the method in several forms, runs' names."""
+    if of_this_method > 1:
+        return about.run if len(runs) == 1 else stem(about)[1]
+    return about.method if len(runs) > 1 else f"{about.method}, seed {about.seed}"
 
 
 def stem(about: About) -> tuple[str, str]:
@@ -93,10 +101,7 @@ def stem(about: About) -> tuple[str, str]:
     return about.method, re.sub(rf"[-_]s{about.seed}(?=[-_]|$)", "", about.run)
 
 
-def _band(surfaces: Sequence[Surface], is_alone: bool) -> Band:
-    """is_alone: no other runs in the picture are of this method; otherwise it takes their names to tell them apart."""
-    about = surfaces[0].about
-    label = about.method if is_alone else stem(about)[1]
+def _band(surfaces: Sequence[Surface], label: str) -> Band:
     runs: dict[str, dict[tuple[int, ...], Surface]] = {}
     for surface in surfaces:
         runs.setdefault(surface.about.weights_sha256, {})[surface.about.directions] = surface
@@ -111,12 +116,11 @@ def _band(surfaces: Sequence[Surface], is_alone: bool) -> Band:
         ]
     else:
         (run,) = runs.values()
-        label = f"{about.method}, seed {about.seed}" if is_alone else about.run
         over = f"{len(run)} directions" if len(run) > 1 else ""
         members = [[s.figures[name] for s in run.values()] for name in FIGURES]
     return Band(
         label=label,
-        weights=about.weights,
+        weights=surfaces[0].about.weights,
         over=over,
         mean={name: np.mean(each, axis=0) for name, each in zip(FIGURES, members, strict=True)},
         std={
