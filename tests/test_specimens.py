@@ -10,9 +10,10 @@ from made_runs import made_run
 from rb_smooth import files
 from rb_smooth.data import digits
 from rb_smooth.declaration import source_of
+from rb_smooth.images import Images
 from rb_smooth.refusal import Refused
 from rb_smooth.splits import split
-from rb_smooth.study.specimens import find_specimen
+from rb_smooth.study.specimens import find_specimen, first_images
 
 
 def find(home, what):
@@ -78,6 +79,16 @@ def test_an_entry_is_found_by_its_name_and_has_its_best_weights(home):
 def test_of_a_checkpoint_from_elsewhere_all_training_images_are_taken(home):
     everything = source_of({"name": "digits"}, home).train
     assert len(find(home, "of-elsewhere").train) == len(everything)
+
+
+def test_the_first_images_are_of_all_classes_even_where_they_lie_class_by_class():
+    x = torch.arange(60, dtype=torch.uint8).view(60, 1, 1, 1)
+    mixed, sorted_by_class = (Images(x, y) for y in (torch.arange(60) % 3, torch.arange(60) // 20))
+    assert first_images(mixed, 6).x.flatten().tolist() == list(range(6))
+    taken = first_images(sorted_by_class, 12)
+    assert len(set(taken.y.tolist())) == 3
+    assert torch.equal(taken.y, taken.x.flatten().long() // 20)
+    assert torch.equal(first_images(sorted_by_class, 12).x, taken.x)
 
 
 def test_a_run_that_is_not_trained_is_refused(home):

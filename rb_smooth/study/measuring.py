@@ -18,7 +18,7 @@ from rb_smooth.study.curvature import dominant_eigenvalue, estimate_trace, top_e
 from rb_smooth.study.losses import AdversarialLoss
 from rb_smooth.study.probes import boundary_shares, probe
 from rb_smooth.study.sharpness import find_sharpness
-from rb_smooth.study.specimens import Specimen
+from rb_smooth.study.specimens import Specimen, first_images
 
 _RANDOM, _POWER, _SIGNS = range(3)
 """Streams of randomness: directions, the start of power iteration, Hutchinson's signs."""
@@ -89,7 +89,7 @@ def measured(
     model = specimen.load(which).to(device)
     clean = accuracy(model, specimen.test)
     loss = AdversarialLoss(
-        model.double(), specimen.train[: settings.n].loaded(), threat, steps=settings.steps, seed=settings.seed
+        model.double(), first_images(specimen.train, settings.n), threat, steps=settings.steps, seed=settings.seed
     )
     w, x_adv = loss.weights, loss.attacks()
 
