@@ -16,6 +16,7 @@ FLOORS = [
         *("refusal", "interruption", "seeding", "files", "documents", "provenance", "console", "standins", "bridge"),
         *(
             "launch",
+            "plugins",
             "processes",
             "weights",
             "batchnorm",
@@ -67,7 +68,7 @@ FLOORS = [
         *("logs", "curves", "scalars", "reports", "summaries", "runs"),
         *("attempts", "workers", "sweep"),
     },
-    {"page", "board_options", "leaderboard", "theory", "study", "plots", "smoothness", "landscape"},
+    {"page", "board_options", "leaderboard", "theory", "study", "laws", "plots", "smoothness", "landscape"},
 ]
 METHOD_FOLDERS = ("objectives", "perturbations", "optimizers", "averaging")
 FILES = sorted(PACKAGE.rglob("*.py"))
