@@ -50,8 +50,8 @@ def recipe_files(dataset: str, shipped_only: bool = False) -> dict[str, RecipeFi
         raise Refused(f"expected a dataset with recipes, {nearest(dataset, datasets())}")
     found: dict[str, RecipeFile] = {}
     for package, path in _of_packages(dataset, named_by_us=False):
-        others = found[path.stem].packages if path.stem in found else ()
-        found[path.stem] = RecipeFile(path, (*others, package))
+        first, others = found.get(path.stem, RecipeFile(path))
+        found[path.stem] = RecipeFile(first, tuple(dict.fromkeys((*others, package))))
     for root in reversed(roots(shipped_only)):
         found |= {path.stem: RecipeFile(path) for path in _yaml_files(root / dataset)}
     return found

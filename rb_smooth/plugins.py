@@ -72,22 +72,19 @@ def recipe_folders() -> list[tuple[str, Path]]:
 
     The folder is looked for beside the package's other files; finding it imports nothing.
     """
-    folders: dict[tuple[str, Path], None] = {}
+    folders = []
     for package, entry in _offers("rb_smooth.recipes"):
         top, *below = entry.value.split(".")
         spec = find_spec(top)
         roots = (spec and spec.submodule_search_locations) or []
         places = [Path(root, *below) for root in roots]
-        folders |= {(package, place): None for place in places if place.is_dir()}
-    return list(folders)
+        folders += [(package, place) for place in places if place.is_dir()]
+    return folders
 
 
 @cache
 def _offers(group: str) -> tuple[Offer, ...]:
     from importlib.metadata import entry_points  # takes longer to import than to ask
 
-    return tuple(
-        Offer(f"{entry.dist.name} {entry.dist.version}", entry)
-        for entry in entry_points(group=group)
-        if entry.dist is not None
-    )
+    offers = [Offer(f"{each.dist.name} {each.dist.version}", each) for each in entry_points(group=group) if each.dist]
+    return tuple(sorted(offers, key=lambda offer: (offer.package, offer.entry.name)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from brief import shortened
+from made_plugins import Site
 
 import rb_smooth  # noqa: F401  (installs the bridge before anything imports robustbench)
 from rb_smooth import bridge
@@ -24,6 +25,17 @@ def pytest_xdist_make_scheduler(config, log):
 @pytest.fixture(autouse=True)
 def _seeded():
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    """A folder of packages, from which this process imports for a while; nothing is in it yet."""
+    place = tmp_path / "site"
+    place.mkdir()
+    monkeypatch.syspath_prepend(place)
+    site = Site(place)
+    yield site
+    site.close()
 
 
 @pytest.fixture
