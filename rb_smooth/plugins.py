@@ -12,7 +12,7 @@ metadata alone, and a plug-in's files may lie as its author likes. See docs/addi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,6 +22,9 @@ from rb_smooth.refusal import Refused
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
+
+
+_METHODS, _RECIPES = "rb_smooth.methods", "rb_smooth.recipes"
 
 
 class Offer(NamedTuple):
@@ -34,7 +37,7 @@ class Offer(NamedTuple):
 def methods() -> dict[str, list[Offer]]:
     """Who offers each method, by kind and name: "perturbation.sam"."""
     found: dict[str, list[Offer]] = {}
-    for offer in _offers("rb_smooth.methods"):
+    for offer in _offers()[_METHODS]:
         found.setdefault(offer.entry.name, []).append(offer)
     return found
 
@@ -50,7 +53,7 @@ def load(method: str) -> Callable[..., Any]:
     package, entry = offers[0]
     try:
         found = entry.load()
-    except Exception as error:  # whatever their code raises
+    except (Exception, SystemExit) as error:  # whatever their code raises
         cause = " ".join(str(error).split()) or "no message"
         raise Refused(
             f"expected {title} from {package}, got {type(error).__name__} ({cause}); mend or uninstall that package"
@@ -73,7 +76,7 @@ def recipe_folders() -> list[tuple[str, Path]]:
     The folder is looked for beside the package's other files; finding it imports nothing.
     """
     folders = []
-    for package, entry in _offers("rb_smooth.recipes"):
+    for package, entry in _offers()[_RECIPES]:
         top, *below = entry.value.split(".")
         spec = find_spec(top)
         roots = (spec and spec.submodule_search_locations) or []
@@ -83,8 +86,14 @@ def recipe_folders() -> list[tuple[str, Path]]:
 
 
 @cache
-def _offers(group: str) -> tuple[Offer, ...]:
-    from importlib.metadata import entry_points  # takes longer to import than to ask
+def _offers() -> dict[str, list[Offer]]:
+    """By group. Both are found at once: looking through what is installed takes longer than all else here."""
+    from importlib.metadata import entry_points  # here, since `--help` need not wait for it
 
-    offers = [Offer(f"{each.dist.name} {each.dist.version}", each) for each in entry_points(group=group) if each.dist]
-    return tuple(sorted(offers, key=lambda offer: (offer.package, offer.entry.name)))
+    found = entry_points()
+    return {group: _sorted_offers(found.select(group=group)) for group in (_METHODS, _RECIPES)}
+
+
+def _sorted_offers(entries: Iterable[EntryPoint]) -> list[Offer]:
+    offers = [Offer(f"{each.dist.name} {each.dist.version}", each) for each in entries if each.dist]
+    return sorted(offers, key=lambda offer: (offer.package, offer.entry.name))

@@ -339,7 +339,7 @@ MUTANTS = [
     Mutant("the first epoch kept is the first by its letters", SPECIMENS, 'key=lambda path: int(path.stem.partition("-")[2])', "key=lambda path: path.stem"),
     Mutant("validation images are studied as training images", SPECIMENS, '"validation": 0, "split_seed": 0} | whole', '"validation": 0, "split_seed": 0}'),
     Mutant("of two packages the first one is taken", PLUGINS, "if len(packages) < 2:", "if True:"),
-    Mutant("a package's import fails with a traceback", PLUGINS, "except Exception as error:", "except ImportError as error:"),
+    Mutant("a package's import fails with a traceback", PLUGINS, "except (Exception, SystemExit) as error:", "except ImportError as error:"),
     Mutant("recipes are found by importing their package", PLUGINS, "spec = find_spec(top)", "spec = __import__(top).__spec__"),
     Mutant("a package takes the place of a method of ours", REGISTRY, "if name not in _ours(kind):\n        return plugins", 'if f"{kind}.{name}" in plugins.methods():\n        return plugins'),
     Mutant("a method of ours is said to be a package's", REGISTRY, "None if offers is None or name in _ours(kind) else", "None if offers is None else"),

@@ -213,6 +213,7 @@ def test_what_two_packages_call_by_one_name_is_refused_naming_both(site, alone):
     ("text", "said"),
     [
         (BROKEN, r"expected averaging mean from fragile 1.0, got RuntimeError \(no such library\); mend or uninstall"),
+        ("raise SystemExit", r"from fragile 1.0, got SystemExit \(no message\); mend"),
         ("", r"from fragile 1.0, got AttributeError \(.*'Mean'\)"),
         ("Mean = 3", "expected a class or a function for averaging mean of fragile 1.0, got 3; correct fragile:Mean"),
     ],
