@@ -147,6 +147,7 @@ def score(recipe: Recipe, run: Run, data: Dataset, device: torch.device, workers
         workers=workers,
     )
     if processes.is_first():
+        training = files.read_json(run.path / "training.json")
         run.set_score(
             {
                 "asked": dict(recipe.sections["evaluate"]),
@@ -157,7 +158,8 @@ def score(recipe: Recipe, run: Run, data: Dataset, device: torch.device, workers
                 "whole": len(points) == len(data.test),
                 "official": source.official,
                 "selected_on": recipe.train.select,
-                "training": files.read_json(run.path / "training.json"),
+                "packages": training.pop("packages", {}),
+                "training": training,
                 "model": network(net.name, net.options, shape, classes),
             }
         )

@@ -1,7 +1,8 @@
 """Recipe files: found and added up. A method's name is a sum: `at+awp` is at.yaml with +awp.yaml's sections.
 
-Files are looked for in ./recipes, then in the checkout, then in the installed package; the first one found wins. For
-the sum at+awp+ensgd the sections of at.yaml, +awp.yaml and +ensgd.yaml are added in this order, and then those of the
+Files are looked for in ./recipes, then in the checkout, then in the installed package; the first one found wins. Other
+packages add files (plugins.py) with names of their own: each has a base or a part that none of ours has. For the sum
+at+awp+ensgd the sections of at.yaml, +awp.yaml and +ensgd.yaml are added in this order, and then those of the
 files that carry the name of a sum within it (a paper's cell with values of its own: at+awp.yaml, at+awp+ensgd.yaml),
 shorter names first. A part may say with which `bases` it goes. Importing this module costs no torch.
 """
@@ -13,37 +14,58 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from rb_smooth import plugins
 from rb_smooth.entries import check_name, data_roots
 from rb_smooth.refusal import Refused, nearest
 from rb_smooth.sections import SECTIONS, Sections, added, complete, read
 
 
+class RecipeFile(NamedTuple):
+    """packages: those that offer it, as "rb-smooth-sam 0.1"; none if it is ours or the user's own."""
+
+    path: Path
+    packages: tuple[str, ...] = ()
+
+
 def roots(shipped_only: bool = False) -> list[Path]:
-    """The folders that hold <dataset>/<method>.yaml, the user's own first."""
+    """The folders that hold <dataset>/<method>.yaml, the user's own and ours, in this order."""
     places = [] if shipped_only else [Path("recipes")]
     places += [root / "recipes" for root in data_roots()]
     return list({place.resolve(): place for place in places if place.is_dir()}.values())
 
 
 def datasets() -> list[str]:
-    return sorted({folder.name for root in roots() for folder in root.iterdir() if folder.is_dir()})
+    places = [*roots(), *(folder for _, folder in plugins.recipe_folders())]
+    return sorted({folder.name for place in places for folder in place.iterdir() if _yaml_files(folder)})
 
 
-def recipe_files(dataset: str, shipped_only: bool = False) -> dict[str, Path]:
-    """Name -> file for one dataset: bases ("at"), parts ("+awp", "-l2") and cells ("at+awp+ensgd")."""
+def recipe_files(dataset: str, shipped_only: bool = False) -> dict[str, RecipeFile]:
+    """Name -> file for one dataset: bases ("at"), parts ("+awp", "-l2") and cells ("at+awp+ensgd").
+
+    shipped_only: without the user's own; what other packages ship is shipped.
+    """
     if dataset not in datasets():
         raise Refused(f"expected a dataset with recipes, {nearest(dataset, datasets())}")
-    found = {}
+    found: dict[str, RecipeFile] = {}
+    for package, path in _of_packages(dataset, named_by_us=False):
+        first, others = found.get(path.stem, RecipeFile(path))
+        found[path.stem] = RecipeFile(first, tuple(dict.fromkeys((*others, package))))
     for root in reversed(roots(shipped_only)):
-        found.update({path.stem: path for path in (root / dataset).glob("*.yaml") if path.is_file()})
+        found |= {path.stem: RecipeFile(path) for path in _yaml_files(root / dataset)}
     return found
+
+
+def passed_over(dataset: str) -> list[str]:
+    """Other packages' files that would change what one of our names means, one line for each."""
+    found = _of_packages(dataset, named_by_us=True)
+    return [f"passed over: recipe {dataset}/{path.stem} of {package}: the name is ours" for package, path in found]
 
 
 def methods(dataset: str) -> list[str]:
     """Every sum of the dataset's files that `resolve` takes, in its one order."""
-    shelf = Shelf(recipe_files(dataset))
+    shelf = Shelf({name: file for name, file in recipe_files(dataset).items() if _is_sound(name, file)})
     parts = sorted(shelf.parts, key=shelf.order)
     sums = [
         (base, chosen)
@@ -70,9 +92,9 @@ def resolve(dataset: str, method: str, shipped_only: bool = False) -> tuple[str,
     parts.sort(key=shelf.order)
     if objection := shelf.objection(base, parts):
         raise Refused(f"{objection} (in {method!r})")
-    sections = read(shelf.files[base])
+    sections = read(shelf.files[base].path)
     for name, more in shelf.additions(base, parts):
-        sections = added(sections, more, str(shelf.files[name]))
+        sections = added(sections, more, str(shelf.files[name].path))
     return base + "".join(parts), complete(sections)
 
 
@@ -96,7 +118,7 @@ class Shelf:
     A part may have no file and be known from a cell alone ("-tuned"): it is then taken only where such a cell is.
     """
 
-    def __init__(self, files: dict[str, Path]) -> None:
+    def __init__(self, files: dict[str, RecipeFile]) -> None:
         self.files = files
         self.bases = [name for name in files if len(split_name(name)) == 1 and name[0] not in "+-"]
         named = {part for name in files if name[0] not in "+-" for part in split_name(name)[1:]}
@@ -108,10 +130,11 @@ class Shelf:
         """The sections of a part or cell; none for a part without a file."""
         if name not in self._contents:
             also = ("bases",) if name[0] in "+-" else ()
-            found = read(self.files[name], also) if name in self.files else {}
+            found = read(self.files[name].path, also) if name in self.files else {}
             bases = found.pop("bases", self.bases)
             if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
-                raise Refused(f"expected bases in {self.files[name]} to be a list of names, got {bases!r}; correct it")
+                where = self.files[name].path
+                raise Refused(f"expected bases in {where} to be a list of names, got {bases!r}; correct it")
             self._contents[name], self._bases[name] = found, bases
         return self._contents[name]
 
@@ -140,6 +163,9 @@ class Shelf:
         if len(set(parts)) < len(parts):
             return "expected each part once, got one twice; drop it"
         cells = self.cells(base, parts)
+        for name in (base, *parts, *cells):
+            if name in self.files and (clash := plugins.clash(name, self.files[name].packages)):
+                return clash
         for part in parts:
             if base not in self.bases_of(part):
                 return f"expected {part} with {' or '.join(self.bases_of(part))}, got {base}; drop it"
@@ -184,6 +210,29 @@ class Shelf:
 def split_name(method: str) -> list[str]:
     """`at+awp-l2` -> at, +awp, -l2."""
     return re.findall(r"^[^+-]+|[+-][^+-]+", method) or [method]
+
+
+def _yaml_files(folder: Path) -> list[Path]:
+    return [path for path in folder.glob("*.yaml") if path.is_file()]
+
+
+def _of_packages(dataset: str, named_by_us: bool) -> list[tuple[str, Path]]:
+    """(package, file) of other packages' files for the dataset: either those whose name is made of bases and parts of
+    ours, so that they would change what it means, or the others.
+    """
+    ours = [path.stem for root in roots(shipped_only=True) for path in _yaml_files(root / dataset)]
+    known = {part for name in ours for part in split_name(name)}
+    folders = plugins.recipe_folders()
+    found = [(package, path) for package, folder in folders for path in _yaml_files(folder / dataset)]
+    return [(package, path) for package, path in found if known.issuperset(split_name(path.stem)) == named_by_us]
+
+
+def _is_sound(name: str, file: RecipeFile) -> bool:
+    """Whether a file of another package can be read: what is broken there breaks nothing of ours."""
+    try:
+        return not file.packages or bool(Shelf({name: file}).contents(name))
+    except Refused:
+        return False
 
 
 def _chooses(section: Any) -> bool:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from rb_smooth.refusal import Refused
-from rb_smooth.registry import make
+from rb_smooth.registry import make, package_of, packages_of
 
 if TYPE_CHECKING:
     from rb_smooth.contracts import Threat
@@ -63,10 +63,13 @@ class Data(BaseModel):
 
 
 def source_of(section: Mapping[str, Any], data_dir: Path) -> Source:
-    """The data set that a `data:` section names, whole; keys about training are passed over, and need not be there."""
+    """The data set that a `data:` section names, whole; keys about training are passed over, and need not be there.
+
+    Another package's is never official, whatever it says of itself: we have not seen by what its files are checked.
+    """
     options = {key: value for key, value in section.items() if key not in Data.model_fields}
     source: Source = make("data", section["name"], options, data_dir)
-    return source
+    return source if package_of("data", section["name"]) is None else replace(source, official=False)
 
 
 class Train(_Section):
@@ -151,6 +154,13 @@ class Recipe:
             for kind, stages in self.stages.items()
             if len(stages) > 1
         )
+
+    @property
+    def packages(self) -> dict[str, str]:
+        """Whose methods these are, of those that are not ours: {"perturbation.sam": "rb-smooth-sam 0.1"}."""
+        named = [(kind, stage.name) for kind, stages in self.stages.items() for stage in stages]
+        named += [("data", self.data.name), *(("augmentation", name) for name, _ in self.data.augmentations)]
+        return packages_of(named)
 
     def stage(self, kind: str, epoch: int = 0) -> Stage:
         return [stage for stage in self.stages[kind] if stage.from_epoch <= epoch][-1]

@@ -16,7 +16,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from rich.table import Table
 from rich.text import Text
 
-from rb_smooth import bridge
+from rb_smooth import bridge, registry
 from rb_smooth.console import console
 from rb_smooth.refusal import Refused, answering
 
@@ -44,6 +44,7 @@ def examine() -> Iterator[Finding]:
         _timm,
         _robustbench,
         _digits,
+        _plugins,
     ):
         yield look()
 
@@ -142,6 +143,18 @@ def _robustbench() -> Finding:
 
 def _digits() -> Finding:
     return _imported("sklearn", "pip install scikit-learn")
+
+
+def _plugins() -> Finding:
+    """Methods of other packages: here, and nowhere else, all are imported."""
+    rows, complaints = registry.offered()
+    found = [f"{kind} {name} from {package}" for kind, name, package in rows]
+    for kind, name, _ in rows:
+        try:
+            registry.find(kind, name)
+        except Refused as refused:
+            complaints.append(str(refused))
+    return Finding("methods of other packages", ", ".join(found) or "none", "; ".join(complaints))
 
 
 def _imported(module: str, cure: str) -> Finding:

@@ -36,6 +36,12 @@ class Entry:
         return self.info["rb_smooth"]
 
     @property
+    def packages(self) -> dict[str, str]:
+        """Whose methods made it, of those that are not ours: {"perturbation.sam": "rb-smooth-sam 0.1"}."""
+        found: dict[str, str] = self.own["score"].get("packages", {})
+        return found
+
+    @property
     def weights(self) -> Path:
         return model_dir(self.leaderboard) / self.dataset / self.threat / f"{self.name}.pt"
 
@@ -98,6 +104,7 @@ def read_entry(path: Path) -> Entry:
         score, model = entry.own["score"], entry.own["model"]
         shares = [score[key] for key in ("clean", "pgd20", "autoattack", "n")] + [*score["interval"], model["classes"]]
         texts = [info["autoattack_acc"], info["architecture"], entry.own["run"], score["fingerprint"], model["name"]]
+        texts += entry.packages.values()
         entry.protocol()
         whole = all(isinstance(x, (int, float)) for x in shares) and all(isinstance(x, str) for x in texts)
     except (KeyError, TypeError, AttributeError):

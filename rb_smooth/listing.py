@@ -7,7 +7,7 @@ from itertools import groupby
 
 from rich.table import Table
 
-from rb_smooth import cookbook
+from rb_smooth import cookbook, registry
 from rb_smooth.cells import Cell, read_cells
 from rb_smooth.console import console
 from rb_smooth.sections import summary
@@ -19,6 +19,11 @@ def print_recipes(datasets: list[str]) -> None:
         console.print(_cells_table(f"{paper}: {row}", list(group)))
     for dataset in datasets:
         console.print(_parts_table(dataset))
+    methods, complaints = registry.offered()
+    if methods:
+        console.print(_methods_table(methods))
+    for complaint in [*complaints, *(line for dataset in datasets for line in cookbook.passed_over(dataset))]:
+        console.print(complaint)
     console.print(
         "A method is a base and any of the parts, as at+awp+wa. `recipe show DATASET METHOD` says what it means."
     )
@@ -35,10 +40,18 @@ def _cells_table(title: str, group: list[Cell]) -> Table:
 
 
 def _parts_table(dataset: str) -> Table:
-    """Bases, then cells with values of their own, then parts."""
+    """Bases, then cells with values of their own, then parts; with whose they are, if another package's."""
     title = f"{dataset}: bases, cells of their own, parts"
     table = Table("name", "what it is", title=title, title_justify="left", box=None)
     files = cookbook.recipe_files(dataset)
     for name in sorted(files, key=lambda name: (name[0] in "+-", "+" in name or "-" in name, name)):
-        table.add_row(name, summary(files[name]))
+        path, packages = files[name]
+        table.add_row(name, summary(path) + (f" (from {' and '.join(packages)})" if packages else ""))
+    return table
+
+
+def _methods_table(methods: list[tuple[str, str, str]]) -> Table:
+    table = Table("kind", "name", "from", title="methods of other packages", title_justify="left", box=None)
+    for row in methods:
+        table.add_row(*row)
     return table

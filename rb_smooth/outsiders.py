@@ -17,7 +17,7 @@ from rb_smooth.declaration import Evaluate, source_of
 from rb_smooth.entries import Entry, check_name
 from rb_smooth.networks import choose_threads
 from rb_smooth.refusal import Refused
-from rb_smooth.registry import build_model
+from rb_smooth.registry import build_model, packages_of
 from rb_smooth.sections import Sections
 from rb_smooth.submission import Candidate, described, enter
 
@@ -86,7 +86,12 @@ def admit(
         weights_sha256=files.sha256(weights),
         parent=kept,
         workers=workers,
-    ) | {"board": source.board, "whole": len(points) == len(source.test), "official": source.official}
+    ) | {
+        "board": source.board,
+        "whole": len(points) == len(source.test),
+        "official": source.official,
+        "packages": packages_of([("model", outsider.architecture), ("data", outsider.data["name"])]),
+    }
     told = {"name": name, "link": "", "authors": "not told", "venue": "local", "additional_data": False} | outsider.told
     own = {
         "run": f"checkpoint {files.sha256(path)}",

@@ -6,7 +6,7 @@ import argparse
 from dataclasses import replace
 from typing import TYPE_CHECKING, get_args
 
-from rb_smooth import bridge, launch, run_folder
+from rb_smooth import bridge, files, launch, registry, run_folder
 from rb_smooth.console import console
 from rb_smooth.entries import attack_title
 from rb_smooth.refusal import Refused
@@ -76,6 +76,7 @@ def finish(run: run_folder.Run, options: argparse.Namespace) -> None:
     from rb_smooth import schema
     from rb_smooth.assessment import score
 
+    registry.check_installed(files.read_json(run.path / "training.json").get("packages", {}))
     header = run.header
     dataset, _, method = header["name"].partition("/")
     recipe = schema.check(dataset, method, {key: header[key] for key in SECTIONS}, "trained")
@@ -102,14 +103,14 @@ def _prepared(
     """The data, loaded and split, on the CPU (extra images, which may be many, where they are needed); and how many
     processes attack at a time.
     """
+    from rb_smooth.declaration import source_of
     from rb_smooth.outlines import Outline, outline
     from rb_smooth.plan import spare_threads
     from rb_smooth.preflight import inspect
-    from rb_smooth.registry import make
     from rb_smooth.splits import split
 
     section = recipe.data
-    source = make("data", section.name, section.options, options.data_dir)
+    source = source_of(recipe.sections["data"], options.data_dir)
     data = split(
         source,
         validation=section.validation,

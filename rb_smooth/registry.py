@@ -2,23 +2,27 @@
 
 `objective: {name: at, eps: 8/255}` is the one public class of rb_smooth/objectives/at.py, called with eps=8/255.
 Options are its keyword-only parameters, checked by their annotations; its own ValueErrors hold the ranges. Models,
-schedules, data sets and augmentations are the public functions of their one file.
+schedules, data sets and augmentations are the public functions of their one file. Other packages' names stand beside
+ours (plugins.py); none of them takes the place of one of ours. Importing this module costs neither torch nor pydantic.
 """
 
 from __future__ import annotations
 
+import ast
 import inspect
 import pkgutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import TypeAdapter, ValidationError
-
+from rb_smooth import plugins
 from rb_smooth.refusal import Refused, nearest
 
 if TYPE_CHECKING:
+    from pydantic import ValidationError
+
     from rb_smooth.models import Normalized
 
 _FOLDERS = {
@@ -32,20 +36,60 @@ _INJECTED = {"generator"}  # given by training, never by a recipe
 
 
 def names(kind: str) -> list[str]:
-    """Every name that a recipe may give for `kind`: the modules of a folder, or the public functions of a file."""
-    if kind in _FOLDERS:
-        return sorted(module.name for module in pkgutil.iter_modules([str(Path(__file__).parent / _FOLDERS[kind])]))
-    return sorted(_public(import_module(f"rb_smooth.{_FILES[kind]}"), inspect.isfunction))
+    """Every name that a recipe may give for `kind`, ours and other packages'. Imports none of them."""
+    theirs = (method.removeprefix(f"{kind}.") for method in plugins.methods() if method.startswith(f"{kind}."))
+    return sorted({*_ours(kind), *theirs})
 
 
 def find(kind: str, name: str) -> Callable[..., Any]:
-    """The class or function called `name`. Raises Refused with the nearest valid name."""
+    """The class or function called `name`; ours, where it is one of ours. Raises Refused with the nearest valid name,
+    or if the package that offers it cannot be imported.
+    """
     if name not in names(kind):
         raise Refused(f"expected a known {kind}, {nearest(str(name), names(kind))}")
+    if name not in _ours(kind):
+        return plugins.load(f"{kind}.{name}")
     if kind in _FILES:
-        return _public(import_module(f"rb_smooth.{_FILES[kind]}"), inspect.isfunction)[name]
-    (only,) = _public(import_module(f"rb_smooth.{_FOLDERS[kind]}.{name}"), inspect.isclass).values()
+        function: Callable[..., Any] = getattr(import_module(f"rb_smooth.{_FILES[kind]}"), name)
+        return function
+    (only,) = _public_classes(import_module(f"rb_smooth.{_FOLDERS[kind]}.{name}"))
     return only
+
+
+def package_of(kind: str, name: str) -> str | None:
+    """The installed package that `name` comes from, as "rb-smooth-sam 0.1"; None if it is ours, or nobody's."""
+    offers = plugins.methods().get(f"{kind}.{name}")
+    return None if offers is None or name in _ours(kind) else offers[0].package
+
+
+def packages_of(methods: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """{"perturbation.sam": "rb-smooth-sam 0.1"}, of those of `methods`, (kind, name), that are not ours."""
+    return {f"{kind}.{name}": package for kind, name in methods if (package := package_of(kind, name)) is not None}
+
+
+def check_installed(packages: Mapping[str, str]) -> None:
+    """Raises Refused for a method that is not here any more, naming whose it was. packages: as `packages_of` gave."""
+    for method, package in packages.items():
+        kind, _, name = method.partition(".")
+        if name not in names(kind):
+            raise Refused(
+                f"expected {kind} {name} of {package}, {nearest(name, names(kind))}; install that package again"
+            )
+
+
+def offered() -> tuple[list[tuple[str, str, str]], list[str]]:
+    """What other packages add, as (kind, name, package); and what no recipe can name, as lines that say why."""
+    kinds, rows, complaints = [*_FOLDERS, *_FILES], [], []
+    for method, offers in sorted(plugins.methods().items()):
+        kind, _, name = method.partition(".")
+        packages = " and ".join(offer.package for offer in offers)
+        if kind not in kinds:
+            complaints.append(f"passed over: {method} of {packages}: expected a kind of method, {nearest(kind, kinds)}")
+        elif name in _ours(kind):
+            complaints.append(f"passed over: {kind} {name} of {packages}: the name is ours")
+        else:
+            rows.append((kind, name, packages))
+    return rows, complaints
 
 
 def make(kind: str, name: str, options: Mapping[str, Any], *given: Any, **injected: Any) -> Any:
@@ -105,6 +149,8 @@ def check_options(kind: str, name: str, options: Mapping[str, Any], also: Iterab
     for key, parameter in parameters.items():
         if parameter.default is parameter.empty and key not in options:
             raise Refused(f"expected {kind} {name} to be given {key!r}, got nothing; add --set {kind}.{key}=…")
+    from pydantic import TypeAdapter, ValidationError
+
     checked = {}
     for key, value in options.items():
         try:
@@ -125,6 +171,17 @@ def sentence(error: ValidationError, where: str) -> str:
     return f"expected {place} to be {wanted}, got {first['input']!r}; correct it"
 
 
-def _public(module: Any, is_kind: Callable[[Any], bool]) -> dict[str, Callable[..., Any]]:
-    own = inspect.getmembers(module, lambda member: is_kind(member) and member.__module__ == module.__name__)
-    return {name: member for name, member in own if not name.startswith("_")}
+@cache
+def _ours(kind: str) -> list[str]:
+    """The modules of a folder, or the public functions of a file; their names are read, nothing is imported."""
+    package = Path(__file__).parent
+    if kind in _FOLDERS:
+        return [module.name for module in pkgutil.iter_modules([str(package / _FOLDERS[kind])])]
+    statements = ast.parse((package / f"{_FILES[kind]}.py").read_text(encoding="utf-8")).body
+    functions = [each.name for each in statements if isinstance(each, ast.FunctionDef)]
+    return [name for name in functions if not name.startswith("_")]
+
+
+def _public_classes(module: Any) -> list[Callable[..., Any]]:
+    own = inspect.getmembers(module, lambda each: inspect.isclass(each) and each.__module__ == module.__name__)
+    return [each for name, each in own if not name.startswith("_")]

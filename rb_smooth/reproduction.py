@@ -20,12 +20,14 @@ def reproduce(entry: Entry, options: argparse.Namespace) -> bool:
     entry's 95 % interval (another device or version rounds otherwise, and training makes much of little).
     """
     from rb_smooth.pipeline import carry_out
+    from rb_smooth.registry import check_installed
 
     own = entry.own
     if "train" not in own["recipe"]:
         raise Refused(
             f"expected an entry that was trained here, got {entry.name}, which came as a checkpoint; use `verify`"
         )
+    check_installed(entry.packages)
     trained_as = own.get("trained_as") or f"{own['recipe']['data']['name']}/{own['method'].split()[0]}"
     dataset, _, method = trained_as.partition("/")
     gathered = (dataset, method, own["recipe"])

@@ -117,6 +117,7 @@ def _conditions(session: Session) -> dict[str, Any]:
         "precision": session.precision,
         "compiled": session.compiled,
         "origins": session.origins,
+        "packages": session.recipe.packages,
         "threads": torch.get_num_threads(),
         "concerns": {
             f"epoch {epoch}": found

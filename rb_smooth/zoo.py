@@ -78,10 +78,13 @@ def load_entry(entry: Entry) -> nn.Module:
 
 
 def build(entry: Entry) -> nn.Module:
-    """The entry's network, untrained: what its weights are loaded into."""
-    from rb_smooth.registry import build_model
+    """The entry's network, untrained: what its weights are loaded into. Raises Refused, naming the package, where it is
+    another's that is not installed.
+    """
+    from rb_smooth.registry import build_model, check_installed
 
-    model = entry.own["model"]
+    model, packages = entry.own["model"], entry.packages
+    check_installed({method: packages[method] for method in packages if method == f"model.{model['name']}"})
     return build_model(model["name"], model["options"], tuple(model["shape"]), model["classes"])
 
 

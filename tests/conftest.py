@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 from brief import shortened
-from torch import nn
+from made_plugins import Site
 
 import rb_smooth  # noqa: F401  (installs the bridge before anything imports robustbench)
 from rb_smooth import bridge
+from rb_smooth.laws.subjects import small_batch, small_net
 from rb_smooth.models import Normalized
 
 torch.set_num_threads(1)  # as in the programs for nets this small; two test workers share two cores
@@ -27,6 +28,17 @@ def _seeded():
 
 
 @pytest.fixture
+def site(tmp_path, monkeypatch):
+    """A folder of packages, from which this process imports for a while; nothing is in it yet."""
+    place = tmp_path / "site"
+    place.mkdir()
+    monkeypatch.syspath_prepend(place)
+    site = Site(place)
+    yield site
+    site.close()
+
+
+@pytest.fixture
 def undrawn(monkeypatch):
     """Runs without a picture of their curves, which takes longer than a run of a tiny net (test_curves.py has it)."""
     monkeypatch.setattr("rb_smooth.reports.draw_curves", lambda logs, path: None)
@@ -41,16 +53,9 @@ def short_attacks(monkeypatch):
 @pytest.fixture
 def net() -> Normalized:
     """Small, and yet convolution, BatchNorm and a linear layer, for (B, 2, 6, 6) images of 5 classes."""
-    inner = nn.Sequential(
-        nn.Conv2d(2, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 5)
-    )
-    model = Normalized(inner, [0.4, 0.5], [0.3, 0.2])
-    with torch.no_grad():  # running statistics that are not their initial values
-        for _ in range(3):
-            model(torch.rand(16, 2, 6, 6))
-    return model
+    return small_net()
 
 
 @pytest.fixture
 def batch() -> tuple[torch.Tensor, torch.Tensor]:
-    return torch.rand(12, 2, 6, 6), torch.arange(12) % 5
+    return small_batch()

@@ -61,6 +61,8 @@ SHARPNESS, RECORDS, SPECIMENS = "study/sharpness.py", "study/records.py", "study
 LINEAR, CONCAVE, SMOOTHED, ROWS = "theory/linear.py", "theory/concave.py", "theory/entropy.py", "theory/rows.py"
 DIRECTIONS, GRIDS, SLICES = "study/directions.py", "study/grids.py", "study/slices.py"
 SURFACES, BANDS, DRAWN = "study/surfaces.py", "study/bands.py", "plots/landscapes.py"
+PLUGINS, REGISTRY, COOKBOOK, DECLARATION = "plugins.py", "registry.py", "cookbook.py", "declaration.py"
+SUBJECTS, OPTIMIZER_LAWS = "laws/subjects.py", "laws/optimizer_laws.py"
 
 TESTS = {
     AWP: ["test_awp.py", "test_scale_out.py"],
@@ -116,6 +118,8 @@ TESTS = {
     **{file: ["test_theory.py"] for file in (ROWS, "theory/pairs.py", "theory/__main__.py")},
     CREWS: ["test_crews.py"],
     **{file: ["test_landscape.py"] for file in (DIRECTIONS, GRIDS, SLICES, SURFACES, BANDS, DRAWN)},
+    **{file: ["test_plugins.py"] for file in (PLUGINS, REGISTRY, COOKBOOK, DECLARATION)},
+    **{file: ["test_laws.py"] for file in (SUBJECTS, OPTIMIZER_LAWS)},
 }
 """The tests that answer for a file."""
 
@@ -359,6 +363,20 @@ MUTANTS = [
     Mutant("a crew hears Ctrl-C", CREWS, "with unheard_by_children():", "if True:"),
     Mutant("a crew outlives a parent that was killed", CREWS, "    os._exit(1)\n", "    pass\n"),
     Mutant("a death in a crew is a traceback", CREWS, "except BrokenProcessPool:", "except ZeroDivisionError:"),
+    Mutant("of two packages the first one is taken", PLUGINS, "if len(packages) < 2:", "if True:"),
+    Mutant("a package's import fails with a traceback", PLUGINS, "except (Exception, SystemExit) as error:", "except ImportError as error:"),
+    Mutant("recipes are found by importing their package", PLUGINS, "spec = find_spec(top)", "spec = __import__(top).__spec__"),
+    Mutant("a package takes the place of a method of ours", REGISTRY, "if name not in _ours(kind):\n        return plugins", 'if f"{kind}.{name}" in plugins.methods():\n        return plugins'),
+    Mutant("a method of ours is said to be a package's", REGISTRY, "None if offers is None or name in _ours(kind) else", "None if offers is None else"),
+    Mutant("a package that is gone is not missed", REGISTRY, "        if name not in names(kind):\n            raise Refused(\n", "        if False:\n            raise Refused(\n"),
+    Mutant("a package's cell changes what a name of ours means", COOKBOOK, "known.issuperset(split_name(path.stem)) == named_by_us", "(path.stem in ours) == named_by_us"),
+    Mutant("a package's broken file breaks the list of methods", COOKBOOK, "return not file.packages or bool(", "return True or bool("),
+    Mutant("two packages' recipes of one name are both taken", COOKBOOK, "if name in self.files and (clash", "if False and (clash"),
+    Mutant("a package's own recipe counts as changed", COOKBOOK, "in _of_packages(dataset, named_by_us=False):", "in [] if shipped_only else _of_packages(dataset, named_by_us=False):"),
+    Mutant("a package's data may call themselves official", DECLARATION, "else replace(source, official=False)", "else source"),
+    Mutant("augmentations come from nowhere", DECLARATION, '*(("augmentation", name) for name, _ in self.data.augmentations)', ""),
+    Mutant("every law holds", SUBJECTS, "if not holds:", "if False:"),
+    Mutant("a saved optimizer is asked after no step", OPTIMIZER_LAWS, "_STEPS = (0, 1, 3, 7, 19, 20, 21)", "_STEPS = (0,)"),
 ]  # fmt: skip
 
 

@@ -27,6 +27,7 @@ FLOORS = [
         ),
         *(
             "launch",
+            "plugins",
             "processes",
             "weights",
             "batchnorm",
@@ -78,7 +79,7 @@ FLOORS = [
         *("logs", "curves", "scalars", "reports", "summaries", "runs"),
         *("attempts", "workers", "sweep"),
     },
-    {"page", "board_options", "leaderboard", "theory", "study", "plots", "smoothness", "landscape"},
+    {"page", "board_options", "leaderboard", "theory", "study", "laws", "plots", "smoothness", "landscape"},
 ]
 METHOD_FOLDERS = ("objectives", "perturbations", "optimizers", "averaging")
 FILES = sorted(PACKAGE.rglob("*.py"))

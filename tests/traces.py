@@ -4,24 +4,11 @@ from __future__ import annotations
 
 import os
 
-import torch
 from torch import nn
 
+from rb_smooth.laws.subjects import same, snapshot
 
-def snapshot(model: nn.Module) -> list:
-    """Everything that a method might leave changed: weights, buffers, gradients, modes, requires_grad."""
-    return [
-        {key: value.clone() for key, value in model.state_dict().items()},
-        [None if p.grad is None else p.grad.clone() for p in model.parameters()],
-        [module.training for module in model.modules()],
-        [p.requires_grad for p in model.parameters()],
-    ]
-
-
-def same(before: list, after: list) -> bool:
-    weights = all(torch.equal(before[0][key], after[0][key]) for key in before[0])
-    grads = all((a is None) == (b is None) and (a is None or torch.equal(a, b)) for a, b in zip(before[1], after[1]))
-    return weights and grads and before[2:] == after[2:]
+__all__ = ["Dying", "same", "snapshot"]
 
 
 class Dying(nn.Module):

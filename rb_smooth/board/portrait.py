@@ -46,6 +46,11 @@ def load_lines(entry: Entry) -> str:
     )
 
 
+def of_packages(entry: Entry) -> str:
+    """`perturbation sam from rb-smooth-sam 0.1`: the methods that are not ours, with whose they are."""
+    return ", ".join(f"{method.replace('.', ' ')} from {package}" for method, package in entry.packages.items())
+
+
 def duration(seconds: float) -> str:
     """`5.4 h`: in the largest unit of which there is one."""
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
@@ -74,6 +79,8 @@ def _figures_table(entry: Entry) -> Table:
         "measured with": ", ".join(f"{name} {version}" for name, version in entry.own["versions"].items()),
         "commit": str(entry.own.get("commit", "not recorded")),
     }
+    if entry.packages:
+        rows["of other packages"] = of_packages(entry)
     if origin := entry.own.get("origin"):
         rows["origin"] = f"{origin['checkpoint']}, SHA-256 {origin['sha256']}"
     table = Table(title=entry.name, title_justify="left", box=None, show_header=False, pad_edge=False)

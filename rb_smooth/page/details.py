@@ -10,7 +10,7 @@ from shlex import quote
 from typing import Any, TypeVar
 
 from rb_smooth.board.outcomes import CLEAN, PGD, Outcomes, read_outcomes, tally
-from rb_smooth.board.portrait import duration, load_lines
+from rb_smooth.board.portrait import duration, load_lines, of_packages
 from rb_smooth.entries import Entry, percent
 from rb_smooth.logs import Row as LogRow
 from rb_smooth.logs import best_row, read_log
@@ -171,6 +171,7 @@ def _facts(entry: Entry, log: list[LogRow]) -> Iterable[tuple[str, list[tuple[st
         _filled(
             ("run", own["run"]),
             ("method", own.get("method")),
+            ("methods of other packages", of_packages(entry)),
             ("checkpoint", own["origin"]["checkpoint"] if "origin" in own else None),
             ("checkpoint's SHA-256", own["origin"]["sha256"] if "origin" in own else None),
             ("weights' SHA-256", own.get("weights_sha256")),
