@@ -66,9 +66,9 @@ def _submitted_run(options: argparse.Namespace) -> Entry:
 
     run = Run(options.what)
     if run.score is None and run.is_trained:
-        from rb_smooth.pipeline import finish
+        from rb_smooth.pipeline import Options, finish
 
-        finish(run, options)
+        finish(run, Options(data_dir=options.data_dir, device=options.device, workers=options.workers))
     return submit(run, options.leaderboard, options.replace)
 
 
@@ -150,9 +150,11 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _reproduce(options: argparse.Namespace) -> int:
+    from rb_smooth.pipeline import Options
     from rb_smooth.reproduction import reproduce
 
-    return 0 if reproduce(_found(options.what, options), options) else DIFFERENT
+    where = {"runs": options.runs, "data_dir": options.data_dir, "device": options.device, "workers": options.workers}
+    return 0 if reproduce(_found(options.what, options), Options(**where)) else DIFFERENT
 
 
 def _found(name: str, options: argparse.Namespace, also: Iterable[str] = ()) -> Entry:

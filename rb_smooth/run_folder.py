@@ -50,9 +50,12 @@ class Run:
         """Whether the run holds this very recipe, trained, and its score answers what `evaluate` asks."""
         if not self.is_trained or (score := self.score) is None:
             return False
-        header = self.header
-        trained, asked = substance({key: header[key] for key in SECTIONS}), substance(sections)
-        return trained == {**asked, "evaluate": trained["evaluate"]} and score["asked"] == sections["evaluate"]
+        trained = {**sections, "evaluate": self.header["evaluate"]}
+        return self.is_ready(trained) and score["asked"] == sections["evaluate"]
+
+    def is_ready(self, sections: Sections) -> bool:
+        """Whether the run holds this very recipe, trained, `evaluate` included: measured or not."""
+        return self.is_trained and substance({key: self.header[key] for key in SECTIONS}) == substance(sections)
 
     @property
     def score(self) -> dict[str, Any] | None:
