@@ -31,7 +31,7 @@ class LangevinOptimizer(torch.optim.Optimizer):
     """
 
     generator: torch.Generator | None = None
-    """Of the noise. A copied or unpickled optimizer has None, torch's global one: torch copies groups and state alone."""
+    """Of the noise; None: torch's global one. A copied optimizer has None: torch copies groups and state alone."""
 
     def __init__(self, params: Any, defaults: dict[str, Any], generator: torch.Generator | None) -> None:
         ranges.at_least(0, **{key: defaults[key] for key in ("lr", "weight_decay", "gamma", "noise")})

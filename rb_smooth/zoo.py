@@ -85,23 +85,6 @@ def build(entry: Entry) -> nn.Module:
     return build_model(model["name"], model["options"], tuple(model["shape"]), model["classes"])
 
 
-def load_published(name: str, dataset: str, threat_model: str, folder: Path) -> nn.Module:
-    """A model of RobustBench's own zoo, in eval mode on the CPU, from the file that its loader would have downloaded to
-    <folder>/<dataset>/<threat_model>/<name>.pt. Raises Refused, and touches no network, where there is none.
-    """
-    if name not in (known := bridge.zoo_table(dataset, threat_model)):
-        raise Refused(f"expected a model of RobustBench's for {dataset} {threat_model}, {nearest(name, known)}")
-    path = folder / dataset / threat_model / f"{name}.pt"
-    if not path.exists():
-        raise Refused(
-            f"expected the weights of {name} in {path}, got nothing there; download them with "
-            f"robustbench.load_model({name!r}, {str(folder)!r}, {dataset!r}, {threat_model!r}), or say --zoo-dir"
-        )
-    return (
-        bridge.robustbench().load_model(name, model_dir=str(folder), dataset=dataset, threat_model=threat_model).eval()
-    )
-
-
 class _Architecture:
     """RobustBench calls this without arguments, and loads the checkpoint into what it returns."""
 

@@ -46,7 +46,8 @@ FLOORS = [
     {
         *("notation", "sections", "cookbook", "cells", "settings", "entries", "states", "run_folder", "units"),
         "radii",
-        *("registry", "declaration", "schema", "preflight", "labelling", "comparison", "scoreboard"),
+        *("registry", "declaration", "schema", "preflight", "pretrained", "labelling"),
+        *("comparison", "scoreboard"),
     },
     {
         "training",
@@ -58,7 +59,7 @@ FLOORS = [
         "networks",
         *("evaluation", "protocols", "attackers", "trust", "findings", "assessment"),
         "plan",
-        *("submission", "outsiders", "audit", "reproduction", "profile"),
+        *("credits", "submission", "outsiders", "audit", "reproduction", "profile"),
         "board",
         "zoo",
         "doctor",
