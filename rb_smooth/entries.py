@@ -11,13 +11,14 @@ published/<dataset>-<threat>.json                            RobustBench's, date
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rb_smooth import files
 from rb_smooth.notation import number_text
-from rb_smooth.refusal import Refused
+from rb_smooth.refusal import Refused, nearest
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,24 @@ def read_entry(path: Path) -> Entry:
     if not whole:
         raise Refused(f"expected an entry of rb_smooth in {path}, got other JSON; restore or delete it")
     return entry
+
+
+def find_entry(
+    name: str, leaderboard: Path, dataset: str | None = None, threat: str | None = None, also: Iterable[str] = ()
+) -> Entry:
+    """The entry of this name. Raises Refused, with the nearest one, or the boards that have it if several do.
+
+    also: further names that would have been good.
+    """
+    entries, _ = listed(leaderboard, dataset or "*", threat or "*")
+    matching = [entry for entry in entries if entry.name == name]
+    if not matching:
+        known = [*(entry.name for entry in entries), *also]
+        raise Refused(f"expected an entry of {leaderboard}, {nearest(name, known)}")
+    if len(matching) > 1:
+        boards = ", ".join(f"{entry.dataset} {entry.threat}" for entry in matching)
+        raise Refused(f"expected one entry called {name}, got one in each of {boards}; say --dataset and --threat")
+    return matching[0]
 
 
 def published(dataset: str, threat: str) -> dict[str, Any]:

@@ -19,14 +19,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterable
 from typing import Any
 
 from rb_smooth.board_options import asked, parsed
 from rb_smooth.console import console
-from rb_smooth.entries import Entry, listed
+from rb_smooth.entries import Entry, find_entry, listed
 from rb_smooth.radii import read_radii
-from rb_smooth.refusal import Refused, answering, nearest
+from rb_smooth.refusal import Refused, answering
 
 DIFFERENT = 1
 
@@ -157,21 +156,8 @@ def _reproduce(options: argparse.Namespace) -> int:
     return 0 if reproduce(_found(options.what, options), Options(**where)) else DIFFERENT
 
 
-def _found(name: str, options: argparse.Namespace, also: Iterable[str] = ()) -> Entry:
-    """The entry of this name. Raises Refused, with the nearest one, or the boards that have it if several do.
-
-    also: further names that would have been good.
-    """
-    entries, _ = listed(options.leaderboard, options.dataset or "*", options.threat or "*")
-    matching = [entry for entry in entries if entry.name == name]
-    if not matching:
-        raise Refused(
-            f"expected an entry of {options.leaderboard}, {nearest(name, [*(entry.name for entry in entries), *also])}"
-        )
-    if len(matching) > 1:
-        boards = ", ".join(f"{entry.dataset} {entry.threat}" for entry in matching)
-        raise Refused(f"expected one entry called {name}, got one in each of {boards}; say --dataset and --threat")
-    return matching[0]
+def _found(name: str, options: argparse.Namespace) -> Entry:
+    return find_entry(name, options.leaderboard, options.dataset, options.threat)
 
 
 def _show(options: argparse.Namespace) -> None:
@@ -186,26 +172,14 @@ def _show(options: argparse.Namespace) -> None:
 
 def _compare(options: argparse.Namespace) -> None:
     """Entries of ours, and published ones of the same board by their names."""
-    from itertools import combinations
+    from rb_smooth.board.contenders import chosen
+    from rb_smooth.board.matchup import compared, matched
 
-    from rb_smooth.board.contenders import published_rows
-    from rb_smooth.board.matchup import differences, matched
-    from rb_smooth.board.neighbours import position
-
-    mine = _found(options.what[0], options)
-    rows = published_rows(mine.dataset, mine.threat)
-    compared: list[Any] = [mine]
-    for name in dict.fromkeys(options.what[1:]):
-        if name != mine.name:
-            compared.append(rows[name] if name in rows else _found(name, options, also=rows))
+    entries = chosen(options.what, options.leaderboard, options.dataset, options.threat)
     if options.json:
-        found = {
-            "positions": {entry.name: position(entry) for entry in compared if isinstance(entry, Entry)},
-            "differences": [differences(one, other) for one, other in combinations(compared, 2)],
-        }
-        print(json.dumps(found, indent=2, ensure_ascii=False))
+        print(json.dumps(compared(entries), indent=2, ensure_ascii=False))
         return
-    _print(matched(compared))
+    _print(matched(entries))
 
 
 def _table(options: argparse.Namespace) -> None:

@@ -77,7 +77,7 @@ def _check_augmentations(recipe: Recipe, known: Outline) -> None:
 
 def _check_extra(recipe: Recipe, known: Outline) -> None:
     from rb_smooth.extra import check_extra
-    from rb_smooth.labelling import labeller
+    from rb_smooth.labelling import best_model
     from rb_smooth.run_folder import Run
 
     extra = recipe.data.extra
@@ -94,7 +94,7 @@ def _check_extra(recipe: Recipe, known: Outline) -> None:
         )
     if extra.labeller is not None:
         run = Run(Path(extra.labeller))
-        labeller(run, known)
+        best_model(run, known)
         ours = substance({"data": {"name": recipe.data.name, **recipe.data.options}})["data"]
         if (theirs := {key: run.header["data"].get(key) for key in ours}) != ours:
             raise Refused(f"expected a labeller trained on {ours}, got one trained on {theirs}; choose another run")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rb_smooth import bridge, cookbook, files
 from rb_smooth.entries import Entry, listed, model_dir
 from rb_smooth.refusal import Refused, nearest
+from rb_smooth.run_folder import Run
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -48,16 +49,36 @@ def register_entry(entry: Entry) -> None:
 
 
 def load_model(
-    name: str, dataset: str = "cifar10", threat_model: str = "Linf", leaderboard: str | Path = "leaderboard"
+    name: str | Run, dataset: str = "cifar10", threat_model: str = "Linf", leaderboard: str | Path = "leaderboard"
 ) -> nn.Module:
     """One of our models, in eval mode on the CPU: images (B, C, H, W) in [0, 1] -> logits (B, classes).
 
-    Needs no `register()`. Raises Refused for an unknown name (with the nearest one) or missing weights.
+    name: of an entry of `leaderboard`, on the board of `dataset` and `threat_model` (the norm of its ball); RobustBench
+    need not know it (`register`). Or a run, whose best epoch's weights are taken; the other arguments then say nothing.
+
+    Raises Refused for an unknown name (with the nearest one), for a run that is not trained, and for missing weights.
     """
+    if isinstance(name, Run):
+        return _load_run(name)
     entries = {entry.name: entry for entry in listed(Path(leaderboard), dataset, threat_model)[0]}
     if name not in entries:
         raise Refused(f"expected an entry of {leaderboard} for {dataset} {threat_model}, {nearest(name, entries)}")
     return load_entry(entries[name])
+
+
+def _load_run(run: Run) -> nn.Module:
+    from rb_smooth.declaration import Data
+    from rb_smooth.labelling import best_model
+    from rb_smooth.outlines import Outline, outline
+
+    if (score := run.score) is not None:
+        known: Outline | None = Outline(tuple(score["model"]["shape"]), score["model"]["classes"])
+    else:
+        data = run.header["data"]
+        known = outline(data["name"], {key: data[key] for key in data if key not in Data.model_fields})
+    if known is None:
+        raise Refused(f"expected an evaluated run in {run.path}, as its data do not tell their classes; evaluate it")
+    return best_model(run, known)
 
 
 def load_entry(entry: Entry) -> nn.Module:

@@ -57,7 +57,7 @@ FLOORS = [
         "session",
         "epochs",
         "networks",
-        *("evaluation", "protocols", "attackers", "trust", "findings", "assessment"),
+        *("evaluation", "protocols", "attackers", "trust", "findings", "assessment", "scores", "measurement"),
         "plan",
         *("credits", "submission", "outsiders", "audit", "reproduction", "profile"),
         "board",
@@ -68,7 +68,7 @@ FLOORS = [
         *("logs", "curves", "scalars", "reports", "summaries", "runs"),
         *("attempts", "workers", "sweep"),
     },
-    {"page", "board_options", "leaderboard", "theory", "study", "plots", "smoothness", "landscape"},
+    {"api", "page", "board_options", "leaderboard", "theory", "study", "plots", "smoothness", "landscape"},
 ]
 METHOD_FOLDERS = ("objectives", "perturbations", "optimizers", "averaging")
 FILES = sorted(PACKAGE.rglob("*.py"))
