@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 
 from rb_smooth.refusal import Refused
-from rb_smooth.registry import make
+from rb_smooth.registry import make, sentence
 
 if TYPE_CHECKING:
     from rb_smooth.contracts import Threat
@@ -113,6 +113,14 @@ class Evaluate(_Section):
     norm: Literal["Linf", "L2"] | None = None
     eps: PositiveFloat | None = None
     step_size: PositiveFloat | None = None
+
+
+def protocol(keys: Mapping[str, Any]) -> Evaluate:
+    """An `evaluate:` of these keys, the others by default. Raises Refused for what cannot be meant."""
+    try:
+        return Evaluate(**keys)
+    except ValidationError as error:
+        raise Refused(sentence(error, "evaluate")) from None
 
 
 @dataclass(frozen=True)

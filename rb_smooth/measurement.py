@@ -8,18 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor, nn
 
 from rb_smooth.assessment import assess
 from rb_smooth.batchnorm import modes_kept
 from rb_smooth.contracts import Threat
-from rb_smooth.declaration import Evaluate, source_of
+from rb_smooth.declaration import protocol, source_of
 from rb_smooth.entries import Entry
 from rb_smooth.images import AnyImages, Images
 from rb_smooth.networks import choose_threads
 from rb_smooth.refusal import Refused
-from rb_smooth.registry import sentence
 from rb_smooth.scores import Score
 from rb_smooth.zoo import load_entry
 
@@ -45,27 +43,28 @@ def measured_module(
     images: AnyImages
     if isinstance(points, tuple):
         images, classes = as_images(*points), None
-        changes = {"n_examples": max(len(images), 1), **changes}
+        changes = {"n_examples": len(images), **changes}
     else:
         source = source_of({"name": points} if isinstance(points, str) else points, data_dir)
         images, classes = source.test, len(source.classes)
-    asked = _asked(changes)
+    asked = protocol(changes)
     assert asked.eps is not None
     threat = Threat(asked.norm or "Linf", asked.eps, asked.step_size or asked.eps / 4)
     chosen = images[: asked.n_examples].loaded()
     with modes_kept(model), tempfile.TemporaryDirectory(prefix="evaluation-") as folder:
-        return Score.of(
-            assess(
-                model,
-                chosen,
-                threat,
-                asked,
-                classes=classes or _classes(model, chosen),
-                weights_sha256="",  # nothing is found again
-                parent=Path(folder),
-                workers=workers,
-            )
+        answered = _classes(model, chosen)
+        choose_threads(model, chosen.shape, asked.batch_size)
+        measured = assess(
+            model,
+            chosen,
+            threat,
+            asked,
+            classes=classes or answered,
+            weights_sha256="",  # nothing is found again
+            parent=Path(folder),
+            workers=workers,
         )
+    return Score.of(measured)
 
 
 def measured_entry(
@@ -76,15 +75,14 @@ def measured_entry(
     What is found is kept in <leaderboard>/.evaluations, so that the same call goes on where it was stopped.
     """
     score = entry.own["score"]
-    protocol = {key: score[key] for key in ("version", "seed", "batch_size")} | {"n_examples": score["n"]}
-    protocol |= score["threat"]
-    if "eps" in changes:
-        protocol["step_size"] = changes["eps"] / 4
-    elif changes.get("norm", protocol["norm"]) != protocol["norm"]:
-        raise Refused(f"expected eps with norm {changes['norm']}, got none: {entry.name}'s is of another; say both")
-    asked = _asked({**protocol, **changes})
-    if all(protocol.get(key, changes[key]) == changes[key] for key in changes):
+    own = {key: score[key] for key in ("version", "seed", "batch_size")} | {"n_examples": score["n"]} | score["threat"]
+    if all(own.get(key, changes[key]) == changes[key] for key in changes):
         return Score.of(score)
+    if "eps" in changes:
+        own["step_size"] = changes["eps"] / 4
+    elif changes.get("norm", own["norm"]) != own["norm"]:
+        raise Refused(f"expected eps with norm {changes['norm']}, got none: {entry.name}'s is of another; say both")
+    asked = protocol({**own, **changes})
     points = source_of(entry.own["recipe"]["data"], data_dir).test[: asked.n_examples].loaded()
     model, sha256 = load_entry(entry), str(entry.own["weights_sha256"])
     choose_threads(model, points.shape, asked.batch_size)
@@ -110,9 +108,9 @@ def as_images(x: Any, y: Any) -> Images:
         x, y = torch.as_tensor(x).cpu(), torch.as_tensor(y).cpu()
     except (TypeError, ValueError, RuntimeError) as error:
         raise Refused(f"expected points (x, y) as tensors, got {str(error).splitlines()[0]}; correct them") from None
-    if x.ndim != 4 or y.ndim != 1 or len(x) != len(y) or y.is_floating_point():
+    if x.ndim != 4 or y.ndim != 1 or not len(x) == len(y) > 0 or y.is_floating_point():
         raise Refused(
-            f"expected x (N, C, H, W) and whole y (N,), got {tuple(x.shape)} and {tuple(y.shape)} of {y.dtype}; "
+            f"expected x (N, C, H, W) and whole y (N,), N > 0, got {tuple(x.shape)} and {tuple(y.shape)} of {y.dtype}; "
             "correct them"
         )
     if x.dtype != torch.uint8:
@@ -126,18 +124,16 @@ def as_images(x: Any, y: Any) -> Images:
     return Images(x.byte(), y.long())
 
 
-def _asked(changes: Mapping[str, Any]) -> Evaluate:
-    try:
-        return Evaluate(**changes)
-    except ValidationError as error:
-        raise Refused(sentence(error, "evaluate")) from None
-
-
-@torch.no_grad()
 def _classes(model: nn.Module, points: Images) -> int:
-    """How many logits the model answers with."""
+    """How many logits the model answers with. It is foreign code, and may raise anything."""
     device = next(model.parameters()).device
-    logits = model.eval()(points.x[:1].to(device).float() / 255) if len(points) else None
+    try:
+        with torch.no_grad():
+            logits = model.eval()(points.x[:1].to(device).float() / 255)
+        told = f"{type(logits).__name__} of shape {tuple(logits.shape)}"
+    except Exception as error:
+        logits, told = None, f"{type(error).__name__} ({str(error).splitlines()[0] if str(error) else 'no message'})"
     if not isinstance(logits, Tensor) or logits.ndim != 2:
-        raise Refused("expected a model that answers images with logits (B, classes), got something else; wrap it")
+        size = "x".join(map(str, points.shape))
+        raise Refused(f"expected a model that answers {size} images with logits (B, classes), got {told}; wrap it")
     return logits.shape[1]
