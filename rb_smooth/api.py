@@ -151,8 +151,8 @@ def submit(
 ) -> Entry:
     """Enter a model in a local leaderboard, a folder that is made if need be.
 
-    what:    a run or its folder, by its recipe's protocol, and evaluated if need be. Or an `Outsider`: weights in a file,
-             and what the file does not say of itself; they are measured as ours are.
+    what:    a run or its folder, which is evaluated by its recipe's protocol if it is not. Or an `Outsider`: weights in
+             a file, and what the file does not say of itself; they are measured as ours are.
     replace: put it in the place of another model's entry of its name, which is kept in <leaderboard>/replaced/.
 
     Returns the entry: its name, `info` in RobustBench's own JSON with one block of ours, and the paths of its files.
