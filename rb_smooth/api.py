@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rb_smooth.console import as_text, heard
+from rb_smooth.devices import existing_device
 from rb_smooth.entries import Entry, find_entry
-from rb_smooth.pipeline import Options, carry_out, existing_device, finish
+from rb_smooth.pipeline import Options, carry_out, finish
 from rb_smooth.refusal import Refused
 from rb_smooth.run_folder import Run
 from rb_smooth.settings import gather, spelled
@@ -95,7 +96,8 @@ def evaluate(
 ) -> Score:
     """Clean, PGD-20 and AutoAttack accuracy on test points, with trust checks before and after the attack.
 
-    what:   a run or its folder: its best epoch, by its recipe's protocol, kept in its folder as score.json.
+    what:   a run or its folder: its best epoch, by its recipe's protocol. Kept as score.json; one by another protocol
+            that was there is kept beside it.
             An entry of `leaderboard`, or its name: as it stands there; by another protocol, from its stored weights.
             A torch module, images (B, C, H, W) in [0, 1] -> logits (B, classes), where it is. Nothing of it is kept.
     points: of a module alone: a data set's name ("cifar10", "digits", …), a recipe's section such as

@@ -23,7 +23,11 @@ from rb_smooth.refusal import Refused, nearest
 
 @dataclass(frozen=True)
 class Entry:
-    """One model of a local leaderboard. `info` is the JSON; percentages and eps are strings there, as RobustBench's."""
+    """One model of a local leaderboard, the folder `leaderboard`, on the board of `dataset` and `threat`, a norm.
+
+    info: its JSON, in which percentages and eps are strings, as RobustBench's. weights, path, points, curves, examples:
+    its files, of which the last three need not be there.
+    """
 
     leaderboard: Path
     dataset: str
@@ -38,28 +42,34 @@ class Entry:
 
     @property
     def weights(self) -> Path:
+        """Where the weights lie, a state dict of tensors alone."""
         return model_dir(self.leaderboard) / self.dataset / self.threat / f"{self.name}.pt"
 
     @property
     def path(self) -> Path:
+        """Where `info` lies."""
         return self._beside("model_info", "json")
 
     @property
     def points(self) -> Path:
+        """Where it is told what became of every test point."""
         return self._beside("points", "csv")
 
     @property
     def curves(self) -> Path:
+        """Where the training log lies, of an entry that was trained here."""
         return self._beside("curves", "csv")
 
     @property
     def examples(self) -> Path:
+        """Where some test images and their adversarial examples lie."""
         return self._beside("examples", "npz")
 
     def _beside(self, what: str, ending: str) -> Path:
         return self.leaderboard / what / self.dataset / self.threat / f"{self.name}.{ending}"
 
     def protocol(self) -> tuple[Any, ...]:
+        """Ball, attack and points: entries of equal ones are ranked together."""
         return protocol_of(self.own["score"])
 
 

@@ -73,9 +73,9 @@ def _submitted_run(options: argparse.Namespace) -> Entry:
 
 def _submitted_checkpoint(options: argparse.Namespace) -> Entry:
     from rb_smooth.contracts import Threat
+    from rb_smooth.devices import existing_device
     from rb_smooth.notation import parse
     from rb_smooth.outsiders import Outsider, admit
-    from rb_smooth.pipeline import existing_device
     from rb_smooth.settings import override
 
     for option in ("arch", "dataset", "threat", "eps"):
@@ -112,7 +112,7 @@ def _submitted_checkpoint(options: argparse.Namespace) -> Entry:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from rb_smooth.pipeline import existing_device
+    from rb_smooth.devices import existing_device
     from rb_smooth.profile import Subject, draw_profile
 
     entries, _ = listed(options.leaderboard, options.dataset or "*", options.threat or "*")
@@ -134,7 +134,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 def _verify(options: argparse.Namespace) -> int:
     from rb_smooth.audit import verify
-    from rb_smooth.pipeline import existing_device
+    from rb_smooth.devices import existing_device
 
     entry = _found(options.what, options)
     verdict = verify(entry, data_dir=options.data_dir, device=existing_device(options.device), workers=options.workers)

@@ -19,7 +19,8 @@ from rb_smooth.refusal import Refused
 class Normalized(nn.Module):
     """net((x - mean) / std). The wrapped net is called `net`: RobustBench's loader mangles keys containing `model.`.
 
-    mean, std: one number per channel; persistent buffers, so that a checkpoint carries them.
+    Takes images (B, C, H, W) in [0, 1], so that eps means the same for every model. mean, std: one number per channel;
+    persistent buffers, so that a checkpoint carries them.
     """
 
     mean: Tensor

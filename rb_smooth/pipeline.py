@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from rb_smooth import bridge, launch, run_folder
 from rb_smooth.console import console
+from rb_smooth.devices import check_device, existing_device
 from rb_smooth.entries import attack_title
 from rb_smooth.refusal import Refused
 from rb_smooth.sections import SECTIONS, Sections
@@ -49,9 +50,8 @@ class Options:
 
 
 def carry_out(gathered: tuple[str, str, Sections], options: Options) -> run_folder.Run:
-    """Whatever the run of `gathered`, (dataset, method, sections), still lacks; then what came of it, in words.
-
-    A finished run costs no torch.
+    """Whatever the run of `gathered`, (dataset, method, sections), still lacks; then its table. A finished one costs no
+    torch.
     """
     run = run_folder.place(options.runs, *gathered)
     if launch.SIZE > 1 or not _is_done(run, gathered[-1], options):
@@ -62,29 +62,30 @@ def carry_out(gathered: tuple[str, str, Sections], options: Options) -> run_fold
 
 
 def finish(run: run_folder.Run, options: Options, changes: Mapping[str, Any] | None = None) -> None:
-    """Evaluate a trained run where it lies, as its recipe says but for `changes`, keys of its `evaluate:`.
-
-    What was measured so before is not measured again. Raises Refused for a run that is not trained.
+    """Evaluate a trained run where it lies, as its recipe says but for `changes`, keys of its `evaluate:`, which stays
+    as it is. What was measured so before is not measured again. Raises Refused for a run that is not trained.
     """
     header = run.header
     dataset, _, method = header["name"].partition("/")
     sections = {key: header[key] for key in SECTIONS}
     if not run.is_trained:
-        raise Refused(f"expected a trained run in {run.path}, got one without last.pt; train it first, it goes on")
+        raise Refused(f"expected a trained run in {run.path}, got one without last.pt; train it first")
     sections["evaluate"] = {**sections["evaluate"], **(changes or {})}
     options = replace(options, fresh=False, until="evaluation")
     if launch.SIZE > 1 or not _is_done(run, sections, options):
-        _work(run, (dataset, method, sections), options)
+        _work(run, (dataset, method, sections), options, declared=False)
 
 
 def _is_done(run: run_folder.Run, sections: Sections, options: Options) -> bool:
-    if options.anew:
-        return False
-    return run.is_ready(sections) if options.until == "training" else run.is_finished(sections)
+    is_done = run.is_ready if options.until == "training" else run.is_finished
+    return not options.anew and is_done(sections)
 
 
-def _work(run: run_folder.Run, gathered: tuple[str, str, Sections], options: Options) -> None:
-    """Whatever this run still lacks. Recipe, packages, device and data are checked before anything is written."""
+def _work(run: run_folder.Run, gathered: tuple[str, str, Sections], options: Options, declared: bool = True) -> None:
+    """Whatever this run still lacks. Recipe, packages, device and data are checked before anything is written.
+
+    declared: whether the run is to say of itself what `gathered` says.
+    """
     from rb_smooth import processes, schema
 
     if options.workers is not None and options.workers < 1:
@@ -102,7 +103,7 @@ def _work(run: run_folder.Run, gathered: tuple[str, str, Sections], options: Opt
         progress = "new" if options.anew else progress
         with processes.in_turn():
             recipe = schema.check(*gathered, progress)
-            _check_device(recipe, device)
+            check_device(recipe, device)
             bridge.robustbench()
             data, workers = _prepared(recipe, options, device, progress)
         if data.extra is not None:  # pseudo-labels are the first one's, whatever the devices
@@ -112,7 +113,8 @@ def _work(run: run_folder.Run, gathered: tuple[str, str, Sections], options: Opt
         if options.until == "plan":
             return
         with processes.held_by_first(run.locked()):
-            processes.from_first(lambda: _open(run, gathered, options.fresh))
+            if declared:
+                processes.from_first(lambda: _open(run, gathered, options.fresh))
             if not processes.from_first(lambda: run.is_trained):
                 from rb_smooth.training import train
 
@@ -203,51 +205,3 @@ def _report(run: run_folder.Run, options: Options) -> None:
     for each in standings(entry):
         console.print(each)
     console.print(f"entry: {entry.path}")
-
-
-def existing_device(name: str) -> torch.device:
-    """A device that this machine has; a GPU becomes the current one, so that its random state is the one kept.
-
-    Of several processes on this machine each gets a GPU of its own.
-    """
-    import torch
-
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if launch.SIZE > 1 and name not in ("cpu", "cuda"):
-        raise Refused(f"expected --device auto, cpu or cuda for several processes, got {name}; each has its own GPU")
-    if launch.SIZE > 1 and name == "cuda":
-        name = f"cuda:{launch.LOCAL_RANK}"
-        if torch.cuda.device_count() <= launch.LOCAL_RANK:
-            raise Refused(
-                f"expected a GPU for each of {launch.LOCAL_SIZE} processes on this machine, got "
-                f"{torch.cuda.device_count()}; lower --nproc-per-node"
-            )
-    try:
-        device = torch.device(name)
-        if device.type not in ("cpu", "cuda"):
-            raise RuntimeError("rb_smooth runs on cpu and cuda")
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        cause = str(error).splitlines()[0]
-        raise Refused(f"expected a device that this machine has, got {name!r} ({cause}); use --device cpu") from None
-    if device.type == "cuda":
-        device = torch.device("cuda", torch.cuda.current_device() if device.index is None else device.index)
-        torch.cuda.set_device(device)
-    return device
-
-
-def _check_device(recipe: Recipe, device: torch.device) -> None:
-    """What a recipe asks of the device and of the number of processes. Raises Refused."""
-    if recipe.data.batch_size % launch.SIZE:
-        raise Refused(
-            f"expected data.batch_size to be a multiple of the {launch.SIZE} processes that share a minibatch, got "
-            f"{recipe.data.batch_size}; change one of them"
-        )
-    if recipe.train.compile == "reduce-overhead" and device.type == "cpu":
-        raise Refused(
-            "expected a GPU for train.compile=reduce-overhead, as CUDA graphs need one, got cpu; leave it out, or say "
-            "true"
-        )
-    if recipe.train.sync_bn and device.type == "cpu":
-        raise Refused("expected a GPU for train.sync_bn, as torch's SyncBatchNorm needs one, got cpu; leave it out")

@@ -32,12 +32,17 @@ _LOOK_S = 0.2
 
 @dataclass(frozen=True)
 class Run:
-    """One run folder. Reading its state costs no torch."""
+    """One run: its folder at `path`, and what the files there say. Reading them costs no torch.
+
+    is_trained, progress ("new", "begun", "trained") and is_in_use say how far it is; header is its recipe, resolved;
+    score what its last evaluation found, None before one. All raise Refused for a file that is damaged.
+    """
 
     path: Path
 
     @property
     def is_trained(self) -> bool:
+        """Whether best.pt and last.pt are what training came to."""
         return (self.path / "last.pt").exists()  # written last
 
     @property
@@ -183,6 +188,7 @@ class Run:
         files.write_text(self.path / "log.csv", text.getvalue())
 
     def save(self, name: str, value: Any) -> None:
+        """Keep tensors under `name`, for `load`."""
         files.save_tensors(self.path / f"{name}.pt", value)
 
     def load(self, name: str) -> Any:

@@ -130,7 +130,7 @@ def described(
 def _entry(run: Run, score: dict[str, Any], leaderboard: Path) -> Entry:
     header = run.header
     dataset, _, method = header["name"].partition("/")
-    sections = {key: header[key] for key in SECTIONS}
+    sections = {key: header[key] for key in SECTIONS} | {"evaluate": score["asked"]}
     model, seed = score["model"], sections["train"]["seed"]
     name = check_name(f"{method}_{model['name']}_s{seed}{variant(dataset, method, sections, '_')}")
     is_standard = score["version"] == "standard"

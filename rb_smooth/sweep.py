@@ -107,7 +107,7 @@ def choose_devices(gpus: Sequence[int] | None, workers: int | None, device: str)
             raise Refused(f"expected GPUs that this machine has, got {absent[0]}; it has {has}")
         return [f"cuda:{gpu}" for gpu in gpus]
     if device != "auto":
-        from rb_smooth.pipeline import existing_device
+        from rb_smooth.devices import existing_device
 
         existing_device(device)
     devices = [device] if device != "auto" else [f"cuda:{gpu}" for gpu in range(there)] or ["cpu"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import json
 import pkgutil
 import signal
@@ -119,15 +120,24 @@ def test_a_score_says_what_the_runs_file_says_and_costs_nothing_twice(run, idle)
     assert rb_smooth.evaluate(run.path) == score
 
 
-def test_another_protocol_is_measured_and_the_recipes_own_comes_back_with_the_recipe(run, request):
-    first = rb_smooth.evaluate(run)
+def test_another_protocol_is_measured_and_the_recipe_stays_what_it_was(run, request):
+    first, declared = rb_smooth.evaluate(run), run.header
     other = rb_smooth.evaluate(run, version="quick", n_examples=6, eps=0.3, verbose=False)
     assert (other.n, other.version, other.threat.eps) == (6, "quick", 0.3)
     assert other.threat.step_size == first.threat.step_size  # its recipe's
     assert "upper bound (quick, not AutoAttack)" in str(other)
+    assert run.header == declared
     request.getfixturevalue("idle")
-    assert rb_smooth.evaluate(run) == other
-    assert rb_smooth.evaluate(rb_smooth.train(**RECIPE)) == first
+    assert rb_smooth.submit(run).own["score"]["n"] == POINTS
+    assert rb_smooth.evaluate(run, version="quick", n_examples=6, eps=0.3) == other
+    assert rb_smooth.evaluate(run) == first
+
+
+def test_training_declares_how_the_run_is_to_be_evaluated(run, idle):
+    fewer = RECIPE | {"set": TINY | {"evaluate.n_examples": 5}}
+    for recipe, n in ((fewer, 5), (RECIPE, POINTS)):
+        assert rb_smooth.train(**recipe) == run
+        assert run.header["evaluate"]["n_examples"] == n
 
 
 def test_a_module_is_measured_as_its_run_was_on_the_same_points_however_they_come(run):
@@ -317,6 +327,16 @@ def test_every_public_name_is_documented_and_stays_itself_whatever_else_is_impor
     assert set(rb_smooth.__all__) <= set(dir(rb_smooth))
     with pytest.raises(AttributeError):
         _ = rb_smooth.trian
+
+
+def test_every_public_method_is_documented():
+    classes = [value for name in rb_smooth.__all__ if inspect.isclass(value := getattr(rb_smooth, name))]
+    for cls in classes:
+        for name, member in vars(cls).items():
+            documented = inspect.isfunction(member) or isinstance(member, property)
+            if documented and (not name.startswith("_") or name == "__call__"):
+                assert inspect.getdoc(member), f"{cls.__name__}.{name}"
+    assert len(classes) > 10
 
 
 def test_type_checkers_see_the_names_that_there_are():

@@ -64,7 +64,7 @@ FLOORS = [
         "zoo",
         "doctor",
         "recipe",
-        "pipeline",
+        *("devices", "pipeline"),
         *("logs", "curves", "scalars", "reports", "summaries", "runs"),
         *("attempts", "workers", "sweep"),
     },

@@ -40,12 +40,15 @@ class SGD(torch.optim.SGD):
         self.register_step_pre_hook(_refuse_in_eval_mode)  # a step() of our own around torch's would run hooks twice
 
     def train(self) -> None:
+        """Steps may come. The parameters are the same in both modes; EntropySGD's are not."""
         self._set_mode(True)
 
     def eval(self) -> None:
+        """No step may come: code that keeps to this keeps to EntropySGD's two points, too."""
         self._set_mode(False)
 
     def deployed(self) -> list[Tensor]:
+        """The parameters, in order. Not a copy: read it, do not keep it."""
         return [p.detach() for group in self.param_groups for p in group["params"]]
 
     def report(self) -> dict[str, float]:
