@@ -6,8 +6,6 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rb_smooth.refusal import Refused
-
 if TYPE_CHECKING:
     from rb_smooth.declaration import Evaluate
 
@@ -78,17 +76,11 @@ def parsed(description: str) -> argparse.Namespace:
 
 def asked(options: argparse.Namespace, given: dict[str, Any] | None = None) -> Evaluate:
     """The protocol that the options describe, over the keys in `given`. Raises Refused for what cannot be meant."""
-    from pydantic import ValidationError
-
-    from rb_smooth.declaration import Evaluate
-    from rb_smooth.registry import sentence
+    from rb_smooth.declaration import protocol
 
     names = ("version", "n_examples", "batch_size", "seed", "keep_adversarial")
     wanted = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    try:
-        return Evaluate(**(given or {}) | wanted)
-    except ValidationError as error:
-        raise Refused(sentence(error, "evaluate")) from None
+    return protocol((given or {}) | wanted)
 
 
 def _measuring(command: argparse.ArgumentParser) -> None:
@@ -109,7 +101,7 @@ def _protocol(command: argparse.ArgumentParser) -> None:
 def _submitting(command: argparse.ArgumentParser) -> None:
     command.add_argument("--replace", action="store_true", help="replace another model's entry; the old one is kept")
     brought = command.add_argument_group("a checkpoint from elsewhere")
-    brought.add_argument("--arch", metavar="NAME", help="preactresnet18, resnet18, wideresnet, small_preactresnet")
+    brought.add_argument("--arch", metavar="NAME", help="preactresnet18, resnet18, wideresnet, timm, …")
     brought.add_argument(
         "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="model.depth=28, data.root=DIR, …"
     )

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from rb_smooth.refusal import Refused
+from rb_smooth.refusal import Refused, nearest
 from rb_smooth.standins import AutoAttackLoader, AutoAttackStandIn, PkgResourcesForLoaders
 
 if TYPE_CHECKING:
@@ -61,6 +61,27 @@ def zoo_table(dataset: str, threat: str) -> dict[str, dict[str, Any]]:
     from robustbench.model_zoo.enums import BenchmarkDataset, ThreatModel
 
     return model_dicts[BenchmarkDataset(dataset)].setdefault(ThreatModel(threat), {})
+
+
+def zoo_dataset(classes: int) -> str:
+    """Which of RobustBench's data sets of 32 x 32 images has models of so many classes; CIFAR-10 where none has."""
+    return "cifar100" if classes == 100 else "cifar10"
+
+
+def zoo_network(dataset: str, threat: str, name: str) -> nn.Module:
+    """The network of one of RobustBench's own models, untrained: nothing is downloaded, no file is read.
+
+    Raises Refused for an unknown name, with the nearest one, and for a model that is not one file of weights.
+    """
+    known = zoo_table(dataset, threat)
+    if name not in known:
+        raise Refused(f"expected a model of RobustBench's for {dataset} {threat}, {nearest(name, known)}")
+    if not isinstance(known[name]["gdrive_id"], str):
+        raise Refused(
+            f"expected a model of one file of weights, got {name}, an ensemble or kept elsewhere; choose another"
+        )
+    network: nn.Module = known[name]["model"]()
+    return network
 
 
 def architectures(module: str) -> Any:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from rich.console import Console
+import io
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from rb_smooth import launch
@@ -23,3 +27,22 @@ def progress_bars() -> Progress:
         transient=True,
         disable=console.quiet or not console.is_terminal,
     )
+
+
+@contextmanager
+def heard(aloud: bool) -> Iterator[None]:
+    """Inside, lines and bars are shown if `aloud`, else nothing is."""
+    before = console.quiet
+    console.quiet = before or not aloud
+    try:
+        yield
+    finally:
+        console.quiet = before
+
+
+def as_text(lines: Iterable[RenderableType]) -> str:
+    """What printing `lines` would show, 120 columns wide."""
+    sheet = Console(file=io.StringIO(), width=120, highlight=False, markup=False)
+    for each in lines:
+        sheet.print(each, soft_wrap=isinstance(each, str))
+    return "\n".join(line.rstrip() for line in sheet.file.getvalue().splitlines())  # type: ignore[attr-defined]

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 
 from rb_smooth.refusal import Refused
-from rb_smooth.registry import make, package_of, packages_of
+from rb_smooth.registry import make, package_of, packages_of, sentence
 
 if TYPE_CHECKING:
     from rb_smooth.contracts import Threat
@@ -118,6 +118,14 @@ class Evaluate(_Section):
     step_size: PositiveFloat | None = None
 
 
+def protocol(keys: Mapping[str, Any]) -> Evaluate:
+    """An `evaluate:` of these keys, the others by default. Raises Refused for what cannot be meant."""
+    try:
+        return Evaluate(**keys)
+    except ValidationError as error:
+        raise Refused(sentence(error, "evaluate")) from None
+
+
 @dataclass(frozen=True)
 class Stage:
     """A named method with its options, in force from `from_epoch` (epochs count from 0)."""
@@ -142,7 +150,9 @@ class Recipe:
     @property
     def title(self) -> str:
         """`at+ensgd`, or `at+ensgd (30 epochs, selected on test)`: what a reader must know beside the name."""
+        net = self.stage("model")
         notes = [] if self.train.scaled_from is None else [f"{self.train.epochs} epochs"]
+        notes += [f"from {net.options['id']}"] if net.name == "robustbench" and self.train.start is None else []
         notes += ["selected on test"] if self.train.select == "test" else []
         return f"{self.method} ({', '.join(notes)})" if notes else self.method
 

@@ -11,18 +11,23 @@ published/<dataset>-<threat>.json                            RobustBench's, date
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rb_smooth import files
 from rb_smooth.notation import number_text
-from rb_smooth.refusal import Refused
+from rb_smooth.refusal import Refused, nearest
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One model of a local leaderboard. `info` is the JSON; percentages and eps are strings there, as RobustBench's."""
+    """One model of a local leaderboard, the folder `leaderboard`, on the board of `dataset` and `threat`, a norm.
+
+    info: its JSON, in which percentages and eps are strings, as RobustBench's. weights, path, points, curves, examples:
+    its files, of which the last three need not be there.
+    """
 
     leaderboard: Path
     dataset: str
@@ -43,28 +48,34 @@ class Entry:
 
     @property
     def weights(self) -> Path:
+        """Where the weights lie, a state dict of tensors alone."""
         return model_dir(self.leaderboard) / self.dataset / self.threat / f"{self.name}.pt"
 
     @property
     def path(self) -> Path:
+        """Where `info` lies."""
         return self._beside("model_info", "json")
 
     @property
     def points(self) -> Path:
+        """Where it is told what became of every test point."""
         return self._beside("points", "csv")
 
     @property
     def curves(self) -> Path:
+        """Where the training log lies, of an entry that was trained here."""
         return self._beside("curves", "csv")
 
     @property
     def examples(self) -> Path:
+        """Where some test images and their adversarial examples lie."""
         return self._beside("examples", "npz")
 
     def _beside(self, what: str, ending: str) -> Path:
         return self.leaderboard / what / self.dataset / self.threat / f"{self.name}.{ending}"
 
     def protocol(self) -> tuple[Any, ...]:
+        """Ball, attack and points: entries of equal ones are ranked together."""
         return protocol_of(self.own["score"])
 
 
@@ -112,6 +123,24 @@ def read_entry(path: Path) -> Entry:
     if not whole:
         raise Refused(f"expected an entry of rb_smooth in {path}, got other JSON; restore or delete it")
     return entry
+
+
+def find_entry(
+    name: str, leaderboard: Path, dataset: str | None = None, threat: str | None = None, also: Iterable[str] = ()
+) -> Entry:
+    """The entry of this name. Raises Refused, with the nearest one, or the boards that have it if several do.
+
+    also: further names that would have been good.
+    """
+    entries, _ = listed(leaderboard, dataset or "*", threat or "*")
+    matching = [entry for entry in entries if entry.name == name]
+    if not matching:
+        known = [*(entry.name for entry in entries), *also]
+        raise Refused(f"expected an entry of {leaderboard}, {nearest(name, known)}")
+    if len(matching) > 1:
+        boards = ", ".join(f"{entry.dataset} {entry.threat}" for entry in matching)
+        raise Refused(f"expected one entry called {name}, got one in each of {boards}; say --dataset and --threat")
+    return matching[0]
 
 
 def published(dataset: str, threat: str) -> dict[str, Any]:

@@ -34,14 +34,14 @@ def extra_images(extra: Extra, known: Outline, device: torch.device) -> Images:
     if extra.labeller is None:
         return Images(x, read_labels(Path(extra.file))).to(device)
     unlabelled = Images(x, torch.zeros(len(x), dtype=torch.int64)).to(device)
-    model = labeller(Run(Path(extra.labeller)), known).to(device)
+    model = best_model(Run(Path(extra.labeller)), known).to(device)
     return replace(unlabelled, y=likeliest(model, unlabelled, device))
 
 
-def labeller(run: Run, known: Outline) -> Normalized:
+def best_model(run: Run, known: Outline) -> Normalized:
     """The run's best model, in eval mode. Raises Refused if it is not finished, or its model is of other data."""
     if not run.is_trained:
-        raise Refused(f"expected a finished run in {run.path}, got none; train it, or correct data.extra.labeller")
+        raise Refused(f"expected a finished run in {run.path}, got none; train it, or name another one")
     options = dict(run.header["model"])
     with random_state_kept():
         model = build_model(options.pop("name"), options, known.shape, known.classes)

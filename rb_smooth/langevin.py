@@ -26,7 +26,12 @@ class LangevinOptimizer(torch.optim.Optimizer):
 
     defaults: lr, momentum, nesterov, weight_decay, inner_lr, inner_steps, gamma, beta, noise, and what a method adds.
     State of a parameter: w, mu, and with momentum m (of the chain) and M (of w); one copy of the parameter each.
+
+    In every other respect a torch.optim.Optimizer: groups, schedulers, hooks, closures, state_dict, add_param_group.
     """
+
+    generator: torch.Generator | None = None
+    """Of the noise; None: torch's global one. A copied optimizer has None: torch copies groups and state alone."""
 
     def __init__(self, params: Any, defaults: dict[str, Any], generator: torch.Generator | None) -> None:
         ranges.at_least(0, **{key: defaults[key] for key in ("lr", "weight_decay", "gamma", "noise")})
@@ -37,15 +42,20 @@ class LangevinOptimizer(torch.optim.Optimizer):
         super().__init__(params, {**defaults, "k": 0, "train_mode": True})  # k: minibatches since the last outer step
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """One minibatch: a step of the chain and, every inner_steps-th time, a step of w. Takes no closure."""
-        if closure is not None:
-            raise RuntimeError("expected p.grad to be ready, got a closure; call backward() before step()")
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """One minibatch: a step of the chain and, every inner_steps-th time, a step of w.
+
+        closure: computes the loss and its gradients, once, at w'; its result is returned. None: p.grad is ready.
+        """
         if not all(group["train_mode"] for group in self.param_groups):
             raise RuntimeError(
                 f"{type(self).__name__}.step() in eval mode: gradients are wanted at w', not at w; call "
                 "optimizer.train()"
             )
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
         for group in self.param_groups:
             for bundle in _bundles(p for p in group["params"] if p.grad is not None):
                 self._inner_step(bundle, group)
@@ -54,6 +64,7 @@ class LangevinOptimizer(torch.optim.Optimizer):
                 for bundle in _bundles(p for p in group["params"] if p in self.state and self.state[p]["moved"]):
                     self._outer_step(bundle, group)
                 group["k"] = 0
+        return loss
 
     def train(self) -> None:
         """Parameters := w'. Call it before taking gradients."""

@@ -19,14 +19,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterable
 from typing import Any
 
 from rb_smooth.board_options import asked, parsed
 from rb_smooth.console import console
-from rb_smooth.entries import Entry, listed
+from rb_smooth.entries import Entry, find_entry, listed
 from rb_smooth.radii import read_radii
-from rb_smooth.refusal import Refused, answering, nearest
+from rb_smooth.refusal import Refused, answering
 
 DIFFERENT = 1
 
@@ -66,17 +65,17 @@ def _submitted_run(options: argparse.Namespace) -> Entry:
 
     run = Run(options.what)
     if run.score is None and run.is_trained:
-        from rb_smooth.pipeline import finish
+        from rb_smooth.pipeline import Options, finish
 
-        finish(run, options)
+        finish(run, Options(data_dir=options.data_dir, device=options.device, workers=options.workers))
     return submit(run, options.leaderboard, options.replace)
 
 
 def _submitted_checkpoint(options: argparse.Namespace) -> Entry:
     from rb_smooth.contracts import Threat
+    from rb_smooth.devices import existing_device
     from rb_smooth.notation import parse
     from rb_smooth.outsiders import Outsider, admit
-    from rb_smooth.pipeline import existing_device
     from rb_smooth.settings import override
 
     for option in ("arch", "dataset", "threat", "eps"):
@@ -113,7 +112,7 @@ def _submitted_checkpoint(options: argparse.Namespace) -> Entry:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from rb_smooth.pipeline import existing_device
+    from rb_smooth.devices import existing_device
     from rb_smooth.profile import Subject, draw_profile
 
     entries, _ = listed(options.leaderboard, options.dataset or "*", options.threat or "*")
@@ -135,7 +134,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 def _verify(options: argparse.Namespace) -> int:
     from rb_smooth.audit import verify
-    from rb_smooth.pipeline import existing_device
+    from rb_smooth.devices import existing_device
 
     entry = _found(options.what, options)
     verdict = verify(entry, data_dir=options.data_dir, device=existing_device(options.device), workers=options.workers)
@@ -150,26 +149,15 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _reproduce(options: argparse.Namespace) -> int:
+    from rb_smooth.pipeline import Options
     from rb_smooth.reproduction import reproduce
 
-    return 0 if reproduce(_found(options.what, options), options) else DIFFERENT
+    where = {"runs": options.runs, "data_dir": options.data_dir, "device": options.device, "workers": options.workers}
+    return 0 if reproduce(_found(options.what, options), Options(**where)) else DIFFERENT
 
 
-def _found(name: str, options: argparse.Namespace, also: Iterable[str] = ()) -> Entry:
-    """The entry of this name. Raises Refused, with the nearest one, or the boards that have it if several do.
-
-    also: further names that would have been good.
-    """
-    entries, _ = listed(options.leaderboard, options.dataset or "*", options.threat or "*")
-    matching = [entry for entry in entries if entry.name == name]
-    if not matching:
-        raise Refused(
-            f"expected an entry of {options.leaderboard}, {nearest(name, [*(entry.name for entry in entries), *also])}"
-        )
-    if len(matching) > 1:
-        boards = ", ".join(f"{entry.dataset} {entry.threat}" for entry in matching)
-        raise Refused(f"expected one entry called {name}, got one in each of {boards}; say --dataset and --threat")
-    return matching[0]
+def _found(name: str, options: argparse.Namespace) -> Entry:
+    return find_entry(name, options.leaderboard, options.dataset, options.threat)
 
 
 def _show(options: argparse.Namespace) -> None:
@@ -184,26 +172,14 @@ def _show(options: argparse.Namespace) -> None:
 
 def _compare(options: argparse.Namespace) -> None:
     """Entries of ours, and published ones of the same board by their names."""
-    from itertools import combinations
+    from rb_smooth.board.contenders import chosen
+    from rb_smooth.board.matchup import compared, matched
 
-    from rb_smooth.board.contenders import published_rows
-    from rb_smooth.board.matchup import differences, matched
-    from rb_smooth.board.neighbours import position
-
-    mine = _found(options.what[0], options)
-    rows = published_rows(mine.dataset, mine.threat)
-    compared: list[Any] = [mine]
-    for name in dict.fromkeys(options.what[1:]):
-        if name != mine.name:
-            compared.append(rows[name] if name in rows else _found(name, options, also=rows))
+    entries = chosen(options.what, options.leaderboard, options.dataset, options.threat)
     if options.json:
-        found = {
-            "positions": {entry.name: position(entry) for entry in compared if isinstance(entry, Entry)},
-            "differences": [differences(one, other) for one, other in combinations(compared, 2)],
-        }
-        print(json.dumps(found, indent=2, ensure_ascii=False))
+        print(json.dumps(compared(entries), indent=2, ensure_ascii=False))
         return
-    _print(matched(compared))
+    _print(matched(entries))
 
 
 def _table(options: argparse.Namespace) -> None:

@@ -1,10 +1,12 @@
-"""Networks: RobustBench's architectures and one small one, with the normalisation inside.
+"""Networks: RobustBench's architectures, its very models, timm's, and a small one, with the normalisation inside.
 
 A recipe names one of the public functions here. Inputs are pixels in [0, 1], so that a ball of eps is the same ball
 for every model.
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +19,8 @@ from rb_smooth.refusal import Refused
 class Normalized(nn.Module):
     """net((x - mean) / std). The wrapped net is called `net`: RobustBench's loader mangles keys containing `model.`.
 
-    mean, std: one number per channel; persistent buffers, so that a checkpoint carries them.
+    Takes images (B, C, H, W) in [0, 1], so that eps means the same for every model. mean, std: one number per channel;
+    persistent buffers, so that a checkpoint carries them.
     """
 
     mean: Tensor
@@ -42,7 +45,7 @@ class Normalized(nn.Module):
             with torch.no_grad():
                 got = tuple(self.eval()(torch.zeros(2, *shape)).shape)
             problem = "" if got == (2, classes) else f"logits of shape {got} for 2 images"
-        except RuntimeError as error:
+        except (RuntimeError, AssertionError) as error:  # timm's nets of one image size assert it
             problem = str(error).splitlines()[0]
         finally:
             self.train(training)
@@ -93,6 +96,33 @@ def small_preactresnet(channels: int, classes: int, *, width: int = 16) -> nn.Mo
         nn.Flatten(),
         nn.Linear(4 * width, classes),
     )
+
+
+def robustbench(
+    channels: int,
+    classes: int,
+    *,
+    id: str,
+    threat: Literal["Linf", "L2", "corruptions"] = "Linf",
+    zoo_dir: str = "models",
+) -> nn.Module:
+    """The network of a model in RobustBench's zoo, which normalises by itself; training starts from its weights.
+
+    id:      as RobustBench lists it, for CIFAR-10, or for CIFAR-100 where there are 100 classes.
+    threat:  in which of its tables.
+    zoo_dir: where its loader keeps weights: <zoo_dir>/<dataset>/<threat>/<id>.pt. Only training reads the file.
+    """
+    return bridge.zoo_network(bridge.zoo_dataset(classes), threat, id)
+
+
+def timm(channels: int, classes: int, *, id: str) -> nn.Module:
+    """A network of timm's, drawn at random. id: as timm.list_models() lists it; some take images of one size only."""
+    import timm as library  # RobustBench needs it, too
+
+    if not library.is_model(id):
+        raise ValueError(f"expected a model that timm.list_models() lists, got {id!r}")
+    network: nn.Module = library.create_model(id, num_classes=classes, in_chans=channels)
+    return network
 
 
 class _PreActBlock(nn.Module):

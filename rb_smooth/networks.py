@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Literal, NamedTuple, cast
 
 import torch
@@ -12,9 +11,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from rb_smooth import processes
 from rb_smooth.batchnorm import modes_kept
-from rb_smooth.checkpoints import start_from
 from rb_smooth.declaration import Recipe, Train
 from rb_smooth.models import Normalized
+from rb_smooth.pretrained import give_start, zoo_model
 from rb_smooth.registry import build_model
 from rb_smooth.splits import Dataset
 
@@ -41,12 +40,13 @@ class Form(NamedTuple):
 
 
 def new_network(recipe: Recipe, data: Dataset, begins: bool) -> Normalized:
-    """The network at its start: drawn at random, or from the checkpoint that the recipe names."""
-    net, source = recipe.stage("model"), data.source
-    moments = (source.mean, source.std) if recipe.data.standardise else ()
-    model = build_model(net.name, net.options, data.shape, len(source.classes), *moments)
-    if begins and recipe.train.start is not None:
-        start_from(model, Path(recipe.train.start))
+    """The network at its start: drawn at random, or with the weights that the recipe names (`pretrained`)."""
+    net, source, classes = recipe.stage("model"), data.source, len(data.source.classes)
+    standardise = recipe.data.standardise and zoo_model(net, classes) is None  # published models do it themselves
+    moments = (source.mean, source.std) if standardise else ()
+    model = build_model(net.name, net.options, data.shape, classes, *moments)
+    if begins:
+        give_start(model, recipe, classes)
     if recipe.train.sync_bn:
         nn.SyncBatchNorm.convert_sync_batchnorm(model)  # in place, within `model`; same names in its state
     return model

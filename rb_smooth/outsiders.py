@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from rb_smooth.assessment import assess, network
 from rb_smooth.checkpoints import exported, fill, read_checkpoint
 from rb_smooth.console import console
 from rb_smooth.contracts import Threat
-from rb_smooth.declaration import Evaluate, source_of
+from rb_smooth.declaration import Evaluate, protocol, source_of
 from rb_smooth.entries import Entry, check_name
 from rb_smooth.networks import choose_threads
 from rb_smooth.refusal import Refused
@@ -28,10 +29,10 @@ _CURE = "correct --arch, its --set model.…, --key or the file"
 class Outsider:
     """What a checkpoint does not say of itself.
 
-    architecture, options: one of models.py and its keyword arguments. data: a recipe's section. threat, asked: the ball
-    and the protocol in which it is measured. standardise: the network wants inputs normalised by the data's own moments
-    (those that came with the weights win). key: which of several state dicts in the file. told: title, authors, link,
-    venue and additional_data, as RobustBench's JSON has them.
+    architecture, options: one of models.py and its keyword arguments. data: a recipe's section. threat: the ball in
+    which it is measured. asked: the protocol, also as keys of a recipe's `evaluate:`. standardise: the network wants
+    inputs normalised by the data's own moments (those that came with the weights win). key: which of several state
+    dicts in the file. told: title, authors, link, venue and additional_data, as RobustBench's JSON has them.
     """
 
     checkpoint: Path
@@ -39,7 +40,7 @@ class Outsider:
     options: dict[str, Any]
     data: Sections
     threat: Threat
-    asked: Evaluate
+    asked: Evaluate | Mapping[str, Any] = field(default_factory=Evaluate)
     standardise: bool = False
     key: str | None = None
     name: str | None = None
@@ -62,16 +63,17 @@ def admit(
     path = outsider.checkpoint
     if not path.is_file():
         raise Refused(f"expected a checkpoint or a run's folder at {path}, got nothing there; correct the path")
+    asked = outsider.asked if isinstance(outsider.asked, Evaluate) else protocol(outsider.asked)
     name = check_name(outsider.name or f"{path.stem}_{outsider.architecture}")
     source = source_of(outsider.data, data_dir)
-    points, classes = source.test[: outsider.asked.n_examples].loaded(), len(source.classes)
+    points, classes = source.test[: asked.n_examples].loaded(), len(source.classes)
     checkpoint = read_checkpoint(path, _CURE, outsider.key)
     if checkpoint.others:
         console.print(f"{path} also holds {', '.join(checkpoint.others)}; --key chooses")
     moments = (source.mean, source.std) if outsider.standardise else ()
     model = build_model(outsider.architecture, outsider.options, points.shape, classes, *moments)
     fill(model, checkpoint, path, _CURE)
-    choose_threads(model, points.shape, outsider.asked.batch_size)
+    choose_threads(model, points.shape, asked.batch_size)
     kept = (
         leaderboard / ".evaluations" / files.sha256(path)[:16] / ("standardised" if outsider.standardise else "plain")
     )
@@ -81,7 +83,7 @@ def admit(
         model.to(device),
         points,
         outsider.threat,
-        outsider.asked,
+        asked,
         classes=classes,
         weights_sha256=files.sha256(weights),
         parent=kept,
@@ -96,7 +98,7 @@ def admit(
     own = {
         "run": f"checkpoint {files.sha256(path)}",
         "method": told["name"],
-        "recipe": {"data": dict(outsider.data), "evaluate": outsider.asked.model_dump(exclude_none=True)},
+        "recipe": {"data": dict(outsider.data), "evaluate": asked.model_dump(exclude_none=True)},
         "origin": {
             "checkpoint": path.name,
             "sha256": files.sha256(path),

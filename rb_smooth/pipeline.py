@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
-from dataclasses import replace
-from typing import TYPE_CHECKING, get_args
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from rb_smooth import bridge, files, launch, registry, run_folder
 from rb_smooth.console import console
+from rb_smooth.devices import check_device, existing_device
 from rb_smooth.entries import attack_title
 from rb_smooth.refusal import Refused
 from rb_smooth.sections import SECTIONS, Sections
@@ -19,27 +21,79 @@ if TYPE_CHECKING:
     from rb_smooth.splits import Dataset
 
 
-def carry_out(gathered: tuple[str, str, Sections], options: argparse.Namespace) -> None:
-    """Whatever the run of `gathered`, (dataset, method, sections), still lacks; then its table. `options` are those of
-    `recipe`. A finished run costs no torch.
+Goal = Literal["plan", "training", "evaluation", "entry"]
+"""How far a run is carried out. plan: not at all, but say what is ahead."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a run is carried out, and how far: nothing here changes a number.
+
+    runs, data_dir, leaderboard: folders. device: auto, cpu, cuda, cuda:1, …
+    workers: processes that AutoAttack's batches are dealt to; None: as many as a small net leaves idle on a CPU.
+    fresh: forget what the run has done so far. replace: enter it in the place of another run's entry of its name.
+    """
+
+    runs: Path = Path("runs")
+    data_dir: Path = Path("data")
+    leaderboard: Path = Path("leaderboard")
+    device: str = "auto"
+    workers: int | None = None
+    fresh: bool = False
+    replace: bool = False
+    until: Goal = "entry"
+
+    @property
+    def anew(self) -> bool:
+        """Whether what is there already does not count."""
+        return self.fresh or self.until == "plan"
+
+
+def carry_out(gathered: tuple[str, str, Sections], options: Options) -> run_folder.Run:
+    """Whatever the run of `gathered`, (dataset, method, sections), still lacks; then its table. A finished one costs no
+    torch.
     """
     run = run_folder.place(options.runs, *gathered)
-    if launch.SIZE > 1 or options.plan or options.fresh or not run.is_finished(gathered[-1]):
+    if launch.SIZE > 1 or not _is_done(run, gathered[-1], options):
         _work(run, gathered, options)
-    if launch.RANK == 0 and not options.plan:
+    if launch.RANK == 0 and options.until in ("evaluation", "entry"):
         _report(run, options)
+    return run
 
 
-def _work(run: run_folder.Run, gathered: tuple[str, str, Sections], options: argparse.Namespace) -> None:
-    """Whatever this run still lacks. Recipe, packages, device and data are checked before anything is written."""
+def finish(run: run_folder.Run, options: Options, changes: Mapping[str, Any] | None = None) -> None:
+    """Evaluate a trained run where it lies, as its recipe says but for `changes`, keys of its `evaluate:`, which stays
+    as it is. What was measured so before is not measured again. Raises Refused for a run that is not trained.
+    """
+    header = run.header
+    dataset, _, method = header["name"].partition("/")
+    sections = {key: header[key] for key in SECTIONS}
+    if not run.is_trained:
+        raise Refused(f"expected a trained run in {run.path}, got one without last.pt; train it first")
+    sections["evaluate"] = {**sections["evaluate"], **(changes or {})}
+    options = replace(options, fresh=False, until="evaluation")
+    if launch.SIZE > 1 or not _is_done(run, sections, options):
+        registry.check_installed(files.read_json(run.path / "training.json").get("packages", {}))
+        _work(run, (dataset, method, sections), options, declared=False)
+
+
+def _is_done(run: run_folder.Run, sections: Sections, options: Options) -> bool:
+    is_done = run.is_ready if options.until == "training" else run.is_finished
+    return not options.anew and is_done(sections)
+
+
+def _work(run: run_folder.Run, gathered: tuple[str, str, Sections], options: Options, declared: bool = True) -> None:
+    """Whatever this run still lacks. Recipe, packages, device and data are checked before anything is written.
+
+    declared: whether the run is to say of itself what `gathered` says.
+    """
     from rb_smooth import processes, schema
 
     if options.workers is not None and options.workers < 1:
         raise Refused(f"expected --workers of at least 1, got {options.workers}; correct it")
     device = existing_device(options.device)
     with processes.joined():
-        anew = options.fresh or options.plan
-        if processes.from_first(lambda: not anew and run.is_finished(gathered[-1])):
+        if processes.from_first(lambda: _is_done(run, gathered[-1], options)):
             return
         progress = processes.from_first(lambda: run.progress)
         if any(processes.any_of(_is_further(run.progress, progress))):
@@ -47,43 +101,31 @@ def _work(run: run_folder.Run, gathered: tuple[str, str, Sections], options: arg
                 f"expected {run.path} on a disk that all machines share, got a run that only another machine has; "
                 "choose another --runs"
             )
-        progress = "new" if anew else progress
+        progress = "new" if options.anew else progress
         with processes.in_turn():
             recipe = schema.check(*gathered, progress)
-            _check_device(recipe, device)
+            check_device(recipe, device)
             bridge.robustbench()
             data, workers = _prepared(recipe, options, device, progress)
         if data.extra is not None:  # pseudo-labels are the first one's, whatever the devices
             processes.copy_from_first([data.extra.y])
-        if processes.is_first():
+        if processes.is_first() and progress != "trained":
             _announce(recipe, data, device, workers)
-        if options.plan:
+        if options.until == "plan":
             return
         with processes.held_by_first(run.locked()):
-            processes.from_first(lambda: _open(run, gathered, options.fresh))
+            if declared:
+                processes.from_first(lambda: _open(run, gathered, options.fresh))
             if not processes.from_first(lambda: run.is_trained):
                 from rb_smooth.training import train
 
                 train(recipe, run, data, device)
+            if options.until == "training":
+                return
             if not processes.from_first(lambda: run.recall_score(gathered[-1]["evaluate"])):
                 from rb_smooth.assessment import score
 
                 score(recipe, run, data, device, workers)
-
-
-def finish(run: run_folder.Run, options: argparse.Namespace) -> None:
-    """Evaluate a trained run where it lies, as its recipe says. `options`: data_dir, device and workers."""
-    from rb_smooth import schema
-    from rb_smooth.assessment import score
-
-    registry.check_installed(files.read_json(run.path / "training.json").get("packages", {}))
-    header = run.header
-    dataset, _, method = header["name"].partition("/")
-    recipe = schema.check(dataset, method, {key: header[key] for key in SECTIONS}, "trained")
-    device = existing_device(options.device)
-    data, workers = _prepared(recipe, options, device, "trained")
-    with run.locked():
-        score(recipe, run, data, device, workers)
 
 
 def _is_further(one: run_folder.Progress, other: run_folder.Progress) -> bool:
@@ -98,7 +140,7 @@ def _open(run: run_folder.Run, gathered: tuple[str, str, Sections], fresh: bool)
 
 
 def _prepared(
-    recipe: Recipe, options: argparse.Namespace, device: torch.device, progress: run_folder.Progress
+    recipe: Recipe, options: Options, device: torch.device, progress: run_folder.Progress
 ) -> tuple[Dataset, int]:
     """The data, loaded and split, on the CPU (extra images, which may be many, where they are needed); and how many
     processes attack at a time.
@@ -132,6 +174,8 @@ def _prepared(
 
 
 def _announce(recipe: Recipe, data: Dataset, device: torch.device, workers: int) -> None:
+    if console.quiet:  # the estimate takes seconds
+        return
     from rb_smooth.plan import estimate
 
     train = recipe.train
@@ -144,7 +188,7 @@ def _announce(recipe: Recipe, data: Dataset, device: torch.device, workers: int)
     console.print(f"{recipe.dataset} {recipe.title}, seed {train.seed}; {plan.sentence}")
 
 
-def _report(run: run_folder.Run, options: argparse.Namespace) -> None:
+def _report(run: run_folder.Run, options: Options) -> None:
     from rb_smooth.board.ranking import standings
     from rb_smooth.submission import submit
 
@@ -156,57 +200,9 @@ def _report(run: run_folder.Run, options: argparse.Namespace) -> None:
         f"(95 % interval {low:.1%} to {high:.1%}); last epoch: clean {last['clean']:.1%}, PGD-20 {last['pgd20']:.1%}, "
         f"best minus last {100 * (score['pgd20'] - last['pgd20']):+.1f} points"
     )
-    if options.no_submit:
+    if options.until == "evaluation":
         return
     entry = submit(run, options.leaderboard, options.replace)
     for each in standings(entry):
         console.print(each)
     console.print(f"entry: {entry.path}")
-
-
-def existing_device(name: str) -> torch.device:
-    """A device that this machine has; a GPU becomes the current one, so that its random state is the one kept.
-
-    Of several processes on this machine each gets a GPU of its own.
-    """
-    import torch
-
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if launch.SIZE > 1 and name not in ("cpu", "cuda"):
-        raise Refused(f"expected --device auto, cpu or cuda for several processes, got {name}; each has its own GPU")
-    if launch.SIZE > 1 and name == "cuda":
-        name = f"cuda:{launch.LOCAL_RANK}"
-        if torch.cuda.device_count() <= launch.LOCAL_RANK:
-            raise Refused(
-                f"expected a GPU for each of {launch.LOCAL_SIZE} processes on this machine, got "
-                f"{torch.cuda.device_count()}; lower --nproc-per-node"
-            )
-    try:
-        device = torch.device(name)
-        if device.type not in ("cpu", "cuda"):
-            raise RuntimeError("rb_smooth runs on cpu and cuda")
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        cause = str(error).splitlines()[0]
-        raise Refused(f"expected a device that this machine has, got {name!r} ({cause}); use --device cpu") from None
-    if device.type == "cuda":
-        device = torch.device("cuda", torch.cuda.current_device() if device.index is None else device.index)
-        torch.cuda.set_device(device)
-    return device
-
-
-def _check_device(recipe: Recipe, device: torch.device) -> None:
-    """What a recipe asks of the device and of the number of processes. Raises Refused."""
-    if recipe.data.batch_size % launch.SIZE:
-        raise Refused(
-            f"expected data.batch_size to be a multiple of the {launch.SIZE} processes that share a minibatch, got "
-            f"{recipe.data.batch_size}; change one of them"
-        )
-    if recipe.train.compile == "reduce-overhead" and device.type == "cpu":
-        raise Refused(
-            "expected a GPU for train.compile=reduce-overhead, as CUDA graphs need one, got cpu; leave it out, or say "
-            "true"
-        )
-    if recipe.train.sync_bn and device.type == "cpu":
-        raise Refused("expected a GPU for train.sync_bn, as torch's SyncBatchNorm needs one, got cpu; leave it out")

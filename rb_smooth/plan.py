@@ -119,17 +119,10 @@ def _scratch(recipe: Recipe, data: Dataset, device: torch.device, batch_size: in
     model = new_network(recipe, data, begins=False).to(device)
     form = chosen_form(recipe.train, model, data.shape, recipe.data.batch_size, device)
     smaller = recipe.data.model_copy(update={"batch_size": batch_size})
-    from_scratch = recipe.train.model_copy(
-        update={
-            "precision": form.precision,
-            "start": None,
-            "compile": False,
-            "sync_bn": False,
-        }
-    )
+    plain = recipe.train.model_copy(update={"precision": form.precision, "compile": False, "sync_bn": False})
     extra = None if data.extra is None else data.extra[:batch_size]
     part = replace(data, train=data.train[:batch_size].loaded(), validation=data.validation[:1], extra=extra)
-    return Session(replace(recipe, data=smaller, train=from_scratch), part, device)
+    return Session(replace(recipe, data=smaller, train=plain), part, device, begins=False)
 
 
 def _first_batch(scratch: Session) -> None:

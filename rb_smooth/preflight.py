@@ -30,20 +30,26 @@ def inspect(recipe: Recipe, known: Outline, progress: Progress) -> None:
     _check_model(net.name, tuple(net.options.items()), known)
     if recipe.data.extra is not None and progress != "trained":
         _check_extra(recipe, known)
-    if recipe.train.start is not None and progress == "new":
-        from rb_smooth.checkpoints import start_from
+    if progress == "new":
+        from rb_smooth.pretrained import give_start, start_file
 
-        with random_state_kept():
-            start_from(build_model(net.name, net.options, known.shape, known.classes), Path(recipe.train.start))
+        if start_file(recipe, known.classes) is not None:
+            with random_state_kept():
+                give_start(build_model(net.name, net.options, known.shape, known.classes), recipe, known.classes)
 
 
 @lru_cache
 def _check_model(name: str, options: tuple[tuple[str, Any], ...], known: Outline) -> None:
-    """On the meta device, where a model has shapes and no weights."""
+    """On the meta device, where a model has shapes and no weights; but a few look at their numbers as they answer."""
     import torch
 
-    with torch.device("meta"):
-        build_model(name, dict(options), known.shape, known.classes)
+    wanted = (name, dict(options), known.shape, known.classes)
+    try:
+        with torch.device("meta"):
+            build_model(*wanted)
+    except (Refused, RuntimeError):
+        with random_state_kept():
+            build_model(*wanted)
 
 
 def _check_classes(recipe: Recipe, classes: int) -> None:
@@ -71,7 +77,7 @@ def _check_augmentations(recipe: Recipe, known: Outline) -> None:
 
 def _check_extra(recipe: Recipe, known: Outline) -> None:
     from rb_smooth.extra import check_extra
-    from rb_smooth.labelling import labeller
+    from rb_smooth.labelling import best_model
     from rb_smooth.run_folder import Run
 
     extra = recipe.data.extra
@@ -88,7 +94,7 @@ def _check_extra(recipe: Recipe, known: Outline) -> None:
         )
     if extra.labeller is not None:
         run = Run(Path(extra.labeller))
-        labeller(run, known)
+        best_model(run, known)
         ours = substance({"data": {"name": recipe.data.name, **recipe.data.options}})["data"]
         if (theirs := {key: run.header["data"].get(key) for key in ours}) != ours:
             raise Refused(f"expected a labeller trained on {ours}, got one trained on {theirs}; choose another run")

@@ -22,11 +22,12 @@ from rb_smooth.evaluation import accuracy, correct, interval, share
 from rb_smooth.exactness import full_float32
 from rb_smooth.images import Images
 from rb_smooth.networks import choose_threads
+from rb_smooth.pretrained import ZooModel
 from rb_smooth.refusal import Refused
 from rb_smooth.sections import Sections
 from rb_smooth.trust import check_points
 from rb_smooth.units import UnitStore
-from rb_smooth.zoo import load_entry, load_published
+from rb_smooth.zoo import load_entry
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,8 @@ class Subject:
 
     @classmethod
     def published(cls, name: str, dataset: str, threat: str, zoo: Path, leaderboard: Path) -> Subject:
-        model = load_published(name, dataset, threat, zoo)
-        digest = files.sha256(zoo / dataset / threat / f"{name}.pt")
+        published = ZooModel(name, dataset, threat, zoo)
+        model, digest = published.load(), files.sha256(published.path)
         return cls(name, model, dataset, threat, {"name": dataset}, digest, leaderboard)
 
     @property

@@ -48,9 +48,21 @@ def main() -> int:
     elif options.gpus is not None:
         raise Refused("expected several methods or --seeds with --gpus, got one run; choose its --device")
     else:
-        from rb_smooth.pipeline import carry_out
+        from rb_smooth.pipeline import Options, carry_out
 
-        carry_out(_gathered(*_target(options.what), options), options)
+        carry_out(
+            _gathered(*_target(options.what), options),
+            Options(
+                runs=options.runs,
+                data_dir=options.data_dir,
+                leaderboard=options.leaderboard,
+                device=options.device,
+                workers=options.workers,
+                fresh=options.fresh,
+                replace=options.replace,
+                until="plan" if options.plan else "evaluation" if options.no_submit else "entry",
+            ),
+        )
     return 0
 
 

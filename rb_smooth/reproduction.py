@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import argparse
+from dataclasses import replace
 from typing import Any
 
-from rb_smooth import files, run_folder
+from rb_smooth import files
 from rb_smooth.console import console
 from rb_smooth.entries import Entry
+from rb_smooth.pipeline import Options, carry_out
 from rb_smooth.refusal import Refused
+from rb_smooth.registry import check_installed
 
 _FIGURES = ("clean", "pgd20", "autoattack")
 
 
-def reproduce(entry: Entry, options: argparse.Namespace) -> bool:
+def reproduce(entry: Entry, options: Options) -> bool:
     """Train and evaluate by the stored recipe and seed below `options.runs`, or go on there; say what came out.
 
     The board stays as it is. Returns whether the new figures agree: the very weights, or AutoAttack accuracy within the
     entry's 95 % interval (another device or version rounds otherwise, and training makes much of little).
     """
-    from rb_smooth.pipeline import carry_out
-    from rb_smooth.registry import check_installed
-
     own = entry.own
     if "train" not in own["recipe"]:
         raise Refused(
@@ -30,9 +29,7 @@ def reproduce(entry: Entry, options: argparse.Namespace) -> bool:
     check_installed(entry.packages)
     trained_as = own.get("trained_as") or f"{own['recipe']['data']['name']}/{own['method'].split()[0]}"
     dataset, _, method = trained_as.partition("/")
-    gathered = (dataset, method, own["recipe"])
-    carry_out(gathered, argparse.Namespace(**vars(options), plan=False, fresh=False, no_submit=True, gpus=None))
-    run = run_folder.place(options.runs, *gathered)
+    run = carry_out((dataset, method, own["recipe"]), replace(options, fresh=False, until="evaluation"))
     score, then = run.score or {}, own["score"]
     for figure in _FIGURES:
         console.print(f"{figure:<12} {then[figure]:.2%} then, {score[figure]:.2%} now")

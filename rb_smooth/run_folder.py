@@ -32,12 +32,17 @@ _LOOK_S = 0.2
 
 @dataclass(frozen=True)
 class Run:
-    """One run folder. Reading its state costs no torch."""
+    """One run: its folder at `path`, and what the files there say. Reading them costs no torch.
+
+    is_trained, progress ("new", "begun", "trained") and is_in_use say how far it is; header is its recipe, resolved;
+    score what its last evaluation found, None before one. All raise Refused for a file that is damaged.
+    """
 
     path: Path
 
     @property
     def is_trained(self) -> bool:
+        """Whether best.pt and last.pt are what training came to."""
         return (self.path / "last.pt").exists()  # written last
 
     @property
@@ -50,9 +55,12 @@ class Run:
         """Whether the run holds this very recipe, trained, and its score answers what `evaluate` asks."""
         if not self.is_trained or (score := self.score) is None:
             return False
-        header = self.header
-        trained, asked = substance({key: header[key] for key in SECTIONS}), substance(sections)
-        return trained == {**asked, "evaluate": trained["evaluate"]} and score["asked"] == sections["evaluate"]
+        trained = {**sections, "evaluate": self.header["evaluate"]}
+        return self.is_ready(trained) and score["asked"] == sections["evaluate"]
+
+    def is_ready(self, sections: Sections) -> bool:
+        """Whether the run holds this very recipe, trained, `evaluate` included: measured or not."""
+        return self.is_trained and substance({key: self.header[key] for key in SECTIONS}) == substance(sections)
 
     @property
     def score(self) -> dict[str, Any] | None:
@@ -180,6 +188,7 @@ class Run:
         files.write_text(self.path / "log.csv", text.getvalue())
 
     def save(self, name: str, value: Any) -> None:
+        """Keep tensors under `name`, for `load`."""
         files.save_tensors(self.path / f"{name}.pt", value)
 
     def load(self, name: str) -> Any:

@@ -19,6 +19,7 @@ from rb_smooth.coupling import step
 from rb_smooth.declaration import Recipe, Stage
 from rb_smooth.minibatches import Minibatches, Order
 from rb_smooth.networks import chosen_form, comes_from_compiling, new_network, trained_form
+from rb_smooth.pretrained import start_file
 from rb_smooth.refusal import Refused
 from rb_smooth.seeding import CRAFT, INIT, NOISE, mix
 from rb_smooth.splits import Dataset, fingerprint
@@ -207,6 +208,6 @@ def _origins(recipe: Recipe, data: Dataset, begins: bool) -> dict[str, str]:
     found = {data.train.known_by: fingerprint(data.train, data.validation)}
     if data.extra is not None:
         found["extra"] = fingerprint(data.extra)
-    if begins and recipe.train.start is not None:
-        found["start"] = files.sha256(Path(recipe.train.start))
+    if begins and (start := start_file(recipe, len(data.source.classes))) is not None:
+        found["start"] = files.sha256(start)
     return found

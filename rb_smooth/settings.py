@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,14 @@ def gather(
     check_name(method)
     _check_plain(sections, f"recipe {dataset}/{method}")
     return dataset, method, sections if epochs is None else scale(sections, epochs)
+
+
+def spelled(changes: Mapping[str, Any]) -> list[str]:
+    """{"optimizer.lr": 0.05} as the command line would say it, optimizer.lr=0.05.
+
+    A text is read as in a recipe: "8/255" is a number. Raises Refused for a value that no recipe could hold.
+    """
+    return [f"{key}={value if isinstance(value, (str, Path)) else _flow(key, value)}" for key, value in changes.items()]
 
 
 def override(sections: Sections, settings: Sequence[str]) -> Sections:
@@ -79,6 +88,14 @@ def scale(sections: Sections, epochs: int) -> Sections:
             result[key] = [stage | {"from_epoch": start} for start, stage in starts.items() if _within(start, epochs)]
     result["train"] = {"scaled_from": full} | result["train"] | {"epochs": epochs}
     return result
+
+
+def _flow(key: str, value: Any) -> str:
+    """As JSON, which YAML reads."""
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError):
+        raise Refused(f"expected a number, a word or a list for {key}, got {value!r}; correct it") from None
 
 
 def _within(start: Any, epochs: int) -> bool:

@@ -76,8 +76,8 @@ def _parse() -> argparse.Namespace:
 
 def _measured(options: argparse.Namespace) -> list[Record]:
     """The records of all that `options` name: those that --out holds, and the others measured now."""
+    from rb_smooth.devices import existing_device
     from rb_smooth.networks import choose_threads
-    from rb_smooth.pipeline import existing_device
     from rb_smooth.study.measuring import Settings, balls_of, measured, named
     from rb_smooth.study.specimens import find_specimen
 

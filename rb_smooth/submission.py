@@ -13,33 +13,16 @@ from typing import TYPE_CHECKING, Any
 import filelock
 
 from rb_smooth import bridge, files
+from rb_smooth.credits import architecture, paper, saw_more
 from rb_smooth.entries import Entry, attack_title, check_name, eps_text, percent, read_entry
 from rb_smooth.provenance import commit
 from rb_smooth.refusal import Refused
 from rb_smooth.run_folder import Run, variant
-from rb_smooth.sections import SECTIONS, STAGED, Sections
+from rb_smooth.sections import SECTIONS
 from rb_smooth.zoo import build
 
 if TYPE_CHECKING:
     from torch import nn
-
-_PAPERS = {
-    "entropy_sgd": "https://arxiv.org/abs/2103.01400",
-    "entropy_sgd2": "https://arxiv.org/abs/2103.01400",
-    "awp": "https://arxiv.org/abs/2004.05884",
-    "trades": "https://arxiv.org/abs/1901.08573",
-    "mart": "https://openreview.net/forum?id=rklOg6EFwS",
-    "at": "https://arxiv.org/abs/1706.06083",
-}
-"""Of an entry's methods the first of these that it used, in any stage, is its link."""
-
-_ARCHITECTURES = {
-    "preactresnet18": "PreActResNet-18",
-    "resnet18": "ResNet-18",
-    "wideresnet": "WideResNet-{depth}-{width}",
-    "small_preactresnet": "SmallPreActResNet-{width}",
-}
-"""As RobustBench writes them."""
 
 
 @dataclass(frozen=True)
@@ -144,38 +127,23 @@ def described(
     }
 
 
-def architecture(model: dict[str, Any]) -> str:
-    """`WideResNet-34-10` for {name: wideresnet, options: …}; a name that we have no words for stays as it is."""
-    try:
-        return _ARCHITECTURES[model["name"]].format(**model["options"])
-    except KeyError:
-        return str(model["name"])
-
-
 def _entry(run: Run, score: dict[str, Any], leaderboard: Path) -> Entry:
     header = run.header
     dataset, _, method = header["name"].partition("/")
-    sections = {key: header[key] for key in SECTIONS}
+    sections = {key: header[key] for key in SECTIONS} | {"evaluate": score["asked"]}
     model, seed = score["model"], sections["train"]["seed"]
     name = check_name(f"{method}_{model['name']}_s{seed}{variant(dataset, method, sections, '_')}")
-    used = _methods(sections)
     is_standard = score["version"] == "standard"
     told = {
-        "link": next((link for name, link in _PAPERS.items() if name in used), ""),
+        "link": paper(sections),
         "name": f"{score['title']} (rb_smooth{'' if is_standard else '; ' + attack_title(score)})",
         "authors": "local entry",
         "venue": "local",
-        "additional_data": sections["data"].get("extra") is not None or sections["train"].get("start") is not None,
+        "additional_data": saw_more(sections, score),
     }
     own = {"run": run.identity, "method": score["title"], "trained_as": header["name"], "recipe": sections}
     info = described({"checks": []} | score, model, told, own)
     return Entry(leaderboard, score["board"], score["threat"]["norm"], name, info)
-
-
-def _methods(sections: Sections) -> set[str]:
-    """Names of all that trains, in any stage."""
-    staged = [sections[key] for key in STAGED]
-    return {stage["name"] for stages in staged for stage in (stages if isinstance(stages, list) else [stages])}
 
 
 def _is_current(there: Entry, entry: Entry) -> bool:

@@ -107,7 +107,7 @@ def choose_devices(gpus: Sequence[int] | None, workers: int | None, device: str)
             raise Refused(f"expected GPUs that this machine has, got {absent[0]}; it has {has}")
         return [f"cuda:{gpu}" for gpu in gpus]
     if device != "auto":
-        from rb_smooth.pipeline import existing_device
+        from rb_smooth.devices import existing_device
 
         existing_device(device)
     devices = [device] if device != "auto" else [f"cuda:{gpu}" for gpu in range(there)] or ["cpu"]
@@ -143,13 +143,13 @@ def _check(members: Sequence[Member]) -> None:
 
 def _plan(members: Sequence[Member], devices: Sequence[str]) -> None:
     """What is ahead for one run of each method, and how many there are."""
-    from rb_smooth.pipeline import carry_out
+    from rb_smooth.pipeline import Options, carry_out
 
     first = {member.method: member for member in reversed(members)}
     workers = 1 if len(devices) > 1 else None  # to attack in: of the command's own each is a run
     for member in reversed(first.values()):
-        options = argparse.Namespace(**vars(member.options) | {"device": devices[0], "workers": workers})
-        carry_out((member.dataset, member.method, member.sections), options)
+        where = {"runs": member.options.runs, "data_dir": member.options.data_dir, "device": devices[0]}
+        carry_out((member.dataset, member.method, member.sections), Options(**where, workers=workers, until="plan"))
     seeds = len({member.seed for member in members})
     console.print(f"{len(members)} runs, {seeds} of each method, {len(devices)} at a time on {', '.join(devices)}")
 

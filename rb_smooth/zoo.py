@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rb_smooth import bridge, cookbook, files
 from rb_smooth.entries import Entry, listed, model_dir
 from rb_smooth.refusal import Refused, nearest
+from rb_smooth.run_folder import Run
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -48,16 +49,36 @@ def register_entry(entry: Entry) -> None:
 
 
 def load_model(
-    name: str, dataset: str = "cifar10", threat_model: str = "Linf", leaderboard: str | Path = "leaderboard"
+    name: str | Run, dataset: str = "cifar10", threat_model: str = "Linf", leaderboard: str | Path = "leaderboard"
 ) -> nn.Module:
     """One of our models, in eval mode on the CPU: images (B, C, H, W) in [0, 1] -> logits (B, classes).
 
-    Needs no `register()`. Raises Refused for an unknown name (with the nearest one) or missing weights.
+    name: of an entry of `leaderboard`, on the board of `dataset` and `threat_model` (the norm of its ball); RobustBench
+    need not know it (`register`). Or a run, whose best epoch's weights are taken; the other arguments then say nothing.
+
+    Raises Refused for an unknown name (with the nearest one), for a run that is not trained, and for missing weights.
     """
+    if isinstance(name, Run):
+        return _load_run(name)
     entries = {entry.name: entry for entry in listed(Path(leaderboard), dataset, threat_model)[0]}
     if name not in entries:
         raise Refused(f"expected an entry of {leaderboard} for {dataset} {threat_model}, {nearest(name, entries)}")
     return load_entry(entries[name])
+
+
+def _load_run(run: Run) -> nn.Module:
+    from rb_smooth.declaration import Data
+    from rb_smooth.labelling import best_model
+    from rb_smooth.outlines import Outline, outline
+
+    if (score := run.score) is not None:
+        known: Outline | None = Outline(tuple(score["model"]["shape"]), score["model"]["classes"])
+    else:
+        data = run.header["data"]
+        known = outline(data["name"], {key: data[key] for key in data if key not in Data.model_fields})
+    if known is None:
+        raise Refused(f"expected an evaluated run in {run.path}, as its data do not tell their classes; evaluate it")
+    return best_model(run, known)
 
 
 def load_entry(entry: Entry) -> nn.Module:
@@ -86,23 +107,6 @@ def build(entry: Entry) -> nn.Module:
     model, packages = entry.own["model"], entry.packages
     check_installed({method: packages[method] for method in packages if method == f"model.{model['name']}"})
     return build_model(model["name"], model["options"], tuple(model["shape"]), model["classes"])
-
-
-def load_published(name: str, dataset: str, threat_model: str, folder: Path) -> nn.Module:
-    """A model of RobustBench's own zoo, in eval mode on the CPU, from the file that its loader would have downloaded to
-    <folder>/<dataset>/<threat_model>/<name>.pt. Raises Refused, and touches no network, where there is none.
-    """
-    if name not in (known := bridge.zoo_table(dataset, threat_model)):
-        raise Refused(f"expected a model of RobustBench's for {dataset} {threat_model}, {nearest(name, known)}")
-    path = folder / dataset / threat_model / f"{name}.pt"
-    if not path.exists():
-        raise Refused(
-            f"expected the weights of {name} in {path}, got nothing there; download them with "
-            f"robustbench.load_model({name!r}, {str(folder)!r}, {dataset!r}, {threat_model!r}), or say --zoo-dir"
-        )
-    return (
-        bridge.robustbench().load_model(name, model_dir=str(folder), dataset=dataset, threat_model=threat_model).eval()
-    )
 
 
 class _Architecture:

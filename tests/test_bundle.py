@@ -24,6 +24,8 @@ SMALL = {
     "resnet18": ({}, [3, 32, 32]),
     "wideresnet": ({"depth": 10, "width": 1}, [3, 32, 32]),
     "small_preactresnet": ({"width": 2}, [1, 8, 8]),
+    "robustbench": ({"id": "Wong2020Fast", "threat": "Linf", "zoo_dir": "models"}, [3, 32, 32]),
+    "timm": ({"id": "resnet10t"}, [3, 32, 32]),
 }
 
 
@@ -67,6 +69,7 @@ def test_the_snippet_needs_nothing_of_ours(tmp_path):
     source = (pack(ready(tmp_path / "board"), tmp_path / "out") / "registry.py").read_text()
     assert re.findall(r"^(?:import|from) +([\w.]+)", source, re.M) == [
         "importlib",
+        "typing",
         "torch",
         "torch.nn.functional",
         "torch",
@@ -78,10 +81,11 @@ def test_the_snippet_needs_nothing_of_ours(tmp_path):
 def test_every_architecture_can_be_written_down_and_takes_our_weights(name, tmp_path):
     options, shape = SMALL[name]
     path = tmp_path / "architecture.py"
-    path.write_text(architecture_source({"name": name, "options": options, "shape": shape, "classes": 4}))
+    model = {"name": name, "options": options, "shape": shape, "classes": 10}
+    path.write_text(architecture_source(model))
     with torch.device("meta"):  # names and shapes are all that is compared
         theirs = executed(path)["build"]().state_dict()
-    ours = build_model(name, options, tuple(shape), 4).state_dict()
+    ours = build_model(name, options, tuple(shape), 10).state_dict()
     assert {key: value.shape for key, value in theirs.items()} == {key: value.shape for key, value in ours.items()}
 
 

@@ -58,7 +58,8 @@ FLOORS = [
     {
         *("notation", "sections", "cookbook", "cells", "settings", "entries", "states", "run_folder", "units"),
         "radii",
-        *("registry", "declaration", "schema", "preflight", "labelling", "comparison", "scoreboard"),
+        *("registry", "declaration", "schema", "preflight", "pretrained", "labelling"),
+        *("comparison", "scoreboard"),
     },
     {
         "training",
@@ -68,18 +69,18 @@ FLOORS = [
         "session",
         "epochs",
         "networks",
-        *("evaluation", "protocols", "attackers", "trust", "findings", "assessment"),
+        *("evaluation", "protocols", "attackers", "trust", "findings", "assessment", "scores", "measurement"),
         "plan",
-        *("submission", "outsiders", "audit", "reproduction", "profile"),
+        *("credits", "submission", "outsiders", "audit", "reproduction", "profile"),
         "board",
         "zoo",
         "doctor",
         "recipe",
-        "pipeline",
+        *("devices", "pipeline"),
         *("logs", "curves", "scalars", "reports", "summaries", "runs"),
         *("attempts", "workers", "sweep"),
     },
-    {"page", "board_options", "leaderboard", "theory", "study", "laws", "plots", "smoothness", "landscape"},
+    {"api", "laws", "page", "board_options", "leaderboard", "theory", "study", "plots", "smoothness", "landscape"},
 ]
 METHOD_FOLDERS = ("objectives", "perturbations", "optimizers", "averaging")
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -9,7 +9,7 @@ import torch
 from torch._dynamo.utils import counters
 from traces import same, snapshot
 
-from rb_smooth import declaration, networks, pipeline, plan, schema, training
+from rb_smooth import declaration, devices, networks, plan, schema, training
 from rb_smooth.data import digits
 from rb_smooth.run_folder import Run
 from rb_smooth.session import Session
@@ -222,5 +222,5 @@ def test_a_gpu_without_a_number_is_the_current_one(monkeypatch, name, number):
     monkeypatch.setattr(torch, "empty", lambda *_, **__: None)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
-    assert pipeline.existing_device(name) == torch.device("cuda", number)
+    assert devices.existing_device(name) == torch.device("cuda", number)
     assert chosen == [torch.device("cuda", number)]

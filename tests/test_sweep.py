@@ -14,7 +14,7 @@ import pytest
 import torch
 from test_program import QUICK, run
 
-from rb_smooth import launch, pipeline, plan, sweep
+from rb_smooth import devices, launch, plan, sweep
 from rb_smooth.data import _downloading
 from rb_smooth.refusal import Refused
 
@@ -176,7 +176,7 @@ def test_workers_have_a_gpu_each_or_share_what_there_is(monkeypatch):
     with pytest.raises(Refused, match="a device that this machine has, got 'cuba'"):
         sweep.choose_devices(None, 2, "cuba")
     assert sweep.choose_devices(None, None, "cpu") == ["cpu"]
-    monkeypatch.setattr(pipeline, "existing_device", lambda name: None)
+    monkeypatch.setattr(devices, "existing_device", lambda name: None)
     assert sweep.choose_devices(None, 2, "cuda:1") == ["cuda:1", "cuda:1"]
     with pytest.raises(Refused, match="got 2; it has 2 GPUs, from 0"):
         sweep.choose_devices([0, 2], None, "auto")

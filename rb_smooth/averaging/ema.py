@@ -21,7 +21,10 @@ from rb_smooth import ranges
 
 
 class EMA:
-    """decay: in [0, 1), the weight of the old average after the ramp. Memory: one copy of the weights."""
+    """The moving average of the weights. Memory: one copy of them.
+
+    decay: in [0, 1), the weight of the old average after the ramp.
+    """
 
     def __init__(self, *, decay: float = 0.9995) -> None:
         ranges.below_one(decay=decay)
@@ -30,6 +33,7 @@ class EMA:
 
     @torch.no_grad()
     def update(self, deployed: list[Tensor], t: int) -> None:
+        """After minibatch t = 0, 1, …: one more w is averaged. deployed: in the order of the parameters."""
         if not self.average:
             self.average = [w.detach().clone() for w in deployed]
             return
@@ -37,10 +41,13 @@ class EMA:
         torch._foreach_lerp_(self.average, deployed, 1 - tau)
 
     def weights(self, deployed: list[Tensor]) -> list[Tensor]:
+        """The average; `deployed` itself where nothing is averaged yet. Not a copy: read it, do not keep it."""
         return self.average or deployed
 
     def state_dict(self) -> dict[str, Any]:
+        """What `load_state_dict` takes back."""
         return {"average": self.average}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from there."""
         self.average = [average.clone() for average in state_dict["average"]]

@@ -27,11 +27,23 @@ _NORMALIZED = '''class Normalized(nn.Module):
 '''
 
 _HEAD = """from importlib import import_module
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 """
+
+_ZOO = '''def zoo_dataset(classes: int) -> str:
+    return "cifar100" if classes == 100 else "cifar10"
+
+
+def zoo_network(dataset: str, threat: str, name: str) -> nn.Module:
+    """RobustBench's own network, untrained."""
+    zoo, enums = import_module("robustbench.model_zoo"), import_module("robustbench.model_zoo.enums")
+    return zoo.model_dicts[enums.BenchmarkDataset(dataset)][enums.ThreatModel(threat)][name]["model"]()
+'''
+"""What `bridge` has of these names, without its refusals."""
 
 _OURS = ("bridge", "ranges", "Refused")
 """What `models` imports from us, and RobustBench does not have."""
@@ -57,6 +69,7 @@ def architecture_source(model: dict[str, Any]) -> str:
         "def build() -> nn.Module:\n"
         f"    return Normalized({model['name']}({channels}, {classes}{given}), channels={channels})\n"
     )
+    parts = [_ZOO, *parts] if "bridge.zoo_" in "".join(parts) else parts
     source = "\n\n".join([_HEAD, _NORMALIZED, *map(_without_ours, parts), build])
     if left := [name for name in _OURS if re.search(rf"\b{name}\b", source)]:
         raise Refused(
@@ -86,4 +99,5 @@ def _without_ours(source: str) -> str:
     """RobustBench's modules by their own names; no check of options, which are what they are."""
     theirs = r'import_module("robustbench.model_zoo.architectures.\1")'
     source = re.sub(r'bridge\.architectures\("(\w+)"\)', theirs, source)
+    source = re.sub(r"bridge\.(zoo_\w+)", r"\1", source)
     return re.sub(r"^ +ranges\..*\n", "", source, flags=re.M)

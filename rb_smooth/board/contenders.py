@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from rb_smooth.board.outcomes import Outcomes, read_outcomes
-from rb_smooth.entries import Entry, attack_title, eps_text, published
+from rb_smooth.entries import Entry, attack_title, eps_text, find_entry, published
 from rb_smooth.notation import parse
 from rb_smooth.refusal import Refused
 
@@ -83,6 +85,21 @@ def published_rows(dataset: str, threat: str) -> dict[str, dict[str, Any]]:
     """RobustBench's entries of one board by name, each with the board's `dataset` and `threat`."""
     rows = published(dataset, threat)["entries"]
     return {row["name"]: row | {"dataset": dataset, "threat": threat} for row in rows}
+
+
+def chosen(
+    names: Sequence[str], leaderboard: Path, dataset: str | None = None, threat: str | None = None
+) -> list[Either]:
+    """An entry of ours, and further ones of ours or published ones of its board, each once. Raises Refused for names
+    that nobody has.
+    """
+    first = find_entry(names[0], leaderboard, dataset, threat)
+    rows = published_rows(first.dataset, first.threat)
+    others = dict.fromkeys(name for name in names[1:] if name != first.name)
+    return [
+        first,
+        *(rows[n] if n in rows else find_entry(n, leaderboard, dataset, threat, also=rows) for n in others),
+    ]
 
 
 def apart(one: Contender, other: Contender) -> list[str]:

@@ -30,6 +30,7 @@ from rb_smooth.board.neighbours import in_short, placed, position
 from rb_smooth.board.outcomes import Outcomes
 from rb_smooth.board.proportions import Pairs, mcnemar, newcombe, tango, two_proportions, wilson
 from rb_smooth.comparison import holm
+from rb_smooth.entries import Entry
 
 _HOW = {"paired": "a", "same points": "b", "other points": "c"}
 
@@ -62,6 +63,14 @@ def differences(one: Either, other: Either) -> dict[str, Any]:
             "autoattack": None if told & BALL_AND_ATTACK else _measured(first, second, "autoattack"),
         },
         "notes": [each.outcomes for each in (first, second) if isinstance(each.outcomes, str)],
+    }
+
+
+def compared(entries: Sequence[Either]) -> dict[str, Any]:
+    """Several in plain values: `positions` of ours by name (`neighbours.position`), `differences` of every pair."""
+    return {
+        "positions": {entry.name: position(entry) for entry in entries if isinstance(entry, Entry)},
+        "differences": [differences(one, other) for one, other in combinations(entries, 2)],
     }
 
 

@@ -62,9 +62,14 @@ class AT:
         self.steps, self.bn_mode, self.label_smoothing = steps, bn_mode, label_smoothing
 
     def craft(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        """x_adv for x (B, C, H, W) in [0, 1] and y (B,) int64: of x's shape, in the ball and in [0, 1], detached.
+
+        Modes, p.grad, requires_grad and BatchNorm's buffers of `model` are left as found.
+        """
         with crafting(model, self.bn_mode):
             return pgd(model, x, y, self.threat, self.steps)
 
     def loss(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> Outcome:
+        """The scalar to minimise, over the minibatch, and the logits (B, classes) at x_adv; in the model's mode."""
         logits = model(x_adv)
         return Outcome(F.cross_entropy(logits, y, label_smoothing=self.label_smoothing), logits)

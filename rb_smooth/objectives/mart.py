@@ -52,10 +52,15 @@ class MART:
         self.steps, self.beta, self.bn_mode = steps, beta, bn_mode
 
     def craft(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        """x_adv for x (B, C, H, W) in [0, 1] and y (B,) int64: of x's shape, in the ball and in [0, 1], detached.
+
+        Modes, p.grad, requires_grad and BatchNorm's buffers of `model` are left as found.
+        """
         with crafting(model, self.bn_mode):
             return pgd(model, x, y, self.threat, self.steps)
 
     def loss(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> Outcome:
+        """The scalar to minimise, over the minibatch, and the logits (B, classes) at x_adv; in the model's mode."""
         clean, attacked = model(x), model(x_adv)
         unsure = 1 - clean.softmax(1).gather(1, y[:, None]).squeeze(1)
         divergence = kl_divergence(clean, attacked)

@@ -19,6 +19,7 @@ class Standard:
     """
 
     threat = None
+    """There is no ball."""
 
     def __init__(self, *, label_smoothing: float = 0.0) -> None:
         ranges.below_one(label_smoothing=label_smoothing)
@@ -29,5 +30,6 @@ class Standard:
         return x
 
     def loss(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> Outcome:
+        """The scalar to minimise, over the minibatch, and the logits (B, classes) at x_adv; in the model's mode."""
         logits = model(x_adv)
         return Outcome(F.cross_entropy(logits, y, label_smoothing=self.label_smoothing), logits)

@@ -57,11 +57,15 @@ class TRADES:
         self.steps, self.beta, self.bn_mode, self.label_smoothing = steps, beta, bn_mode, label_smoothing
 
     def craft(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        """x_adv; y is not looked at."""
+        """x_adv for x (B, C, H, W) in [0, 1]: of x's shape, in the ball and in [0, 1], detached. y is not looked at.
+
+        Modes, p.grad, requires_grad and BatchNorm's buffers of `model` are left as found.
+        """
         with crafting(model, self.bn_mode):
             return pgd_kl(model, x, self.threat, self.steps)
 
     def loss(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> Outcome:
+        """The scalar to minimise, over the minibatch, and the logits (B, classes) at x_adv; in the model's mode."""
         clean, attacked = model(x), model(x_adv)
         natural = F.cross_entropy(clean, y, label_smoothing=self.label_smoothing)
         return Outcome(natural + self.beta * kl_divergence(clean, attacked).mean(), attacked)

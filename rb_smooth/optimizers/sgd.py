@@ -7,7 +7,6 @@ Its two points are one: gradients are taken where the weights are deployed, w' =
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -36,21 +35,20 @@ class SGD(torch.optim.SGD):
         if nesterov and not momentum:
             raise ValueError("expected momentum > 0 for nesterov, got 0")
         super().__init__(params, lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay)
-        for group in self.param_groups:
-            group["train_mode"] = True
-
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        if not all(group["train_mode"] for group in self.param_groups):
-            raise RuntimeError("SGD.step() in eval mode; call optimizer.train() before taking gradients")
-        super().step(closure)
+        self.defaults["train_mode"] = True  # of groups that are added later, too
+        self.train()
+        self.register_step_pre_hook(_refuse_in_eval_mode)  # a step() of our own around torch's would run hooks twice
 
     def train(self) -> None:
+        """Steps may come. The parameters are the same in both modes; EntropySGD's are not."""
         self._set_mode(True)
 
     def eval(self) -> None:
+        """No step may come: code that keeps to this keeps to EntropySGD's two points, too."""
         self._set_mode(False)
 
     def deployed(self) -> list[Tensor]:
+        """The parameters, in order. Not a copy: read it, do not keep it."""
         return [p.detach() for group in self.param_groups for p in group["params"]]
 
     def report(self) -> dict[str, float]:
@@ -60,3 +58,8 @@ class SGD(torch.optim.SGD):
     def _set_mode(self, train_mode: bool) -> None:
         for group in self.param_groups:
             group["train_mode"] = train_mode
+
+
+def _refuse_in_eval_mode(optimizer: torch.optim.Optimizer, *_: object) -> None:
+    if not all(group["train_mode"] for group in optimizer.param_groups):
+        raise RuntimeError("SGD.step() in eval mode; call optimizer.train() before taking gradients")

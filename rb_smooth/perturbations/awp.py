@@ -46,6 +46,11 @@ class AWP:
 
     @contextmanager
     def __call__(self, model: nn.Module, loss: Callable[[], Tensor]) -> Iterator[None]:
+        """Inside, the weights of `model` are w + v, for a backward pass; after it, w again, bit for bit.
+
+        loss: without arguments, the loss to be made worst, a scalar on the minibatch at hand; called once, at w, in the
+        mode in which the model is.
+        """
         weights = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
         with shifted(weights, self._worst(model, weights, loss)):
             yield

@@ -1,0 +1,232 @@
+"""What the programs do, in Python: train, evaluate, submit, compare. `zoo` has the rest: load_model, register, recipes.
+
+    run = rb_smooth.train("cifar10/at+awp+ensgd", seed=1)
+    print(rb_smooth.evaluate(run))
+    entry = rb_smooth.submit(run)
+
+Two of these take minutes to days, `train` and `evaluate`; they say how far they are, a line an epoch, unless they are
+told verbose=False. The others print nothing. What a user can mend is raised as `Refused`, one line that says how;
+what it calls --fresh is fresh=True here. Everything else that Python or torch may raise comes through as it is.
+Random states, the number of torch's threads and the modes of a model are left as they were found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from rb_smooth.console import as_text, heard
+from rb_smooth.devices import existing_device
+from rb_smooth.entries import Entry, find_entry
+from rb_smooth.pipeline import Options, carry_out, finish
+from rb_smooth.refusal import Refused
+from rb_smooth.run_folder import Run
+from rb_smooth.settings import gather, spelled
+from rb_smooth.summaries import is_run
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from rb_smooth.measurement import Points
+    from rb_smooth.outsiders import Outsider
+    from rb_smooth.scores import Score
+
+
+def train(
+    recipe: str | Path,
+    *,
+    seed: int | None = None,
+    epochs: int | None = None,
+    set: Mapping[str, Any] | None = None,
+    runs: str | Path = "runs",
+    data_dir: str | Path = "data",
+    device: str = "auto",
+    fresh: bool = False,
+    verbose: bool = True,
+) -> Run:
+    """Train by a recipe, or go on where its run stopped; what is trained already is returned at once.
+
+    recipe:   "cifar10/at+ensgd", any that `recipes()` lists, or a file of yours, "mine.yaml".
+    seed:     of initialisation, shuffling, augmentation, attacks' starts and noise; default: the recipe's, 0.
+    epochs:   train this long; drops and stages move in proportion. Default: the recipe's.
+    set:      single values of the recipe, as {"optimizer.lr": 0.05, "objective.eps": "8/255"}.
+    runs:     where runs are kept: <runs>/<dataset>/<method>-s<seed>; other settings are another folder.
+    data_dir: torchvision's folder, as RobustBench's. What is not there is downloaded.
+    device:   "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", …
+    fresh:    forget what this run has done so far, and begin again.
+
+    Returns the run, a folder: best.pt and last.pt, log.csv with a row for each epoch, recipe.yaml. Raises Refused for a
+    recipe, data, weights or a device that cannot be meant, before anything is written, and for a loss that is not
+    finite; Interrupted after Ctrl-C, when all is saved and the same call goes on.
+    """
+    name = str(recipe)
+    method: str | None = None
+    if not name.endswith((".yaml", ".yml")):
+        name, _, method = name.partition("/")
+    if method == "":
+        raise Refused(
+            f"expected DATASET/METHOD, such as digits/at, or a .yaml file, got {str(recipe)!r}; see recipes()"
+        )
+    changes = {**(set or {}), **({} if seed is None else {"train.seed": seed})}
+    gathered = gather(name, method, spelled(changes), epochs)
+    with _as_found(verbose):
+        return carry_out(gathered, Options(Path(runs), Path(data_dir), device=device, fresh=fresh, until="training"))
+
+
+def evaluate(
+    what: Run | Entry | nn.Module | str | Path,
+    points: Points | None = None,
+    *,
+    norm: Literal["Linf", "L2"] | None = None,
+    eps: float | None = None,
+    step_size: float | None = None,
+    version: Literal["standard", "quick"] | None = None,
+    n_examples: int | None = None,
+    batch_size: int | None = None,
+    seed: int | None = None,
+    keep_adversarial: int | None = None,
+    leaderboard: str | Path = "leaderboard",
+    data_dir: str | Path = "data",
+    device: str = "auto",
+    workers: int = 1,
+    verbose: bool = True,
+) -> Score:
+    """Clean, PGD-20 and AutoAttack accuracy on test points, with trust checks before and after the attack.
+
+    what:   a run or its folder: its best epoch, by its recipe's protocol. Kept as score.json; one by another protocol
+            that was there is kept beside it.
+            An entry of `leaderboard`, or its name: as it stands there; by another protocol, from its stored weights.
+            A torch module, images (B, C, H, W) in [0, 1] -> logits (B, classes), where it is. Nothing of it is kept.
+    points: of a module alone: a data set's name ("cifar10", "digits", …), a recipe's section such as
+            {"name": "folder", "root": "photos"}, or (x, y): x (N, C, H, W) uint8, or k/255 in [0, 1]; y (N,) whole.
+
+    The protocol, where None is what the run or entry says, and of a module what stands in brackets:
+
+    norm:       of the ball, "Linf" or "L2" ("Linf").
+    eps:        its radius, > 0, where pixels are in [0, 1] (a module needs it told).
+    step_size:  PGD-20's, same unit (eps / 4).
+    version:    "standard": AutoAttack. "quick": two of its attacks, for an upper bound of its figure ("standard").
+    n_examples: the first so many test points, >= 1 (10,000, or all there are).
+    batch_size: points attacked at a time, part of the protocol since each batch has one random stream (250).
+    seed:       of the attacks, >= 0 (0).
+    keep_adversarial: of how many points, the first ones, adversarial examples are kept (12).
+
+    workers:  processes to attack in, >= 1. More than one start Python anew: a script then needs
+              `if __name__ == "__main__":` around what it does. Flags are the same for any number.
+
+    A run's or an entry's evaluation that was stopped goes on; one that is there already costs nothing. Raises Refused
+    for a protocol or points that cannot be meant, and for a model that cannot be measured (docs/trust.md).
+    """
+    asked = {"norm": norm, "eps": eps, "step_size": step_size, "version": version, "n_examples": n_examples}
+    asked |= {"batch_size": batch_size, "seed": seed, "keep_adversarial": keep_adversarial}
+    changes = {key: value for key, value in asked.items() if value is not None}
+    from rb_smooth.measurement import measured_entry, measured_module
+    from rb_smooth.scores import Score
+
+    what = _run_or_entry(what, Path(leaderboard)) if isinstance(what, (str, Path)) else what
+    if points is None and not isinstance(what, (Run, Entry)):
+        raise Refused("expected points to measure a module on, got none; say a data set's name, or (x, y)")
+    if points is not None and isinstance(what, (Run, Entry)):
+        raise Refused("expected no points with a run or an entry, which have theirs; give load_model(…) instead")
+    with _as_found(verbose):
+        if isinstance(what, Run):
+            finish(what, Options(data_dir=Path(data_dir), device=device, workers=workers), changes)
+            return Score.of(what.score or {})
+        if isinstance(what, Entry):
+            return measured_entry(what, changes, Path(data_dir), existing_device(device), workers)
+        assert points is not None
+        return measured_module(what, points, changes, Path(data_dir), workers)
+
+
+def submit(
+    what: Run | Outsider | str | Path,
+    leaderboard: str | Path = "leaderboard",
+    *,
+    replace: bool = False,
+    data_dir: str | Path = "data",
+    device: str = "auto",
+    workers: int = 1,
+    verbose: bool = True,
+) -> Entry:
+    """Enter a model in a local leaderboard, a folder that is made if need be.
+
+    what:    a run or its folder, which is evaluated by its recipe's protocol if it is not. Or an `Outsider`: weights in
+             a file, and what the file does not say of itself; they are measured as ours are.
+    replace: put it in the place of another model's entry of its name, which is kept in <leaderboard>/replaced/.
+
+    Returns the entry: its name, `info` in RobustBench's own JSON with one block of ours, and the paths of its files.
+    The weights have been loaded back through RobustBench's loader with equal logits by then. Raises Refused for a run
+    that is not trained, for weights that are not the model's, and where another model's entry has the name.
+    """
+    from rb_smooth.outsiders import Outsider, admit
+    from rb_smooth.submission import submit as enter_run
+
+    board = Path(leaderboard)
+    with _as_found(verbose):
+        if isinstance(what, Outsider):
+            there = existing_device(device)
+            return admit(what, board, data_dir=Path(data_dir), device=there, workers=workers, replace=replace)
+        run = what if isinstance(what, Run) else Run(Path(what))
+        finish(run, Options(data_dir=Path(data_dir), device=device, workers=workers))
+        return enter_run(run, board, replace)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Models of one board side by side, in plain values; str() is the table.
+
+    positions:   of each of our entries by name, its rank among the published ones, and who is next to it
+                 (`board.neighbours.position`).
+    differences: of every pair, the difference of their accuracies, its 95 % interval and test
+                 (`board.matchup.differences`). Shares are in [0, 1].
+    """
+
+    positions: dict[str, dict[str, Any]]
+    differences: list[dict[str, Any]]
+    table: str = field(repr=False)
+
+    def __str__(self) -> str:
+        return self.table
+
+
+def compare(
+    *names: str,
+    leaderboard: str | Path = "leaderboard",
+    dataset: str | None = None,
+    threat_model: str | None = None,
+) -> Comparison:
+    """Entries of one board side by side: ranks among RobustBench's, and by how much they differ, how surely.
+
+    names:  of entries of `leaderboard`, one or more; after the first also of RobustBench's published ones.
+    dataset, threat_model: "cifar10", "Linf", …: tell equal names on several boards apart.
+
+    Two of ours are compared point by point, others as shares; figures of different balls or attacks are not compared.
+    Prints nothing, trains nothing, and costs no torch. Raises Refused for an unknown name, with the nearest one.
+    """
+    from rb_smooth.board.contenders import chosen
+    from rb_smooth.board.matchup import compared, matched
+
+    if not names:
+        raise Refused("expected names of entries to compare, got none; say at least one")
+    entries = chosen(names, Path(leaderboard), dataset, threat_model)
+    return Comparison(**compared(entries), table=as_text(matched(entries)))
+
+
+def _run_or_entry(name: str | Path, leaderboard: Path) -> Run | Entry:
+    return Run(Path(name)) if is_run(Path(name)) else find_entry(str(name), leaderboard)
+
+
+@contextmanager
+def _as_found(verbose: bool) -> Iterator[None]:
+    """Inside, lines are shown if `verbose`. A program chooses its threads for a run; here others may want them back."""
+    import torch
+
+    threads = torch.get_num_threads()
+    try:
+        with heard(verbose):
+            yield
+    finally:
+        torch.set_num_threads(threads)
