@@ -57,6 +57,13 @@ LOGS, CURVES, REPORTS, SCALARS, SUMMARIES = "logs.py", "curves.py", "reports.py"
 COMPARISON, ATTEMPTS, WORKERS, SWEEP = "comparison.py", "attempts.py", "workers.py", "sweep.py"
 IMAGES, STREAMING, SECTIONS = "images.py", "streaming.py", "sections.py"
 LOSSES, CURVATURE, PROBES = "study/losses.py", "study/curvature.py", "study/probes.py"
+PRETRAINED, CREDITS, MEASUREMENT, API, PIPELINE = (
+    "pretrained.py",
+    "credits.py",
+    "measurement.py",
+    "api.py",
+    "pipeline.py",
+)
 SHARPNESS, RECORDS, SPECIMENS = "study/sharpness.py", "study/records.py", "study/specimens.py"
 LINEAR, CONCAVE, SMOOTHED, ROWS = "theory/linear.py", "theory/concave.py", "theory/entropy.py", "theory/rows.py"
 
@@ -68,10 +75,10 @@ TESTS = {
     MART: ["test_mart.py"],
     KL: ["test_trades.py"],
     ATTACKS: ["test_at.py", "test_trades.py", "test_methods.py"],
-    CHAIN: ["test_entropy_sgd.py", "test_methods.py"],
+    CHAIN: ["test_entropy_sgd.py", "test_methods.py", "test_conventions.py"],
     ENSGD: ["test_entropy_sgd.py"],
     ENSGD2: ["test_entropy_sgd2.py"],
-    SGD: ["test_methods.py", "test_entropy_sgd.py"],
+    SGD: ["test_methods.py", "test_entropy_sgd.py", "test_conventions.py"],
     BATCHNORM: ["test_batchnorm.py", "test_methods.py", "test_awp.py", "test_scale_out.py"],
     IMAGES: ["test_streaming.py"],
     STREAMING: ["test_streaming.py"],
@@ -81,7 +88,7 @@ TESTS = {
     SESSION: ["test_training.py", "test_extra.py", "test_scale_out.py"],
     STATES: ["test_resume.py"],
     FILES: ["test_resume.py"],
-    NETWORKS: ["test_networks.py", "test_training.py"],
+    NETWORKS: ["test_networks.py", "test_training.py", "test_pretrained.py"],
     EPOCHS: ["test_training.py"],
     PROCESSES: ["test_scale_out.py"],
     GUARDS: ["test_guards.py", "test_scale_out.py"],
@@ -93,7 +100,8 @@ TESTS = {
     EVALUATION: ["test_scale_out.py", "test_evaluation.py"],
     **{file: ["test_trust.py"] for file in (TRUST, FORWARD, GRADIENTS, UNDER_ATTACK)},
     "findings.py": ["test_findings.py"],
-    **{file: ["test_board.py"] for file in (ASSESSMENT, SUBMISSION, AUDIT, RADII)},
+    **{file: ["test_board.py"] for file in (ASSESSMENT, AUDIT, RADII)},
+    SUBMISSION: ["test_api.py", "test_board.py"],
     TRAINING: ["test_training.py", "test_scale_out.py"],
     "checkpoints.py": ["test_networks.py"],
     "interruption.py": ["test_training.py"],
@@ -109,6 +117,8 @@ TESTS = {
     SWEEP: ["test_sweep.py"],
     **{file: ["test_smoothness.py"] for file in (LOSSES, CURVATURE, PROBES, SHARPNESS, RECORDS)},
     SPECIMENS: ["test_specimens.py"],
+    **{file: ["test_pretrained.py"] for file in (PRETRAINED, CREDITS, "bridge.py")},
+    **{file: ["test_api.py"] for file in (MEASUREMENT, API, PIPELINE)},
     **{file: ["test_theory_problems.py", "test_theory_properties.py"] for file in (LINEAR, CONCAVE, SMOOTHED)},
     "theory/smoothing_statements.py": ["test_theory_problems.py", "test_theory.py"],
     **{file: ["test_theory.py"] for file in (ROWS, "theory/pairs.py", "theory/__main__.py")},
@@ -196,7 +206,7 @@ MUTANTS = [
     Mutant("a new stage starts from the chain", SESSION, "                if epoch > 0:\n                    self.optimizer.eval()\n", ""),
     Mutant("what is looked at is the chain", SESSION, "        chosen = self.optimizer.deployed()\n", "        self.optimizer.train()\n        chosen = [p.detach().clone() for p in self.model.parameters()]\n"),
     Mutant("every minibatch adds the same noise", SESSION, "mix(self.seed, NOISE, self.t)", "mix(self.seed, NOISE, 0)"),
-    Mutant("inputs are always standardised", NETWORKS, " if recipe.data.standardise else ()", ""),
+    Mutant("inputs are always standardised", NETWORKS, "recipe.data.standardise and zoo_model", "zoo_model"),
     Mutant("the state before is not kept", STATES, "        os.replace(resume, previous)\n", "        resume.unlink()\n"),
     Mutant("a new state takes the place of the old one before it is whole", STATES, "newest, resume, previous = (folder", "resume, newest, previous = (folder"),
     Mutant("states of newer versions are taken", STATES, "> FORMAT:", "> FORMAT + 1000:"),
@@ -253,7 +263,7 @@ MUTANTS = [
     Mutant("quick is called AutoAttack", "entries.py", 'if version == "standard" else', 'if version else'),
     Mutant("a chain that is no number is saved", GUARDS, "*session.optimizer.deployed(), *session.model.parameters()", "*session.optimizer.deployed()"),
     Mutant("a stop that comes twice at once kills", "interruption.py", "_SAME_REQUEST_S = 1.0", "_SAME_REQUEST_S = 0.0"),
-    Mutant("what is timed beforehand waits for others", "plan.py", '            "sync_bn": False,\n', ""),
+    Mutant("what is timed beforehand waits for others", "plan.py", ', "sync_bn": False}', "}"),
     Mutant("one process goes on without compiling", SESSION, "if processes.size() > 1:  # the", "if False:  # the"),
     Mutant("what is compiled is evaluated", SESSION, "                yield self.model\n", "                yield self.trained\n"),
     Mutant("exported weights lie as on the GPU", "checkpoints.py", "memory_format=torch.contiguous_format", "memory_format=torch.preserve_format"),
@@ -334,13 +344,33 @@ MUTANTS = [
     Mutant("other settings are the same measurement", RECORDS, '"threat", "settings")', '"settings")'),
     Mutant("the first epoch kept is the first by its letters", SPECIMENS, 'key=lambda path: int(path.stem.partition("-")[2])', "key=lambda path: path.stem"),
     Mutant("validation images are studied as training images", SPECIMENS, '"validation": 0, "split_seed": 0} | whole', '"validation": 0, "split_seed": 0}'),
+    Mutant("a closure takes no gradients", CHAIN, "with torch.enable_grad():\n                loss", "with torch.no_grad():\n                loss"),
+    Mutant("a copied optimizer has no generator", CHAIN, "generator: torch.Generator | None = None\n", "generator: torch.Generator | None\n"),
+    Mutant("a group that is added has no mode", SGD, 'self.defaults["train_mode"] = True', "pass"),
+    Mutant("hooks run twice a step", SGD, "    def train(self)", "    def step(self, closure=None):\n        return super().step(closure)\n\n    def train(self)"),
+    Mutant("a published model's weights are not loaded", PRETRAINED, "model.net.load_state_dict(published.load().state_dict())", "published.load()"),
+    Mutant("a published model is looked for in its data set's other table", PRETRAINED, 'options["threat"], Path', '"L2", Path'),
+    Mutant("a published model is normalised twice", NETWORKS, " and zoo_model(net, classes) is None", ""),
+    Mutant("an ensemble is one network", "bridge.py", 'if not isinstance(known[name]["gdrive_id"], str)', "if False"),
+    Mutant("a model of other data saw no more data", CREDITS, 'score["board"] != bridge.zoo_dataset(model["classes"]) or ', ""),
+    Mutant("a published model's extra data are nobody's", CREDITS, 'get("extra_data", True)', 'get("extra", False)'),
+    Mutant("pixels are rounded in silence", MEASUREMENT, "_GREY_LEVELS = 1e-3", "_GREY_LEVELS = 1.0"),
+    Mutant("a larger ball is walked in old steps", MEASUREMENT, 'own["step_size"] = changes["eps"] / 4', "pass"),
+    Mutant("a model comes back in eval mode", MEASUREMENT, "with modes_kept(model), tempfile", "with tempfile"),
+    Mutant("what was measured is measured again", MEASUREMENT, "        return Score.of(score)\n", "        pass\n"),
+    Mutant("the seed is forgotten", API, '{"train.seed": seed}', "{}"),
+    Mutant("threads stay as a run chose them", API, "torch.set_num_threads(threads)", "pass"),
+    Mutant("silence is not kept", API, "with heard(verbose)", "with heard(True)"),
+    Mutant("a look at a run changes its recipe", PIPELINE, "options, declared=False", "options, declared=True"),
+    Mutant("training takes any evaluation for its own", PIPELINE, 'run.is_ready if options.until == "training" else run.is_finished', "run.is_finished"),
+    Mutant("an entry's recipe tells another protocol", SUBMISSION, ' | {"evaluate": score["asked"]}', ""),
 ]  # fmt: skip
 
 
 def killer(mutant: Mutant) -> str | None:
     """The test that fails on `mutant`; None if it survives."""
     with tempfile.TemporaryDirectory() as scratch:
-        for part in ("rb_smooth", "tests", "recipes"):
+        for part in ("rb_smooth", "tests", "recipes", "leaderboard/published"):
             shutil.copytree(ROOT / part, Path(scratch, part), ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(ROOT / "pyproject.toml", scratch)
         file = Path(scratch, "rb_smooth", mutant.file)

@@ -25,6 +25,7 @@ from rb_smooth.measurement import as_images
 from rb_smooth.run_folder import place
 from rb_smooth.settings import gather, spelled
 from rb_smooth.splits import fingerprint
+from rb_smooth.submission import submit as enter
 
 pytestmark = [pytest.mark.usefixtures("undrawn", "short_attacks"), pytest.mark.xdist_group("api")]
 POINTS = 12
@@ -76,6 +77,16 @@ def test_a_run_lies_where_the_command_line_would_put_it_and_is_not_trained_again
     assert run.is_trained
     assert rb_smooth.train(**RECIPE) == run
     assert rb_smooth.train(**RECIPE | {"recipe": "digits/at", "seed": 0}) == run
+
+
+def test_seed_and_epochs_are_the_recipes(monkeypatch):
+    seen = []
+    monkeypatch.setattr("rb_smooth.api.carry_out", lambda gathered, options: seen.append((gathered, options)))
+    rb_smooth.train("cifar10/at", seed=3, epochs=20, set={"train.seed": 5, "optimizer.lr": 0.05}, fresh=True)
+    ((dataset, method, sections), options) = seen[0]
+    assert (dataset, method, sections["optimizer"]["lr"]) == ("cifar10", "at", 0.05)
+    assert (sections["train"]["seed"], sections["train"]["epochs"], sections["schedule"]["drops"]) == (3, 20, [10, 15])
+    assert (options.fresh, options.until) == (True, "training")
 
 
 @pytest.mark.parametrize(
@@ -140,11 +151,12 @@ def test_training_declares_how_the_run_is_to_be_evaluated(run, idle):
         assert run.header["evaluate"]["n_examples"] == n
 
 
-def test_a_module_is_measured_as_its_run_was_on_the_same_points_however_they_come(run):
+def test_a_module_is_measured_as_its_run_was_on_the_same_points_however_they_come(run, monkeypatch):
     expected, model = rb_smooth.evaluate(run), rb_smooth.load_model(run).train()
     model.net[1].eval()
     ball = {"eps": 0.15, "step_size": 0.03, "batch_size": POINTS, "verbose": False}
-    test, state, threads = digits(Path()).test[:POINTS], torch.get_rng_state(), torch.get_num_threads()
+    test, state = digits(Path()).test[:POINTS], torch.get_rng_state()
+    monkeypatch.setattr("rb_smooth.measurement.choose_threads", lambda *_: torch.set_num_threads(2))
     for points in ("digits", {"name": "digits"}, (test.x, test.y), ((test.x.float() / 255).numpy(), test.y.int())):
         score = rb_smooth.evaluate(model, points, n_examples=POINTS, **ball)
         for name in ("clean", "pgd20", "attacks", "interval", "n"):
@@ -153,7 +165,7 @@ def test_a_module_is_measured_as_its_run_was_on_the_same_points_however_they_com
     assert model.training
     assert not model.net[1].training
     assert torch.equal(state, torch.get_rng_state())
-    assert threads == torch.get_num_threads()
+    assert torch.get_num_threads() == 1
 
 
 def test_points_are_grey_levels_known_again_by_their_bytes():
@@ -279,6 +291,13 @@ def test_an_entry_is_measured_by_another_protocol_from_its_weights(entry, monkey
     with pytest.raises(rb_smooth.Refused, match="expected eps with norm L2"):
         rb_smooth.evaluate(entry.name, norm="L2")
     assert rb_smooth.evaluate(entry.name) == stored
+
+
+def test_an_entry_tells_the_protocol_of_its_score(run, tmp_path):
+    rb_smooth.evaluate(run, version="quick", n_examples=6, verbose=False)
+    own = enter(run, tmp_path).own
+    assert own["recipe"]["evaluate"]["n_examples"] == own["score"]["n"] == 6
+    assert own["recipe"]["evaluate"]["version"] == own["score"]["version"] == "quick"
 
 
 def test_submitting_measures_what_is_not_measured_yet(tmp_path, monkeypatch):
