@@ -104,10 +104,9 @@ class Hoarder(SGD):
     def deployed(self):
         return [w + 1 for w in super().deployed()] if self.spoilt == "deployed" else super().deployed()
 
-    def step(self):
-        if self.spoilt == "eval":
-            self.train()
-        super().step()
+    def eval(self):
+        if self.spoilt != "eval":
+            super().eval()
 
     def state_dict(self):
         state = super().state_dict()
