@@ -40,9 +40,9 @@ def heard(aloud: bool) -> Iterator[None]:
         console.quiet = before
 
 
-def as_text(lines: Iterable[RenderableType]) -> str:
-    """What printing `lines` would show, 120 columns wide."""
+def as_text(lines: Iterable[RenderableType], *, wrapped: bool = False) -> str:
+    """What printing `lines` would show, 120 columns wide; text that is longer goes on, or is wrapped."""
     sheet = Console(file=io.StringIO(), width=120, highlight=False, markup=False)
     for each in lines:
-        sheet.print(each, soft_wrap=isinstance(each, str))
+        sheet.print(each, soft_wrap=isinstance(each, str) and not wrapped)
     return "\n".join(line.rstrip() for line in sheet.file.getvalue().splitlines())  # type: ignore[attr-defined]

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from rb_smooth import bridge, ranges
-from rb_smooth.images import AnyImages, ImageFiles, Images, parts, size_of
+from rb_smooth.images import AnyImages, ImageFiles, Images, fixed_order, parts, size_of
 from rb_smooth.outlines import IMAGE_SIZES
 from rb_smooth.refusal import Refused
 from rb_smooth.streaming import default_workers
@@ -139,8 +139,7 @@ def folder(
     if train.shape != test.shape:
         sizes = f"{train.shape[1:]} in train, {test.shape[1:]} in test"
         raise Refused(f"expected images of one size, got {sizes}; use --set data.image_size=32")
-    # Files come class by class: in a fixed order of their own, the first n are a fair sample.
-    test = test[torch.randperm(len(test), generator=torch.Generator().manual_seed(0))]
+    test = test[fixed_order(len(test))]
     if stream is False or (stream == "auto" and (len(train) + len(test)) * math.prod(train.shape) <= _IN_MEMORY):
         train, test = train.loaded(), test.loaded()
     mean, std = _moments(train)
@@ -190,7 +189,7 @@ def _moments(images: AnyImages) -> tuple[tuple[float, ...], tuple[float, ...]]:
     Of more than 10,000 images, those of a sample of so many, always the same one. Weights carry them from there: a run
     that goes on, or is evaluated, keeps those that it began with.
     """
-    chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:_SAMPLED].sort().values
+    chosen = fixed_order(len(images))[:_SAMPLED].sort().values
     counts = torch.zeros(images.shape[0], 256, dtype=torch.int64)  # how often each channel has each value
     for part in parts(images[chosen], 500):
         counts += torch.stack([part.x[:, channel].flatten().bincount(minlength=256) for channel in range(len(counts))])

@@ -14,15 +14,12 @@ is measured is kept in --out as it comes, so that the same command goes on; runs
 from __future__ import annotations
 
 import argparse
-import io
 import sys
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from rb_smooth import bridge
-from rb_smooth.console import console
+from rb_smooth.console import as_text, console
 from rb_smooth.documents import write_between
 from rb_smooth.plots.gradients import draw_gradients
 from rb_smooth.provenance import commit
@@ -39,7 +36,7 @@ def main() -> int:
         path = Path(options.what[1])
         _show(records := read_records(path), path)
         if options.write is not None:
-            write_between(options.write, {"smoothness": ["```text", *_printed(records), "```"]})
+            write_between(options.write, {"smoothness": ["```text", as_text(report(records), wrapped=True), "```"]})
         return 0
     if options.out.suffix != ".json":
         raise Refused(f"expected --out to end in .json, got {options.out}; correct it")
@@ -77,7 +74,6 @@ def _parse() -> argparse.Namespace:
 def _measured(options: argparse.Namespace) -> list[Record]:
     """The records of all that `options` name: those that --out holds, and the others measured now."""
     from rb_smooth.devices import existing_device
-    from rb_smooth.networks import choose_threads
     from rb_smooth.study.measuring import Settings, balls_of, measured, named
     from rb_smooth.study.specimens import find_specimen
 
@@ -110,7 +106,6 @@ def _measured(options: argparse.Namespace) -> list[Record]:
         record = named(specimen, which, loss, threat, settings)
         if (known := next((each for each in kept if is_same(each, record)), None)) is None:
             console.print(f"{specimen.name}, {which}, under the {loss} loss …")
-            choose_threads(specimen.load(which), specimen.train.shape, settings.n)
             known = {**record, "found": measured(specimen, which, threat, settings, device)}
             keep_record(options.out, known, {"versions": bridge.versions(), "commit": commit()})
         records.append(known)
@@ -122,14 +117,6 @@ def _show(records: list[Record], path: Path) -> None:
         console.print(each, soft_wrap=isinstance(each, str))
     pictures = draw_gradients(records, path.with_suffix(""))
     console.print(f"kept: {path}; picture: {pictures[0]}, .svg")
-
-
-def _printed(records: list[Record]) -> list[str]:
-    """The report as lines of text, for a document."""
-    printer = Console(width=120, file=io.StringIO(), record=True, highlight=False, markup=False)
-    for each in report(records):
-        printer.print(each, soft_wrap=False)
-    return [line.rstrip() for line in printer.export_text().splitlines()]
 
 
 def _radii(text: str) -> tuple[float, ...]:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from brief import shortened
 from made_plugins import Site
+from matplotlib.figure import Figure
 
 import rb_smooth  # noqa: F401  (installs the bridge before anything imports robustbench)
 from rb_smooth import bridge
@@ -48,6 +49,20 @@ def undrawn(monkeypatch):
 def short_attacks(monkeypatch):
     """AutoAttack's four attacks with few iterations, in this process."""
     monkeypatch.setattr(bridge, "standard_attacks", shortened(bridge.standard_attacks))
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """The figures drawn, to be looked into."""
+    drawn = []
+
+    class Watched(Figure):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            drawn.append(self)
+
+    monkeypatch.setattr("matplotlib.figure.Figure", Watched)
+    return drawn
 
 
 @pytest.fixture

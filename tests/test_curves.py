@@ -6,7 +6,6 @@ import math
 
 import pytest
 from logged import rows, run_in
-from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from rb_smooth import reports
@@ -15,20 +14,6 @@ from rb_smooth.logs import best_row, read_log
 from rb_smooth.refusal import Refused
 from rb_smooth.reports import Reports
 from rb_smooth.run_folder import Run
-
-
-@pytest.fixture
-def figures(monkeypatch):
-    """The figures drawn, to be looked into."""
-    drawn = []
-
-    class Watched(Figure):
-        def __init__(self, *arguments, **options):
-            super().__init__(*arguments, **options)
-            drawn.append(self)
-
-    monkeypatch.setattr("matplotlib.figure.Figure", Watched)
-    return drawn
 
 
 def labels(figure):

@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 import torch
 from made_entries import entered
-from matplotlib.figure import Figure
 from torch import nn
 from torch.nn.functional import cross_entropy
 
@@ -376,20 +375,6 @@ def surface(run, level, direction=0, points=5, **changed):
         made.figures[name][:] = level
     made.done[:] = True
     return made
-
-
-@pytest.fixture
-def figures(monkeypatch):
-    """The figures drawn, to be looked into."""
-    drawn = []
-
-    class Watched(Figure):
-        def __init__(self, *arguments, **options):
-            super().__init__(*arguments, **options)
-            drawn.append(self)
-
-    monkeypatch.setattr("matplotlib.figure.Figure", Watched)
-    return drawn
 
 
 def test_runs_that_differ_in_their_seed_alone_are_one_band(figures, tmp_path):

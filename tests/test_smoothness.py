@@ -148,7 +148,7 @@ def test_under_linf_the_gradient_jumps_where_a_weight_changes_sign_and_under_l2_
 def test_a_probe_measures_what_it_says():
     images = points(4, 3)
     loss = AdversarialLoss(linear(torch.randn(2, 3).double()), images, BALLS[0], steps=40)
-    found = probe(loss, (1e-2,), 1, torch.Generator().manual_seed(3))
+    found = probe(loss, loss.attacks(), (1e-2,), 1, torch.Generator().manual_seed(3))
     assert [(each.direction, each.radius) for each in found] == [("descent", 1e-2), ("random", 1e-2)]
     w, g, x_adv = loss.weights, loss.gradient(), loss.attacks()
     there = w - 1e-2 * w.norm() * g / g.norm()
@@ -178,7 +178,7 @@ def test_sharpness_of_one_datum_is_the_closed_form():
     images = points(1, 4)
     weights = torch.randn(2, 4, dtype=torch.float64)
     loss = AdversarialLoss(linear(weights), images, None)
-    found = find_sharpness(loss, 0.1, hessian_norm=3.0)
+    found = find_sharpness(loss, loss.attacks(), 0.1, hessian_norm=3.0)
     x, r = images.x.flatten().double() / 255, 0.1 * weights.norm()
     margin = (weights[0] - weights[1]) @ x
     here, worst = -logsigmoid(margin), -logsigmoid(margin - math.sqrt(2) * r * x.norm())

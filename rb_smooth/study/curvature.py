@@ -37,11 +37,19 @@ def dominant_eigenvalue(product: Product, start: Tensor, *, products: int = 100,
         v = image / image.norm()
 
 
-def top_eigenvalue(product: Product, start: Tensor, *, products: int = 100, tolerance: float = 1e-3) -> Eigenvalue:
+def top_eigenvalue(
+    product: Product,
+    start: Tensor,
+    *,
+    dominant: Eigenvalue | None = None,
+    products: int = 100,
+    tolerance: float = 1e-3,
+) -> Eigenvalue:
     """The largest eigenvalue of H, by its sign too. Where the one of largest magnitude is negative, a second iteration
     finds it on H shifted by that much. Arguments as `dominant_eigenvalue`'s; `products` are of each iteration.
+    dominant: what that found, where it is known already.
     """
-    dominant = dominant_eigenvalue(product, start, products=products, tolerance=tolerance)
+    dominant = dominant or dominant_eigenvalue(product, start, products=products, tolerance=tolerance)
     if dominant.value >= 0:
         return dominant
     shift = -dominant.value

@@ -12,6 +12,7 @@ from rb_smooth import radii
 from rb_smooth.contracts import Threat
 from rb_smooth.cookbook import resolve
 from rb_smooth.evaluation import accuracy
+from rb_smooth.networks import choose_threads
 from rb_smooth.refusal import Refused
 from rb_smooth.seeding import mix
 from rb_smooth.study.curvature import dominant_eigenvalue, estimate_trace, top_eigenvalue
@@ -87,6 +88,7 @@ def measured(
     is refused by torch. The Hessian is that of the loss at attacks crafted at w and held.
     """
     model = specimen.load(which).to(device)
+    choose_threads(model, specimen.train.shape, settings.n)
     clean = accuracy(model, specimen.test)
     loss = AdversarialLoss(
         model.double(), first_images(specimen.train, settings.n), threat, steps=settings.steps, seed=settings.seed
@@ -101,18 +103,20 @@ def measured(
 
     start = torch.randn(w.shape, generator=generator(_POWER), dtype=w.dtype).to(w)
     norm = dominant_eigenvalue(product, start, products=settings.products)
-    top = norm if norm.value > 0 else top_eigenvalue(product, start, products=settings.products)
+    top = top_eigenvalue(product, start, dominant=norm, products=settings.products)
     return {
         "clean": clean,
         "loss": loss.value(x_adv),
         "gradient": loss.gradient(x_adv).norm().item(),
         "weights": w.norm().item(),
-        "probes": [each._asdict() for each in probe(loss, settings.radii, settings.directions, generator(_RANDOM))],
+        "probes": [
+            each._asdict() for each in probe(loss, x_adv, settings.radii, settings.directions, generator(_RANDOM))
+        ],
         "boundary": None if threat is None else boundary_shares(loss.x, x_adv, *threat[:2])._asdict(),
         "top_eigenvalue": top._asdict(),
         "norm": abs(norm.value),
         "trace": estimate_trace(product, w, samples=settings.signs, generator=generator(_SIGNS))._asdict(),
-        "sharpness": find_sharpness(loss, settings.sharpness_radius, abs(norm.value))._asdict(),
+        "sharpness": find_sharpness(loss, x_adv, settings.sharpness_radius, abs(norm.value))._asdict(),
     }
 
 

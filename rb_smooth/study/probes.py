@@ -28,12 +28,13 @@ class Probe(NamedTuple):
     moved: float
 
 
-def probe(loss: AdversarialLoss, radii: Sequence[float], directions: int, generator: torch.Generator) -> list[Probe]:
+def probe(
+    loss: AdversarialLoss, x_adv: Tensor, radii: Sequence[float], directions: int, generator: torch.Generator
+) -> list[Probe]:
     """Probes at every radius, each as a share of ||w||: down the gradient, where training goes next, and along
-    `directions` random directions, uniform on the sphere (`generator`, on the CPU).
+    `directions` random directions, uniform on the sphere (`generator`, on the CPU). x_adv: `loss.attacks()` at w.
     """
     w = loss.weights
-    x_adv = loss.attacks()
     g = loss.gradient(x_adv)
     ways = [("descent", -g / g.norm())]
     for _ in range(directions):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from torch import Tensor
+
 from rb_smooth.study.losses import AdversarialLoss
 
 
@@ -20,14 +22,16 @@ class Sharpness(NamedTuple):
     first_order: float
 
 
-def find_sharpness(loss: AdversarialLoss, radius: float, hessian_norm: float, *, steps: int = 10) -> Sharpness:
+def find_sharpness(
+    loss: AdversarialLoss, x_adv: Tensor, radius: float, hessian_norm: float, *, steps: int = 10
+) -> Sharpness:
     """Projected gradient ascent on the weights, `steps` of a quarter of the ball's radius, attacks made anew at each.
 
-    radius: of the ball, as a share of ||w||. hessian_norm: the largest |eigenvalue| of the loss's Hessian at w.
+    x_adv: `loss.attacks()` at w. radius: of the ball, as a share of ||w||. hessian_norm: the largest |eigenvalue| of
+    the loss's Hessian at w.
     """
     w = loss.weights
     r = radius * float(w.norm())
-    x_adv = loss.attacks()
     here, g = loss.value(x_adv), loss.gradient(x_adv)
     slope, highest, v = float(g.norm()), here, 0 * w
     for _ in range(steps):

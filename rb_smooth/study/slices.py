@@ -7,10 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
-
 from rb_smooth import files
-from rb_smooth.images import Images
+from rb_smooth.images import Images, fixed_order
 from rb_smooth.refusal import Refused
 from rb_smooth.splits import fingerprint
 from rb_smooth.study.specimens import Specimen
@@ -75,7 +73,7 @@ def cut(specimen: Specimen, settings: Settings, leaderboard: Path) -> Iterator[S
 
     Raises Refused for weights that it does not have, or that are missing or damaged.
     """
-    order = torch.randperm(len(specimen.train), generator=torch.Generator().manual_seed(0))  # files come class by class
+    order = fixed_order(len(specimen.train))
     train, test = specimen.train[order[: settings.n]].loaded(), specimen.test[: settings.n].loaded()
     specimen, images = replace(specimen, train=train, test=test), fingerprint(train, test)
     folder = specimen.weights["best"].parent

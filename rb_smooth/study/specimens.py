@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from rb_smooth import schema
@@ -15,7 +14,7 @@ from rb_smooth.contracts import Threat
 from rb_smooth.data import Source
 from rb_smooth.declaration import source_of
 from rb_smooth.entries import Entry, listed
-from rb_smooth.images import AnyImages, Images
+from rb_smooth.images import AnyImages, Images, fixed_order
 from rb_smooth.refusal import Refused, nearest
 from rb_smooth.registry import build_model
 from rb_smooth.run_folder import Run
@@ -69,17 +68,17 @@ def find_specimen(what: str, *, runs: Path, leaderboard: Path, data_dir: Path) -
     """
     entries = {entry.name: entry for entry in listed(leaderboard)[0]}
     known = {alias for name, _ in find_runs(runs) for alias in (name, name.rpartition("/")[2])}
-    if what in entries and not is_run(Path(what)) and what not in known:
+    if is_run(Path(what)) or what in known:
+        return _of_run(find_run(what, runs), data_dir)
+    if what in entries:
         return _of_entry(entries[what], data_dir)
-    if not is_run(Path(what)) and what not in known:
-        raise Refused(f"expected a run in {runs} or an entry of {leaderboard}, {nearest(what, known | entries.keys())}")
-    return _of_run(find_run(what, runs), data_dir)
+    raise Refused(f"expected a run in {runs} or an entry of {leaderboard}, {nearest(what, known | entries.keys())}")
 
 
 def first_images(images: AnyImages, n: int) -> Images:
     """The first `n`, in memory; where images lie class by class, as files do, the first of one fixed random order."""
     if bool((images.y.diff() >= 0).all()):
-        images = images[torch.randperm(len(images), generator=torch.Generator().manual_seed(0))]
+        images = images[fixed_order(len(images))]
     return images[:n].loaded()
 
 
