@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from rb_smooth import bridge, files, processes, trust
-from rb_smooth.console import console, progress_bars
+from rb_smooth.console import progress_bars, remark
 from rb_smooth.contracts import Threat
 from rb_smooth.declaration import Evaluate, Recipe
 from rb_smooth.entries import attack_title
@@ -61,7 +61,7 @@ def assess(
         withstood = correct(model, points, threat)
         clean = accuracy(model, points)
     pgd20 = share(withstood)
-    console.print(f"{len(points)} test points: clean {clean:.1%}, PGD-{PGD_STEPS} {pgd20:.1%}; {_titled(asked)} …")
+    remark(f"{len(points)} test points: clean {clean:.1%}, PGD-{PGD_STEPS} {pgd20:.1%}; {_titled(asked)} …")
     workers = min(workers, math.ceil(math.ceil(len(points) / asked.batch_size) / processes.size()))
     store = UnitStore(parent, binding(model, points, threat, asked, weights_sha256))
     result = attacked(model, points, threat, asked, withstood, classes=classes, store=store, workers=workers)

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rb_smooth.commandline import program
+
 if TYPE_CHECKING:
     from rb_smooth.declaration import Evaluate
 
@@ -14,11 +16,7 @@ _BY_NAME = ("evaluate", "verify", "reproduce", "show", "bundle")
 
 def parsed(description: str) -> argparse.Namespace:
     """The command line as options; `command` says which program, `what` what it is about."""
-    parser = argparse.ArgumentParser(
-        prog="python -m rb_smooth.leaderboard",
-        description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = program("leaderboard", description)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     made = {
         name: commands.add_parser(name, help=told, description=told)

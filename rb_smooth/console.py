@@ -16,6 +16,22 @@ if not console.is_terminal:
     console.width = 120  # a file or a pipe has no width; tables need one
 
 
+def remark(line: str) -> None:
+    """How far the work is: no result and no warning, hence nothing after -q."""
+    if launch.loudness is not launch.Loudness.QUIET:
+        console.print(line)
+
+
+def is_silent() -> bool:
+    """Whether remarks are shown to nobody."""
+    return console.quiet or launch.loudness is launch.Loudness.QUIET
+
+
+def leave_stdout() -> None:
+    """From here on lines and bars go to stderr: stdout is for what another program reads."""
+    console.stderr = True
+
+
 def progress_bars() -> Progress:
     """Bars with the time left, gone when they are done; nothing at all where the output is not a terminal."""
     return Progress(
@@ -25,7 +41,7 @@ def progress_bars() -> Progress:
         TimeRemainingColumn(),
         console=console,
         transient=True,
-        disable=console.quiet or not console.is_terminal,
+        disable=is_silent() or not console.is_terminal,
     )
 
 

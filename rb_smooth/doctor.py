@@ -5,7 +5,6 @@ Exit code 1 if training or evaluation would fail.
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import subprocess
 import sys
@@ -17,7 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from rb_smooth import bridge, registry
-from rb_smooth.console import console
+from rb_smooth.commandline import program
+from rb_smooth.console import console, remark
 from rb_smooth.refusal import Refused, answering
 
 
@@ -53,14 +53,14 @@ def repair() -> None:
     """Lay RobustBench over the files that torchattacks' wheel put in its place. Nothing else is changed."""
     if _robustbench().cure:
         wanted = _wanted("robustbench")
-        console.print(f"repairing: installing {wanted} again, over torchattacks' copy")
+        remark(f"repairing: installing {wanted} again, over torchattacks' copy")
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--force-reinstall", "--no-deps", wanted]
         if subprocess.run(pip).returncode:
             raise Refused(f"expected pip to install {wanted}, got an error; see its message above")
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m rb_smooth.doctor", description=__doc__)
+    parser = program("doctor", __doc__)
     parser.add_argument("--repair", action="store_true", help="mend RobustBench where torchattacks' files lie over it")
     if parser.parse_args().repair:
         repair()

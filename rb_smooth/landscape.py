@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from rb_smooth import launch
+from rb_smooth.commandline import program
 from rb_smooth.console import console
 from rb_smooth.plots.landscapes import check_drawable, draw_landscapes
 from rb_smooth.refusal import Refused, answering, nearest
@@ -44,9 +45,7 @@ def main() -> int:
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m rb_smooth.landscape", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = program("landscape", __doc__)
     add = parser.add_argument
     add(
         "what",

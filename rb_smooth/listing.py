@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import asdict
 from itertools import groupby
+from typing import Any
 
 from rich.table import Table
 
@@ -27,6 +29,20 @@ def print_recipes(datasets: list[str]) -> None:
     console.print(
         "A method is a base and any of the parts, as at+awp+wa. `recipe show DATASET METHOD` says what it means."
     )
+
+
+def as_plain(datasets: list[str]) -> dict[str, Any]:
+    """The same for programs."""
+    recipes = {dataset: cookbook.recipe_files(dataset) for dataset in datasets}
+    return {
+        "cells": [asdict(cell) for dataset in datasets for cell in read_cells(dataset)],
+        "recipes": [
+            {"dataset": dataset, "name": name, "what": summary(path), "from": list(packages)}
+            for dataset, files in recipes.items()
+            for name, (path, packages) in sorted(files.items())
+        ],
+        "methods": [dict(zip(("kind", "name", "from"), row, strict=True)) for row in registry.offered()[0]],
+    }
 
 
 def _cells_table(title: str, group: list[Cell]) -> Table:

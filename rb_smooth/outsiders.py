@@ -12,7 +12,7 @@ import torch
 from rb_smooth import files
 from rb_smooth.assessment import assess, network
 from rb_smooth.checkpoints import exported, fill, read_checkpoint
-from rb_smooth.console import console
+from rb_smooth.console import remark
 from rb_smooth.contracts import Threat
 from rb_smooth.declaration import Evaluate, protocol, source_of
 from rb_smooth.entries import Entry, check_name
@@ -69,7 +69,7 @@ def admit(
     points, classes = source.test[: asked.n_examples].loaded(), len(source.classes)
     checkpoint = read_checkpoint(path, _CURE, outsider.key)
     if checkpoint.others:
-        console.print(f"{path} also holds {', '.join(checkpoint.others)}; --key chooses")
+        remark(f"{path} also holds {', '.join(checkpoint.others)}; --key chooses")
     moments = (source.mean, source.std) if outsider.standardise else ()
     model = build_model(outsider.architecture, outsider.options, points.shape, classes, *moments)
     fill(model, checkpoint, path, _CURE)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from rb_smooth import bridge, files, launch, registry, run_folder
-from rb_smooth.console import console
+from rb_smooth.console import console, is_silent, remark
 from rb_smooth.devices import check_device, existing_device
 from rb_smooth.entries import attack_title
 from rb_smooth.refusal import Refused
@@ -174,18 +174,18 @@ def _prepared(
 
 
 def _announce(recipe: Recipe, data: Dataset, device: torch.device, workers: int) -> None:
-    if console.quiet:  # the estimate takes seconds
+    if is_silent():  # the estimate takes seconds
         return
     from rb_smooth.plan import estimate
 
     train = recipe.train
     if train.scaled_from is not None:
         stages = f" ({recipe.staged})" if recipe.staged else ""
-        console.print(
+        remark(
             f"{train.epochs} epochs in the shape of {train.scaled_from}: drops and stages moved in proportion{stages}"
         )
     plan = estimate(recipe, data, device, launch.SIZE, workers)
-    console.print(f"{recipe.dataset} {recipe.title}, seed {train.seed}; {plan.sentence}")
+    remark(f"{recipe.dataset} {recipe.title}, seed {train.seed}; {plan.sentence}")
 
 
 def _report(run: run_folder.Run, options: Options) -> None:

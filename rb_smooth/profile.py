@@ -14,7 +14,7 @@ from torch import nn
 
 from rb_smooth import files, radii
 from rb_smooth.assessment import attacked, binding
-from rb_smooth.console import console
+from rb_smooth.console import console, remark
 from rb_smooth.contracts import Threat
 from rb_smooth.declaration import Evaluate, source_of
 from rb_smooth.entries import Entry, attack_title, eps_text
@@ -93,9 +93,7 @@ def draw_profile(
         parent=kept,
         workers=workers,
     ):
-        console.print(
-            f"{row['norm']} eps {eps_text(row['eps'])}: PGD-20 {row['pgd20']:.1%}, {title} {row['robust']:.1%}"
-        )
+        remark(f"{row['norm']} eps {eps_text(row['eps'])}: PGD-20 {row['pgd20']:.1%}, {title} {row['robust']:.1%}")
         rows.append(row)
     rises = radii.rises(rows)
     what = {"name": subject.name, "weights_sha256": subject.weights_sha256, "board": source.board}

@@ -15,14 +15,16 @@ The same command again goes on where it stopped, skips what is finished, and pri
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from rb_smooth import cookbook, notation
-from rb_smooth.console import console
-from rb_smooth.listing import print_recipes
+from rb_smooth import cookbook, launch, notation
+from rb_smooth.commandline import program
+from rb_smooth.console import console, leave_stdout
+from rb_smooth.listing import as_plain, print_recipes
 from rb_smooth.refusal import Refused, answering
 from rb_smooth.sections import Sections
 from rb_smooth.settings import gather
@@ -37,20 +39,24 @@ _MOST = 1000
 def main() -> int:
     options = _parse()
     command, rest = options.what[0], options.what[1:]
+    if options.json:
+        leave_stdout()
     if command == "list":
-        print_recipes(rest or cookbook.datasets())
+        _list(rest or cookbook.datasets(), options)
     elif command == "show":
         _show(*_target(rest), options)
     elif options.seeds is not None or len(options.what) > (1 if _is_file(command) else 2):
         from rb_smooth.sweep import carry_out_all
 
-        carry_out_all(_members(options), options)
+        path = carry_out_all(_members(options), options)
+        if options.json and path is not None:
+            print(path.read_text(encoding="utf-8"))
     elif options.gpus is not None:
         raise Refused("expected several methods or --seeds with --gpus, got one run; choose its --device")
     else:
         from rb_smooth.pipeline import Options, carry_out
 
-        carry_out(
+        run = carry_out(
             _gathered(*_target(options.what), options),
             Options(
                 runs=options.runs,
@@ -63,13 +69,13 @@ def main() -> int:
                 until="plan" if options.plan else "evaluation" if options.no_submit else "entry",
             ),
         )
+        if options.json:
+            _print_json({"run": str(run.path), **(run.score or {})})
     return 0
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m rb_smooth.recipe", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = program("recipe", __doc__)
     parser.add_argument(
         "what", nargs="+", metavar="DATASET METHOD", help="or FILE.yaml, or list, or show …; several methods: a sweep"
     )
@@ -102,7 +108,18 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--replace", action="store_true", help="replace an entry of the same name made by another run")
     parser.add_argument("--no-submit", action="store_true", help="train and evaluate only")
     parser.add_argument("--plan", action="store_true", help="time three steps, say what is ahead, and stop")
-    return parser.parse_args()
+    parser.add_argument("--json", action="store_true", help="list, recipe or score for programs, alone on stdout")
+    options = parser.parse_args()
+    if options.json and options.plan:
+        raise Refused("expected --json or --plan, got both; drop one")
+    return options
+
+
+def _list(datasets: list[str], options: argparse.Namespace) -> None:
+    if options.json:
+        _print_json(as_plain(datasets))
+    else:
+        print_recipes(datasets)
 
 
 def _target(what: list[str]) -> tuple[str, str | None]:
@@ -157,8 +174,15 @@ def _show(target: str, method: str | None, options: argparse.Namespace) -> None:
     from rb_smooth import schema
 
     recipe = schema.check(*_gathered(target, method, options))
+    if options.json:
+        return _print_json({"dataset": recipe.dataset, "method": recipe.method, **recipe.sections})
     console.print(f"# {recipe.dataset}/{recipe.title}")
     console.print(notation.dump(dict(recipe.sections)), end="")
+
+
+def _print_json(what: dict[str, Any]) -> None:
+    if launch.RANK == 0:
+        print(json.dumps(what, indent=2, ensure_ascii=False))
 
 
 def _gathered(target: str, method: str | None, options: argparse.Namespace) -> tuple[str, str, Sections]:

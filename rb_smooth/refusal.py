@@ -8,6 +8,7 @@ import io
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
@@ -101,6 +102,8 @@ def _sigterm_as_ctrl_c() -> Iterator[None]:
 
 def _say(message: str, code: int) -> int:
     """Of several processes each says what only it may have met; that the job was stopped, the first says."""
+    if launch.loudness is launch.Loudness.VERBOSE:
+        traceback.print_exc()
     if launch.RANK == 0 or code == REFUSED:
         speaker = f"rb_smooth, process {launch.RANK}" if launch.RANK else "rb_smooth"
         print(f"{speaker}: {message}", file=sys.stderr)

@@ -21,6 +21,7 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from rb_smooth.commandline import program
 from rb_smooth.console import console
 from rb_smooth.curves import draw_curves
 from rb_smooth.logs import read_log
@@ -48,9 +49,7 @@ def main() -> int:
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m rb_smooth.runs", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = program("runs", __doc__)
     parser.add_argument("what", nargs="*", metavar="compare RUN …", help="nothing, for the list; or compare …")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where runs are kept (default: runs)")
     parser.add_argument("--json", action="store_true", help="the list as JSON")

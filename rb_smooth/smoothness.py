@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from rb_smooth import bridge
-from rb_smooth.console import as_text, console
+from rb_smooth.commandline import program
+from rb_smooth.console import as_text, console, remark
 from rb_smooth.documents import write_between
 from rb_smooth.plots.gradients import draw_gradients
 from rb_smooth.provenance import commit
@@ -45,9 +46,7 @@ def main() -> int:
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m rb_smooth.smoothness", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = program("smoothness", __doc__)
     add = parser.add_argument
     add("what", nargs="+", metavar="RUN|NAME", help="networks to measure; or: plot FILE.json")
     add("--weights", default="best", metavar="first,best,last", help="which of each run's (default: best)")
@@ -105,7 +104,7 @@ def _measured(options: argparse.Namespace) -> list[Record]:
     for specimen, which, loss, threat in units:
         record = named(specimen, which, loss, threat, settings)
         if (known := next((each for each in kept if is_same(each, record)), None)) is None:
-            console.print(f"{specimen.name}, {which}, under the {loss} loss …")
+            remark(f"{specimen.name}, {which}, under the {loss} loss …")
             known = {**record, "found": measured(specimen, which, threat, settings, device)}
             keep_record(options.out, known, {"versions": bridge.versions(), "commit": commit()})
         records.append(known)

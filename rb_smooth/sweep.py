@@ -8,19 +8,20 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from rb_smooth import bridge, files, launch, run_folder
 from rb_smooth.attempts import Failure, Job
 from rb_smooth.comparison import Result, groups
-from rb_smooth.console import console
+from rb_smooth.console import console, remark
 from rb_smooth.provenance import commit
 from rb_smooth.refusal import Failed, Refused
 from rb_smooth.scoreboard import drawn
 from rb_smooth.sections import Sections, digest_of
 from rb_smooth.workers import work_off
 
-_OWN_OPTIONS = {"what", "seed", "seeds", "gpus", "workers", "device", "plan"}
+_OWN_OPTIONS = {"what", "seed", "seeds", "gpus", "workers", "device", "plan", "json"}
 """Those that its processes are not given, or are given in another form."""
 
 
@@ -68,9 +69,10 @@ class Member:
         return None if score is None else Result(self.method, self.seed, score)
 
 
-def carry_out_all(members: Sequence[Member], options: argparse.Namespace) -> None:
+def carry_out_all(members: Sequence[Member], options: argparse.Namespace) -> Path | None:
     """Whatever the runs still lack, then their table. Finished ones cost no process, and no torch if all are.
 
+    Returns the file of every figure, if there are any.
     Raises Failed, or Refused if the user can mend them all, when some runs failed; the others are not touched by it.
     """
     _check_distinct(members)
@@ -80,10 +82,11 @@ def carry_out_all(members: Sequence[Member], options: argparse.Namespace) -> Non
         _check(ahead)
         devices = choose_devices(options.gpus, options.workers, options.device)[: len(ahead)]
         if options.plan:
-            return _plan(members, devices)
-        console.print(f"{len(ahead)} of {len(members)} runs ahead, {len(devices)} at a time")
+            _plan(members, devices)
+            return None
+        remark(f"{len(ahead)} of {len(members)} runs ahead, {len(devices)} at a time")
         failures = work_off([member.job for member in ahead], devices, _threads(len(devices)))
-    _report(members, failures, options, anew=bool(ahead))
+    record = _report(members, failures, options, anew=bool(ahead))
     if failures:
         first, more = failures[0], f"; {len(failures) - 1} more above" if len(failures) > 1 else ""
         line = (
@@ -91,6 +94,7 @@ def carry_out_all(members: Sequence[Member], options: argparse.Namespace) -> Non
             "output.txt tell, and the same command goes on from there"
         )
         raise Refused(line) if all(failure.refused for failure in failures) else Failed(line)
+    return record
 
 
 def choose_devices(gpus: Sequence[int] | None, workers: int | None, device: str) -> list[str]:
@@ -154,13 +158,15 @@ def _plan(members: Sequence[Member], devices: Sequence[str]) -> None:
     console.print(f"{len(members)} runs, {seeds} of each method, {len(devices)} at a time on {', '.join(devices)}")
 
 
-def _report(members: Sequence[Member], failures: Sequence[Failure], options: argparse.Namespace, anew: bool) -> None:
+def _report(
+    members: Sequence[Member], failures: Sequence[Failure], options: argparse.Namespace, anew: bool
+) -> Path | None:
     """Print the table, and leave every figure in sweep-….json beside the runs; one that says nothing new stays."""
     old = {failure.job.run.path for failure in failures if options.fresh}  # what is there is of before
     measured = [(member, member.result()) for member in members if member.run.path not in old]
     results = {member: result for member, result in measured if result is not None}
     if not results:
-        return
+        return None
     order = list(dict.fromkeys(member.method for member in members))  # as typed, whatever failed
     compared = groups(sorted(results.values(), key=lambda result: order.index(result.method)))
     for each in drawn(members[0].dataset, compared):
@@ -170,6 +176,7 @@ def _report(members: Sequence[Member], failures: Sequence[Failure], options: arg
     if anew or not path.exists():
         files.write_json(path, _record(results, compared, failures))
     console.print(f"every figure: {path}")
+    return path
 
 
 def _record(

@@ -10,7 +10,7 @@ import torch
 
 from rb_smooth import files, processes, weights
 from rb_smooth.checkpoints import exported
-from rb_smooth.console import console, progress_bars
+from rb_smooth.console import console, progress_bars, remark
 from rb_smooth.declaration import Recipe
 from rb_smooth.epochs import end_epoch, keep_start
 from rb_smooth.guards import check_finite, check_origins, check_replicas, concerns
@@ -83,7 +83,7 @@ def _taken_up(recipe: Recipe, run: Run, data: Dataset, device: torch.device, rep
         return session
     state, path = saved
     session.resume(weights.moved(state, device), path)
-    console.print(f"resumed after {_position(session)}")
+    remark(f"resumed after {_position(session)}")
     if processes.is_first():
         reports.update(session.log)
     return session
@@ -97,7 +97,7 @@ def _finish_epoch(session: Session, run: Run, reports: Reports) -> None:
         return
     run.write_log(session.log)
     reports.update(session.log)
-    console.print(_line(row, session.recipe.train.epochs))
+    remark(_line(row, session.recipe.train.epochs))
     for concern in concerns(session.log, len(session.data.source.classes)):
         console.print(f"watch out: {concern}")
 

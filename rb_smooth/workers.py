@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rb_smooth.attempts import Attempt, Failure, Job, claimed
-from rb_smooth.console import console
+from rb_smooth.console import console, is_silent, remark
 from rb_smooth.entries import attack_title
 from rb_smooth.interruption import stop_requests
 from rb_smooth.refusal import REFUSED, Interrupted
@@ -113,7 +113,7 @@ class _Queue:
                 self._count(job, "")
             else:
                 self.attempts.append(Attempt(job, self.free[0], claim, self.threads))
-                console.print(f"started {job.name} on {self.free.popleft()}")
+                remark(f"started {job.name} on {self.free.popleft()}")
         except OSError as error:
             self._fail(job, str(error), refused=True)
         return True
@@ -123,7 +123,7 @@ class _Queue:
         if code == 0:
             self._count(job, f", {attempt.time_taken}")
         elif stopping:
-            console.print(f"stopped {job.name}: {attempt.ending}")
+            remark(f"stopped {job.name}: {attempt.ending}")
         elif job.is_done():
             self._count(job, "")
         elif job.run.is_in_use:  # someone was quicker between our look and our process's
@@ -131,11 +131,11 @@ class _Queue:
         else:
             self._fail(job, attempt.ending, code == REFUSED)
 
-    def _count(self, job: Job, remark: str) -> None:
+    def _count(self, job: Job, time_taken: str) -> None:
         self.done += 1
         score = job.run.score
         figure = "" if score is None else f": {attack_title(score)} {score['autoattack']:.1%}"
-        console.print(f"finished {job.name}{figure}{remark or ', by another process'}")
+        remark(f"finished {job.name}{figure}{time_taken or ', by another process'}")
 
     def _fail(self, job: Job, line: str, refused: bool) -> None:
         self.failures.append(Failure(job, line, refused))
@@ -144,13 +144,13 @@ class _Queue:
     def _say_busy(self, job: Job) -> None:
         if job.name not in self._said_busy:
             self._said_busy.add(job.name)
-            console.print(f"waiting for {job.name}: another process works there")
+            remark(f"waiting for {job.name}: another process works there")
 
 
 @contextmanager
 def _shown(board: Callable[[], Group]) -> Iterator[None]:
     """The board, kept up to date below the lines printed; nothing where the output is not a terminal."""
-    if not console.is_terminal:
+    if is_silent() or not console.is_terminal:
         yield
         return
     with Live(get_renderable=board, console=console, refresh_per_second=2, transient=True):

@@ -9,7 +9,8 @@ from made_plugins import Site
 from matplotlib.figure import Figure
 
 import rb_smooth  # noqa: F401  (installs the bridge before anything imports robustbench)
-from rb_smooth import bridge
+from rb_smooth import bridge, launch
+from rb_smooth.console import console
 from rb_smooth.laws.subjects import small_batch, small_net
 from rb_smooth.models import Normalized
 
@@ -26,6 +27,14 @@ def pytest_xdist_make_scheduler(config, log):
 @pytest.fixture(autouse=True)
 def _seeded():
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _as_loud_as_before(monkeypatch):
+    """Programs that run in this process leave it as talkative as they found it, and on stdout."""
+    monkeypatch.setattr(launch, "loudness", launch.loudness)
+    monkeypatch.setattr(launch, "as_script", launch.as_script)
+    monkeypatch.setattr(console, "stderr", console.stderr)
 
 
 @pytest.fixture

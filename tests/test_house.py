@@ -27,6 +27,7 @@ FLOORS = [
         ),
         *(
             "launch",
+            "commandline",
             "plugins",
             "processes",
             "weights",
@@ -80,7 +81,19 @@ FLOORS = [
         *("logs", "curves", "scalars", "reports", "summaries", "runs"),
         *("attempts", "workers", "sweep"),
     },
-    {"api", "laws", "page", "board_options", "leaderboard", "theory", "study", "plots", "smoothness", "landscape"},
+    {
+        "__main__",
+        "api",
+        "laws",
+        "page",
+        "board_options",
+        "leaderboard",
+        "theory",
+        "study",
+        "plots",
+        "smoothness",
+        "landscape",
+    },
 ]
 METHOD_FOLDERS = ("objectives", "perturbations", "optimizers", "averaging")
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -5,21 +5,19 @@ The exit code is 1 if one is broken.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable
 from typing import Any
 
 from rb_smooth import laws
+from rb_smooth.commandline import program
 from rb_smooth.console import console
 from rb_smooth.refusal import Failed, answering
 from rb_smooth.registry import find
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m rb_smooth.laws", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = program("laws", __doc__)
     parser.add_argument("box", choices=laws.BOXES)
     parser.add_argument("name", help="as a recipe says it")
     options = parser.parse_args()

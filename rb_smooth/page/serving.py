@@ -7,7 +7,7 @@ import webbrowser
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from rb_smooth.console import console
+from rb_smooth.console import console, remark
 from rb_smooth.page.building import write_page
 from rb_smooth.refusal import Refused
 
@@ -28,7 +28,7 @@ def serve(leaderboard: Path, port: int = 8000, open_browser: bool = True) -> Non
                 webbrowser.open(address)
             running.serve_forever()
         except KeyboardInterrupt:
-            console.print("stopped")
+            remark("stopped")
 
 
 def server(path: Path, port: int) -> ThreadingHTTPServer:

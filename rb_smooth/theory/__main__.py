@@ -19,7 +19,8 @@ import json
 import sys
 from pathlib import Path
 
-from rb_smooth.console import console
+from rb_smooth.commandline import program
+from rb_smooth.console import console, remark
 from rb_smooth.refusal import Failed, answering
 from rb_smooth.theory.rows import Row
 from rb_smooth.theory.statements import GAMMAS, STATEMENTS, examine
@@ -44,9 +45,7 @@ def main() -> int:
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m rb_smooth.theory", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = program("theory", __doc__)
     named = ", ".join(STATEMENTS)
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help=f"one statement: {named}")
     parser.add_argument("--seed", type=int, default=0, help="of the random parameters (default: 0)")
@@ -63,7 +62,7 @@ def _draw(folder: Path, quiet: bool) -> None:
 
     for path in draw_all(folder):
         if not quiet:
-            console.print(f"drawn: {path}")
+            remark(f"drawn: {path}")
 
 
 def _judge(found: list[tuple[str, Row]]) -> None:

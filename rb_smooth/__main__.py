@@ -1,0 +1,69 @@
+"""rb-smooth PROGRAM …: every program under one name, as the module rb_smooth.PROGRAM is one.
+
+    rb-smooth recipe digits at+ensgd        train, attack, enter, compare
+    rb-smooth leaderboard serve             the board as a page
+    rb-smooth PROGRAM --help                what it does, with examples
+
+Exit codes: 0 done, 1 what was asked for failed or was found different, 2 something to mend (one line says what),
+130 stopped by you.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import sys
+from pathlib import Path
+
+from rb_smooth import launch
+from rb_smooth.commandline import SCRIPT, CommandLine, program
+from rb_smooth.refusal import Refused, answering, nearest
+
+PROGRAMS = {
+    "recipe": "recipe",
+    "runs": "runs",
+    "leaderboard": "leaderboard",
+    "smoothness": "smoothness",
+    "landscape": "landscape",
+    "theory": "theory.__main__",
+    "laws": "laws.__main__",
+    "doctor": "doctor",
+}
+"""Names of programs, and the modules that hold their `main`."""
+
+
+def main() -> int:
+    launch.as_script = True
+    parser = _parser()
+    if not sys.argv[1:]:
+        parser.print_help()
+        return 0
+    name = sys.argv[1]
+    if name.startswith("-"):
+        parser.parse_args(sys.argv[1:])
+    if name not in PROGRAMS:
+        raise Refused(f"expected a program, {nearest(name, PROGRAMS)}")
+    sys.argv = [f"{SCRIPT} {name}", *sys.argv[2:]]
+    return importlib.import_module(f"rb_smooth.{PROGRAMS[name]}").main() or 0
+
+
+def run() -> int:
+    """The console script: an exit code."""
+    return answering(main)()
+
+
+def _parser() -> CommandLine:
+    widest = max(map(len, PROGRAMS))
+    lines = "\n".join(f"    {name:<{widest}}  {_told(module)}" for name, module in PROGRAMS.items())
+    return program("", f"{__doc__}\nPrograms:\n{lines}\n")
+
+
+def _told(module: str) -> str:
+    """What the first line of a module's text says after the command, without importing it."""
+    path = Path(__file__).parent.joinpath(*module.split(".")).with_suffix(".py")
+    first = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").partition("\n")[0]
+    return first.partition(": ")[2]
+
+
+if __name__ == "__main__":
+    sys.exit(run())
