@@ -1,5 +1,5 @@
 # make demo   set up .venv, train and attack a robust model on real digits, print the leaderboard
-# make test   the same set-up plus test tools; lint, types, all tests
+# make test   the same set-up plus test tools; lint, types, all tests, coverage
 # make bench  time, memory and their floors on this CPU: benchmarks/speed.json, the table in README.md
 PYTHON ?= python3
 BIN := .venv/bin
@@ -11,7 +11,7 @@ demo: .venv/.installed
 	$(BIN)/python -m rb_smooth.recipe digits at+ensgd --n-examples 100 --runs demo/runs --leaderboard demo/leaderboard
 
 test: lint
-	$(BIN)/python -m pytest -n auto --dist loadgroup
+	$(BIN)/python -m pytest -n auto --dist loadgroup --cov --cov-report=term:skip-covered --cov-fail-under=90
 
 lint: .venv/.testing
 	$(BIN)/ruff check .

@@ -74,6 +74,20 @@ class Entry:
     def _beside(self, what: str, ending: str) -> Path:
         return self.leaderboard / what / self.dataset / self.threat / f"{self.name}.{ending}"
 
+    def measured_weights(self) -> Path:
+        """The file of the weights. Raises Refused where there is none, or one of other weights than were measured."""
+        if not self.weights.exists():
+            raise Refused(
+                f"expected the weights of {self.name} in {self.weights}, got nothing there; restore them, or train anew"
+            )
+        found, stated = files.sha256(self.weights), str(self.own.get("weights_sha256"))
+        if found != stated:
+            raise Refused(
+                f"expected the weights of {self.name} in {self.weights} (SHA-256 {stated[:8]}…), got others "
+                f"({found[:8]}…); restore them"
+            )
+        return self.weights
+
     def protocol(self) -> tuple[Any, ...]:
         """Ball, attack and points: entries of equal ones are ranked together."""
         return protocol_of(self.own["score"])

@@ -82,14 +82,12 @@ def _load_run(run: Run) -> nn.Module:
 
 
 def load_entry(entry: Entry) -> nn.Module:
-    """The entry's model with its weights, in eval mode on the CPU. Raises Refused where they are missing or damaged."""
-    if not entry.weights.exists():
-        raise Refused(
-            f"expected the weights of {entry.name} in {entry.weights}, got nothing there; restore them, or train again"
-        )
-    model = build(entry)
+    """The entry's model with its weights, in eval mode on the CPU. Raises Refused where they are missing or damaged, or
+    are not those that were measured.
+    """
+    weights, model = entry.measured_weights(), build(entry)
     try:
-        model.load_state_dict(files.load_tensors(entry.weights))
+        model.load_state_dict(files.load_tensors(weights))
     except (RuntimeError, TypeError, AttributeError) as error:
         cause = str(error).splitlines()[0]
         raise Refused(

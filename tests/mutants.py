@@ -68,6 +68,7 @@ SHARPNESS, RECORDS, SPECIMENS = "study/sharpness.py", "study/records.py", "study
 LINEAR, CONCAVE, SMOOTHED, ROWS = "theory/linear.py", "theory/concave.py", "theory/entropy.py", "theory/rows.py"
 DIRECTIONS, GRIDS, SLICES = "study/directions.py", "study/grids.py", "study/slices.py"
 SURFACES, BANDS, DRAWN = "study/surfaces.py", "study/bands.py", "plots/landscapes.py"
+COMMANDLINE = "commandline.py"
 PLUGINS, REGISTRY, COOKBOOK, DECLARATION = "plugins.py", "registry.py", "cookbook.py", "declaration.py"
 SUBJECTS, OPTIMIZER_LAWS = "laws/subjects.py", "laws/optimizer_laws.py"
 
@@ -99,7 +100,8 @@ TESTS = {
     PROTOCOLS: ["test_protocols.py", "test_scale_out.py"],
     ATTACKERS: ["test_protocols.py"],
     UNITS: ["test_protocols.py"],
-    "entries.py": ["test_program.py"],
+    "entries.py": ["test_board.py", "test_program.py"],
+    **{file: ["test_commandline.py"] for file in (COMMANDLINE, "console.py", "refusal.py")},
     "exactness.py": ["test_protocols.py"],
     EVALUATION: ["test_scale_out.py", "test_evaluation.py"],
     **{file: ["test_trust.py"] for file in (TRUST, FORWARD, GRADIENTS, UNDER_ATTACK)},
@@ -242,7 +244,13 @@ MUTANTS = [
     Mutant("points are told of as the trained mode sees them", ASSESSMENT, "    model.eval()\n", ""),
     Mutant("what is replaced is lost", SUBMISSION, "            _keep_replaced(entry)\n", ""),
     Mutant("doubts are not told", SUBMISSION, '"unreliable": bool(doubts)', '"unreliable": False'),
-    Mutant("any weights are verified", AUDIT, "if found != stated:", "if False:"),
+    Mutant("an unknown option is passed over", COMMANDLINE, "        if unread:", "        if False:"),
+    Mutant("options are guessed at", COMMANDLINE, "allow_abbrev=False", "allow_abbrev=True"),
+    Mutant("-q keeps its remarks", COMMANDLINE, "Loudness.QUIET", "Loudness.NORMAL"),
+    Mutant("-v shows no traceback", "refusal.py", "        traceback.print_exc()", "        pass"),
+    Mutant("JSON comes with the table", "console.py", "console.stderr = True", "console.stderr = False"),
+    Mutant("the script's help speaks of modules", COMMANDLINE, 'text.replace(_MODULE, f"{SCRIPT} ")', "text"),
+    Mutant("any weights pass for those measured", "entries.py", "if found != stated:", "if False:"),
     Mutant("verify counts figures alone", AUDIT, "and not self.points", ""),
     Mutant("radii of both norms are one", RADII, "L2_PER_LINF = 0.5 / (8 / 255)", "L2_PER_LINF = 1.0"),
     Mutant("each process counts its own", EVALUATION, "processes.add_up(flags)", "flags"),
@@ -415,7 +423,8 @@ def killer(mutant: Mutant) -> str | None:
     with tempfile.TemporaryDirectory() as scratch:
         for part in ("rb_smooth", "tests", "recipes", "leaderboard/published"):
             shutil.copytree(ROOT / part, Path(scratch, part), ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copy(ROOT / "pyproject.toml", scratch)
+        for name in ("pyproject.toml", "CHANGELOG.md"):
+            shutil.copy(ROOT / name, scratch)
         file = Path(scratch, "rb_smooth", mutant.file)
         file.write_text(file.read_text().replace(mutant.old, mutant.new))
         command = [sys.executable, "-m", "pytest", "-x", "--tb=no", "-rfE", "-p", "no:cacheprovider"]

@@ -88,6 +88,20 @@ def test_an_entry_has_its_points_its_curves_and_its_examples(inside):
     assert check["verdict"] == "passed"
 
 
+def test_weights_that_were_not_measured_pass_for_no_entrys(inside, capsys):
+    tensors = files.load_tensors(inside.weights)
+    files.save_tensors(inside.weights, {name: 2 * tensor for name, tensor in tensors.items()})
+    for look in (
+        lambda: rb_smooth.load_model(inside.name, dataset="digits"),
+        lambda: rb_smooth.evaluate(inside, eps=0.05, verbose=False),
+    ):
+        with pytest.raises(rb_smooth.Refused, match=r"\(SHA-256 \w{8}…\), got others \(\w{8}…\); restore them"):
+            look()
+    for command in ("verify", "evaluate", "bundle"):
+        assert board(command, inside.name) == 2
+        assert "got others" in capsys.readouterr().err
+
+
 def test_a_checkpoint_from_elsewhere_is_measured_as_ours_are(inside, capsys):
     assert board("submit", "net.pt", *BROUGHT, "--title=<b>Theirs</b>", "--link=https://example.org") == 0
     (theirs,) = [entry for entry in listed(Path("leaderboard"))[0] if entry.name == "net_small_preactresnet"]

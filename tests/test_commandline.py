@@ -66,7 +66,8 @@ def test_without_a_program_the_script_says_which_there_are(typed):
 
 
 @pytest.mark.parametrize("name", script.PROGRAMS)
-def test_help_shows_examples_that_can_be_typed(name, typed):
+def test_help_shows_examples_that_can_be_typed(name, typed, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
     code, said, _ = typed(name, "--help")
     assert code == 0
     assert f"rb-smooth {name} " in said

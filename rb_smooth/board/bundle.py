@@ -35,7 +35,7 @@ def pack(entry: Entry, out: Path) -> Path:
     for name in (entry.dataset, entry.threat, entry.name):  # they become paths, and words of registry.py
         check_name(name)
     target = out / entry.name
-    _check_weights(entry)
+    entry.measured_weights()
     if target.exists() and not (target / _SUMS).exists():
         raise Refused(f"expected {target} to be free or a bundle, got something else; move it away, or say --out")
     out.mkdir(parents=True, exist_ok=True)
@@ -52,13 +52,6 @@ def curated(entry: Entry) -> dict[str, object]:
     """The entry's JSON in RobustBench's form: without our block, without empty values, architecture in its spelling."""
     kept = {key: value for key, value in entry.info.items() if key != "rb_smooth" and value is not None}
     return kept | {"architecture": architecture_title(entry)}
-
-
-def _check_weights(entry: Entry) -> None:
-    if not entry.weights.exists():
-        raise Refused(f"expected the weights of {entry.name} in {entry.weights}, got nothing there; restore them")
-    if files.sha256(entry.weights) != entry.own.get("weights_sha256"):
-        raise Refused(f"expected in {entry.weights} the weights that were measured, got others; restore them")
 
 
 def _fill(entry: Entry, folder: Path) -> None:
