@@ -7,6 +7,7 @@
     python -m rb_smooth.recipe cifar10 at at+awp --seeds 0-2       six runs, one on each GPU at a time, and their table
     python -m rb_smooth.recipe list [DATASET]                      what there is
     python -m rb_smooth.recipe show cifar10 at+awp+ensgd           what it means, resolved and checked
+    python -m rb_smooth.recipe keys [objective.at]                 every key: values, default, meaning, source
 
 The same command again goes on where it stopped, skips what is finished, and prints the table. Exit codes: 0 done,
 1 some of several runs failed, 2 something to mend (one line says what), 130 stopped by you.
@@ -37,10 +38,14 @@ _MOST = 1000
 def main() -> int:
     options = _parse()
     command, rest = options.what[0], options.what[1:]
+    if options.write is not None and command != "keys":
+        raise Refused(f"expected --write behind `recipe keys`, got it with {command}; drop it")
     if command == "list":
         print_recipes(rest or cookbook.datasets())
     elif command == "show":
         _show(*_target(rest), options)
+    elif command == "keys":
+        _show_keys(rest, options.write)
     elif options.seeds is not None or len(options.what) > (1 if _is_file(command) else 2):
         from rb_smooth.sweep import carry_out_all
 
@@ -71,7 +76,10 @@ def _parse() -> argparse.Namespace:
         prog="python -m rb_smooth.recipe", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "what", nargs="+", metavar="DATASET METHOD", help="or FILE.yaml, or list, or show …; several methods: a sweep"
+        "what",
+        nargs="+",
+        metavar="DATASET METHOD",
+        help="or FILE.yaml, or list, show …, keys …; several methods: a sweep",
     )
     parser.add_argument(
         "--seed", type=int, help="of initialisation, shuffling, augmentation, attacks' starts and noise"
@@ -102,6 +110,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--replace", action="store_true", help="replace an entry of the same name made by another run")
     parser.add_argument("--no-submit", action="store_true", help="train and evaluate only")
     parser.add_argument("--plan", action="store_true", help="time three steps, say what is ahead, and stop")
+    parser.add_argument("--write", type=Path, metavar="FILE.md", help="put what keys shows into a document's places")
     return parser.parse_args()
 
 
@@ -159,6 +168,16 @@ def _show(target: str, method: str | None, options: argparse.Namespace) -> None:
     recipe = schema.check(*_gathered(target, method, options))
     console.print(f"# {recipe.dataset}/{recipe.title}")
     console.print(notation.dump(dict(recipe.sections)), end="")
+
+
+def _show_keys(topics: list[str], document: Path | None) -> None:
+    from rb_smooth import reference
+
+    if document is None:
+        return reference.print_keys(topics)
+    if topics:
+        raise Refused(f"expected --write with all keys, got {topics[0]}; drop it")
+    reference.write_keys(document)
 
 
 def _gathered(target: str, method: str | None, options: argparse.Namespace) -> tuple[str, str, Sections]:

@@ -66,6 +66,7 @@ FLOORS = [
         "guards",
         "minibatches",
         "listing",
+        *("keys", "reference"),
         "session",
         "epochs",
         "networks",
