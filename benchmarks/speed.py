@@ -153,7 +153,7 @@ def _measure_here(part: str, toy: bool, path: Path) -> None:
         "seed": SEED,
         "versions": {"python": platform.python_version(), **bridge.versions()},
         "machine": {
-            "cpu": _cpu(),
+            "cpu": cpu_name(),
             "cores": launch.usable_cores(),
             "threads": torch.get_num_threads(),
             "load_before": busy,
@@ -162,7 +162,7 @@ def _measure_here(part: str, toy: bool, path: Path) -> None:
     files.write_json(path, about | found | {"figures": [each.to_json() for each in found["figures"]]})
 
 
-def _cpu() -> str:
+def cpu_name() -> str:
     """The CPU's model name."""
     listed = Path("/proc/cpuinfo")
     names = re.findall(r"^model name\s*: (.*)$", listed.read_text(), re.MULTILINE) if listed.exists() else []

@@ -17,10 +17,12 @@ from rb_smooth.contracts import Augmentation
 
 
 def crop(*, padding: int = 4, border: Literal["reflect", "zero"] = "reflect") -> Augmentation:
-    """Each image padded, then cropped at random to its own size.
+    """Each image padded, then cropped at random to its own size. Source: the AWP authors' code.
 
-    padding: pixels on each side, >= 0, and below the image's size where it is reflected.
-    border:  what is padded: the image mirrored at its edge (the edge itself not repeated), or black.
+    padding (pixels, >= 0): added on each side; fewer than the image has where it is reflected. Source: the AWP
+        authors' code.
+    border: what is padded: reflect, the image mirrored at its edge (the edge itself not repeated); zero, black. Source:
+        the AWP authors' code, reflect for CIFAR-10, zero for CIFAR-100 and TRADES.
     """
     ranges.at_least(0, padding=padding)
 
@@ -39,7 +41,7 @@ def crop(*, padding: int = 4, border: Literal["reflect", "zero"] = "reflect") ->
 
 
 def flip() -> Augmentation:
-    """Each image mirrored left to right with probability 1/2."""
+    """Each image mirrored left to right with probability 1/2. Source: the AWP authors' code."""
 
     def flipped(x: Tensor, generator: torch.Generator) -> Tensor:
         mirrored = _sent(torch.rand(len(x), generator=generator), x.device) < 0.5
@@ -49,7 +51,11 @@ def flip() -> Augmentation:
 
 
 def rotate(*, degrees: float = 15.0) -> Augmentation:
-    """Each image turned about its centre by an angle uniform in [-degrees, degrees]; nearest pixel, black outside."""
+    """Each image turned about its centre by a random angle; nearest pixel, black outside. Source: the AWP authors'
+    code, for CIFAR-100.
+
+    degrees (degrees, >= 0, <= 180): the angle is uniform between minus and plus this. Source: the AWP authors' code.
+    """
     if not 0 <= degrees <= 180:
         raise ValueError(f"expected 0 <= degrees <= 180, got {degrees}")
 

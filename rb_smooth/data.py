@@ -56,7 +56,8 @@ class Source:
 
 
 def digits(data_dir: Path) -> Source:
-    """scikit-learn's 1,797 handwritten digits: 8 x 8, one channel, 10 classes, no download.
+    """scikit-learn's 1,797 handwritten digits: 8 x 8, one channel, 10 classes, no download. Source:
+    scikit-learn.
 
     It has no test set of its own: ours is a stratified fifth, 360 images.
     """
@@ -75,18 +76,24 @@ def digits(data_dir: Path) -> Source:
 
 
 def cifar10(data_dir: Path) -> Source:
-    """CIFAR-10: 50,000 + 10,000 images of 32 x 32, three channels, 10 classes; 170 MB, downloaded on first use."""
+    """CIFAR-10: 50,000 + 10,000 images of 32 x 32, three channels, 10 classes; 170 MB, downloaded on first use. Source:
+    torchvision, tested as RobustBench loads it.
+    """
     return _cifar("CIFAR10", data_dir, (0.4914, 0.4822, 0.4465), (0.2471, 0.2435, 0.2616))
 
 
 def cifar100(data_dir: Path) -> Source:
-    """CIFAR-100: 50,000 + 10,000 images of 32 x 32, three channels, 100 classes; 170 MB, downloaded on first use."""
+    """CIFAR-100: 50,000 + 10,000 images of 32 x 32, three channels, 100 classes; 170 MB, downloaded on first use.
+    Source: torchvision, tested as RobustBench loads it.
+    """
     mean = (0.5070751592371323, 0.48654887331495095, 0.4409178433670343)
     return _cifar("CIFAR100", data_dir, mean, (0.2673342858792401, 0.2564384629170883, 0.27615047132568404))
 
 
 def svhn(data_dir: Path) -> Source:
-    """Street View House Numbers: 73,257 + 26,032 images of 32 x 32, three channels, 10 classes; 250 MB, downloaded."""
+    """Street View House Numbers: 73,257 + 26,032 images of 32 x 32, three channels, 10 classes; 250 MB, downloaded.
+    Source: torchvision.
+    """
     from torchvision.datasets import SVHN
 
     parts = []
@@ -109,13 +116,15 @@ def folder(
     stream: bool | Literal["auto"] = "auto",
     workers: int | None = None,
 ) -> Source:
-    """Any images under `root`/train/<class>/ and `root`/test/<class>/ (torchvision's ImageFolder).
+    """Any images under `<root>/train/<class>/` and `<root>/test/<class>/`. Source: torchvision's ImageFolder.
 
-    label:      names the leaderboard, `folder-<label>`; the folder's name by default.
-    image_size: resize and centre-crop to this many pixels; needed unless all images have one size.
-    stream:     decode images when they are needed, and hold none; auto: where all would take more than 2 GiB.
-    workers:    processes that decode minibatches ahead of training, 0: none; as many as the cores beside this one's,
-                and at most 8, by default.
+    root (a folder): where train/ and test/ lie. Source: torchvision's ImageFolder.
+    label (letters, digits and . _ -): names the leaderboard, `folder-<label>`; the folder's name by default. Source:
+        ours.
+    image_size (pixels, 4 to 1024): resize and centre-crop to it; needed unless all images have one size. Source: ours.
+    stream: decode images when they are needed, and hold none; auto: where all would take more than 2 GiB. Source: ours.
+    workers (processes, >= 0): how many decode minibatches ahead of training, 0: none; by default as many as the cores
+        beside this one's, and at most 8. Source: ours.
 
     How images are read changes no number: neither `stream` nor `workers` makes another run of the same recipe.
     """

@@ -1,4 +1,7 @@
-"""What a recipe declares, typed and frozen; training asks it for its objects. `schema.check` makes one from text."""
+"""What a recipe declares, typed and frozen; training asks it for its objects. `schema.check` makes one from text.
+
+What stands below a key is what `recipe keys` shows of it (keys.py): (its unit) what it does. Source: where from.
+"""
 
 from __future__ import annotations
 
@@ -18,35 +21,47 @@ if TYPE_CHECKING:
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class Extra(_Section):
     """`data.extra:` generated or unlabelled images, mixed into every minibatch."""
 
     file: str
-    """An .npz with `image` (N, H, W, C) uint8 and, where labels are given, `label` (N,)."""
+    """(path of an .npz) It holds `image` (N, H, W, C) uint8 and, where labels are given, `label` (N,). Source: the form
+    in which such images are published."""
     share: float = Field(gt=0, lt=1)
-    """Of each minibatch, rounded to whole images."""
+    """(share, in whole images) How much of every minibatch is from the file. Source: ours."""
     labels: Literal["given", "pseudo"] = "given"
+    """Those in the file, or, pseudo, what `labeller` takes the images for. Source: ours."""
     labeller: str | None = None
-    """A finished run's folder, whose best weights label the images where `labels` is pseudo."""
+    """(a finished run's folder) Its best weights label the images where `labels` is pseudo. Source: ours."""
 
 
 class Data(BaseModel):
-    """`data:` what every data set takes; further keys are the options of the named one (`options`)."""
+    """`data:` what every data set takes; further keys are the options of the one that `name` names."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config = ConfigDict(frozen=True, extra="allow", use_attribute_docstrings=True)
     name: str
+    """(a data set) Which one; it decides the board that entries stand on. Source: ours."""
     batch_size: PositiveInt
+    """(images) In a minibatch, of all processes together. Source: the AWP authors' code, 128; inferred for Kanai et
+    al."""
     augment: tuple[Any, ...] = ()
+    """(list of names, or {name: …, options}) What each minibatch of training goes through, in this order. Source: the
+    AWP authors' code, other ones for each data set; inferred for Kanai et al."""
     standardise: bool = True
-    """Whether the model subtracts the data's mean and divides by their standard deviation; inputs stay in [0, 1]."""
+    """Whether the model subtracts the data's mean and divides by their standard deviation; inputs stay in [0, 1].
+    Source: Kanai et al., appendix E; not for TRADES, their appendix F.2."""
     extra: Extra | None = None
+    """(keys of `data.extra`) Generated or unlabelled images, mixed into every minibatch. Source: ours."""
     validation: NonNegativeInt = 0
+    """(images) Held out of the training set, stratified, to choose the best epoch on. Source: ours; both papers choose
+    on the test set."""
     split_seed: NonNegativeInt = 0
+    """By it `validation` and `train_examples` are drawn: the same images for every seed and method. Source: ours."""
     train_examples: PositiveInt | None = None
-    """Train on a stratified part of this size; None: on everything."""
+    """(images) Train on a stratified part of this size, without it on everything. Source: ours."""
 
     @property
     def options(self) -> dict[str, Any]:
@@ -76,46 +91,66 @@ class Train(_Section):
     """`train:` how long, from which seed, and how the best epoch is chosen."""
 
     epochs: PositiveInt
+    """(epochs) Passes over the training images, whatever the optimizer. Source: the AWP authors' code, 200; inferred
+    for Kanai et al."""
     seed: NonNegativeInt = 0
+    """Of initialisation, shuffling, augmentation, attacks' starts and noise. Source: ours."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """In which passes compute; weights, their gradients and the optimizer's state are fp32 always. auto: bf16 on a GPU
-    that has it, and on a CPU that has it for a net of 1 GFLOP a minibatch or more; else fp32."""
+    that has it, and on a CPU that has it for a net of 1 GFLOP a minibatch or more; else fp32. Source: ours."""
     channels_last: bool = True
-    """Whether the weights lie as fast convolutions like them, on GPUs and on CPUs (benchmarks/precision.json)."""
+    """Whether the weights lie as fast convolutions like them, on GPUs and on CPUs. Source: ours
+    (benchmarks/precision.json)."""
     compile: bool | Literal["auto", "reduce-overhead"] = "auto"
     """Whether torch.compile makes one program of the crafting passes and one of the training passes; auto: on a GPU.
-    reduce-overhead: in CUDA graphs too, which `auto` means for one process."""
+    reduce-overhead: in CUDA graphs too, which `auto` means for one process. Source: ours."""
     select: Literal["validation", "test"] = "validation"
+    """Which images choose the best epoch, by PGD-20 accuracy (clean accuracy for `standard`); test: and nothing is held
+    out of training. Source: ours; both papers choose on the test set."""
     recalibrate: int = Field(16, ge=0, le=10_000)
-    """Minibatches of training from which BatchNorm's statistics are set before every evaluation; 0: left alone."""
+    """(minibatches) The last of training, by which BatchNorm's statistics are set before every evaluation; 0: left
+    alone. Source: ours; the Entropy-SGD authors' code takes an epoch."""
     keep: tuple[NonNegativeInt, ...] = ()
-    """After how many epochs what is deployed is kept beside best and last, as epoch-<n>.pt; 0: before the first."""
+    """(list of epochs) After how many what is deployed is kept beside best and last, as `epoch-<n>.pt`; 0: before
+    the first. Source: ours."""
     log_test: NonNegativeInt = 0
-    """Test points, the first ones, whose accuracy every epoch logs; for the log alone, nothing is chosen by it."""
+    """(images) The first of the test set, whose accuracy every epoch logs; for the log alone, nothing is chosen by it.
+    Source: ours."""
     scaled_from: PositiveInt | None = None
+    """(epochs) The recipe's own length, where `--epochs` made it another; not to be set by hand. Source: ours."""
     sync_bn: bool = False
-    """BatchNorm normalises by the minibatches of all processes together (torch's SyncBatchNorm; GPUs only)."""
+    """Whether BatchNorm normalises by the minibatches of all processes together; GPUs only. Source: torch's
+    SyncBatchNorm."""
     start: str | None = None
-    """A checkpoint to start from (`checkpoints.start_from`); None: from scratch."""
+    """(path of a checkpoint) To start from, in any common form; without it from scratch. Source: ours."""
 
 
 class Evaluate(_Section):
     """`evaluate:` the final attack; norm, eps and step_size default to the objective's."""
 
     attack: Literal["autoattack"] = "autoattack"
+    """What comes after clean accuracy and PGD-20. Source: Croce and Hein, arXiv 2003.01690."""
     version: Literal["standard", "quick"] = "standard"
-    """standard: AutoAttack. quick: its first two attacks, APGD-CE and APGD-T, on the points that PGD-20 left: an upper
-    bound of what AutoAttack leaves, named so wherever it appears, and never ranked among AutoAttack's figures."""
+    """AutoAttack, or, quick, its first two attacks, APGD-CE and APGD-T, on the points that PGD-20 left: an upper bound
+    of what AutoAttack leaves, named so wherever it appears, and never ranked among AutoAttack's figures. Source: Croce
+    and Hein, arXiv 2003.01690; quick is ours."""
     n_examples: PositiveInt = 10_000
+    """(images) Test points, the first ones. Source: RobustBench."""
     batch_size: PositiveInt = 250
-    """Points attacked at a time; part of the protocol, since an attack draws one stream of numbers for a batch. 250 is
-    AutoAttack's own."""
+    """(images) Attacked at a time; part of the protocol, since an attack draws one stream of numbers for a batch.
+    Source: AutoAttack's own."""
     seed: NonNegativeInt = 0
+    """Of the attacks' random numbers. Source: ours."""
     keep_adversarial: NonNegativeInt = 12
-    """Of how many test points, the first ones, the adversarial examples are kept."""
+    """(images) Of how many test points, the first ones, the adversarial examples are kept. Source: ours."""
     norm: Literal["Linf", "L2"] | None = None
+    """Norm of the ball that is attacked; the objective's by default. Source: ours."""
     eps: PositiveFloat | None = None
+    """(pixels from 0 to 1) Radius of that ball; the objective's by default. Source: ours; RobustBench ranks at 8/255 in
+    Linf and at 0.5 in L2."""
     step_size: PositiveFloat | None = None
+    """(pixels from 0 to 1) PGD-20's, AutoAttack has its own; the objective's by default. Source: Kanai et al., appendix
+    E: the same as in training."""
 
 
 def protocol(keys: Mapping[str, Any]) -> Evaluate:

@@ -27,7 +27,8 @@ def print_recipes(datasets: list[str]) -> None:
     for complaint in [*complaints, *(line for dataset in datasets for line in cookbook.passed_over(dataset))]:
         console.print(complaint)
     console.print(
-        "A method is a base and any of the parts, as at+awp+wa. `recipe show DATASET METHOD` says what it means."
+        "A method is a base and any of the parts, as at+awp+wa. `recipe show DATASET METHOD` says what it means, "
+        "`recipe keys` what each key does."
     )
 
 

@@ -58,21 +58,24 @@ class Normalized(nn.Module):
 
 
 def preactresnet18(channels: int, classes: int) -> nn.Module:
-    """PreAct ResNet-18 for 32 x 32 images, BatchNorm before the last layer: RobustBench's, 11.2 M parameters."""
+    """PreAct ResNet-18 for 32 x 32 images, BatchNorm before the last layer: 11.2 M parameters. Source: RobustBench's;
+    the AWP authors' default, inferred for Kanai et al., who say ResNet-18.
+    """
     resnet = bridge.architectures("resnet")
     return resnet.PreActResNet(resnet.PreActBlockV2, [2, 2, 2, 2], num_classes=classes, bn_before_fc=True)
 
 
 def resnet18(channels: int, classes: int) -> nn.Module:
-    """ResNet-18 for 32 x 32 images, BatchNorm after each convolution: RobustBench's, 11.2 M parameters."""
+    """ResNet-18 for 32 x 32 images, BatchNorm after each convolution: 11.2 M parameters. Source: RobustBench's."""
     resnet = bridge.architectures("resnet")
     return resnet.ResNet(resnet.BasicBlock, [2, 2, 2, 2], num_classes=classes)
 
 
 def wideresnet(channels: int, classes: int, *, depth: int = 34, width: int = 10) -> nn.Module:
-    """Wide ResNet for 32 x 32 images: RobustBench's. WRN-34-10 has 46.2 M parameters, WRN-28-10 36.5 M.
+    """Wide ResNet for 32 x 32 images: WRN-34-10 has 46.2 M parameters, WRN-28-10 36.5 M. Source: RobustBench's.
 
-    depth: 6 n + 4; width: factor on 16, 32, 64 channels, >= 1.
+    depth (10, 16, 22, 28, 34, …): layers, 6 n + 4. Source: both papers.
+    width (>= 1): factor on 16, 32, 64 channels. Source: both papers.
     """
     if depth < 10 or depth % 6 != 4 or width < 1:
         raise ValueError(f"expected depth 10, 16, 22, 28, 34, … and width >= 1, got {depth} and {width}")
@@ -80,9 +83,9 @@ def wideresnet(channels: int, classes: int, *, depth: int = 34, width: int = 10)
 
 
 def small_preactresnet(channels: int, classes: int, *, width: int = 16) -> nn.Module:
-    """Three pre-activation blocks of width, 2 width, 4 width channels; any image of at least 4 x 4.
+    """Three pre-activation blocks of width, 2 width, 4 width channels; any image of at least 4 x 4. Source: ours.
 
-    width 16: about 78 thousand parameters; width 26: about 0.2 M.
+    width (channels, >= 1): of the first block; 16 makes about 78 thousand parameters, 26 about 0.2 M. Source: ours.
     """
     ranges.at_least(1, width=width)
     return nn.Sequential(
@@ -107,16 +110,22 @@ def robustbench(
     zoo_dir: str = "models",
 ) -> nn.Module:
     """The network of a model in RobustBench's zoo, which normalises by itself; training starts from its weights.
+    Source: RobustBench.
 
-    id:      as RobustBench lists it, for CIFAR-10, or for CIFAR-100 where there are 100 classes.
-    threat:  in which of its tables.
-    zoo_dir: where its loader keeps weights: <zoo_dir>/<dataset>/<threat>/<id>.pt. Only training reads the file.
+    id (a name of RobustBench's): a model for CIFAR-10, or for CIFAR-100 where there are 100 classes. Source:
+        RobustBench.
+    threat: in which of its tables. Source: RobustBench.
+    zoo_dir (a folder): where its loader keeps weights: `<zoo_dir>/<dataset>/<threat>/<id>.pt`. Only training reads
+        the file. Source: RobustBench's default.
     """
     return bridge.zoo_network(bridge.zoo_dataset(classes), threat, id)
 
 
 def timm(channels: int, classes: int, *, id: str) -> nn.Module:
-    """A network of timm's, drawn at random. id: as timm.list_models() lists it; some take images of one size only."""
+    """A network of timm's, drawn at random; some take images of one size only. Source: timm.
+
+    id (a name of timm's): as timm.list_models() lists it. Source: timm.
+    """
     import timm as library  # RobustBench needs it, too
 
     if not library.is_model(id):

@@ -7,6 +7,7 @@
     python -m rb_smooth.recipe cifar10 at at+awp --seeds 0-2       six runs, one on each GPU at a time, and their table
     python -m rb_smooth.recipe list [DATASET]                      what there is
     python -m rb_smooth.recipe show cifar10 at+awp+ensgd           what it means, resolved and checked
+    python -m rb_smooth.recipe keys [objective.at]                 every key: values, default, meaning, source
 
 The same command again goes on where it stopped, skips what is finished, and prints the table. Exit codes: 0 done,
 1 some of several runs failed, 2 something to mend (one line says what), 130 stopped by you.
@@ -41,10 +42,14 @@ def main() -> int:
     command, rest = options.what[0], options.what[1:]
     if options.json:
         leave_stdout()
+    if options.write is not None and command != "keys":
+        raise Refused(f"expected --write behind `recipe keys`, got it with {command}; drop it")
     if command == "list":
         _list(rest or cookbook.datasets(), options)
     elif command == "show":
         _show(*_target(rest), options)
+    elif command == "keys":
+        _show_keys(rest, options)
     elif options.seeds is not None or len(options.what) > (1 if _is_file(command) else 2):
         from rb_smooth.sweep import carry_out_all
 
@@ -77,7 +82,10 @@ def main() -> int:
 def _parse() -> argparse.Namespace:
     parser = program("recipe", __doc__)
     parser.add_argument(
-        "what", nargs="+", metavar="DATASET METHOD", help="or FILE.yaml, or list, or show …; several methods: a sweep"
+        "what",
+        nargs="+",
+        metavar="DATASET METHOD",
+        help="or FILE.yaml, or list, show …, keys …; several methods: a sweep",
     )
     parser.add_argument(
         "--seed", type=int, help="of initialisation, shuffling, augmentation, attacks' starts and noise"
@@ -108,7 +116,10 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--replace", action="store_true", help="replace an entry of the same name made by another run")
     parser.add_argument("--no-submit", action="store_true", help="train and evaluate only")
     parser.add_argument("--plan", action="store_true", help="time three steps, say what is ahead, and stop")
-    parser.add_argument("--json", action="store_true", help="list, recipe or score for programs, alone on stdout")
+    parser.add_argument("--write", type=Path, metavar="FILE.md", help="put what keys shows into a document's places")
+    parser.add_argument(
+        "--json", action="store_true", help="for programs, alone on stdout: what list, show and keys say, or the score"
+    )
     options = parser.parse_args()
     if options.json and options.plan:
         raise Refused("expected --json or --plan, got both; drop one")
@@ -180,9 +191,22 @@ def _show(target: str, method: str | None, options: argparse.Namespace) -> None:
     console.print(notation.dump(dict(recipe.sections)), end="")
 
 
-def _print_json(what: dict[str, Any]) -> None:
+def _print_json(what: Any) -> None:
     if launch.RANK == 0:
         print(json.dumps(what, indent=2, ensure_ascii=False))
+
+
+def _show_keys(topics: list[str], options: argparse.Namespace) -> None:
+    from rb_smooth import reference
+
+    if options.write is not None:
+        if topics:
+            raise Refused(f"expected --write with all keys, got {topics[0]}; drop it")
+        reference.write_keys(options.write)
+    elif options.json:
+        _print_json(reference.as_plain(topics))
+    else:
+        reference.print_keys(topics)
 
 
 def _gathered(target: str, method: str | None, options: argparse.Namespace) -> tuple[str, str, Sections]:

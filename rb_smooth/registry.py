@@ -112,6 +112,15 @@ def defaults(kind: str, name: str) -> dict[str, Any]:
     }
 
 
+def options_of(kind: str, name: str) -> dict[str, inspect.Parameter]:
+    """What a recipe may set of `name`: its keyword-only parameters, with annotations and defaults."""
+    return {
+        key: parameter
+        for key, parameter in inspect.signature(find(kind, name), eval_str=True).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY and key not in _INJECTED
+    }
+
+
 def build_model(
     name: str,
     options: Mapping[str, Any],
@@ -138,11 +147,7 @@ def check_options(kind: str, name: str, options: Mapping[str, Any], also: Iterab
 
     also: further keys of the section, to suggest where one is misspelt.
     """
-    parameters = {
-        key: parameter
-        for key, parameter in inspect.signature(find(kind, name), eval_str=True).parameters.items()
-        if parameter.kind is parameter.KEYWORD_ONLY and key not in _INJECTED
-    }
+    parameters = options_of(kind, name)
     for key in options:
         if key not in parameters:
             raise Refused(f"expected an option of {kind} {name}, {nearest(str(key), [*parameters, *also])}")

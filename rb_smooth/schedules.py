@@ -9,12 +9,15 @@ from rb_smooth.contracts import Schedule
 
 
 def constant() -> Schedule:
-    """The learning rate stays as it is."""
+    """The learning rate stays as it is. Source: ours."""
     return lambda epoch, epochs: 1.0
 
 
 def piecewise(*, drops: list[int], factor: float = 0.1) -> Schedule:
-    """Multiplied by `factor` at each epoch of `drops` (ascending, counted from 0); constant within an epoch.
+    """Multiplied by `factor` at each epoch of `drops`; constant within an epoch. Source: Kanai et al., appendix E.
+
+    drops (list of epochs, ascending, from 0): at which the rate drops. Source: Kanai et al., appendix E: 100 and 150.
+    factor (> 0): by which it is multiplied. Source: Kanai et al., appendix E.
 
     Differs from the authors' code: there the last minibatch of the epoch before a drop already uses the lower rate.
     """
@@ -25,15 +28,19 @@ def piecewise(*, drops: list[int], factor: float = 0.1) -> Schedule:
 
 
 def cosine() -> Schedule:
-    """From 1 at the start to 0 at the end, along half a cosine, moved at every minibatch."""
+    """From 1 at the start to 0 at the end, along half a cosine, moved at every minibatch. Source: ours; in neither
+    paper.
+    """
     return lambda epoch, epochs: _between(1.0, 0.0, min(epoch / epochs, 1.0))
 
 
 def one_cycle(*, peak: float = 0.3, start: float = 0.04, end: float = 4e-6) -> Schedule:
-    """Up from `start` to 1 along half a cosine, then down to `end`, moved at every minibatch.
+    """Up from `start` to 1 along half a cosine, then down to `end`, moved at every minibatch. Source: Smith and Topin,
+    arXiv 1708.07120; the shape is that of torch's OneCycleLR.
 
-    Smith and Topin, "Super-Convergence: Very Fast Training of Neural Networks Using Large Learning Rates", arXiv
-    1708.07120; the shape and defaults of torch's OneCycleLR. peak: where in the run, in (0, 1), the factor is 1.
+    peak (share of the run, > 0, < 1): where the factor is 1. Source: torch's OneCycleLR.
+    start (>= 0, <= 1): the factor at the start. Source: torch's OneCycleLR.
+    end (>= 0, <= 1): the factor at the end. Source: torch's OneCycleLR.
     """
     if not 0 < peak < 1 or not 0 <= start <= 1 or not 0 <= end <= 1:
         raise ValueError(f"expected 0 < peak < 1 and start, end in [0, 1], got {peak}, {start}, {end}")

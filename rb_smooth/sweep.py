@@ -183,11 +183,13 @@ def _record(
     results: dict[Member, Result], compared: list[dict[str, Any]], failures: Sequence[Failure]
 ) -> dict[str, Any]:
     """Where the figures come from, the figures compared, and those of each run. The commit is that of this program."""
+    first = next(iter(results))
     return {
         "command": f"python -m rb_smooth.recipe {shlex.join(sys.argv[1:])}",
         "commit": commit(),
         "versions": bridge.versions(),
-        "dataset": next(iter(results)).dataset,
+        "dataset": first.dataset,
+        "settings": first.options.set,
         "groups": compared,
         "runs": [
             {

@@ -71,6 +71,7 @@ SURFACES, BANDS, DRAWN = "study/surfaces.py", "study/bands.py", "plots/landscape
 COMMANDLINE = "commandline.py"
 PLUGINS, REGISTRY, COOKBOOK, DECLARATION = "plugins.py", "registry.py", "cookbook.py", "declaration.py"
 SUBJECTS, OPTIMIZER_LAWS = "laws/subjects.py", "laws/optimizer_laws.py"
+KEYS, REFERENCE = "keys.py", "reference.py"
 
 TESTS = {
     AWP: ["test_awp.py", "test_scale_out.py"],
@@ -132,6 +133,7 @@ TESTS = {
     **{file: ["test_landscape.py"] for file in (DIRECTIONS, GRIDS, SLICES, SURFACES, BANDS, DRAWN)},
     **{file: ["test_plugins.py"] for file in (PLUGINS, REGISTRY, COOKBOOK, DECLARATION)},
     **{file: ["test_laws.py"] for file in (SUBJECTS, OPTIMIZER_LAWS)},
+    **{file: ["test_keys.py"] for file in (KEYS, REFERENCE)},
 }
 """The tests that answer for a file."""
 
@@ -415,13 +417,19 @@ MUTANTS = [
     Mutant("a look at a run changes its recipe", PIPELINE, "options, declared=False", "options, declared=True"),
     Mutant("training takes any evaluation for its own", PIPELINE, 'run.is_ready if options.until == "training" else run.is_finished', "run.is_finished"),
     Mutant("an entry's recipe tells another protocol", SUBMISSION, ' | {"evaluate": score["asked"]}', ""),
+    Mutant("a key is told as if it were another method's", KEYS, "_said(kind, other[1])[each] if other", "(unit, text) if other"),
+    Mutant("the limits of an optional key are lost", KEYS, "return [*words, *_ranges(inner[1:])], choices", "return words, choices"),
+    Mutant("a default is written as Python does", KEYS, "        return str(value).lower()", "        return str(value)"),
+    Mutant("a broken package hides all keys", KEYS, "except Refused as refused:", "except KeyError as refused:"),
+    Mutant("other packages' methods get into our page", REFERENCE, "if chapter.package is not None:", "if False:"),
+    Mutant("a key is shown of methods that were not asked for", REFERENCE, 'topic in (f"{section}.{key}", f"{each.title}.{key}")', "True"),
 ]  # fmt: skip
 
 
 def killer(mutant: Mutant) -> str | None:
     """The test that fails on `mutant`; None if it survives."""
     with tempfile.TemporaryDirectory() as scratch:
-        for part in ("rb_smooth", "tests", "recipes", "leaderboard/published"):
+        for part in ("rb_smooth", "tests", "recipes", "docs", "leaderboard/published"):
             shutil.copytree(ROOT / part, Path(scratch, part), ignore=shutil.ignore_patterns("__pycache__"))
         for name in ("pyproject.toml", "CHANGELOG.md"):
             shutil.copy(ROOT / name, scratch)

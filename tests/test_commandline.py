@@ -179,6 +179,9 @@ def test_recipes_come_as_json_too(typed):
     shown = json.loads(typed("recipe", "show", "cifar10", "at+awp", "--json")[1])
     assert shown["perturbation"]["name"] == "awp"
     assert shown["train"]["epochs"] == 200
+    (chapter,) = json.loads(typed("recipe", "keys", "perturbation.awp", "--json")[1])
+    assert chapter["title"] == "perturbation.awp"
+    assert {"name", "values", "default", "what", "source"} == chapter["keys"][0].keys()
 
 
 def test_colour_is_for_terminals(monkeypatch, capsys):

@@ -67,6 +67,7 @@ FLOORS = [
         "guards",
         "minibatches",
         "listing",
+        *("keys", "reference"),
         "session",
         "epochs",
         "networks",

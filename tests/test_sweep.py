@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_program import QUICK, run
+from test_program import QUICK, SETTINGS, run
 
 from rb_smooth import devices, launch, plan, sweep
 from rb_smooth.data import _downloading
@@ -72,6 +72,7 @@ def test_the_record_holds_every_figure_and_where_it_comes_from(inside):
     kept = record()
     assert kept["command"].startswith("python -m rb_smooth.recipe digits at at+awp --seeds=0,1")
     assert {"torch", "rb_smooth"} <= kept["versions"].keys()
+    assert kept["settings"] == list(SETTINGS)
     assert kept["commit"]
     assert [(each["method"], each["seed"]) for each in kept["runs"]] == [
         ("at", 0),

@@ -21,9 +21,11 @@ from rb_smooth import ranges
 
 
 class EMA:
-    """The moving average of the weights. Memory: one copy of them.
+    """The moving average of the weights is deployed. Memory: one copy of them. Source: Rebuffi et al., arXiv
+    2103.01946, section 4.
 
-    decay: in [0, 1), the weight of the old average after the ramp.
+    decay (>= 0, < 1): weight of the old average after the ramp, per minibatch. Source: the FastAT benchmark, arXiv
+        2604.22853; not part of either paper's recipe.
     """
 
     def __init__(self, *, decay: float = 0.9995) -> None:

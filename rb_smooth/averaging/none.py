@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 class Unaveraged:
-    """Keeps nothing."""
+    """Keeps nothing: what the optimizer deploys is deployed. Source: both papers."""
 
     def update(self, deployed: list[Tensor], t: int) -> None:
         pass

@@ -36,15 +36,17 @@ from rb_smooth.contracts import Norm, Outcome
 
 
 class AT:
-    """Cross-entropy at PGD's adversarial examples.
+    """Cross-entropy at PGD's adversarial examples. Source: Madry et al., arXiv 1706.06083, Eq. (2.1).
 
-    norm:            "Linf" or "L2".
-    eps:             radius of the ball in pixel space [0, 1], > 0. Default 8/255 for Linf, 128/255 for L2.
-    step_size:       PGD's step, same unit, > 0. Default 2/255 for Linf, 15/255 for L2.
-    steps:           PGD's steps, >= 1.
-    bn_mode:         by what BatchNorm normalises while crafting; "train": the batch, as in the authors' code; "eval":
-                     its running statistics.
-    label_smoothing: in [0, 1); enters the loss, never the crafting.
+    norm: norm of the ball. Source: Linf, Kanai et al., appendix E; L2, the AWP authors' code.
+    eps (pixels from 0 to 1, > 0): radius of the ball, by default 8/255 for Linf and 128/255 for L2. Source: the AWP
+        authors' code; inferred for Kanai et al.
+    step_size (pixels from 0 to 1, > 0): length of PGD's step, by default 2/255 for Linf and 15/255 for L2. Source:
+        Kanai et al., appendix E (1/255 on SVHN); for L2 the AWP authors' logs.
+    steps (>= 1): number of PGD's steps. Source: Kanai et al., appendix E.
+    bn_mode: by what BatchNorm normalises while crafting; train: the batch; eval: its running statistics. Source: the
+        AWP authors' code.
+    label_smoothing (>= 0, < 1): mass spread evenly over the classes; in the loss, never in crafting. Source: ours.
     """
 
     def __init__(

@@ -31,10 +31,12 @@ from rb_smooth.divergence import kl_divergence, log_p
 
 class MART:
     """Boosted cross-entropy at PGD's adversarial examples, plus a divergence weighed by how unsure x itself is.
+    Source: Wang et al., ICLR 2020.
 
-    norm, eps, step_size, steps: the ball and the attack, as in `at`.
-    beta:    weight of the divergence, >= 0 (the paper's lambda).
-    bn_mode: by what BatchNorm normalises while crafting; "eval": its running statistics, or "train": the batch.
+    norm, eps, step_size, steps: as at's.
+    beta (>= 0): weight of the divergence, the paper's lambda. Source: recalled from the MART paper, not read.
+    bn_mode: by what BatchNorm normalises while crafting; eval: its running statistics; train: the batch. Source:
+        inferred, as trades.
     """
 
     def __init__(

@@ -31,14 +31,17 @@ from rb_smooth.divergence import kl_divergence
 
 
 class TRADES:
-    """Cross-entropy on clean images plus `beta` times how far predictions can be moved within the ball.
+    """Cross-entropy on clean images plus `beta` times how far predictions can be moved within the Linf ball. Source:
+    Zhang et al., arXiv 1901.08573.
 
-    eps:             radius of the Linf ball in pixel space [0, 1], > 0.
-    step_size:       the attack's step, same unit, > 0.
-    steps:           the attack's steps, >= 1.
-    beta:            weight of the robust term, >= 0 (the paper's 1/lambda); 6 in the AWP authors' script.
-    bn_mode:         by what BatchNorm normalises while crafting; "eval", as in the authors' code, or "train".
-    label_smoothing: in [0, 1); enters the cross-entropy alone.
+    eps (pixels from 0 to 1, > 0): radius of the ball. Source: the AWP authors' TRADES script; inferred for Kanai et al.
+    step_size (pixels from 0 to 1, > 0): length of the attack's step. Source: the AWP authors' TRADES script; Kanai et
+        al., appendix F.2, step by 0.003.
+    steps (>= 1): number of the attack's steps. Source: Kanai et al., appendix F.2.
+    beta (>= 0): weight of the robust term, the paper's 1/lambda. Source: the AWP authors' TRADES script.
+    bn_mode: by what BatchNorm normalises while crafting; eval: its running statistics; train: the batch. Source: the
+        AWP authors' TRADES script.
+    label_smoothing (>= 0, < 1): mass spread evenly over the classes, in the cross-entropy alone. Source: ours.
     """
 
     def __init__(

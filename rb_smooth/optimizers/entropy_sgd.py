@@ -46,17 +46,22 @@ from rb_smooth.langevin import LangevinOptimizer, State
 
 class EntropySGD(LangevinOptimizer):
     """SGD on the locally averaged loss. After step() the parameters hold the chain w'; eval() brings w, train() w'.
+    Source: Chaudhari et al., arXiv 1611.01838, Algorithm 1; Kanai et al., arXiv 2103.01400.
 
-    lr:           step of w towards the chain's mean, >= 0; 1 moves (without momentum) all the way. Schedules change it.
-    momentum:     in [0, 1), of both loops; nesterov applies to both.
-    weight_decay: >= 0, of both loops, on every parameter.
-    inner_lr:     step of the chain, > 0, never scheduled.
-    inner_steps:  minibatches per outer step (the paper's L), >= 1.
-    gamma:        pull of the chain towards w, >= 0; larger means a narrower neighbourhood.
-    beta:         weight of the old mean, in [0, 1).
-    noise:        the square root of the chain's temperature, >= 0.
-    generator:    where the noise is drawn from, on the parameters' device; None: torch's global one. Under several
-                  processes every rank must draw the same noise.
+    lr (>= 0): step of w towards the chain's mean, which schedules change; 1 moves (without momentum) all the way.
+        Source: Kanai et al., appendix E (0.01 on SVHN).
+    momentum (>= 0, < 1): momentum of both loops, w's and the chain's. Source: Kanai et al., appendix E.
+    nesterov: Nesterov's form of momentum, in both loops. Source: inferred from the Entropy-SGD authors' code.
+    weight_decay (>= 0): L2 penalty of every parameter, in both loops. Source: Kanai et al., appendix E.
+    inner_lr (> 0): step of the chain, never scheduled. Source: inferred from the Entropy-SGD authors' code.
+    inner_steps (minibatches, >= 1): steps of the chain for one of w, the paper's L. Source: inferred from the
+        Entropy-SGD authors' README; Kanai et al. tuned it.
+    gamma (>= 0): pull of the chain towards w; larger means a narrower neighbourhood. Source: inferred from the
+        Entropy-SGD authors' README, for CIFAR.
+    beta (>= 0, < 1): weight of the old mean. Source: the number, Kanai et al.; inferred, that it is this one.
+    noise (>= 0): square root of the chain's temperature. Source: inferred from the Entropy-SGD authors' code.
+    generator: where the noise is drawn from, on the parameters' device; None: torch's global one. Under several
+        processes every rank must draw the same noise.
 
     Memory beyond the parameters and their gradients: w, mu, m, M, one copy each (w, mu alone if momentum is 0).
     """

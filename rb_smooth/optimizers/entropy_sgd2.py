@@ -35,10 +35,14 @@ from rb_smooth.langevin import LangevinOptimizer, State
 
 
 class EntropySGD2(LangevinOptimizer):
-    """EntropySGD with each weight's step divided by the curvature of the smoothed loss, as its chain shows it.
+    """EntropySGD with each weight's step divided by the curvature of the smoothed loss, as its chain shows it. Source:
+    Kanai et al., arXiv 2103.01400, Eq. (77).
 
-    curvature_floor: least value, in (0, 1], of 1 - gamma * var; `report` gives the share of weights that met it.
-    The other options are EntropySGD's. Memory beyond EntropySGD's: var, one copy of the weights.
+    lr, momentum, nesterov, weight_decay, inner_lr, inner_steps, gamma, beta, noise: as entropy_sgd's.
+    curvature_floor (> 0, <= 1): least value of 1 - gamma * var; the log has the share of weights that met it. Source:
+        ours.
+
+    Memory beyond EntropySGD's: var, one copy of the weights.
     """
 
     def __init__(

@@ -16,9 +16,12 @@ from rb_smooth import ranges
 
 
 class SGD(torch.optim.SGD):
-    """torch.optim.SGD.
+    """torch.optim.SGD. Source: torch; both papers' optimizer beside EntropySGD.
 
-    lr: >= 0; momentum: in [0, 1); nesterov: needs momentum > 0; weight_decay: >= 0, on every parameter.
+    lr (>= 0): learning rate, which schedules change. Source: Kanai et al., appendix E (0.01 on SVHN).
+    momentum (>= 0, < 1): what remains of the direction after a step. Source: Kanai et al., appendix E.
+    nesterov: Nesterov's form of momentum, which must be > 0. Source: torch's default.
+    weight_decay (>= 0): L2 penalty of every parameter. Source: Kanai et al., appendix E.
     """
 
     def __init__(

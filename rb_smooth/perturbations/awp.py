@@ -35,9 +35,11 @@ from rb_smooth.weights import shifted
 
 
 class AWP:
-    """A context in which the model's weights stand at the worst of a small neighbourhood, as far as one step finds it.
+    """A context in which the weights stand at the worst of a small neighbourhood, as far as one step finds it.
+    Source: Wu et al., arXiv 2004.05884; Kanai et al., arXiv 2103.01400, Eq. (76).
 
-    gamma: size of the neighbourhood relative to each weight tensor's norm, >= 0 (0.01 for AT, 0.005 for TRADES).
+    gamma (relative to a weight tensor's norm, >= 0): size of the neighbourhood. Source: the AWP authors' code,
+        0.01 for AT and 0.005 for TRADES; beside EntropySGD Kanai et al., appendix E, take less.
     """
 
     def __init__(self, *, gamma: float = 0.01) -> None:

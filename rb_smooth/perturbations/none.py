@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class Unperturbed:
-    """Leaves the weights alone and never calls the loss."""
+    """Leaves the weights alone and never calls the loss. Source: plain training."""
 
     def __call__(self, model: nn.Module, loss: Callable[[], Tensor]) -> AbstractContextManager[None]:
         return nullcontext()

@@ -24,9 +24,10 @@ from rb_smooth.weights import shifted
 
 
 class SAM:
-    """A context in which the weights stand where a ball around them is worst, to first order.
+    """A context in which the weights stand where a ball around them is worst, to first order. Source: Foret et al.,
+    arXiv 2010.01412, Eq. (2).
 
-    rho: radius of the ball, >= 0.
+    rho (>= 0): radius of the ball. Source: ours.
     """
 
     def __init__(self, *, rho: float = 0.05) -> None:

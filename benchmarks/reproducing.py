@@ -1,0 +1,230 @@
+"""The tables of docs/reproducing.md: the papers' cells, from recipes/cells.yaml, and what was measured of them.
+
+    python benchmarks/reproducing.py
+    python benchmarks/reproducing.py --keep runs/digits/sweep-1f2e3d.json --as digits --images "scikit-learn's digits"
+
+Measured is what benchmarks/*.json hold in the form in which a command of several runs (`recipe digits at at+awp
+--seeds 0-4`) leaves it, with two keys more, which --keep adds on the machine that ran it:
+
+    command, commit, versions     what was typed, of which code, with which packages
+    machine                       {cpu, cores}: its kind, no name; the device stands with each run
+    images                        on what, in words: "JPEG copies of CIFAR-10's images, not CIFAR-10"
+    dataset, settings             "cifar10", and what stood behind --set
+    groups                        one for each protocol, as `rb_smooth.comparison.groups` makes them:
+      protocol                    norm, eps, step_size, n, version, fingerprint, selected_on
+      methods                     rows: method, title, seeds, and for clean, pgd20, autoattack, last_pgd20, gap (shares
+                                  in [0, 1]) the mean, the std (None of one seed) and each seed's
+      differences                 paired tests of AutoAttack accuracy: method, minus, seeds, mean, low, high, p, p_holm
+    runs, failed                  every run's figures, device and seconds; what failed, and why
+
+A row belongs to a cell if data set, method and settings are the cell's. Settings that choose how the best epoch is
+chosen, how it is attacked, or what is logged may differ: they are told with the figure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import shlex
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from speed import cpu_name
+
+from rb_smooth import files, launch
+from rb_smooth.cells import Cell, shipped_cells
+from rb_smooth.cookbook import split_name
+from rb_smooth.documents import write_between
+from rb_smooth.entries import attack_title, eps_text, percent
+from rb_smooth.refusal import Refused, answering
+
+HERE = Path(__file__).parent
+PAGE = HERE.parent / "docs" / "reproducing.md"
+EXPECTED = {"digits": "scikit-learn's digits", "cifar-jpeg": "JPEG copies of CIFAR-10's images, a small network"}
+"""What is to be measured on any machine, by the file that will hold it."""
+
+KEYS = {"command", "commit", "versions", "machine", "images", "dataset", "settings", "groups", "runs"}
+TOLD_WITH_THE_FIGURE = ("train.select=", "train.keep=", "train.log_test=", "evaluate.")
+FIGURES = {"clean": "clean", "pgd20": "PGD-20", "last_pgd20": "last PGD-20", "autoattack": "AutoAttack"}
+
+Record = dict[str, Any]
+
+
+def main() -> int:
+    options = parsed()
+    if options.keep is not None:
+        keep(options.keep, HERE / f"{options.name}.json", options.images)
+    write_page(PAGE, measured(HERE))
+    return 0
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--keep", type=Path, metavar="SWEEP.json", help="put this among the results first")
+    parser.add_argument("--as", dest="name", metavar="NAME", help="benchmarks/NAME.json")
+    parser.add_argument("--images", help="on what it was trained and tested, in words")
+    options = parser.parse_args()
+    if len({each is None for each in (options.keep, options.name, options.images)}) == 2:
+        raise Refused("expected --keep, --as and --images together, got only some; give all three")
+    return options
+
+
+def keep(sweep: Path, place: Path, images: str) -> None:
+    """What a command of several runs left, with what it does not know of itself. Raises Refused if it is no such."""
+    record = files.read_json(sweep)
+    machine = {"cpu": cpu_name(), "cores": launch.usable_cores()}
+    versions = {"python": platform.python_version(), **record.get("versions", {})}
+    files.write_json(place, checked({**record, "versions": versions, "machine": machine, "images": images}, sweep))
+
+
+def measured(folder: Path) -> dict[str, Record]:
+    """The results that are there, by the names of their files; other benchmarks' files hold no groups."""
+    found = {path.stem: files.read_json(path) for path in sorted(folder.glob("*.json"))}
+    return {name: checked(record, folder / f"{name}.json") for name, record in found.items() if "groups" in record}
+
+
+def checked(record: Record, path: Path) -> Record:
+    if missing := KEYS - record.keys():
+        raise Refused(f"expected {', '.join(sorted(missing))} in {path}, got none; see benchmarks/reproducing.py")
+    return record
+
+
+def write_page(page: Path, results: Mapping[str, Record]) -> None:
+    """Put the tables between their comments, <!-- kanai -->, <!-- wu --> and <!-- measured -->."""
+    papers = groupby(shipped_cells(), lambda cell: cell.paper.split()[0].lower())
+    blocks = {name: list(paper_lines(list(cells), results)) for name, cells in papers}
+    write_between(page, blocks | {"measured": list(measured_lines(results))})
+
+
+def paper_lines(cells: Sequence[Cell], results: Mapping[str, Record]) -> Iterator[str]:
+    """A table for each row of the paper's tables; where they are several, a cell says in which it stands."""
+    for row, group in groupby(cells, lambda cell: cell.row):
+        columns = list(group)
+        tables = {cell.table for cell in columns}
+        yield f"**{row}**{_in(tables.pop()) if len(tables) == 1 else ''}"
+        yield ""
+        yield from _head("cell", "command", "hyperparameters", "ours", "theirs")
+        for cell in columns:
+            name = cell.column + (_in(cell.table) if tables else "")
+            needs = f"; needs {cell.needs}" if cell.needs else ""
+            ours = "<br>".join(of_cell(cell, results)) or "not measured yet"
+            yield _row(name, f"`{command(cell)}`", cell.provenance + needs, ours, _reported(cell))
+        yield ""
+
+
+def command(cell: Cell) -> str:
+    settings = [word for setting in cell.settings for word in ("--set", setting)]
+    return shlex.join(["python", "-m", "rb_smooth.recipe", *cell.recipe.split("/"), *settings])
+
+
+def of_cell(cell: Cell, results: Mapping[str, Record]) -> Iterator[str]:
+    """What was measured of it, a line for each protocol and length of training."""
+    dataset, method = cell.recipe.split("/")
+    for name, record in results.items():
+        settings = [each for each in record["settings"] if not each.startswith(TOLD_WITH_THE_FIGURE)]
+        if record["dataset"] != dataset or sorted(settings) != sorted(cell.settings):
+            continue
+        for group in record["groups"]:
+            for row in group["methods"]:
+                if row["method"] == method:
+                    yield f"{_ours(row, group['protocol'])} ({_about(row, group['protocol'])}; {_link(name)})"
+
+
+def measured_lines(results: Mapping[str, Record]) -> Iterator[str]:
+    """Of every file of results its tables, and where they come from; of one that is expected, that there is none."""
+    for name in [*EXPECTED, *(each for each in results if each not in EXPECTED)]:
+        record = results.get(name)
+        yield f"### {EXPECTED[name] if record is None else record['images']}"
+        yield ""
+        if record is None:
+            yield f"Not measured yet: `benchmarks/{name}.json` is not there."
+            yield ""
+            continue
+        devices = sorted({run["training"]["device"] for run in record["runs"]})
+        machine = f"{record['machine']['cpu']}, {record['machine']['cores']} cores; device {', '.join(devices)}"
+        yield f"`{record['command']}`, commit {record['commit'][:7]} ({machine}; {_link(name)})."
+        yield ""
+        for group in record["groups"]:
+            yield from _group_lines(group)
+
+
+def _group_lines(group: dict[str, Any]) -> Iterator[str]:
+    protocol = group["protocol"]
+    headings = {**FIGURES, "autoattack": attack_title(protocol)}
+    yield (
+        f"{protocol['norm']} eps {eps_text(protocol['eps'])}, {protocol['n']} test points, best epoch by "
+        f"{protocol['selected_on']}; %, mean ± standard deviation over n seeds:"
+    )
+    yield ""
+    yield from _head("method", "n", *headings.values())
+    for row in group["methods"]:
+        figures = [_figure(key, row, protocol["n"]) for key in FIGURES]
+        yield _row(f"`{row['title']}`", str(len(row["seeds"])), *figures)
+    yield ""
+    if tested := [each for each in group["differences"] if each["p"] is not None and _one_part_more(each)]:
+        yield from _head("difference, paired by seed", "n", "points", "95 % interval", "p (Holm, all pairs)")
+        for each in tested:
+            interval = f"{100 * each['low']:+.2f} to {100 * each['high']:+.2f}"
+            title = f"`{each['method']}` − `{each['minus']}`"
+            yield _row(title, str(len(each["seeds"])), f"{100 * each['mean']:+.2f}", interval, f"{each['p_holm']:.2g}")
+        yield ""
+
+
+def _one_part_more(difference: dict[str, Any]) -> bool:
+    """Whether it tells what one part adds: at+awp - at, and not at+awp - at+ensgd."""
+    here, there = (set(split_name(difference[key])) for key in ("method", "minus"))
+    return there < here and len(here - there) == 1
+
+
+def _ours(row: dict[str, Any], protocol: dict[str, Any]) -> str:
+    names = FIGURES | {"autoattack": attack_title(protocol)}
+    return ", ".join(f"{names[key]} {_figure(key, row, protocol['n'])}" for key in FIGURES)
+
+
+def _figure(key: str, row: dict[str, Any], n: int) -> str:
+    """Percent: mean ± standard deviation; of one seed Wilson's 95 % interval."""
+    mean, std = percent(row[key]["mean"]), row[key]["std"]
+    if std is not None:
+        return f"{mean} ± {percent(std)}"
+    from rb_smooth.evaluation import interval
+
+    low, high = map(percent, interval(row[key]["mean"], n))
+    return f"{mean} ({low} to {high})"
+
+
+def _about(row: dict[str, Any], protocol: dict[str, Any]) -> str:
+    """How many seeds and points, and what was done otherwise than the recipe says: its title tells that."""
+    seeds = f"{len(row['seeds'])} seed{'s' if len(row['seeds']) > 1 else ''}"
+    note = row["title"].removeprefix(row["method"]).strip(" ()")
+    return ", ".join(filter(None, [seeds, f"{protocol['n']:,} points", note]))
+
+
+def _reported(cell: Cell) -> str:
+    if cell.reported is None:
+        return "not available"
+    told = [f"{name} {percent(cell.reported[key])}" for key, name in FIGURES.items() if key in cell.reported]
+    return f"{', '.join(told)} ({cell.reported['by']})"
+
+
+def _in(table: str) -> str:
+    return f" (Table{'s' if ',' in table else ''} {table})" if table[0].isdigit() else f" ({table})"
+
+
+def _link(name: str) -> str:
+    return f"[{name}.json](../benchmarks/{name}.json)"
+
+
+def _head(*headings: str) -> Iterator[str]:
+    yield _row(*headings)
+    yield f"|{'---|' * len(headings)}"
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    sys.exit(answering(main)())

@@ -1,0 +1,190 @@
+"""Every key of a recipe is told with unit, default, meaning and source; the page says what the code says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from rb_smooth import notation, recipe, refusal, registry
+from rb_smooth.console import console
+from rb_smooth.declaration import Data, Evaluate, Extra, Train
+from rb_smooth.keys import chapters
+from rb_smooth.reference import print_keys, selected, write_keys
+from rb_smooth.refusal import Refused
+from rb_smooth.sections import SECTIONS
+
+PAGE = Path(__file__).parents[1] / "docs" / "recipes.md"
+CHAPTERS = {each.title: each for section in SECTIONS for each in chapters(section)}
+DECLARED = {"data": Data, "data.extra": Extra, "train": Train, "evaluate": Evaluate}
+METHODS = sorted(CHAPTERS.keys() - DECLARED)
+RANGES = [
+    (title, key.name, sign, float(bound))
+    for title in METHODS
+    for key in CHAPTERS[title].keys
+    for sign, bound in re.findall(r"([<>]=?) ([\d.]+)", key.values)
+]
+NEEDED = {"drops": [1], "root": "nowhere", "id": "resnet18"}
+POSITIONAL = {"optimizer": ([torch.zeros(1, requires_grad=True)],), "model": (3, 10), "data": (Path("nowhere"),)}
+
+
+def addressed(title):
+    """("augmentation", "crop") of data.augment.crop."""
+    kind, _, name = title.replace("data.augment.", "augmentation.").partition(".")
+    return kind, name
+
+
+def told(*topics):
+    with console.capture() as capture:
+        print_keys(topics)
+    return " ".join(capture.get().split())
+
+
+def test_the_page_says_what_the_code_says(tmp_path):
+    copy = tmp_path / "recipes.md"
+    copy.write_text(PAGE.read_text())
+    write_keys(copy)
+    assert copy.read_text() == PAGE.read_text()
+
+
+def test_no_path_on_the_page_is_taken_for_a_tag():
+    prose = re.sub(r"^```.*?^```|`[^`\n]*`|<!--.*?-->", "", PAGE.read_text(), flags=re.MULTILINE | re.DOTALL)
+    assert not re.search(r"<\w", prose)
+
+
+@pytest.mark.parametrize("title", CHAPTERS)
+def test_each_key_is_told_with_unit_or_choice_default_meaning_and_source(title):
+    chapter = CHAPTERS[title]
+    assert chapter.what
+    assert chapter.source or title in DECLARED
+    for key in chapter.keys:
+        assert key.values not in ("", "integer", "number", "text", "list"), key
+        assert all(key), key
+
+
+def test_everything_that_a_recipe_can_say_is_told():
+    kinds = {*SECTIONS, "augmentation"} - {"train", "evaluate"}
+    assert {addressed(title) for title in METHODS} == {(kind, name) for kind in kinds for name in registry.names(kind)}
+    for title, chapter in CHAPTERS.items():
+        keys = DECLARED[title].model_fields if title in DECLARED else registry.options_of(*addressed(title))
+        assert [key.name for key in chapter.keys] == list(keys)
+
+
+@pytest.mark.parametrize("title", METHODS)
+def test_a_default_reads_back_as_what_the_code_takes(title):
+    for key in CHAPTERS[title].keys:
+        default = registry.options_of(*addressed(title))[key.name].default
+        read = notation.parse(key.default, title)
+        assert {"none": None, "required": registry.inspect.Parameter.empty}.get(read, read) == default
+
+
+@pytest.mark.parametrize(("title", "key", "sign", "bound"), RANGES)
+def test_a_range_is_what_the_method_refuses_to_leave(title, key, sign, bound):
+    kind, name = addressed(title)
+    options = registry.options_of(kind, name)
+    whole = options[key].annotation in (int, int | None)
+    step = (1 if whole else 0.01) * (1 if ">" in sign else -1)
+    inside, outside = (bound, bound - step) if "=" in sign else (bound + step, bound)
+    needed = {each: NEEDED[each] for each, option in options.items() if option.default is option.empty}
+
+    def refused(value):
+        number = int(value) if whole else value
+        try:
+            registry.make(kind, name, needed | {key: number}, *POSITIONAL.get(kind, ()))
+        except Refused as error:
+            return key in str(error)
+        return False
+
+    assert refused(outside)
+    assert not refused(inside)
+
+
+def test_ranges_were_found_to_be_tried():
+    assert len(RANGES) > 40
+    assert ("averaging.ema", "decay", "<", 1.0) in RANGES
+
+
+def test_a_key_that_is_as_anothers_is_told_as_there():
+    mart, at = ({key.name: key for key in CHAPTERS[f"objective.{name}"].keys} for name in ("mart", "at"))
+    assert mart["eps"] == at["eps"]
+    assert mart["bn_mode"] != at["bn_mode"]
+
+
+def test_limits_of_declared_types_and_optional_ones_are_told():
+    values = {key.name: key.values for title in ("train", "evaluate", "data.extra") for key in CHAPTERS[title].keys}
+    assert values["recalibrate"] == "minibatches, >= 0, <= 10000"
+    assert values["scaled_from"] == "epochs, > 0"
+    assert values["seed"] == "integer, >= 0"
+    assert values["share"] == "share, in whole images, > 0, < 1"
+    assert values["compile"] == "`true`, `false`, `auto`, `reduce-overhead`"
+
+
+def test_a_topic_is_a_section_a_part_a_method_or_a_key():
+    assert [each.title for each in selected("train")] == ["train"]
+    assert [each.title for each in selected("objective.at")] == ["objective.at"]
+    assert [each.title for each in selected("data.augment")] == [
+        *("data", "data.augment.crop", "data.augment.flip", "data.augment.rotate")
+    ]
+    for topic, titles in {
+        "objective.beta": ["objective.mart", "objective.trades"],
+        "objective.mart.beta": ["objective.mart"],
+        "data.extra.share": ["data.extra"],
+        "train.epochs": ["train"],
+    }.items():
+        found = selected(topic)
+        assert [each.title for each in found] == titles
+        assert {key.name for each in found for key in each.keys} == {topic.rpartition(".")[2]}
+
+
+@pytest.mark.parametrize(
+    ("topic", "nearest"),
+    [("optimiser", "'optimizer'"), ("objective.att", "'objective.at'"), ("train.epoch", "'train.epochs'")],
+)
+def test_a_misspelt_topic_is_refused_with_the_nearest(topic, nearest):
+    with pytest.raises(Refused, match=f"did you mean {nearest}"):
+        selected(topic)
+
+
+def test_another_packages_method_is_shown_with_whose_it_is_and_kept_off_the_page(site, tmp_path):
+    site.add_sample()
+    shown = told("perturbation")
+    assert "perturbation.sam (from rb-smooth-sam 0.1): A context" in shown
+    assert re.search(r"rho +number, >= 0 +0.05 +Radius of the ball +ours", shown)
+    test_the_page_says_what_the_code_says(tmp_path)
+
+
+def test_what_a_docstring_does_not_tell_stays_empty(site):
+    made = (
+        'class Plain:\n    """Plain.\n\n    rho: radius.\n    """\n    def __init__(self, *, rho: float = 1.0): ...\n'
+    )
+    site.add("plain", methods={"perturbation.plain": "plain_one:Plain"}, files={"plain_one.py": made})
+    (chapter,) = selected("perturbation.plain")
+    assert (chapter.what, chapter.source) == ("Plain.", "")
+    assert chapter.keys == (("rho", "number", "1.0", "Radius", ""),)
+
+
+def test_a_broken_package_is_named_and_the_others_are_shown(site):
+    files = {"broken_one.py": "raise RuntimeError('no such library')\n"}
+    site.add("broken", methods={"perturbation.broken": "broken_one:Broken"}, files=files)
+    shown = told("perturbation")
+    assert "got RuntimeError (no such library)" in shown
+    assert "perturbation.awp: A context" in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["keys", "train.epochs"], 0, "Passes over the training images"),
+        (["keys", "train", "--write", "recipes.md"], 2, "expected --write with all keys, got train"),
+        (["show", "digits", "at", "--write", "recipes.md"], 2, "expected --write behind `recipe keys`"),
+        (["keys", "--write", "recipes.md"], 2, "expected a document in recipes.md"),
+    ],
+)
+def test_the_program_says_so(words, code, said, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["recipe", *words])
+    assert refusal.answering(recipe.main)() == code
+    printed = capsys.readouterr()
+    assert said in " ".join((printed.out + printed.err).split())

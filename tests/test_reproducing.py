@@ -1,0 +1,172 @@
+"""docs/reproducing.md is what its generator writes; only what was measured of a cell stands in it, and only as that."""
+
+from __future__ import annotations
+
+import shlex
+
+import pytest
+import reproducing
+from reproducing import PAGE, checked, command, measured, of_cell, write_page
+
+from rb_smooth import files
+from rb_smooth.cells import shipped_cells
+from rb_smooth.comparison import FIGURES, Result, groups
+from rb_smooth.entries import published
+from rb_smooth.refusal import Refused, answering
+from rb_smooth.settings import gather
+
+CELLS = shipped_cells()
+BY_NAME = {(cell.table, cell.row, cell.column): cell for cell in CELLS}
+AT = next(cell for cell in CELLS if cell.recipe == "cifar10/at" and not cell.settings)
+
+
+def results(method, *robust, title=None, version="standard", selected_on="validation", n=10_000):
+    score = {
+        "title": title or method,
+        "clean": 0.8,
+        "pgd20": 0.5,
+        "last": {"pgd20": 0.45},
+        "threat": {"norm": "Linf", "eps": 8 / 255, "step_size": 2 / 255},
+        "version": version,
+        "n": n,
+        "fingerprint": "f",
+        "selected_on": selected_on,
+    }
+    return [Result(method, seed, score | {"autoattack": each}) for seed, each in enumerate(robust)]
+
+
+def record(found, dataset="cifar10", settings=()):
+    """As a command of several runs leaves it, and --keep completes it."""
+    return {
+        "command": f"python -m rb_smooth.recipe {dataset} at --seeds 0-1",
+        "commit": "0123456789abcdef",
+        "versions": {"torch": "2.0"},
+        "machine": {"cpu": "Some CPU", "cores": 2},
+        "images": "CIFAR-10",
+        "dataset": dataset,
+        "settings": list(settings),
+        "groups": groups(found),
+        "runs": [{"training": {"device": "Some GPU"}}],
+    }
+
+
+def page_with(tmp_path, **kept):
+    place = tmp_path / "page.md"
+    place.write_text(PAGE.read_text())
+    write_page(place, kept)
+    return place.read_text()
+
+
+def test_the_page_is_what_the_generator_writes(tmp_path):
+    assert page_with(tmp_path, **measured(reproducing.HERE)) == PAGE.read_text()
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: f"{cell.recipe} ({cell.column}; {cell.row})")
+def test_a_cells_command_is_its_recipe(cell):
+    words = shlex.split(command(cell))
+    assert words[:3] == ["python", "-m", "rb_smooth.recipe"]
+    dataset, method, *settings = words[3:]
+    assert settings[::2] == ["--set"] * len(cell.settings)
+    expected = gather(*cell.recipe.split("/"), cell.settings)
+    assert gather(dataset, method, settings[1::2]) == expected
+    assert f"`{command(cell)}`" in PAGE.read_text()
+
+
+def test_no_number_is_given_for_kanai_et_al_and_one_for_every_cell_of_the_awp_authors():
+    for cell in CELLS:
+        assert (cell.reported is None) == ("Kanai" in cell.paper)
+        if cell.reported is not None:
+            shares = {key: value for key, value in cell.reported.items() if key != "by"}
+            assert shares.keys() < set(FIGURES)
+            assert all(0 < share < 1 for share in shares.values())
+            assert cell.reported["by"].startswith("their ")
+
+
+@pytest.mark.parametrize(
+    ("board", "name", "cell"),
+    [
+        (("cifar10", "Linf"), "Wu2020Adversarial", ("AutoAttack", "CIFAR-10, Linf, WRN", "TRADES-AWP")),
+        (("cifar10", "Linf"), "Wu2020Adversarial_extra", ("AutoAttack", "CIFAR-10, Linf, WRN", "RST-AWP")),
+        (("cifar100", "Linf"), "Wu2020Adversarial", ("AutoAttack", "CIFAR-100, Linf, WRN-34-10", "AT-AWP")),
+    ],
+)
+def test_what_the_authors_report_is_what_robustbench_measured(board, name, cell):
+    row = next(row for row in published(*board)["entries"] if row["name"] == name)
+    assert BY_NAME[cell].reported["clean"] == row["clean"]
+    assert BY_NAME[cell].reported["autoattack"] == row["autoattack"]
+
+
+def test_several_seeds_have_a_deviation_and_one_has_an_interval():
+    (several,) = of_cell(AT, {"here": record(results("at", 0.46, 0.48))})
+    assert "AutoAttack 47.00 ± 1.41 (2 seeds, 10,000 points; [here.json](../benchmarks/here.json))" in several
+    (one,) = of_cell(AT, {"here": record(results("at", 0.47))})
+    assert "AutoAttack 47.00 (46.02 to 47.98) (1 seed, 10,000 points;" in one
+
+
+def test_what_differs_from_the_recipe_is_told_with_the_figure():
+    found = results("at", 0.47, title="at (30 epochs, selected on test)", version="quick", selected_on="test", n=500)
+    (line,) = of_cell(AT, {"here": record(found, settings=["train.select=test", "evaluate.version=quick"])})
+    assert "upper bound (quick, not AutoAttack) 47.00" in line
+    assert "(1 seed, 500 points, 30 epochs, selected on test;" in line
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        record(results("at", 0.5), dataset="digits"),
+        record(results("at+awp", 0.5)),
+        record(results("at", 0.5), settings=["data.name=folder", "data.root=jpegs"]),
+        record(results("at", 0.5), settings=["optimizer.lr=0.05"]),
+    ],
+    ids=["other data", "other method", "other images", "other settings"],
+)
+def test_what_is_not_the_cell_does_not_stand_in_it(other):
+    assert not list(of_cell(AT, {"here": other}))
+
+
+def test_a_cell_with_settings_takes_what_was_run_with_them():
+    wide = BY_NAME["AutoAttack", "CIFAR-10, Linf, WRN", "AT"]
+    assert list(of_cell(wide, {"here": record(results("at-wrn34", 0.5), settings=wide.settings)}))
+    assert not list(of_cell(wide, {"here": record(results("at-wrn34", 0.5))}))
+
+
+def test_what_was_measured_elsewhere_has_a_table_and_what_is_expected_is_missed(tmp_path):
+    found = results("at", 0.5, 0.52, 0.55) + results("at+awp", 0.53, 0.56, 0.57) + results("at+ensgd", 0.4, 0.5, 0.5)
+    text = page_with(tmp_path, digits=record(found, dataset="digits"))
+    _, _, shown = text.partition("<!-- measured -->")
+    assert "`benchmarks/digits.json` is not there" not in shown
+    assert "Not measured yet: `benchmarks/cifar-jpeg.json` is not there." in shown
+    assert "commit 0123456 (Some CPU, 2 cores; device Some GPU; [digits.json](../benchmarks/digits.json))." in shown
+    assert "| `at+awp` | 3 | 80.00 ± 0.00 | 50.00 ± 0.00 | 45.00 ± 0.00 | 55.33 ± 2.08 |" in shown
+    assert "| `at+awp` − `at` | 3 | +3.00 |" in shown
+    assert "`at+ensgd` − `at+awp`" not in shown
+
+
+def test_a_sweep_is_kept_with_the_kind_of_machine_and_stands_on_the_page(tmp_path, monkeypatch):
+    sweep, here = tmp_path / "sweep-1f2e3d.json", tmp_path / "benchmarks"
+    left = record(results("at", 0.5, 0.6))
+    files.write_json(sweep, {key: value for key, value in left.items() if key not in ("machine", "images")})
+    files.write_json(here / "speed.json", {"step": {}})
+    files.write_text(here / "page.md", PAGE.read_text())
+    monkeypatch.setattr(reproducing, "HERE", here)
+    monkeypatch.setattr(reproducing, "PAGE", here / "page.md")
+    words = ["--keep", str(sweep), "--as", "mine", "--images", "CIFAR-10"]
+    monkeypatch.setattr("sys.argv", ["reproducing.py", *words])
+    assert answering(reproducing.main)() == 0
+    kept = measured(here)
+    assert kept.keys() == {"mine"}
+    assert kept["mine"]["machine"].keys() == {"cpu", "cores"}
+    assert kept["mine"]["versions"].keys() == {"torch", "python"}
+    assert (here / "page.md").read_text().count("[mine.json](../benchmarks/mine.json)") == 3  # two cells, its own table
+
+
+def test_what_is_no_record_of_runs_is_refused_by_what_it_lacks(tmp_path):
+    lacking = {key: value for key, value in record([]).items() if key != "settings"}
+    with pytest.raises(Refused, match=r"expected settings in .*x\.json, got none"):
+        checked(lacking, tmp_path / "x.json")
+
+
+def test_keep_needs_a_name_and_what_the_images_are(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["reproducing.py", "--keep", "sweep.json"])
+    assert answering(reproducing.main)() == 2
+    assert "expected --keep, --as and --images together" in capsys.readouterr().err
