@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from ran import ran
 
 import rb_smooth
-from rb_smooth import attackers, bridge, entries, files, leaderboard, recipe, refusal, submission
+from rb_smooth import attackers, bridge, entries, files, leaderboard, recipe, submission
 from rb_smooth.board import outcomes
 from rb_smooth.run_folder import Run
 from rb_smooth.zoo import listed
@@ -30,18 +31,6 @@ BROUGHT = [
     *("--arch=small_preactresnet", "--set=model.width=4", "--dataset=digits", "--threat=Linf", "--eps=0.15"),
     *("--step-size=0.03", f"--n-examples={POINTS}", f"--batch-size={BATCH}"),
 ]
-
-
-def ran(main, *arguments):
-    """The program's exit code, in this process."""
-    argv = sys.argv
-    sys.argv = ["program", *map(str, arguments)]
-    try:
-        return refusal.answering(main)()
-    except SystemExit as stopped:  # argparse
-        return stopped.code
-    finally:
-        sys.argv = argv
 
 
 def board(*arguments):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import signal
-import sys
 from itertools import permutations
 from pathlib import Path
 
 import pytest
 import torch
+from ran import ran
 from torch import nn
 
 from rb_smooth import data, files, recipe, refusal, schema, session, training
@@ -214,8 +214,7 @@ def test_an_entry_whose_model_started_from_weights_says_that_it_saw_more_data(tm
     saved(tmp_path / "w.pt", small().state_dict())
     settings = ("model.width=4", "train.start=w.pt", "data.train_examples=128", "objective.steps=1")
     arguments = ["--epochs=1", "--n-examples=2", *(f"--set={setting}" for setting in settings)]
-    monkeypatch.setattr(sys, "argv", ["recipe", "digits", "at", *arguments])
-    assert refusal.answering(recipe.main)() == 0
+    assert ran(recipe.main, "digits", "at", *arguments) == 0
     (entry,) = Path("leaderboard/model_info/digits/Linf").glob("*.json")
     assert json.loads(entry.read_text())["additional_data"] is True
 

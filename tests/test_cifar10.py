@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import socket
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from cifar_files import write_cifar10
+from ran import ran
 
 import rb_smooth
 from rb_smooth import bridge, recipe, refusal
@@ -30,8 +30,7 @@ TINY = ["--epochs=1", *(f"--set={setting}" for setting in SETTINGS)]
 def trained(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     write_cifar10(tmp_path / "data", monkeypatch)
-    monkeypatch.setattr(sys, "argv", ["recipe", "cifar10", "at+awp+ensgd", *TINY])
-    assert refusal.answering(recipe.main)() == 0
+    assert ran(recipe.main, "cifar10", "at+awp+ensgd", *TINY) == 0
     return capsys.readouterr().out
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +14,9 @@ import pytest
 import torch
 from interruptions import stop_after
 from PIL import Image
+from ran import ran
 
-from rb_smooth import notation, refusal, schema, session, training
+from rb_smooth import notation, schema, session, training
 from rb_smooth import recipe as program
 from rb_smooth.augmentations import crop
 from rb_smooth.data import digits
@@ -400,15 +400,13 @@ def test_an_entry_whose_model_saw_extra_images_says_so(tmp_path, monkeypatch, go
     named = pseudo(good, labeller) if labels == "pseudo" else extra(good, share=0.5)
     settings = [*QUICK, "evaluate.batch_size=2", "model.width=2", named]
     arguments = ["--epochs=1", "--n-examples=2", *(f"--set={setting}" for setting in settings)]
-    monkeypatch.setattr(sys, "argv", ["recipe", "digits", "at", *arguments])
-    assert refusal.answering(program.main)() == 0
+    assert ran(program.main, "digits", "at", *arguments) == 0
     (entry,) = Path("leaderboard/model_info/digits/Linf").glob("*.json")
     info = json.loads(entry.read_text())
     assert info["additional_data"] is True
     assert info["rb_smooth"]["recipe"]["data"]["extra"]["file"] == str(good)
     moved = good.rename(good.with_name("moved.npz"))
     try:  # a finished run is evaluated again without what it was trained on
-        monkeypatch.setattr(sys, "argv", ["recipe", "digits", "at", *arguments, "--n-examples=3"])
-        assert refusal.answering(program.main)() == 0
+        assert ran(program.main, "digits", "at", *arguments, "--n-examples=3") == 0
     finally:
         moved.rename(good)

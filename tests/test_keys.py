@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from ran import ran
 
-from rb_smooth import notation, recipe, refusal, registry
+from rb_smooth import notation, recipe, registry
 from rb_smooth.console import console
 from rb_smooth.declaration import Data, Evaluate, Extra, Train
 from rb_smooth.keys import chapters
@@ -184,7 +185,6 @@ def test_a_broken_package_is_named_and_the_others_are_shown(site):
 )
 def test_the_program_says_so(words, code, said, monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["recipe", *words])
-    assert refusal.answering(recipe.main)() == code
+    assert ran(recipe.main, *words) == code
     printed = capsys.readouterr()
     assert said in " ".join((printed.out + printed.err).split())

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from made_entries import entered
+from ran import ran
 from torch import nn
 from torch.nn.functional import cross_entropy
 
@@ -175,14 +176,7 @@ def test_a_map_holds_the_lines_along_both_its_directions(net, images):
 
 def program(*arguments):
     """Its exit code, in this process."""
-    argv = sys.argv
-    sys.argv = ["landscape", *map(str, arguments)]
-    try:
-        return refusal.answering(landscape.main)()
-    except SystemExit as stopped:  # argparse
-        return stopped.code
-    finally:
-        sys.argv = argv
+    return ran(landscape.main, *arguments)
 
 
 @pytest.fixture(scope="module")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import contextmanager
 from functools import partial
 
 import pytest
 import torch
 import torch.nn.functional as F
+from ran import ran
 
-from rb_smooth import laws, refusal
+from rb_smooth import laws
 from rb_smooth.averaging.ema import EMA
 from rb_smooth.contracts import Outcome, Threat
 from rb_smooth.laws import __main__ as program
@@ -186,11 +186,7 @@ def test_the_same_method_unspoilt_breaks_none(box, lawful):
 
 
 def said_of(*arguments):
-    argv, sys.argv = sys.argv, ["laws", *arguments]
-    try:
-        return refusal.answering(program.main)()
-    finally:
-        sys.argv = argv
+    return ran(program.main, *arguments)
 
 
 def test_the_program_tells_each_law_and_fails_if_one_is_broken(site, capsys):

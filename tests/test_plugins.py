@@ -14,6 +14,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from made_entries import entered
+from ran import ran
 
 import rb_smooth
 from rb_smooth import (
@@ -24,7 +25,6 @@ from rb_smooth import (
     leaderboard,
     models,
     recipe,
-    refusal,
     registry,
     schedules,
     schema,
@@ -44,16 +44,6 @@ from rb_smooth.splits import split
 SAM = "rb-smooth-sam 0.1"
 QUICK = ["data.train_examples=256", "objective.steps=2", "model.width=4"]
 BROKEN = "raise RuntimeError('no such\\nlibrary')\n"
-
-
-def ran(main, *arguments):
-    """The program's exit code, in this process."""
-    argv = sys.argv
-    sys.argv = ["program", *map(str, arguments)]
-    try:
-        return refusal.answering(main)()
-    finally:
-        sys.argv = argv
 
 
 def told(dataset="digits"):

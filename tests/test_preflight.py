@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from ran import ran
 
-from rb_smooth import recipe, refusal, schema
+from rb_smooth import recipe, schema
 from rb_smooth.outlines import outline
 from rb_smooth.refusal import Refused
 from rb_smooth.registry import make
@@ -108,8 +108,7 @@ def test_what_only_reading_the_data_tells_is_refused_before_anything_is_written(
                 Image.new("RGB", (8, 8)).save(place / f"{i}.png")
     assert outline("folder", {"root": "pets"}) is None
     settings = ["data.name=folder", "data.root=pets", "data.validation=4", "data.batch_size=8", *settings]
-    monkeypatch.setattr(sys, "argv", ["recipe", "digits", "at", *(f"--set={setting}" for setting in settings)])
-    assert refusal.answering(recipe.main)() == 2
+    assert ran(recipe.main, "digits", "at", *(f"--set={setting}" for setting in settings)) == 2
     assert re.search(said, capsys.readouterr().err)
     assert [path.name for path in tmp_path.iterdir()] == ["pets"]
 

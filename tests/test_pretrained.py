@@ -5,15 +5,15 @@ from __future__ import annotations
 import copy
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from cifar_files import write_cifar10
+from ran import ran
 
 import rb_smooth
-from rb_smooth import bridge, data, files, recipe, refusal, schema, session
+from rb_smooth import bridge, data, files, recipe, schema, session
 from rb_smooth.credits import architecture, saw_more
 from rb_smooth.pretrained import ZooModel
 from rb_smooth.refusal import Refused
@@ -65,13 +65,9 @@ def begun(*settings, progress="new"):
     return session.Session(declared, images, torch.device("cpu"), begins=progress == "new")
 
 
-def ran(*arguments):
+def fine_tuned(*arguments):
     """The program's exit code, in this process."""
-    argv, sys.argv = sys.argv, ["recipe", "cifar10", "at", *(f"--set={each}" for each in SETTINGS), *arguments]
-    try:
-        return refusal.answering(recipe.main)()
-    finally:
-        sys.argv = argv
+    return ran(recipe.main, "cifar10", "at", *(f"--set={each}" for each in SETTINGS), *arguments)
 
 
 def test_training_starts_from_the_published_model_bit_for_bit_and_every_layer_trains(weights):
@@ -97,9 +93,9 @@ def test_weights_named_by_the_recipe_win_over_the_published(weights):
 
 
 def test_what_was_fine_tuned_is_measured_entered_and_loaded_without_the_zoos_file(weights, short_attacks, capsys):
-    assert ran("--no-submit") == 0
+    assert fine_tuned("--no-submit") == 0
     shutil.rmtree("models")
-    assert ran("--n-examples=6") == 0
+    assert fine_tuned("--n-examples=6") == 0
     (path,) = Path("leaderboard/model_info/cifar10/Linf").glob("*.json")
     info = json.loads(path.read_text())
     assert info["name"].startswith("at (from Theirs2020)")
@@ -107,7 +103,7 @@ def test_what_was_fine_tuned_is_measured_entered_and_loaded_without_the_zoos_fil
     assert info["rb_smooth"]["score"]["n"] == 6
     model = rb_smooth.load_model(path.stem)
     assert type(model.net).__name__ == "Theirs"
-    assert ran("--fresh") == 2
+    assert fine_tuned("--fresh") == 2
     assert "got nothing there; download them" in capsys.readouterr().err
 
 
@@ -130,7 +126,7 @@ def test_absent_weights_are_refused_before_data_are_read_naming_the_file_and_the
         raise AssertionError("data were read")
 
     monkeypatch.setattr("torchvision.datasets.CIFAR10", read)
-    assert ran("--set=model.zoo_dir=elsewhere") == 2
+    assert fine_tuned("--set=model.zoo_dir=elsewhere") == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "the weights of Theirs2020 in elsewhere/cifar10/Linf/Theirs2020.pt, got nothing there" in line
     assert "robustbench.load_model('Theirs2020', 'elsewhere', 'cifar10', 'Linf')" in line

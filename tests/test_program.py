@@ -16,6 +16,7 @@ from pathlib import Path
 import filelock
 import pytest
 import torch
+from ran import ran
 
 import rb_smooth
 from rb_smooth import assessment, attackers, cookbook, data, files, recipe, refusal, zoo
@@ -32,14 +33,7 @@ ENSGD = ["--set=optimizer.inner_steps=2", *QUICK]  # several outer steps even in
 
 def run(*arguments):
     """The program's exit code, in this process."""
-    argv = sys.argv
-    sys.argv = ["recipe", *map(str, arguments)]
-    try:
-        return refusal.answering(recipe.main)()
-    except SystemExit as stopped:  # argparse
-        return stopped.code
-    finally:
-        sys.argv = argv
+    return ran(recipe.main, *arguments)
 
 
 @pytest.fixture(scope="module")

@@ -6,13 +6,14 @@ import shlex
 
 import pytest
 import reproducing
+from ran import ran
 from reproducing import PAGE, checked, command, measured, of_cell, write_page
 
 from rb_smooth import files
 from rb_smooth.cells import shipped_cells
 from rb_smooth.comparison import FIGURES, Result, groups
 from rb_smooth.entries import published
-from rb_smooth.refusal import Refused, answering
+from rb_smooth.refusal import Refused
 from rb_smooth.settings import gather
 
 CELLS = shipped_cells()
@@ -151,8 +152,7 @@ def test_a_sweep_is_kept_with_the_kind_of_machine_and_stands_on_the_page(tmp_pat
     monkeypatch.setattr(reproducing, "HERE", here)
     monkeypatch.setattr(reproducing, "PAGE", here / "page.md")
     words = ["--keep", str(sweep), "--as", "mine", "--images", "CIFAR-10"]
-    monkeypatch.setattr("sys.argv", ["reproducing.py", *words])
-    assert answering(reproducing.main)() == 0
+    assert ran(reproducing.main, *words) == 0
     kept = measured(here)
     assert kept.keys() == {"mine"}
     assert kept["mine"]["machine"].keys() == {"cpu", "cores"}
@@ -167,6 +167,5 @@ def test_what_is_no_record_of_runs_is_refused_by_what_it_lacks(tmp_path):
 
 
 def test_keep_needs_a_name_and_what_the_images_are(monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["reproducing.py", "--keep", "sweep.json"])
-    assert answering(reproducing.main)() == 2
+    assert ran(reproducing.main, "--keep", "sweep.json") == 2
     assert "expected --keep, --as and --images together" in capsys.readouterr().err

@@ -10,20 +10,16 @@ import time
 
 import pytest
 from logged import SCORE, rows, run_in
+from ran import ran
 
-from rb_smooth import refusal, runs
+from rb_smooth import runs
 from rb_smooth.run_folder import Run
 from rb_smooth.summaries import summarise
 
 
 def program(*arguments):
     """The program's exit code, in this process."""
-    argv = sys.argv
-    sys.argv = ["runs", *map(str, arguments)]
-    try:
-        return refusal.answering(runs.main)()
-    finally:
-        sys.argv = argv
+    return ran(runs.main, *arguments)
 
 
 @pytest.fixture

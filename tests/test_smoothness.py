@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from made_runs import made_run
+from ran import ran
 from scipy import stats
 from torch import nn
 from torch.func import functional_call, hessian
@@ -20,7 +21,6 @@ from torch.nn.functional import cross_entropy, logsigmoid
 from rb_smooth import smoothness
 from rb_smooth.contracts import Threat
 from rb_smooth.images import Images
-from rb_smooth.refusal import answering
 from rb_smooth.study.curvature import dominant_eigenvalue, estimate_trace, top_eigenvalue
 from rb_smooth.study.losses import AdversarialLoss, flat
 from rb_smooth.study.probes import boundary_shares, diameter, probe
@@ -211,16 +211,15 @@ def measured(tmp_path_factory):
         made_run(home / "runs", method)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
-        assert program(patch) == 0
+        assert program() == 0
     return home
 
 
 SMALL = ["--n", "8", "--steps", "2", "--directions", "1", "--signs", "2", "--products", "3", "--device", "cpu"]
 
 
-def program(patch, *more, of=None):
-    patch.setattr(sys, "argv", ["smoothness", *(of or _runs()), *SMALL, *more])
-    return answering(smoothness.main)()
+def program(*more, of=None):
+    return ran(smoothness.main, *(of or _runs()), *SMALL, *more)
 
 
 def _runs():
@@ -242,7 +241,7 @@ def test_the_program_measures_every_run_under_every_loss(measured):
 def test_the_same_command_measures_nothing_again(measured, monkeypatch, capsys):
     monkeypatch.chdir(measured)
     monkeypatch.setattr("rb_smooth.study.measuring.measured", None)
-    assert program(monkeypatch) == 0
+    assert program() == 0
     shown = capsys.readouterr().out
     assert "Linf 0.15 over L2 0.8: relative Lipschitz constant times" in shown
     assert "one seed, no interval" in shown
@@ -257,8 +256,7 @@ def test_over_seeds_every_figure_has_its_interval(measured, tmp_path, capsys, mo
             for each in record["found"]["probes"]:
                 each["lipschitz"] *= factor * (1 + seed * (record["under"] == "Linf"))
             keep_record(path, record, {})
-    monkeypatch.setattr(sys, "argv", ["smoothness", "plot", str(path)])
-    assert answering(smoothness.main)() == 0
+    assert ran(smoothness.main, "plot", path) == 0
     shown = capsys.readouterr().out
     assert "±" in shown
     assert "(3 seeds)" in shown
@@ -273,7 +271,7 @@ def test_other_settings_are_measured_beside(measured, monkeypatch):
     monkeypatch.setattr(
         "rb_smooth.study.measuring.measured", lambda *_: read_records(measured / "smoothness.json")[1]["found"]
     )
-    assert program(monkeypatch, "--under", "L2", "--eps", "L2=0.4") == 0
+    assert program("--under", "L2", "--eps", "L2=0.4") == 0
     try:
         assert len(read_records(measured / "smoothness.json")) == 8
     finally:
@@ -306,7 +304,7 @@ def test_what_was_measured_is_shown_again_without_torch(measured, tmp_path):
 )  # fmt: skip
 def test_what_cannot_be_meant_is_refused_in_one_line(measured, monkeypatch, capsys, more, said):
     monkeypatch.chdir(measured)
-    assert program(monkeypatch, *more) == 2
+    assert program(*more) == 2
     error = capsys.readouterr().err
     assert said in error
     assert error.count("\n") == 1
@@ -314,7 +312,7 @@ def test_what_cannot_be_meant_is_refused_in_one_line(measured, monkeypatch, caps
 
 def test_an_unknown_name_is_refused_with_the_nearest(measured, monkeypatch, capsys):
     monkeypatch.chdir(measured)
-    assert program(monkeypatch, of=["at-l3-s0"]) == 2
+    assert program(of=["at-l3-s0"]) == 2
     assert "expected a run in runs or an entry of leaderboard, got 'at-l3-s0'; did you mean" in capsys.readouterr().err
 
 
@@ -324,7 +322,7 @@ def test_a_run_without_weights_is_refused_before_anything_is_measured(measured, 
     kept = last.read_bytes()
     last.unlink()
     try:
-        assert program(monkeypatch) == 2
+        assert program() == 2
     finally:
         last.write_bytes(kept)
     assert "expected this run's weights in" in capsys.readouterr().err
@@ -342,6 +340,5 @@ def test_the_page_on_smoothness_says_what_its_measurements_say(tmp_path, monkeyp
     for name in ("results/smoothness-digits.json", "smoothness.md"):
         (tmp_path / Path(name).name).write_bytes((docs / name).read_bytes())
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["smoothness", "plot", "smoothness-digits.json", "--write", "smoothness.md"])
-    assert answering(smoothness.main)() == 0
+    assert ran(smoothness.main, "plot", "smoothness-digits.json", "--write", "smoothness.md") == 0
     assert Path("smoothness.md").read_text() == (docs / "smoothness.md").read_text()

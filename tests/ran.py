@@ -1,0 +1,19 @@
+"""A program, run in this process: importing torch once more would take longer than most of them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from rb_smooth.refusal import answering
+
+
+def ran(main: Callable[[], int | None], *arguments: object) -> int | str | None:
+    """Its exit code."""
+    argv, sys.argv = sys.argv, ["program", *map(str, arguments)]
+    try:
+        return answering(main)()
+    except SystemExit as stopped:  # after --help and --version
+        return stopped.code
+    finally:
+        sys.argv = argv
