@@ -82,6 +82,14 @@ def entered(
     return entry
 
 
+def with_weights(entry: Entry, weights: dict) -> Entry:
+    """Weights that pass for those that were measured."""
+    files.save_tensors(entry.weights, weights)
+    entry.own["weights_sha256"] = files.sha256(entry.weights)
+    files.write_json(entry.path, entry.info)
+    return entry
+
+
 def with_points(entry: Entry, stood: list[bool], right: list[bool] | None = None) -> Entry:
     """points.csv of these flags; unless `right` says otherwise, everything was right unattacked."""
     rows = ["index,label,clean_prediction,broken_by,margin"]

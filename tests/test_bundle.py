@@ -8,7 +8,7 @@ import re
 
 import pytest
 import torch
-from made_entries import entered, with_points
+from made_entries import entered, with_points, with_weights
 
 from rb_smooth import bridge, files, notation
 from rb_smooth.board import bundle
@@ -34,10 +34,7 @@ def ready(folder, name="mine", own=None, **changed):
     score = {"n": 4, "autoattack": 0.5, "whole": False} | changed
     entry = entered(folder, name, model=MODEL, own=own, **score)
     net = build_model(MODEL["name"], MODEL["options"], tuple(MODEL["shape"]), 5, [0.4, 0.5, 0.6], [0.2, 0.3, 0.4])
-    files.save_tensors(entry.weights, net.state_dict())
-    entry.own["weights_sha256"] = files.sha256(entry.weights)
-    files.write_json(entry.path, entry.info)
-    return with_points(entry, [True, True, False, False])
+    return with_points(with_weights(entry, net.state_dict()), [True, True, False, False])
 
 
 def executed(path) -> dict:

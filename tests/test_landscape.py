@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from made_entries import entered
+from made_entries import entered, with_weights
 from ran import ran
 from torch import nn
 from torch.nn.functional import cross_entropy
@@ -350,8 +350,7 @@ def test_an_entrys_landscapes_are_kept_below_its_leaderboard(tmp_path):
     tiny = {"name": "small_preactresnet", "options": {"width": 4}, "shape": [1, 8, 8], "classes": 10}
     recipe = {"data": {"name": "digits"}, "train": {"seed": 3}}
     entry = entered(tmp_path / "board", "at_tiny_s3", dataset="digits", model=tiny, recipe=recipe)
-    entry.weights.parent.mkdir(parents=True)
-    torch.save(build_model("small_preactresnet", {"width": 4}, (1, 8, 8), 10).state_dict(), entry.weights)
+    with_weights(entry, build_model("small_preactresnet", {"width": 4}, (1, 8, 8), 10).state_dict())
     specimen = find_specimen(entry.name, runs=tmp_path / "runs", leaderboard=entry.leaderboard, data_dir=tmp_path)
     by_class = replace(specimen, train=specimen.train[specimen.train.y.argsort()])
     (found,) = cut(by_class, Settings(n=12), entry.leaderboard)

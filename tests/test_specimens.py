@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from made_entries import entered
+from made_entries import entered, with_weights
 from made_runs import made_run
 
 from rb_smooth import files
@@ -34,8 +34,7 @@ def home(tmp_path_factory):
         own={"method": "found"},
     )
     del entry.own["recipe"]["train"]
-    files.write_json(entry.path, entry.info)
-    files.write_bytes(entry.weights, (run.path / "best.pt").read_bytes())
+    with_weights(entry, run.load("best"))
     return home
 
 
