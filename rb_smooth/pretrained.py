@@ -48,8 +48,8 @@ class ZooModel(NamedTuple):
             model: nn.Module = load(self.name, str(self.folder), dataset=self.dataset, threat_model=self.threat)
         except (pickle.UnpicklingError, EOFError):
             raise Refused(
-                f"expected the weights of {self.name} in {self.path}, got a damaged or foreign file (a web page, where a "
-                f"download was refused); delete it and download them again with {call}, or with a browser"
+                f"expected the weights of {self.name} in {self.path}, got a damaged or foreign file (a web page, where "
+                f"a download was refused); delete it and download them again with {call}, or with a browser"
             ) from None
         return model.eval()
 
