@@ -1,6 +1,6 @@
 # make demo   set up .venv, train and attack a robust model on real digits, print the leaderboard
 # make test   the same set-up plus test tools; lint, types, all tests, coverage
-# make bench  time, memory and their floors on this CPU: benchmarks/speed.json, the table in README.md
+# make bench  time, memory and their floors on this CPU: benchmarks/speed.json, the tables in docs/performance.md
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt

@@ -3,10 +3,11 @@
     python benchmarks/speed.py                      every part, each in a process of its own; minutes on two quiet cores
     python benchmarks/speed.py --only step,memory   these parts again; the others' rows stay
     python benchmarks/speed.py --toy                everything tiny: does it run? Nothing is measured or written
-    python benchmarks/speed.py --table              the README's table again, from speed.json alone
+    python benchmarks/speed.py --table              the page's tables again, from speed.json alone
 
 Times are ratios to contenders timed in turn within one process, since an absolute time says as much about the machine.
-Leaves benchmarks/speed.json, the table in README.md, and exit code 1 if a figure falls short of what it must reach.
+Leaves benchmarks/speed.json, the tables in docs/performance.md, and exit code 1 if a figure falls short of what it must
+reach.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ PARTS = {
 """Modules with a function `measure(toy)`, whose result has "figures" and whatever else is worth keeping."""
 
 RESULTS = Path(__file__).with_suffix(".json")
-README = Path(__file__).parents[1] / "README.md"
+PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 SEED = 0
 _SILENT_PROFILER = {"KINETO_LOG_LEVEL": "99", "TORCH_CPP_LOG_LEVEL": "ERROR"}
 
@@ -58,7 +59,7 @@ def main() -> int:
         _measure_here(options.only[0], options.toy, options.into)
         return 0
     if options.table:
-        write_table(README, files.read_json(RESULTS))
+        write_table(PAGE, files.read_json(RESULTS))
         return 0
     results = {} if options.toy or not RESULTS.exists() else files.read_json(RESULTS)
     source = commit()  # of what is measured: the results of the first part make the checkout another
@@ -70,7 +71,7 @@ def main() -> int:
         if not options.toy:
             results = {name: results[name] for name in PARTS if name in results}
             files.write_json(RESULTS, results)
-            write_table(README, results)
+            write_table(PAGE, results)
     print("\n".join(table(results)))
     if options.toy:
         return 0
@@ -99,12 +100,12 @@ def table(results: dict[str, Any]) -> list[str]:
     ]
 
 
-def write_table(readme: Path, results: dict[str, Any]) -> None:
+def write_table(page: Path, results: dict[str, Any]) -> None:
     """Put the tables between their markers."""
     blocks = {"speed": table(results)}
     if "profile" in results:
         blocks["profile"] = profile_table(results["profile"])
-    write_between(readme, blocks)
+    write_between(page, blocks)
 
 
 def profile_table(found: dict[str, Any]) -> list[str]:
@@ -120,7 +121,7 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", type=_parts, default=list(PARTS), metavar="NAME[,NAME]", help=", ".join(PARTS))
     parser.add_argument("--toy", action="store_true", help="everything tiny; nothing is measured or written")
-    parser.add_argument("--table", action="store_true", help="remake the README's table from speed.json")
+    parser.add_argument("--table", action="store_true", help="remake the page's tables from speed.json")
     parser.add_argument("--into", type=Path, help=argparse.SUPPRESS)  # carry one part out here, into this file
     return parser.parse_args()
 

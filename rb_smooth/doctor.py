@@ -5,6 +5,7 @@ Exit code 1 if training or evaluation would fail.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import subprocess
 import sys
@@ -121,7 +122,12 @@ def _pkg_resources() -> Finding:
 def _autoattack() -> Finding:
     if importlib.util.find_spec("pyautoattack") is None:
         return Finding("AutoAttack", "no pyautoattack", "pip install pyautoattack", fatal=True)
-    return Finding("AutoAttack", bridge.backend())
+
+    def look() -> Finding:
+        importlib.import_module("autoattack")  # an original one, or what stands in for it
+        return Finding("AutoAttack", bridge.backend())
+
+    return _guarded("AutoAttack", look, "pip uninstall autoattack: pyautoattack takes its place")
 
 
 def _timm() -> Finding:
@@ -138,7 +144,7 @@ def _robustbench() -> Finding:
         bridge.robustbench()
         return Finding("RobustBench", f"{version('robustbench')}, whole")
 
-    return _guarded("RobustBench", look, bridge.REPAIR)
+    return _guarded("RobustBench", look, _autoattack().cure or bridge.REPAIR)  # it imports AutoAttack
 
 
 def _digits() -> Finding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,20 +31,26 @@ class ZooModel(NamedTuple):
     def load(self) -> nn.Module:
         """The model, in eval mode on the CPU: images (B, C, H, W) in [0, 1] -> logits (B, classes).
 
-        Raises Refused, and touches no network, for an unknown name and where there is no file.
+        Raises Refused, and touches no network, for an unknown name and where there is no file, or one of another kind.
         """
         if self.name not in (known := bridge.zoo_table(self.dataset, self.threat)):
             raise Refused(
                 f"expected a model of RobustBench's for {self.dataset} {self.threat}, {nearest(self.name, known)}"
             )
+        call = f"robustbench.load_model({self.name!r}, {str(self.folder)!r}, {self.dataset!r}, {self.threat!r})"
         if not self.path.exists():
-            call = f"robustbench.load_model({self.name!r}, {str(self.folder)!r}, {self.dataset!r}, {self.threat!r})"
             raise Refused(
                 f"expected the weights of {self.name} in {self.path}, got nothing there; download them with {call}, "
                 "or say where they are: --zoo-dir, or --set model.zoo_dir=… of a recipe"
             )
         load = bridge.robustbench().load_model
-        model: nn.Module = load(self.name, str(self.folder), dataset=self.dataset, threat_model=self.threat)
+        try:
+            model: nn.Module = load(self.name, str(self.folder), dataset=self.dataset, threat_model=self.threat)
+        except (pickle.UnpicklingError, EOFError):
+            raise Refused(
+                f"expected the weights of {self.name} in {self.path}, got a damaged or foreign file (a web page, where "
+                f"a download was refused); delete it and download them again with {call}, or with a browser"
+            ) from None
         return model.eval()
 
 

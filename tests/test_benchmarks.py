@@ -21,8 +21,8 @@ CHECKOUT = Path(__file__).parents[1]
 
 @pytest.fixture
 def untouched():
-    """The results and the README, which are to be the same afterwards."""
-    before = {path: path.read_bytes() for path in (speed.RESULTS, speed.README) if path.exists()}
+    """The results and their page, which are to be the same afterwards."""
+    before = {path: path.read_bytes() for path in (speed.RESULTS, speed.PAGE) if path.exists()}
     yield
     assert before == {path: path.read_bytes() for path in before}
 
@@ -56,16 +56,16 @@ def test_a_part_is_carried_out_in_a_process_of_its_own(untouched):
     assert "| what |" in shown.stdout
 
 
-def test_the_readme_says_what_the_json_says(tmp_path):
-    readme = tmp_path / "README.md"
-    readme.write_text(speed.README.read_text())
-    speed.write_table(readme, files.read_json(speed.RESULTS))
-    assert readme.read_text() == speed.README.read_text()
+def test_the_page_says_what_the_json_says(tmp_path):
+    page = tmp_path / "performance.md"
+    page.write_text(speed.PAGE.read_text())
+    speed.write_table(page, files.read_json(speed.RESULTS))
+    assert page.read_text() == speed.PAGE.read_text()
 
 
-def test_a_readme_without_its_markers_is_refused():
+def test_a_page_without_its_markers_is_refused():
     with pytest.raises(Refused, match="<!-- speed -->"):
-        between("no marker here", "speed", ["a line"], "README.md")
+        between("no marker here", "speed", ["a line"], "page.md")
 
 
 def test_the_json_names_what_each_part_was_measured_with():

@@ -43,6 +43,16 @@ def test_a_torchvision_that_does_not_fit_torch_is_fatal(tmp_path):
     assert "pip install --force-reinstall torch torchvision" in said
 
 
+def test_an_autoattack_too_old_for_torch_is_fatal_and_its_cure_named(tmp_path):
+    (tmp_path / "autoattack").mkdir()
+    (tmp_path / "autoattack" / "__init__.py").write_text("from torch.autograd.gradcheck import zero_gradients\n")
+    code, said = ask(tmp_path)
+    assert code == 1
+    assert "AutoAttack: cannot import name 'zero_gradients'" in said
+    assert said.count("pip uninstall autoattack") == 2  # of RobustBench, too, which imports it
+    assert "--repair" not in said
+
+
 def test_a_stale_timm_is_noted(monkeypatch):
     monkeypatch.setattr(doctor, "requires", lambda _: ["timm==9.9.9"])
     assert doctor._timm().cure == "pip install timm==9.9.9"

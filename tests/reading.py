@@ -1,0 +1,107 @@
+"""What a printed command or block of Python means, without carrying it out: AssertionError where it means nothing."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import inspect
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from small_world import ROOT, module_of
+
+import rb_smooth
+from rb_smooth import recipe, refusal, schema
+from rb_smooth.settings import gather
+
+Call = Sequence[str]
+"""A program and what it is told: ["python", "-m", "rb_smooth.recipe", "digits", "at"]."""
+
+
+class _Parsed(BaseException):
+    """Raised in the place of the work that would follow; not for a program to catch."""
+
+
+def program_in(call: Call) -> tuple[str, list[str]] | None:
+    """(program, its arguments) of a call of one of ours, by python or torchrun, or of a file; None of others."""
+    for place, word in enumerate(call[1:], 1):
+        if call[place - 1] == "-m" and word.startswith("rb_smooth."):
+            return word.removeprefix("rb_smooth."), list(call[place + 1 :])
+    return (call[1], list(call[2:])) if call[0] == "python" and call[1].endswith(".py") else None
+
+
+def read(call: Call) -> None:
+    """What is told to a program of ours is parsed by its own parser, and the recipes named must be there and sound."""
+    if call[0] == "make":
+        return _read_make(call[1:])
+    found = program_in(call)
+    assert found is not None, f"a program that is not known: {' '.join(call)}"
+    program, arguments = found
+    options = _parsed(program, arguments)
+    if program == "recipe" and options.what[0] not in ("list", "keys"):
+        options.what = options.what[options.what[0] == "show" :]
+        for member in recipe._members(options):
+            schema.check(member.dataset, member.method, member.sections, "trained")  # its files need not be there
+
+
+def options_in(calls: Sequence[Call]) -> set[tuple[str, str]]:
+    """(program, option) of each option in calls of ours; of --set, the key too."""
+    found = set()
+    for program, arguments in filter(None, map(program_in, calls)):
+        for word, following in zip(arguments, [*arguments[1:], ""]):
+            if word == "--set":
+                found.add((program, f"--set {following.partition('=')[0]}"))
+            elif word.startswith("--"):
+                found.add((program, word.partition("=")[0]))
+    return found
+
+
+def read_python(text: str) -> None:
+    """It compiles; what it takes from `rb_smooth` is there, and can be called so; recipes that it names are there."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Call) and _is_ours(node.func):
+            function = getattr(rb_smooth, node.func.attr)
+            named = {each.arg: None for each in node.keywords if each.arg}
+            inspect.signature(function).bind(*node.args, **named)
+            if node.func.attr == "train" and isinstance(node.args[0], ast.Constant):
+                gather(*node.args[0].value.split("/"))
+        elif _is_ours(node):
+            getattr(rb_smooth, node.attr)
+
+
+def _is_ours(node: ast.AST) -> bool:
+    return isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "rb_smooth"
+
+
+def _parsed(program: str, arguments: Sequence[str]) -> argparse.Namespace:
+    """What the program's own parser makes of the arguments."""
+    argv, parse = sys.argv, argparse.ArgumentParser.parse_args
+
+    def stopping(parser: argparse.ArgumentParser, *given: Any) -> argparse.Namespace:
+        raise _Parsed(parse(parser, *given))
+
+    sys.argv, argparse.ArgumentParser.parse_args = [program, *arguments], stopping  # type: ignore[method-assign]
+    try:
+        module_of(program).main()
+    except _Parsed as parsed:
+        return parsed.args[0]
+    except (SystemExit, refusal.Refused) as error:
+        raise AssertionError(f"{program} {' '.join(arguments)}: {error}") from error
+    finally:
+        sys.argv, argparse.ArgumentParser.parse_args = argv, parse  # type: ignore[method-assign]
+    raise AssertionError(f"{program} reads no arguments")
+
+
+def _read_make(targets: Sequence[str]) -> None:
+    """The targets are there, and what they would call of ours is sound."""
+    done = subprocess.run(["make", "-n", *targets], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for line in _ours_in(done.stdout):
+        read(["python", *line.split()])
+
+
+def _ours_in(text: str) -> Iterator[str]:
+    yield from re.findall(r"-m rb_smooth\.(?!doctor).*", text)

@@ -1,0 +1,124 @@
+"""What README.md and docs/*.md say between their blocks, held to the code where that is cheap: links, files, commands
+within the text, messages of ours that are quoted, and figures that can be counted."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+from reading import read
+from small_world import ROOT
+from test_documents import PAGES
+
+from rb_smooth import data, networks, protocols, run_folder, schema, session
+from rb_smooth.settings import gather
+from rb_smooth.splits import split
+
+PROSE = {page: re.sub(r"<!-- run:.*?-->|^```.*?^```$", "", text, flags=re.M | re.S) for page, text in PAGES.items()}
+"""The pages without their blocks."""
+
+
+def quoted(page: str) -> list[str]:
+    """What stands between backticks, on one line or over two."""
+    return [" ".join(each[1].split()) for each in re.findall(r"(`+)(.+?)(?<!`)\1(?!`)", PROSE[page], re.DOTALL)]
+
+
+def anchors(text: str) -> set[str]:
+    """Of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page):
+    named = dict(re.findall(r"^\[(\w+)\]: (\S+)$", PROSE[page], re.MULTILINE))
+    assert {*re.findall(r"\]\[(\w+)\]", PROSE[page])} == named.keys()
+    for target in [*re.findall(r"\]\(([^)]+)\)", PROSE[page]), *named.values()]:
+        path, _, anchor = target.partition("#")
+        if target.startswith("https://"):
+            continue
+        file = ((ROOT / page).parent / path).resolve() if path else ROOT / page
+        assert file.exists(), target
+        if anchor:
+            assert anchor in anchors(file.read_text()), target
+
+
+def test_the_readme_leads_to_every_page():
+    for page in PAGES.keys() - {"README.md"}:
+        assert f"]({page})" in PAGES["README.md"], page
+
+
+@pytest.mark.parametrize("page", PAGES.keys() - {"docs/adding-a-method.md"})  # which names files to be made
+def test_files_that_are_named_are_there(page):
+    for name in quoted(page):
+        if re.fullmatch(r"(rb_smooth|tests|benchmarks|examples|docs|recipes)/[\w./+-]+", name):
+            assert (ROOT / name).exists(), name
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_within_the_text_are_understood(page):
+    for command in quoted(page):
+        if found := re.match(r"python -m (rb_smooth\.\w+)( (?!--help)[^…]+(?<!\.yaml)$)?", command):
+            assert find_spec(found[1]), command
+            if found[2]:
+                read(shlex.split(command))
+        if settings := re.findall(r"--set (\S+=\S+)", command):
+            schema.check(*gather("cifar10", "trades", [each.strip("'") for each in settings]), "trained")
+
+
+def messages() -> Iterator[str]:
+    """Every text in our sources, with … for what is filled in."""
+    for path in (ROOT / "rb_smooth").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.JoinedStr):
+                yield "".join(part.value if isinstance(part, ast.Constant) else "…" for part in node.values)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
+
+
+def test_messages_of_ours_are_quoted_as_they_are_written():
+    written = [*messages()]
+    quotes = [each for page in PAGES for each in quoted(page) if re.match(r"expected \w|(collapsed|diverging): ", each)]
+    quotes += [each for page in PAGES for each in quoted(page) if each.startswith("catastrophic overfitting: ")]
+    assert len(quotes) > 10
+    for quote in quotes:
+        if quote != "expected …, got …; do …":  # the form of them all
+            assert any(quote.rstrip("… ") in message for message in written), quote
+
+
+def test_the_folder_in_the_readme_is_that_of_its_command():
+    gathered = gather("cifar10", "at", ["optimizer.lr=0.05", "train.seed=1"])
+    assert f"`{run_folder.place(Path('runs'), *gathered).path}`" in PAGES["README.md"]
+
+
+def row(page: str, first: str) -> int:
+    """The whole number in the row of a table of `page` whose first cell begins so."""
+    (found,) = re.findall(rf"^\| {re.escape(first)}.*\| ([\d,]+) \|$", PAGES[page], re.MULTILINE)
+    return int(found.replace(",", ""))
+
+
+def test_autoattack_costs_the_passes_that_are_told():
+    def passes(version: str) -> int:
+        return sum(protocols.FORWARDS[name] + protocols.BACKWARDS[name] for name in protocols.VERSIONS[version])
+
+    assert row("docs/performance.md", "AutoAttack") == passes("standard")
+    assert row("docs/performance.md", "`evaluate.version=quick`") == passes("quick")
+
+
+@pytest.mark.parametrize("method", ["standard", "at", "trades", "mart", "at+awp", "trades+awp", "at+ensgd"])
+def test_a_training_step_costs_the_passes_that_are_told(method):
+    recipe = schema.check(*gather("digits", method, ["model.width=8"]))
+    source = data.digits(Path("unused"))
+    images = split(source, validation=60, split_seed=0, select="validation", train_examples=128)
+    trained = session.Session(recipe, images, torch.device("cpu"))
+    order = trained.order()
+    flop = networks.counted_flop(lambda: trained.run_batch(order))
+    forward = networks.forward_flop(trained.model, images.shape) * recipe.data.batch_size
+    told = row("docs/performance.md", f"`{method}`")
+    assert flop / forward == pytest.approx(told, rel=0.02)  # the first layer's images need no gradient in training
