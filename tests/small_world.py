@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import runpy
 import shutil
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
@@ -19,8 +18,9 @@ from typing import Any
 
 import numpy as np
 from cifar_files import write_cifar10
+from ran import ran
 
-from rb_smooth import bridge, cookbook, evaluation, files, launch, notation, plan, refusal, sweep
+from rb_smooth import bridge, cookbook, evaluation, files, launch, notation, plan, sweep
 from rb_smooth.attacks import pgd
 from rb_smooth.entries import data_roots
 from rb_smooth.registry import build_model
@@ -94,13 +94,7 @@ def _one_after_the_other(jobs: Sequence[Any], devices: Sequence[str], threads: i
 
 def typed(program: str, arguments: Sequence[str]) -> int:
     """The exit code of one of our programs, in this process."""
-    argv, sys.argv = sys.argv, [program, *arguments]
-    try:
-        return refusal.answering(module_of(program).main)()
-    except SystemExit as stopped:  # argparse
-        return stopped.code if isinstance(stopped.code, int) else 1
-    finally:
-        sys.argv = argv
+    return ran(module_of(program).main, *arguments)
 
 
 def module_of(program: str) -> Any:
