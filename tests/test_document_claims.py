@@ -4,6 +4,7 @@ within the text, messages of ours that are quoted, and figures that can be count
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 import shlex
 from collections.abc import Iterator
@@ -16,7 +17,8 @@ from reading import read
 from small_world import ROOT
 from test_documents import PAGES
 
-from rb_smooth import data, networks, protocols, run_folder, schema, session
+from rb_smooth import comparison, data, files, networks, protocols, run_folder, schema, scoreboard, session
+from rb_smooth.console import as_text
 from rb_smooth.settings import gather
 from rb_smooth.splits import split
 
@@ -97,6 +99,29 @@ def test_the_folder_in_the_readme_is_that_of_its_command():
     assert f"`{run_folder.place(Path('runs'), *gathered).path}`" in PAGES["README.md"]
 
 
+def test_the_readmes_results_stand_as_the_program_prints_them():
+    (shown,) = re.findall(r"^```text\n(.*?)\n```$", PAGES["README.md"], re.MULTILINE | re.DOTALL)
+    methods = []
+    for name, seeds, figures in re.findall(r"^ (at\S*) +(\d) +(.*)$", shown, re.MULTILINE):
+        spreads = [[float(each) / 100 for each in figure.split("±")] for figure in figures.split()]
+        found = {key: {"mean": mean, "std": std} for key, (mean, std) in zip(comparison.FIGURES, spreads, strict=True)}
+        methods.append({"method": name, "title": name, "seeds": range(int(seeds)), **found})
+    assert len(methods) == 4
+    group = {
+        "protocol": {"version": "standard", "norm": "Linf", "eps": 0.15, "n": 360, "selected_on": "validation"},
+        "methods": methods,
+        "differences": [
+            {"method": one["method"], "minus": other["method"], "p": None, "p_holm": None, "untested": ""}
+            for one, other in itertools.permutations(methods, 2)
+        ],
+    }
+
+    def words(text: str) -> list[str]:
+        return re.sub("─+", "─", text).split()
+
+    assert words(shown) == words(as_text(scoreboard.drawn("digits", [group])))
+
+
 def row(page: str, first: str) -> int:
     """The whole number in the row of a table of `page` whose first cell begins so."""
     (found,) = re.findall(rf"^\| {re.escape(first)}.*\| ([\d,]+) \|$", PAGES[page], re.MULTILINE)
@@ -122,3 +147,26 @@ def test_a_training_step_costs_the_passes_that_are_told(method):
     forward = networks.forward_flop(trained.model, images.shape) * recipe.data.batch_size
     told = row("docs/performance.md", f"`{method}`")
     assert flop / forward == pytest.approx(told, rel=0.02)  # the first layer's images need no gradient in training
+
+
+def test_figures_of_speed_are_those_that_were_measured():
+    page = " ".join(PAGES["docs/performance.md"].split())
+    gpu = files.read_json(ROOT / "benchmarks/gpu.json")["speed preactresnet18 128"]["methods"]["at"]
+    graphs, compiled, authors = (1e3 * gpu["step_s"][form]["median"] for form in ("graphs", "ours", "authors"))
+    assert f"takes {graphs:.1f} ms in graphs, {compiled:.1f} ms compiled only" in page
+    assert f"The first one, with compiling: {gpu['warm_up_s']['graphs']:.0f} s" in page
+    assert f"{graphs:.1f} ms, {authors / graphs:.1f} times less than the authors' way" in page
+    measured = files.read_json(ROOT / "benchmarks/precision.json")
+    nets = [net["over fp32 NCHW"] for net in measured["step"].values()]
+    forms = [{name: each["median"] for name, each in net.items()} for net in nets]
+    last = sorted(each["fp32 channels_last"] for each in forms)
+    assert f"takes {forms[-1]['bf16 channels_last']:.2f} of fp32's time" in page
+    assert f"{last[0]:.2f} to {last[-1]:.2f} of the time in fp32" in page
+    found = [each["bf16 channels_last minus fp32 NCHW"]["pgd20"] for each in measured["accuracy"].values()]
+    alone, both = ([round(100 * each[end]) for end in ("low", "high")] for each in found)
+    assert f"−{-alone[0]} to +{alone[1]} points with AWP, −{-both[0]} to +{both[1]} with both" in page
+    speed = files.read_json(ROOT / "benchmarks/speed.json")
+    (workers,) = speed["attack"]["figures"]
+    (arithmetic,) = speed["optimizer"]["figures"]
+    assert f"is {workers['median']:.1f} times as fast as pyautoattack called plainly" in page
+    assert f"{arithmetic['median']:.2f} % of a step of `at`" in page
