@@ -140,7 +140,7 @@ def measured_lines(results: Mapping[str, Record]) -> Iterator[str]:
         yield f"### {EXPECTED[name] if record is None else record['images']}"
         yield ""
         if record is None:
-            yield f"Not measured yet: `benchmarks/{name}.json` is not there."
+            yield "Not measured yet."
             yield ""
             continue
         devices = sorted({run["training"]["device"] for run in record["runs"]})

@@ -70,7 +70,7 @@ def test_commands_within_the_text_are_understood(page):
             assert find_spec(found[1]), command
             if found[2]:
                 read(shlex.split(command))
-        elif settings := re.findall(r"--set (\S+=\S+)", command):
+        elif settings := re.findall(r"--set ('[^']+'|\S+=\S+)", command):
             schema.check(*gather("cifar10", "trades", [each.strip("'") for each in settings]), "trained")
 
 

@@ -135,8 +135,7 @@ def test_what_was_measured_elsewhere_has_a_table_and_what_is_expected_is_missed(
     found = results("at", 0.5, 0.52, 0.55) + results("at+awp", 0.53, 0.56, 0.57) + results("at+ensgd", 0.4, 0.5, 0.5)
     text = page_with(tmp_path, digits=record(found, dataset="digits"))
     _, _, shown = text.partition("<!-- measured -->")
-    assert "`benchmarks/digits.json` is not there" not in shown
-    assert "Not measured yet: `benchmarks/cifar-jpeg.json` is not there." in shown
+    assert shown.count("\nNot measured yet.\n") == 1
     assert "commit 0123456 (Some CPU, 2 cores; device Some GPU; [digits.json](../benchmarks/digits.json))." in shown
     assert "| `at+awp` | 3 | 80.00 ± 0.00 | 50.00 ± 0.00 | 45.00 ± 0.00 | 55.33 ± 2.08 |" in shown
     assert "| `at+awp` − `at` | 3 | +3.00 |" in shown
