@@ -4,7 +4,7 @@
     python -m rb_smooth.landscape at-s0 at-s1 at+awp-s0 at+awp-s1  methods on one axis, seeds as bands
     python -m rb_smooth.landscape at-s0 --directions 5             how much the direction matters
     python -m rb_smooth.landscape at-s0 --2d --points 21           over two directions
-    python -m rb_smooth.landscape plot runs/digits/at-s0/landscapes/*.npz --out again.png
+    python -m rb_smooth.landscape plot runs/digits/at-s0/landscapes/*-1d-*.npz --out again.png
 
 Directions are filter-normalised (Li et al., arXiv 1712.09913), attacks are made anew at every point, and BatchNorm's
 running statistics are held. Whatever is computed is kept with its run: the same command goes on where it was stopped,
