@@ -121,7 +121,9 @@ def _pkg_resources() -> Finding:
 def _autoattack() -> Finding:
     if importlib.util.find_spec("pyautoattack") is None:
         return Finding("AutoAttack", "no pyautoattack", "pip install pyautoattack", fatal=True)
-    return Finding("AutoAttack", bridge.backend())
+    theirs, ours = bridge.backend(), bridge.our_attacks()
+    told = ours if theirs == ours else f"{theirs} in RobustBench's benchmark, {ours} (the same code) in our evaluations"
+    return Finding("AutoAttack", told)
 
 
 def _timm() -> Finding:

@@ -50,10 +50,13 @@ def test_a_real_autoattack_wins_over_the_stand_in(tmp_path):
     (real / "__init__.py").write_text("class AutoAttack: real = True\n")
     (real / "state.py").write_text("class EvaluationState: ...\n")
     out = python(
-        "from rb_smooth import bridge; import autoattack; assert autoattack.AutoAttack.real; print(bridge.backend())",
+        "from rb_smooth import bridge; import autoattack; assert autoattack.AutoAttack.real; print(bridge.backend())\n"
+        "print(bridge.our_attacks())",
         PYTHONPATH=str(tmp_path),
     )
-    assert out.startswith("autoattack ")
+    theirs, ours = out.splitlines()
+    assert theirs.startswith("autoattack ")
+    assert ours.startswith("pyautoattack ")  # an evaluation of ours imports no other
 
 
 def test_installing_twice_is_once():
