@@ -14,6 +14,7 @@ from PIL import Image
 
 import rb_smooth
 from rb_smooth import bridge, entries, files
+from rb_smooth.declaration import source_of
 from rb_smooth.refusal import Refused
 from rb_smooth.registry import build_model
 
@@ -110,7 +111,7 @@ def submitted(dataset, threat, name):
 
 @pytest.mark.parametrize(("dataset", "threat"), BOARDS)
 def test_an_entry_of_any_board_is_loaded_measured_and_attacked_by_robustbench(dataset, threat, there, soon, capsys):
-    submitted(dataset, threat, "mine")
+    entry = submitted(dataset, threat, "mine")
     assert rb_smooth.register(new_datasets=True) == ["mine"]
     import robustbench
     from robustbench.data import PREPROCESSINGS, load_clean_dataset
@@ -121,7 +122,9 @@ def test_an_entry_of_any_board_is_loaded_measured_and_attacked_by_robustbench(da
     assert not model.training
     x, y = load_clean_dataset(BenchmarkDataset(dataset), POINTS, "data", PREPROCESSINGS[None])
     ours = rb_smooth.load_model("mine", **board)
-    assert len(x) == len(y) == POINTS
+    points = source_of(entry.own["recipe"]["data"], Path("data")).test[:POINTS].loaded()
+    assert torch.equal((x * 255).round(), points.x.float())
+    assert torch.equal(y, points.y)
     with torch.no_grad():
         assert torch.equal(model(x), ours(x))
     clean = robustbench.utils.clean_accuracy(model, x, y)
