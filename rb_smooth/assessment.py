@@ -91,7 +91,7 @@ def assess(
         "processes": processes.size() * workers,
         "findings": store.path.name,
         "commit": commit(),
-        "backend": bridge.backend(),
+        "backend": bridge.our_attacks(),
         "versions": bridge.versions(),
     }
 
@@ -204,7 +204,7 @@ def binding(model: nn.Module, points: Images, threat: Threat, asked: Evaluate, w
         "batch_size": asked.batch_size,
         "seed": asked.seed,
         "kept": asked.keep_adversarial,
-        "backend": bridge.backend(),
+        "backend": bridge.our_attacks(),
         "torch": torch.__version__,
         "device": next(model.parameters()).device.type,
     }

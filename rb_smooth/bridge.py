@@ -3,6 +3,7 @@
 - RobustBench imports `autoattack`, which PyPI does not have: it is built over `pyautoattack` (the same code under
   another signature, same flags bit for bit) on first import, unless a real one is installed.
 - RobustBench imports `pkg_resources`, which setuptools 82 dropped: a stand-in is visible while its one user loads.
+- RobustBench's wheel lacks the template of its HTML leaderboard: one of ours, of the same columns, takes its place.
 - torchattacks' wheel carries files of an old RobustBench and overwrites the real one when it is installed last.
 
 `install()` costs no torch; it only tells Python where to find what.
@@ -20,7 +21,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rb_smooth.refusal import Refused, nearest
-from rb_smooth.standins import AutoAttackLoader, AutoAttackStandIn, PkgResourcesForLoaders
+from rb_smooth.standins import AutoAttackLoader, AutoAttackStandIn, RobustBenchsNeeds
 
 if TYPE_CHECKING:
     import torch
@@ -38,7 +39,7 @@ FEWEST_CLASSES = 4
 def install() -> None:
     """Make `import robustbench` work from here on. Idempotent; real packages win over the stand-ins."""
     if not any(isinstance(finder, AutoAttackStandIn) for finder in sys.meta_path):
-        sys.meta_path.insert(0, PkgResourcesForLoaders())
+        sys.meta_path.insert(0, RobustBenchsNeeds())
         sys.meta_path.append(AutoAttackStandIn())
 
 
@@ -113,10 +114,15 @@ def add_dataset(name: str, classes: int, loader: Callable[..., tuple[Tensor, Ten
 
 
 def backend() -> str:
-    """Which code answers to `import autoattack`, with its version, as results record it."""
+    """Which code answers to `import autoattack`, and so attacks in RobustBench's `benchmark`, with its version."""
     spec = importlib.util.find_spec("autoattack")
     real = spec is not None and not isinstance(spec.loader, AutoAttackLoader)
-    return f"autoattack {_version('autoattack')}" if real else f"pyautoattack {_version('pyautoattack')}"
+    return f"autoattack {_version('autoattack')}" if real else our_attacks()
+
+
+def our_attacks() -> str:
+    """Whose code `standard_attacks` runs, whatever answers to `import autoattack`, as results record it."""
+    return f"pyautoattack {_version('pyautoattack')}"
 
 
 def versions() -> dict[str, str]:

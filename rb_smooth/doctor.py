@@ -125,7 +125,9 @@ def _autoattack() -> Finding:
 
     def look() -> Finding:
         importlib.import_module("autoattack")  # an original one, or what stands in for it
-        return Finding("AutoAttack", bridge.backend())
+        theirs, ours = bridge.backend(), bridge.our_attacks()
+        apart = f"{theirs} in RobustBench's benchmark, {ours} (the same code) in our evaluations"
+        return Finding("AutoAttack", ours if theirs == ours else apart)
 
     return _guarded("AutoAttack", look, "pip uninstall autoattack: pyautoattack takes its place")
 

@@ -15,7 +15,7 @@ from rb_smooth.checkpoints import exported, fill, read_checkpoint
 from rb_smooth.console import remark
 from rb_smooth.contracts import Threat
 from rb_smooth.declaration import Evaluate, protocol, source_of
-from rb_smooth.entries import Entry, check_name
+from rb_smooth.entries import Entry, check_name, published
 from rb_smooth.networks import choose_threads
 from rb_smooth.refusal import Refused
 from rb_smooth.registry import build_model, packages_of
@@ -66,6 +66,8 @@ def admit(
     asked = outsider.asked if isinstance(outsider.asked, Evaluate) else protocol(outsider.asked)
     name = check_name(outsider.name or f"{path.stem}_{outsider.architecture}")
     source = source_of(outsider.data, data_dir)
+    if name in {row["name"] for row in published(source.board, outsider.threat.norm)["entries"]}:
+        raise Refused(f"expected a name that no model of RobustBench's has, got {name}; choose another --name")
     points, classes = source.test[: asked.n_examples].loaded(), len(source.classes)
     checkpoint = read_checkpoint(path, _CURE, outsider.key)
     if checkpoint.others:

@@ -1,4 +1,5 @@
-"""Stand-ins for two modules that RobustBench imports and that today's packages lack: `autoattack` and `pkg_resources`.
+"""Stand-ins for what RobustBench asks for and today's packages lack: the modules `autoattack` and `pkg_resources`, and
+the template of its HTML leaderboard.
 
 `bridge.install()` puts them in place. Nothing here costs torch before RobustBench asks for it.
 """
@@ -54,28 +55,39 @@ class AutoAttackLoader(Loader):
             module.EvaluationState = EvaluationState  # type: ignore[attr-defined]
 
 
-class PkgResourcesForLoaders(MetaPathFinder):
-    """First on the path, for `robustbench.loaders` alone."""
+class RobustBenchsNeeds(MetaPathFinder):
+    """First on the path, for the two modules of RobustBench that need more than its wheel brings."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if fullname != "robustbench.loaders":
+        if fullname not in ("robustbench.loaders", "robustbench.leaderboard.template"):
             return None
         spec = PathFinder.find_spec(fullname, path, target)
-        if spec is not None and spec.loader is not None and importlib.util.find_spec("pkg_resources") is None:
+        if spec is None or spec.loader is None:
+            return spec
+        if fullname == "robustbench.leaderboard.template":
+            spec.loader = _WithTemplate(spec.loader)
+        elif importlib.util.find_spec("pkg_resources") is None:
             spec.loader = _WithPkgResources(spec.loader)
         return spec
 
 
-class _WithPkgResources(Loader):
-    """Executes a module while a stand-in `pkg_resources` can be imported; the module keeps its reference."""
+class _Around(Loader):
+    """A loader that does what another does, and something more."""
 
     def __init__(self, loader: Any) -> None:
         self._loader = loader
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         return self._loader.create_module(spec)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
+
+
+class _WithPkgResources(_Around):
+    """Executes a module while a stand-in `pkg_resources` can be imported; the module keeps its reference."""
 
     def exec_module(self, module: ModuleType) -> None:
         stand_in = ModuleType("pkg_resources")
@@ -86,8 +98,16 @@ class _WithPkgResources(Loader):
         finally:
             del sys.modules["pkg_resources"]
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._loader, name)
+
+class _WithTemplate(_Around):
+    """RobustBench's wheel lacks the template of its own HTML leaderboard: where it does, ours is taken."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        from jinja2 import ChoiceLoader, PackageLoader
+
+        self._loader.exec_module(module)
+        ours = PackageLoader("rb_smooth", "board")
+        module.PackageLoader = lambda *place: ChoiceLoader([PackageLoader(*place), ours])  # type: ignore[attr-defined]
 
 
 def _resource_filename(package: str, resource: str) -> str:

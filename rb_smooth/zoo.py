@@ -25,9 +25,10 @@ def register(leaderboard: str | Path = "leaderboard", new_datasets: bool = False
     """Enter our models in RobustBench's table, so that robustbench.utils.load_model and benchmark know them.
 
     Load them with model_dir="<leaderboard>/models". Idempotent: call it again after new submissions. Returns the names.
+    Raises Refused for an entry that is called as one of RobustBench's own models.
 
-    new_datasets: also the boards that RobustBench does not have (digits, folders): its enumeration of data sets, a
-    private part of it, learns their names.
+    new_datasets: also the boards that RobustBench does not have (svhn, digits, folders): its enumeration of data sets,
+    a private part of it, learns their names.
     """
     entries = [
         entry for entry in listed(Path(leaderboard))[0] if new_datasets or entry.dataset in _ROBUSTBENCH_DATASETS
@@ -41,7 +42,13 @@ def register_entry(entry: Entry) -> None:
     """Enter one model, and its data set where RobustBench lacks it."""
     if entry.dataset not in _ROBUSTBENCH_DATASETS:
         bridge.add_dataset(entry.dataset, entry.own["model"]["classes"], _TestLoader(entry))
-    bridge.zoo_table(entry.dataset, entry.threat)[entry.name] = {
+    table = bridge.zoo_table(entry.dataset, entry.threat)
+    if entry.name in table and not isinstance(table[entry.name]["model"], _Architecture):
+        raise Refused(
+            f"expected a name that no model of RobustBench's has, got {entry.name} in {entry.path}; delete that file, "
+            "and submit the model under another --name"
+        )
+    table[entry.name] = {
         "model": _Architecture(entry),
         # RobustBench downloads what it does not find, by this id: so its own error message names the cure.
         "gdrive_id": f"local-entry-pass-model_dir={model_dir(entry.leaderboard)}",
@@ -129,4 +136,4 @@ class _TestLoader:
         from rb_smooth.declaration import source_of
 
         test = source_of(self.section, Path(data_dir)).test[:n_examples].loaded()
-        return test.x.float() / 255, test.y
+        return (test.x.float() / 255).contiguous(), test.y  # AutoAttack's L2 attacks take no other

@@ -72,6 +72,7 @@ COMMANDLINE = "commandline.py"
 PLUGINS, REGISTRY, COOKBOOK, DECLARATION = "plugins.py", "registry.py", "cookbook.py", "declaration.py"
 SUBJECTS, OPTIMIZER_LAWS = "laws/subjects.py", "laws/optimizer_laws.py"
 KEYS, REFERENCE = "keys.py", "reference.py"
+ZOO, STANDINS, OUTSIDERS, BRIDGE = "zoo.py", "standins.py", "outsiders.py", "bridge.py"
 
 TESTS = {
     AWP: ["test_awp.py", "test_scale_out.py"],
@@ -124,7 +125,9 @@ TESTS = {
     SWEEP: ["test_sweep.py"],
     **{file: ["test_smoothness.py"] for file in (LOSSES, CURVATURE, PROBES, SHARPNESS, RECORDS)},
     SPECIMENS: ["test_specimens.py"],
-    **{file: ["test_pretrained.py"] for file in (PRETRAINED, CREDITS, "bridge.py")},
+    **{file: ["test_pretrained.py"] for file in (PRETRAINED, CREDITS)},
+    BRIDGE: ["test_pretrained.py", "test_robustbench.py"],
+    **{file: ["test_robustbench.py", "test_bridge.py"] for file in (ZOO, STANDINS, OUTSIDERS)},
     "doctor.py": ["test_doctor.py"],
     **{file: ["test_api.py"] for file in (MEASUREMENT, API, PIPELINE)},
     **{file: ["test_theory_problems.py", "test_theory_properties.py"] for file in (LINEAR, CONCAVE, SMOOTHED)},
@@ -408,7 +411,18 @@ MUTANTS = [
     Mutant("the doctor repairs RobustBench where AutoAttack is to blame", "doctor.py", "_autoattack().cure or bridge.REPAIR", "bridge.REPAIR"),
     Mutant("a published model is looked for in its data set's other table", PRETRAINED, 'options["threat"], Path', '"L2", Path'),
     Mutant("a published model is normalised twice", NETWORKS, " and zoo_model(net, classes) is None", ""),
-    Mutant("an ensemble is one network", "bridge.py", 'if not isinstance(known[name]["gdrive_id"], str)', "if False"),
+    Mutant("an ensemble is one network", BRIDGE, 'if not isinstance(known[name]["gdrive_id"], str)', "if False"),
+    Mutant("RobustBench's benchmark is given images that it cannot attack", ZOO, "(test.x.float() / 255).contiguous()", "test.x.float() / 255"),
+    Mutant("RobustBench's benchmark is given pixels from 0 to 255", ZOO, "(test.x.float() / 255).contiguous()", "test.x.float().contiguous()"),
+    Mutant("RobustBench's benchmark is given all points", ZOO, "test[:n_examples]", "test[:]"),
+    Mutant("an entry takes the place of a published model", ZOO, "if entry.name in table and not isinstance", "if False and not isinstance"),
+    Mutant("new data sets are registered unasked", ZOO, "if new_datasets or entry", "if True or entry"),
+    Mutant("a board that RobustBench lacks is no board", BRIDGE, ".setdefault(ThreatModel(threat), {})", "[ThreatModel(threat)]"),
+    Mutant("a new data set has no test points", BRIDGE, "    data._clean_dataset_loaders[member] = loader\n", ""),
+    Mutant("the listing of RobustBench's data sets changes", BRIDGE, "        BenchmarkDataset._value2member_map_[name] = (", "        BenchmarkDataset._member_map_[name] = member; BenchmarkDataset._member_names_.append(name); BenchmarkDataset._value2member_map_[name] = ("),
+    Mutant("RobustBench's HTML has no template", STANDINS, "ChoiceLoader([PackageLoader(*place), ours])", "PackageLoader(*place)"),
+    Mutant("the stand-in pkg_resources stays", STANDINS, 'del sys.modules["pkg_resources"]', "pass"),
+    Mutant("a checkpoint is entered as a published model", OUTSIDERS, "if name in {row", 'if name + "!" in {row'),
     Mutant("a model of other data saw no more data", CREDITS, 'score["board"] != bridge.zoo_dataset(model["classes"]) or ', ""),
     Mutant("a published model's extra data are nobody's", CREDITS, 'get("extra_data", True)', 'get("extra", False)'),
     Mutant("pixels are rounded in silence", MEASUREMENT, "_GREY_LEVELS = 1e-3", "_GREY_LEVELS = 1.0"),

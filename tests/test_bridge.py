@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from rb_smooth import bridge
+from rb_smooth import assessment, bridge
+from rb_smooth.contracts import Threat
+from rb_smooth.declaration import protocol
+from rb_smooth.images import Images
 
 
 def python(code, **environment):
@@ -50,10 +53,20 @@ def test_a_real_autoattack_wins_over_the_stand_in(tmp_path):
     (real / "__init__.py").write_text("class AutoAttack: real = True\n")
     (real / "state.py").write_text("class EvaluationState: ...\n")
     out = python(
-        "from rb_smooth import bridge; import autoattack; assert autoattack.AutoAttack.real; print(bridge.backend())",
+        "from rb_smooth import bridge; import autoattack; assert autoattack.AutoAttack.real; print(bridge.backend())\n"
+        "print(bridge.our_attacks())",
         PYTHONPATH=str(tmp_path),
     )
-    assert out.startswith("autoattack ")
+    theirs, ours = out.splitlines()
+    assert theirs.startswith("autoattack ")
+    assert ours.startswith("pyautoattack ")  # an evaluation of ours imports no other
+
+
+def test_what_is_recorded_are_the_attacks_that_we_run_not_those_that_robustbench_would(monkeypatch, net):
+    monkeypatch.setattr(bridge, "backend", lambda: "autoattack 0.1")
+    points = Images(torch.zeros(2, 2, 6, 6, dtype=torch.uint8), torch.zeros(2, dtype=torch.int64))
+    told = assessment.binding(net, points, Threat("Linf", 0.1, 0.02), protocol({}), "0" * 64)
+    assert told["backend"] == bridge.our_attacks()
 
 
 def test_installing_twice_is_once():
