@@ -74,6 +74,16 @@ def test_commands_within_the_text_are_understood(page):
             schema.check(*gather("cifar10", "trades", [each.strip("'") for each in settings]), "trained")
 
 
+def test_examples_in_the_programs_own_help_are_understood():
+    example = re.compile(r"^    (python -m rb_smooth\.\w+ \S.*?)(?:  .*)?$", re.MULTILINE)
+    documented = [ast.get_docstring(ast.parse(path.read_text())) or "" for path in (ROOT / "rb_smooth").rglob("*.py")]
+    examples = [each for text in documented for each in example.findall(text)]
+    assert len(examples) > 30
+    for each in examples:
+        if ".yaml" not in each and "[DATASET]" not in each:
+            read(shlex.split(each))
+
+
 def messages() -> Iterator[str]:
     """Every text in our sources, with … for what is filled in."""
     for path in (ROOT / "rb_smooth").rglob("*.py"):
