@@ -1,4 +1,5 @@
-"""The tables of docs/reproducing.md: the papers' cells, from recipes/cells.yaml, and what was measured of them.
+"""The tables of docs/reproducing.md: the papers' cells, from recipes/cells.yaml, and what was measured of them; and
+README's table of the digits.
 
     python benchmarks/reproducing.py
     python benchmarks/reproducing.py --keep runs/digits/sweep-1f2e3d.json --as digits --images "scikit-learn's digits"
@@ -32,23 +33,22 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from measurements import FIGURES, MAIN, claim_lines, figure, figure_lines, group_lines, head, line, only
 from speed import cpu_name
 
 from rb_smooth import files, launch
 from rb_smooth.cells import Cell, shipped_cells
-from rb_smooth.cookbook import split_name
 from rb_smooth.documents import write_between
-from rb_smooth.entries import attack_title, eps_text, percent
+from rb_smooth.entries import attack_title, percent
 from rb_smooth.refusal import Refused, answering
 
 HERE = Path(__file__).parent
-PAGE = HERE.parent / "docs" / "reproducing.md"
+PAGE, README = HERE.parent / "docs" / "reproducing.md", HERE.parent / "README.md"
 EXPECTED = {"digits": "scikit-learn's digits", "cifar-jpeg": "JPEG copies of CIFAR-10's images, a small network"}
 """What is to be measured on any machine, by the file that will hold it."""
 
 KEYS = {"command", "commit", "versions", "machine", "images", "dataset", "settings", "groups", "runs"}
 TOLD_WITH_THE_FIGURE = ("train.select=", "train.keep=", "train.log_test=", "evaluate.")
-FIGURES = {"clean": "clean", "pgd20": "PGD-20", "last_pgd20": "last PGD-20", "autoattack": "AutoAttack"}
 
 Record = dict[str, Any]
 
@@ -57,7 +57,10 @@ def main() -> int:
     options = parsed()
     if options.keep is not None:
         keep(options.keep, HERE / f"{options.name}.json", options.images)
-    write_page(PAGE, measured(HERE))
+    results = measured(HERE)
+    write_page(PAGE, results)
+    if "digits" in results:
+        write_between(README, {"digits": list(readme_lines(results["digits"]))})
     return 0
 
 
@@ -106,18 +109,28 @@ def paper_lines(cells: Sequence[Cell], results: Mapping[str, Record]) -> Iterato
         tables = {cell.table for cell in columns}
         yield f"**{row}**{_in(tables.pop()) if len(tables) == 1 else ''}"
         yield ""
-        yield from _head("cell", "command", "hyperparameters", "ours", "theirs")
+        yield from head("cell", "command", "hyperparameters", "ours", "theirs")
         for cell in columns:
             name = cell.column + (_in(cell.table) if tables else "")
             needs = f"; needs {cell.needs}" if cell.needs else ""
             ours = "<br>".join(of_cell(cell, results)) or "not measured yet"
-            yield _row(name, f"`{command(cell)}`", cell.provenance + needs, ours, _reported(cell))
+            yield line(name, f"`{command(cell)}`", cell.provenance + needs, ours, _reported(cell))
         yield ""
 
 
 def command(cell: Cell) -> str:
     settings = [word for setting in cell.settings for word in ("--set", setting)]
     return shlex.join(["python", "-m", "rb_smooth.recipe", *cell.recipe.split("/"), *settings])
+
+
+def readme_lines(record: Record) -> Iterator[str]:
+    """The four methods of Kanai et al. on digits, and where the figures come from."""
+    for group in record["groups"]:
+        chosen = only(group, MAIN)
+        if chosen["methods"]:
+            yield from figure_lines(chosen)
+            yield from claim_lines(chosen)
+    yield f"Commit {record['commit'][:7]}; [every method](docs/reproducing.md#what-was-measured)."
 
 
 def of_cell(cell: Cell, results: Mapping[str, Record]) -> Iterator[str]:
@@ -148,51 +161,12 @@ def measured_lines(results: Mapping[str, Record]) -> Iterator[str]:
         yield f"`{record['command']}`, commit {record['commit'][:7]} ({machine}; {_link(name)})."
         yield ""
         for group in record["groups"]:
-            yield from _group_lines(group)
-
-
-def _group_lines(group: dict[str, Any]) -> Iterator[str]:
-    protocol = group["protocol"]
-    headings = {**FIGURES, "autoattack": attack_title(protocol)}
-    yield (
-        f"{protocol['norm']} eps {eps_text(protocol['eps'])}, {protocol['n']} test points, best epoch by "
-        f"{protocol['selected_on']}; %, mean ± standard deviation over n seeds:"
-    )
-    yield ""
-    yield from _head("method", "n", *headings.values())
-    for row in group["methods"]:
-        figures = [_figure(key, row, protocol["n"]) for key in FIGURES]
-        yield _row(f"`{row['title']}`", str(len(row["seeds"])), *figures)
-    yield ""
-    if tested := [each for each in group["differences"] if each["p"] is not None and _one_part_more(each)]:
-        yield from _head("difference, paired by seed", "n", "points", "95 % interval", "p (Holm, all pairs)")
-        for each in tested:
-            interval = f"{100 * each['low']:+.2f} to {100 * each['high']:+.2f}"
-            title = f"`{each['method']}` − `{each['minus']}`"
-            yield _row(title, str(len(each["seeds"])), f"{100 * each['mean']:+.2f}", interval, f"{each['p_holm']:.2g}")
-        yield ""
-
-
-def _one_part_more(difference: dict[str, Any]) -> bool:
-    """Whether it tells what one part adds: at+awp - at, and not at+awp - at+ensgd."""
-    here, there = (set(split_name(difference[key])) for key in ("method", "minus"))
-    return there < here and len(here - there) == 1
+            yield from group_lines(group)
 
 
 def _ours(row: dict[str, Any], protocol: dict[str, Any]) -> str:
     names = FIGURES | {"autoattack": attack_title(protocol)}
-    return ", ".join(f"{names[key]} {_figure(key, row, protocol['n'])}" for key in FIGURES)
-
-
-def _figure(key: str, row: dict[str, Any], n: int) -> str:
-    """Percent: mean ± standard deviation; of one seed Wilson's 95 % interval."""
-    mean, std = percent(row[key]["mean"]), row[key]["std"]
-    if std is not None:
-        return f"{mean} ± {percent(std)}"
-    from rb_smooth.evaluation import interval
-
-    low, high = map(percent, interval(row[key]["mean"], n))
-    return f"{mean} ({low} to {high})"
+    return ", ".join(f"{names[key]} {figure(key, row, protocol['n'])}" for key in FIGURES)
 
 
 def _about(row: dict[str, Any], protocol: dict[str, Any]) -> str:
@@ -215,15 +189,6 @@ def _in(table: str) -> str:
 
 def _link(name: str) -> str:
     return f"[{name}.json](../benchmarks/{name}.json)"
-
-
-def _head(*headings: str) -> Iterator[str]:
-    yield _row(*headings)
-    yield f"|{'---|' * len(headings)}"
-
-
-def _row(*cells: str) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 from brief import shortened
@@ -22,6 +24,15 @@ def pytest_xdist_make_scheduler(config, log):
     from dealing import Dealing
 
     return Dealing(config, log) if config.getvalue("dist") == "loadgroup" else None
+
+
+def pytest_collection_finish(session):
+    session.config.trace = sys.gettrace()  # coverage's, where it is measured
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    sys.settrace(item.config.trace)  # pyautoattack, called plainly as in some tests, ends by switching it off
 
 
 @pytest.fixture(autouse=True)

@@ -137,7 +137,7 @@ def test_absent_weights_are_refused_before_data_are_read_naming_the_file_and_the
 def test_a_web_page_in_the_place_of_weights_is_one_line_that_says_so(weights, capsys, content):
     """What Google Drive answers when too many have asked, kept under the name of the weights."""
     weights.write_text(content)
-    assert ran() == 2
+    assert fine_tuned() == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert f"the weights of Theirs2020 in {weights}, got a damaged or foreign file (a web page" in line
     assert "delete it and download them again with robustbench.load_model('Theirs2020'" in line

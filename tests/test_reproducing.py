@@ -6,8 +6,9 @@ import shlex
 
 import pytest
 import reproducing
+from measurements import MAIN
 from ran import ran
-from reproducing import PAGE, checked, command, measured, of_cell, write_page
+from reproducing import PAGE, README, checked, command, measured, of_cell, readme_lines, write_page
 
 from rb_smooth import files
 from rb_smooth.cells import shipped_cells
@@ -60,6 +61,16 @@ def page_with(tmp_path, **kept):
 
 def test_the_page_is_what_the_generator_writes(tmp_path):
     assert page_with(tmp_path, **measured(reproducing.HERE)) == PAGE.read_text()
+
+
+def test_readmes_table_is_of_the_four_methods_and_says_where_it_comes_from():
+    found = [each for method in ("trades", *MAIN) for each in results(method, 0.5, 0.52, 0.55)]
+    lines = list(readme_lines(record(found, dataset="digits")))
+    assert [line.split(" | ")[0] for line in lines if " 0.00 |" in line] == [f"| `{method}`" for method in MAIN]
+    assert lines[-1] == "Commit 0123456; [every method](docs/reproducing.md#what-was-measured)."
+    kept = measured(reproducing.HERE)
+    if "digits" in kept:
+        assert "\n".join(["<!-- digits -->", *readme_lines(kept["digits"]), "<!-- /digits -->"]) in README.read_text()
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=lambda cell: f"{cell.recipe} ({cell.column}; {cell.row})")
@@ -137,7 +148,7 @@ def test_what_was_measured_elsewhere_has_a_table_and_what_is_expected_is_missed(
     _, _, shown = text.partition("<!-- measured -->")
     assert shown.count("\nNot measured yet.\n") == 1
     assert "commit 0123456 (Some CPU, 2 cores; device Some GPU; [digits.json](../benchmarks/digits.json))." in shown
-    assert "| `at+awp` | 3 | 80.00 ± 0.00 | 50.00 ± 0.00 | 45.00 ± 0.00 | 55.33 ± 2.08 |" in shown
+    assert "| `at+awp` | 3 | 80.00 ± 0.00 | 50.00 ± 0.00 | 45.00 ± 0.00 | 55.33 ± 2.08 | +5.00 ± 0.00 |" in shown
     assert "| `at+awp` − `at` | 3 | +3.00 |" in shown
     assert "`at+ensgd` − `at+awp`" not in shown
 

@@ -1,0 +1,116 @@
+"""Learning curves of the four methods of Kanai et al., as in their Figure 3: robust accuracy by epoch and by time.
+
+    python benchmarks/learning_curves.py --keep runs/digits/sweep-1f2e3d.json --as digits
+    python benchmarks/learning_curves.py                               every kept file, drawn again
+
+--keep copies the logs of the four methods' runs into benchmarks/curves/NAME.csv (columns: method, seed, and the log's);
+each file becomes docs/figures/learning-curves-NAME.png: the mean over seeds, and the range of all seeds as a band. Time
+is the seconds of training and validation, as each run logged them: runs that shared their machine with others, or one
+another, took longer than they must, and are told apart by nothing but what the command says that started them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+from measurements import MAIN
+
+from rb_smooth import files
+from rb_smooth.curves import COLOURS
+from rb_smooth.logs import Row, read_log
+from rb_smooth.plots.style import new_figure, save_picture, styled
+from rb_smooth.refusal import Refused, answering
+
+HERE = Path(__file__).parent
+KEPT, FIGURES = HERE / "curves", HERE.parent / "docs" / "figures"
+COLUMNS = ("epoch", "lr", "loss", "train_robust", "val_clean", "val_robust", "test_clean", "test_robust", "seconds")
+"""Of the logs, those that are kept; a cell is empty where a log has no such column."""
+
+Curves = dict[str, dict[int, list[Row]]]
+"""Method -> seed -> rows of its log."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--keep", type=Path, metavar="SWEEP.json", help="keep the logs of its runs first")
+    parser.add_argument("--as", dest="name", metavar="NAME", help="benchmarks/curves/NAME.csv")
+    options = parser.parse_args()
+    if (options.keep is None) != (options.name is None):
+        raise Refused("expected --keep and --as together, got one; give both")
+    if options.keep is not None:
+        write_curves(logs_of(options.keep), KEPT / f"{options.name}.csv")
+    for path in sorted(KEPT.glob("*.csv")):
+        print(f"drawn: {draw(read_curves(path), FIGURES / f'learning-curves-{path.stem}.png')}")
+    return 0
+
+
+def logs_of(sweep: Path) -> Curves:
+    """The logs of the four methods' runs, which lie beside the sweep's file."""
+    runs = [run for run in files.read_json(sweep)["runs"] if run["method"] in MAIN]
+    curves: Curves = {method: {} for method in MAIN}
+    for run in runs:
+        curves[run["method"]][run["seed"]] = read_log(sweep.parent / run["folder"] / "log.csv")
+    return curves
+
+
+def write_curves(curves: Curves, path: Path) -> None:
+    text = io.StringIO()
+    lines = csv.writer(text, lineterminator="\n")
+    lines.writerow(["method", "seed", *COLUMNS])
+    for method, seeds in curves.items():
+        for seed, rows in sorted(seeds.items()):
+            lines.writerows([method, seed, *(_short(row.get(column)) for column in COLUMNS)] for row in rows)
+    files.write_text(path, text.getvalue())
+
+
+def read_curves(path: Path) -> Curves:
+    curves: Curves = {}
+    for row in csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))):
+        method, seed = row.pop("method"), int(row.pop("seed"))
+        numbers = {key: float(cell) for key, cell in row.items() if cell}
+        curves.setdefault(method, {}).setdefault(seed, []).append(numbers)
+    return curves
+
+
+def draw(curves: Curves, path: Path) -> Path:
+    """Two panels: by epoch, and by the mean seconds at which each epoch ended."""
+    drawn = {method: list(seeds.values()) for method, seeds in curves.items() if seeds}
+    tested = all("test_robust" in row for runs in drawn.values() for rows in runs for row in rows)
+    column, images = ("test_robust", "test") if tested else ("val_robust", "validation")
+    with styled():
+        figure = new_figure(7.2, 3.4)
+        by_epoch, by_time = figure.subplots(1, 2, sharey=True)
+        for (method, runs), colour in zip(drawn.items(), COLOURS, strict=False):
+            means, lows, highs = zip(*_over_seeds([[100 * row[column] for row in rows] for rows in runs]), strict=True)
+            times = _over_seeds([list(accumulate(row["seconds"] for row in rows)) for rows in runs])
+            epochs = [row["epoch"] + 1 for row in runs[0]]
+            for panel, x in ((by_epoch, epochs), (by_time, [mean for mean, _, _ in times])):
+                panel.plot(x, means, color=colour, label=f"{method} ({len(runs)})")
+                panel.fill_between(x, lows, highs, color=colour, alpha=0.15, linewidth=0)
+                panel.grid(True)
+        by_epoch.set(xlabel="epoch", ylabel=f"PGD accuracy on {images} images (%)")
+        by_time.set(xlabel="seconds of training")
+        by_epoch.legend(title="method (seeds)", loc="lower right", frameon=False)
+        figure.tight_layout()
+        return save_picture(figure, path)
+
+
+def _over_seeds(curves: Sequence[Sequence[float]]) -> Iterator[tuple[float, float, float]]:
+    """Mean, lowest and highest at each epoch."""
+    for values in zip(*curves, strict=True):
+        yield sum(values) / len(values), min(values), max(values)
+
+
+def _short(value: Any) -> Any:
+    return f"{value:.6g}" if isinstance(value, float) else "" if value is None else value
+
+
+if __name__ == "__main__":
+    sys.exit(answering(main)())

@@ -1,0 +1,131 @@
+"""Results as tables: figures with their spread, paired tests of what was asked, and what each test could have seen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rb_smooth.comparison import SIGNIFICANT, holm
+from rb_smooth.cookbook import split_name
+from rb_smooth.entries import attack_title, eps_text, percent
+
+MAIN = ("at", "at+ensgd", "at+awp", "at+awp+ensgd")
+"""The four methods of Kanai et al."""
+
+_CLAIMED = (("at+ensgd", "at"), ("at+awp", "at"), ("at+awp+ensgd", "at+awp"))
+CLAIMS = (*_CLAIMED, *((f"{method}+wa", f"{minus}+wa") for method, minus in _CLAIMED))
+"""(method, minus): what the papers claim to help, chosen before anything was measured, and hence tested together."""
+
+FIGURES = {"clean": "clean", "pgd20": "PGD-20", "last_pgd20": "last PGD-20", "autoattack": "AutoAttack"}
+POWER = 0.8
+
+
+def group_lines(group: dict[str, Any]) -> Iterator[str]:
+    """Of runs under one attack on the same points: their figures, the claims, and the other single parts."""
+    yield from figure_lines(group)
+    yield from claim_lines(group)
+    others = [each for each in _tested(group) if (each["method"], each["minus"]) not in CLAIMS and _one_part_more(each)]
+    yield from difference_lines(others, group["protocol"], "what another part adds")
+
+
+def claim_lines(group: dict[str, Any]) -> Iterator[str]:
+    by_pair = {(each["method"], each["minus"]): each for each in _tested(group)}
+    claimed = [by_pair[pair] for pair in CLAIMS if pair in by_pair]
+    yield from difference_lines(claimed, group["protocol"], "what the papers claim")
+
+
+def _tested(group: dict[str, Any]) -> list[dict[str, Any]]:
+    return [each for each in group["differences"] if each["p"] is not None]
+
+
+def only(group: dict[str, Any], methods: Sequence[str]) -> dict[str, Any]:
+    """The same group without other methods, in this order."""
+    rows = [row for method in methods for row in group["methods"] if row["method"] == method]
+    differences = [each for each in group["differences"] if {each["method"], each["minus"]} <= set(methods)]
+    return {**group, "methods": rows, "differences": differences}
+
+
+def figure_lines(group: dict[str, Any]) -> Iterator[str]:
+    protocol = group["protocol"]
+    headings = {**FIGURES, "autoattack": attack_title(protocol)}
+    yield (
+        f"{protocol['norm']} eps {eps_text(protocol['eps'])}, {protocol['n']} test points, best epoch by "
+        f"{protocol['selected_on']}; %, mean ± standard deviation over n seeds:"
+    )
+    yield ""
+    yield from head("method", "n", *headings.values(), "best − last")
+    for row in group["methods"]:
+        figures = [figure(key, row, protocol["n"]) for key in FIGURES]
+        yield line(f"`{row['title']}`", str(len(row["seeds"])), *figures, _gap(row["gap"]))
+    yield ""
+
+
+def difference_lines(differences: Sequence[dict[str, Any]], protocol: dict[str, Any], what: str) -> Iterator[str]:
+    """Paired t-tests of AutoAttack accuracy over common seeds, and what they come to; nothing where there are none."""
+    if not differences:
+        return
+    corrected = holm([each["p"] for each in differences])
+    found = sum(p < SIGNIFICANT for p in corrected)
+    yield (
+        f"{attack_title(protocol)} accuracy, {what}; pairs of equal seeds, t-test, p corrected for this table (Holm). "
+        f"{found} of {len(corrected)} differ from none at 5 %. Detectable: the difference that one such test would "
+        f"find {POWER:.0%} of the time, if seeds scatter as they do here:"
+    )
+    yield ""
+    yield from head("difference", "n", "points", "95 % interval", "p (Holm)", "detectable")
+    for each, p in zip(differences, corrected, strict=True):
+        interval = f"{100 * each['low']:+.2f} to {100 * each['high']:+.2f}"
+        title, n = f"`{each['method']}` − `{each['minus']}`", len(each["seeds"])
+        yield line(title, str(n), f"{100 * each['mean']:+.2f}", interval, f"{p:.2g}", f"{100 * detectable(each):.1f}")
+    yield ""
+
+
+def detectable(difference: dict[str, Any], power: float = POWER) -> float:
+    """The true difference that a two-sided paired t-test at 5 % finds with probability `power`, where differences
+    scatter by the standard deviation that the 95 % interval of `difference` was made of.
+    """
+    from scipy.optimize import brentq
+    from scipy.stats import nct, t
+
+    n = len(difference["seeds"])
+    limit = t.ppf(1 - SIGNIFICANT / 2, n - 1)
+    standard_error = (difference["high"] - difference["low"]) / 2 / limit
+
+    def missed(effect: float) -> float:
+        """How far the power is from what is wanted, at a true difference of `effect` standard errors; that the test
+        finds it with the wrong sign is too rare there to count.
+        """
+        return float(nct.sf(limit, n - 1, effect)) - power
+
+    return float(brentq(missed, 0, 3 * limit)) * standard_error
+
+
+def figure(key: str, row: dict[str, Any], n: int) -> str:
+    """Percent: mean ± standard deviation; of one seed Wilson's 95 % interval."""
+    mean, std = percent(row[key]["mean"]), row[key]["std"]
+    if std is not None:
+        return f"{mean} ± {percent(std)}"
+    from rb_smooth.evaluation import interval
+
+    low, high = map(percent, interval(row[key]["mean"], n))
+    return f"{mean} ({low} to {high})"
+
+
+def head(*headings: str) -> Iterator[str]:
+    yield line(*headings)
+    yield f"|{'---|' * len(headings)}"
+
+
+def line(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _gap(gap: dict[str, Any]) -> str:
+    std = gap["std"]
+    return f"{100 * gap['mean']:+.2f}" + ("" if std is None else f" ± {percent(std)}")
+
+
+def _one_part_more(difference: dict[str, Any]) -> bool:
+    """Whether it tells what one part adds: at+awp - at, and not at+awp - at+ensgd."""
+    here, there = (set(split_name(difference[key])) for key in ("method", "minus"))
+    return there < here and len(here - there) == 1

@@ -1,0 +1,134 @@
+"""Tables of results say what was asked beforehand, and what each test could have seen; curves are what logs say."""
+
+from __future__ import annotations
+
+import re
+from math import sqrt
+from statistics import stdev
+
+import learning_curves
+import numpy as np
+import pytest
+from learning_curves import draw, logs_of, read_curves, write_curves
+from measurements import CLAIMS, MAIN, claim_lines, detectable, figure_lines, group_lines, only
+from ran import ran
+from scipy.stats import t, ttest_rel
+from test_reproducing import results
+
+from rb_smooth import files
+from rb_smooth.comparison import groups, holm
+
+
+@pytest.fixture
+def group():
+    scattered = {
+        "at": (0.50, 0.52, 0.49),
+        "at+ensgd": (0.51, 0.50, 0.50),
+        "at+awp": (0.54, 0.56, 0.52),
+        "at+awp+ensgd": (0.53, 0.55, 0.55),
+        "at+wa": (0.55, 0.52, 0.53),
+        "trades": (0.50, 0.51, 0.53),
+    }
+    (found,) = groups([each for method, values in scattered.items() for each in results(method, *values)])
+    return found
+
+
+def test_the_claims_are_tested_together_and_other_parts_apart(group):
+    text = "\n".join(group_lines(group))
+    claims, others = re.findall(r"accuracy, (what .*?); pairs", text)
+    assert (claims, others) == ("what the papers claim", "what another part adds")
+    first, second = text.split("what another part adds")
+    assert re.findall(r"^\| (`.*?` − `.*?`)", first, re.MULTILINE) == [
+        "`at+ensgd` − `at`",
+        "`at+awp` − `at`",
+        "`at+awp+ensgd` − `at+awp`",
+    ]
+    assert set(re.findall(r"^\| (`.*?` − `.*?`)", second, re.MULTILINE)) == {
+        "`at+wa` − `at`",
+        "`at+awp+ensgd` − `at+ensgd`",
+    }
+
+
+def test_p_is_corrected_for_the_table_in_which_it_stands(group):
+    by_pair = {(each["method"], each["minus"]): each["p"] for each in group["differences"]}
+    expected = [f"{p:.2g}" for p in holm([by_pair[pair] for pair in CLAIMS if pair in by_pair])]
+    assert [line.split(" | ")[4] for line in claim_lines(group) if line.startswith("| `")] == expected
+    found = sum(float(p) < 0.05 for p in expected)
+    assert f"{found} of 3 differ from none at 5 %" in "\n".join(claim_lines(group))
+
+
+def test_every_claim_with_its_moving_average_is_a_claim_too():
+    assert len(CLAIMS) == 6
+    assert {(f"{method}+wa", f"{minus}+wa") for method, minus in CLAIMS[:3]} == set(CLAIMS[3:])
+
+
+@pytest.mark.parametrize("n", [3, 5, 8])
+def test_a_detectable_difference_is_found_as_often_as_it_says(n):
+    scatter = 0.013
+    half = t.ppf(0.975, n - 1) * scatter / sqrt(n)
+    true = detectable({"seeds": list(range(n)), "low": -half, "high": half})
+    drawn = np.random.default_rng(n).normal(true, scatter, (20_000, n))
+    found = ttest_rel(drawn, np.zeros_like(drawn), axis=1).pvalue < 0.05
+    assert found.mean() == pytest.approx(0.8, abs=0.015)
+
+
+def test_the_scatter_is_taken_from_the_interval(group):
+    (each,) = [each for each in group["differences"] if (each["method"], each["minus"]) == ("at+awp", "at")]
+    differences = [0.04, 0.04, 0.03]
+    half = t.ppf(0.975, 2) * stdev(differences) / sqrt(3)
+    assert (each["high"] - each["low"]) / 2 == pytest.approx(half)
+    wider = {**each, "low": each["low"] - half, "high": each["high"] + half}
+    assert detectable(wider) == pytest.approx(2 * detectable(each))
+
+
+def test_of_a_group_only_what_is_chosen_is_shown(group):
+    chosen = only(group, MAIN)
+    assert [row["method"] for row in chosen["methods"]] == ["at", "at+ensgd", "at+awp", "at+awp+ensgd"]
+    assert "trades" not in "\n".join([*figure_lines(chosen), *claim_lines(chosen)])
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    """A sweep of two methods with two seeds, and one that is none of the four."""
+    runs = [("at", 0), ("at", 1), ("at+awp", 0), ("at+awp", 1), ("trades", 0)]
+    for number, (method, seed) in enumerate(runs):
+        rows = ["epoch,lr,loss,train_robust,val_clean,val_robust,best,seconds"]
+        for epoch in range(3):
+            rows.append(f"{epoch},0.1,{2 - epoch / 3},0.3,0.9,{0.4 + epoch / 10 + seed / 50},True,{10 + number}")
+        files.write_text(tmp_path / f"{method}-s{seed}" / "log.csv", "\n".join([*rows, ""]))
+    listed = [{"method": method, "seed": seed, "folder": f"{method}-s{seed}"} for method, seed in runs]
+    files.write_json(tmp_path / "sweep-1.json", {"runs": listed})
+    return tmp_path / "sweep-1.json"
+
+
+def test_kept_curves_are_those_of_the_logs(sweep, tmp_path):
+    write_curves(logs_of(sweep), tmp_path / "kept.csv")
+    curves = read_curves(tmp_path / "kept.csv")
+    assert {method: list(seeds) for method, seeds in curves.items()} == {"at": [0, 1], "at+awp": [0, 1]}
+    assert [row["val_robust"] for row in curves["at"][1]] == pytest.approx([0.42, 0.52, 0.62])
+    assert "test_robust" not in curves["at"][0][0]
+
+
+def test_a_figure_shows_the_mean_over_seeds_by_epoch_and_by_time(sweep, tmp_path, figures):
+    curves = logs_of(sweep)
+    draw(curves, tmp_path / "drawn.png")
+    (figure,) = figures
+    by_epoch, by_time = figure.axes
+    line = by_epoch.lines[0]
+    assert list(line.get_xdata()) == [1, 2, 3]
+    assert list(line.get_ydata()) == pytest.approx([41, 51, 61])
+    assert list(by_time.lines[0].get_xdata()) == pytest.approx([10.5, 21, 31.5])
+    assert by_epoch.get_ylabel() == "PGD accuracy on validation images (%)"
+    assert [text.get_text() for text in by_epoch.get_legend().get_texts()] == ["at (2)", "at+awp (2)"]
+
+
+def test_the_same_command_draws_the_same_picture(sweep, tmp_path, monkeypatch):
+    monkeypatch.setattr(learning_curves, "KEPT", tmp_path / "kept")
+    monkeypatch.setattr(learning_curves, "FIGURES", tmp_path / "figures")
+    assert ran(learning_curves.main, "--keep", sweep, "--as", "digits") == 0
+    (picture,) = (tmp_path / "figures").iterdir()
+    assert picture.name == "learning-curves-digits.png"
+    before = picture.read_bytes()
+    assert ran(learning_curves.main) == 0
+    assert picture.read_bytes() == before
+    assert ran(learning_curves.main, "--keep", sweep) == 2
