@@ -5,8 +5,8 @@
 
 --keep copies the logs of the four methods' runs into benchmarks/curves/NAME.csv (columns: method, seed, and the log's);
 each file becomes docs/figures/learning-curves-NAME.png: the mean over seeds, and the range of all seeds as a band. Time
-is the seconds of training and validation, as each run logged them: runs that shared their machine with others, or one
-another, took longer than they must, and are told apart by nothing but what the command says that started them.
+is the seconds of training and validation of the median run, as the runs logged them: on a machine that they share they
+take longer than they must, all of them alike if nothing else ran.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from measurements import MAIN
@@ -80,7 +81,7 @@ def read_curves(path: Path) -> Curves:
 
 
 def draw(curves: Curves, path: Path) -> Path:
-    """Two panels: by epoch, and by the mean seconds at which each epoch ended."""
+    """Two panels: by epoch, and by the median seconds at which each epoch ended: one disturbed run moves it little."""
     drawn = {method: list(seeds.values()) for method, seeds in curves.items() if seeds}
     tested = all("test_robust" in row for runs in drawn.values() for rows in runs for row in rows)
     column, images = ("test_robust", "test") if tested else ("val_robust", "validation")
@@ -89,14 +90,14 @@ def draw(curves: Curves, path: Path) -> Path:
         by_epoch, by_time = figure.subplots(1, 2, sharey=True)
         for (method, runs), colour in zip(drawn.items(), COLOURS, strict=False):
             means, lows, highs = zip(*_over_seeds([[100 * row[column] for row in rows] for rows in runs]), strict=True)
-            times = _over_seeds([list(accumulate(row["seconds"] for row in rows)) for rows in runs])
+            ends = zip(*(accumulate(row["seconds"] for row in rows) for rows in runs), strict=True)
             epochs = [row["epoch"] + 1 for row in runs[0]]
-            for panel, x in ((by_epoch, epochs), (by_time, [mean for mean, _, _ in times])):
+            for panel, x in ((by_epoch, epochs), (by_time, list(map(median, ends)))):
                 panel.plot(x, means, color=colour, label=f"{method} ({len(runs)})")
                 panel.fill_between(x, lows, highs, color=colour, alpha=0.15, linewidth=0)
                 panel.grid(True)
         by_epoch.set(xlabel="epoch", ylabel=f"PGD accuracy on {images} images (%)")
-        by_time.set(xlabel="seconds of training")
+        by_time.set(xlabel="seconds of training (median run)")
         by_epoch.legend(title="method (seeds)", loc="lower right", frameon=False)
         figure.tight_layout()
         return save_picture(figure, path)

@@ -67,16 +67,17 @@ def difference_lines(differences: Sequence[dict[str, Any]], protocol: dict[str, 
     corrected = holm([each["p"] for each in differences])
     found = sum(p < SIGNIFICANT for p in corrected)
     yield (
-        f"{attack_title(protocol)} accuracy, {what}; pairs of equal seeds, t-test, p corrected for this table (Holm). "
-        f"{found} of {len(corrected)} differ from none at 5 %. Detectable: the difference that one such test would "
-        f"find {POWER:.0%} of the time, if seeds scatter as they do here:"
+        f"{attack_title(protocol)} accuracy, {what}: equal seeds paired, t-test, p corrected for this table (Holm); at "
+        f"5 % {found or 'none'} of {len(corrected)} can be told from no difference. It speaks of other seeds, not of "
+        f"other test points. Detectable: what one such test would find {100 * POWER:.0f} % of the time, if seeds "
+        "scatter as here:"
     )
     yield ""
     yield from head("difference", "n", "points", "95 % interval", "p (Holm)", "detectable")
     for each, p in zip(differences, corrected, strict=True):
-        interval = f"{100 * each['low']:+.2f} to {100 * each['high']:+.2f}"
+        interval = f"{_signed(each['low'])} to {_signed(each['high'])}"
         title, n = f"`{each['method']}` − `{each['minus']}`", len(each["seeds"])
-        yield line(title, str(n), f"{100 * each['mean']:+.2f}", interval, f"{p:.2g}", f"{100 * detectable(each):.1f}")
+        yield line(title, str(n), _signed(each["mean"]), interval, f"{p:.2g}", f"{100 * detectable(each):.1f}")
     yield ""
 
 
@@ -122,7 +123,12 @@ def line(*cells: str) -> str:
 
 def _gap(gap: dict[str, Any]) -> str:
     std = gap["std"]
-    return f"{100 * gap['mean']:+.2f}" + ("" if std is None else f" ± {percent(std)}")
+    return _signed(gap["mean"]) + ("" if std is None else f" ± {percent(std)}")
+
+
+def _signed(share: float) -> str:
+    """In points, with a minus that is as wide as the plus."""
+    return f"{100 * share:+.2f}".replace("-", "−")
 
 
 def _one_part_more(difference: dict[str, Any]) -> bool:

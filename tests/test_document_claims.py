@@ -4,7 +4,6 @@ within the text, messages of ours that are quoted, and figures that can be count
 from __future__ import annotations
 
 import ast
-import itertools
 import re
 import shlex
 from collections.abc import Iterator
@@ -17,8 +16,7 @@ from reading import read
 from small_world import ROOT
 from test_documents import PAGES
 
-from rb_smooth import comparison, data, files, networks, protocols, run_folder, schema, scoreboard, session
-from rb_smooth.console import as_text
+from rb_smooth import data, files, networks, protocols, run_folder, schema, session
 from rb_smooth.settings import gather
 from rb_smooth.splits import split
 
@@ -109,29 +107,6 @@ def test_messages_of_ours_are_quoted_as_they_are_written():
 def test_the_folder_in_the_readme_is_that_of_its_command():
     gathered = gather("cifar10", "at", ["optimizer.lr=0.05", "train.seed=1"])
     assert f"`{run_folder.place(Path('runs'), *gathered).path}`" in PAGES["README.md"]
-
-
-def test_the_readmes_results_stand_as_the_program_prints_them():
-    (shown,) = re.findall(r"^```text\n(.*?)\n```$", PAGES["README.md"], re.MULTILINE | re.DOTALL)
-    methods = []
-    for name, seeds, figures in re.findall(r"^ (at\S*) +(\d) +(.*)$", shown, re.MULTILINE):
-        spreads = [[float(each) / 100 for each in figure.split("±")] for figure in figures.split()]
-        found = {key: {"mean": mean, "std": std} for key, (mean, std) in zip(comparison.FIGURES, spreads, strict=True)}
-        methods.append({"method": name, "title": name, "seeds": range(int(seeds)), **found})
-    assert len(methods) == 4
-    group = {
-        "protocol": {"version": "standard", "norm": "Linf", "eps": 0.15, "n": 360, "selected_on": "validation"},
-        "methods": methods,
-        "differences": [
-            {"method": one["method"], "minus": other["method"], "p": None, "p_holm": None, "untested": ""}
-            for one, other in itertools.permutations(methods, 2)
-        ],
-    }
-
-    def words(text: str) -> list[str]:
-        return re.sub("─+", "─", text).split()
-
-    assert words(shown) == words(as_text(scoreboard.drawn("digits", [group])))
 
 
 def row(page: str, first: str) -> int:
