@@ -34,16 +34,12 @@ PROGRAMS = {
 
 def main() -> int:
     launch.as_script = True
-    parser = _parser()
-    if not sys.argv[1:]:
-        parser.print_help()
-        return 0
-    name = sys.argv[1]
+    name, *rest = sys.argv[1:] or ["--help"]
     if name.startswith("-"):
-        parser.parse_args(sys.argv[1:])
+        _parser().parse_args([name, *rest])  # which reads every program's first line: not for the others to wait for
     if name not in PROGRAMS:
         raise Refused(f"expected a program, {nearest(name, PROGRAMS)}")
-    sys.argv = [f"{SCRIPT} {name}", *sys.argv[2:]]
+    sys.argv = [f"{SCRIPT} {name}", *rest]
     return importlib.import_module(f"rb_smooth.{PROGRAMS[name]}").main() or 0
 
 

@@ -149,7 +149,7 @@ def _entry(run: Run, score: dict[str, Any], leaderboard: Path) -> Entry:
 def _is_current(there: Entry, entry: Entry) -> bool:
     """Whether the entry that is there says what `entry` would say, and its weights are in place."""
     same = all(there.own.get(key) == entry.own[key] for key in ("run", "recipe", "score"))
-    return same and there.weights.exists() and files.sha256(there.weights) == there.own.get("weights_sha256")
+    return same and there.has_measured_weights
 
 
 def _refuse_less(there: Entry, entry: Entry) -> None:

@@ -7,12 +7,9 @@ import shutil
 import sys
 from pathlib import Path
 
-from rb_smooth import plugins
+from declared import declared
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib  # pytest's own
+from rb_smooth import plugins
 
 SAMPLE = Path(__file__).parent / "sample_plugin"
 
@@ -28,7 +25,7 @@ def laid_out(place: Path, name: str, version: str, *, entry_points: dict[str, di
 
 def installed_project(project: Path, place: Path) -> None:
     """The project's package in `place`, with what its pyproject.toml says of it."""
-    said = tomllib.loads((project / "pyproject.toml").read_text())
+    said = declared(project)
     for package in said["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]:
         shutil.copytree(project / package, place / package, ignore=shutil.ignore_patterns("__pycache__"))
     laid_out(place, said["project"]["name"], said["project"]["version"], entry_points=said["project"]["entry-points"])

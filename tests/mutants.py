@@ -256,7 +256,7 @@ MUTANTS = [
     Mutant("-v shows no traceback", "refusal.py", "        traceback.print_exc()", "        pass"),
     Mutant("JSON comes with the table", "console.py", "console.stderr = True", "console.stderr = False"),
     Mutant("the script's help speaks of modules", COMMANDLINE, 'text.replace(_MODULE, f"{SCRIPT} ")', "text"),
-    Mutant("any weights pass for those measured", "entries.py", "if found != stated:", "if False:"),
+    Mutant("any weights pass for those measured", "entries.py", "files.sha256(self.weights) == self.own.get(\"weights_sha256\")", "True"),
     Mutant("verify counts figures alone", AUDIT, "and not self.points", ""),
     Mutant("radii of both norms are one", RADII, "L2_PER_LINF = 0.5 / (8 / 255)", "L2_PER_LINF = 1.0"),
     Mutant("each process counts its own", EVALUATION, "processes.add_up(flags)", "flags"),

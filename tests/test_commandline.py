@@ -13,20 +13,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from declared import declared
 
 import rb_smooth
 from rb_smooth import __main__ as script
 from rb_smooth import launch
 from rb_smooth.console import console, remark
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "rb_smooth"
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PROJECT = declared(ROOT)["project"]
 QUICK = ["--epochs=1", "--n-examples=10", "--set=data.train_examples=128", "--set=model.width=4"]
 
 

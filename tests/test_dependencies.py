@@ -9,20 +9,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from declared import declared
 from layers import ROOT, built
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib  # pytest's own
-
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("dependencies")]  # whose tests share a wheel and a pip
 PYTHON = "3.11"
-REQUIRED = [
-    Requirement(each) for each in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-]
+REQUIRED = [Requirement(each) for each in declared(ROOT)["project"]["dependencies"]]
 
 
 def lowest(required):
