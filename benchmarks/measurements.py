@@ -75,9 +75,9 @@ def difference_lines(differences: Sequence[dict[str, Any]], protocol: dict[str, 
     yield ""
     yield from head("difference", "n", "points", "95 % interval", "p (Holm)", "detectable")
     for each, p in zip(differences, corrected, strict=True):
-        interval = f"{_signed(each['low'])} to {_signed(each['high'])}"
+        interval = f"{signed(each['low'])} to {signed(each['high'])}"
         title, n = f"`{each['method']}` − `{each['minus']}`", len(each["seeds"])
-        yield line(title, str(n), _signed(each["mean"]), interval, f"{p:.2g}", f"{100 * detectable(each):.1f}")
+        yield line(title, str(n), signed(each["mean"]), interval, f"{p:.2g}", f"{100 * detectable(each):.1f}")
     yield ""
 
 
@@ -123,10 +123,10 @@ def line(*cells: str) -> str:
 
 def _gap(gap: dict[str, Any]) -> str:
     std = gap["std"]
-    return _signed(gap["mean"]) + ("" if std is None else f" ± {percent(std)}")
+    return signed(gap["mean"]) + ("" if std is None else f" ± {percent(std)}")
 
 
-def _signed(share: float) -> str:
+def signed(share: float) -> str:
     """In points, with a minus that is as wide as the plus."""
     return f"{100 * share:+.2f}".replace("-", "−")
 

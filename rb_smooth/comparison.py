@@ -7,7 +7,7 @@ speaks of is another seed, on the same test points. Runs on other points or unde
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
@@ -47,6 +47,32 @@ def groups(results: Iterable[Result]) -> list[dict[str, Any]]:
         key = (*protocol_of(result.score), result.score["selected_on"])
         by_protocol.setdefault(key, []).append(result)
     return [_group(members) for members in by_protocol.values()]
+
+
+def paired(here: Mapping[int, float], there: Mapping[int, float]) -> dict[str, Any]:
+    """`here` minus `there`, both by seed, over their common seeds: a two-sided paired t-test.
+
+    Returns `seeds`, `mean`, Student's 95 % interval `low` to `high`, `p`, and `p_holm` for whoever tests several of
+    them; these are None, and `untested` says why, where there is no test to make.
+    """
+    seeds = sorted(there.keys() & here.keys())
+    differences = [here[seed] - there[seed] for seed in seeds]
+    found: dict[str, Any] = {
+        "seeds": seeds,
+        "mean": fmean(differences) if seeds else None,
+        **dict.fromkeys(("low", "high", "p", "p_holm", "untested")),
+    }
+    if len(seeds) < 2:
+        return found | {"untested": "fewer than 2 seeds in common"}
+    if stdev(differences) < 1e-9:  # no more than rounding
+        return found | {"untested": "the same difference for every seed"}
+    from scipy.stats import ttest_rel
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # scipy's, of nearly equal values: seen to above
+        test = ttest_rel([here[seed] for seed in seeds], [there[seed] for seed in seeds])
+        low, high = test.confidence_interval(0.95)
+    return found | {"low": float(low), "high": float(high), "p": float(test.pvalue)}
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -102,26 +128,7 @@ def _row(results: list[Result]) -> dict[str, Any]:
 def _difference(one: list[Result], other: list[Result]) -> dict[str, Any]:
     """The later method minus the earlier, of which it is mostly an extension, over their common seeds."""
     there, here = ({each.seed: each.figures["autoattack"] for each in results} for results in (one, other))
-    seeds = sorted(there.keys() & here.keys())
-    differences = [here[seed] - there[seed] for seed in seeds]
-    found = {
-        "method": other[0].method,
-        "minus": one[0].method,
-        "seeds": seeds,
-        "mean": fmean(differences) if seeds else None,
-        **dict.fromkeys(("low", "high", "p", "p_holm", "untested")),
-    }
-    if len(seeds) < 2:
-        return found | {"untested": "fewer than 2 seeds in common"}
-    if stdev(differences) < 1e-9:  # no more than rounding
-        return found | {"untested": "the same difference for every seed"}
-    from scipy.stats import ttest_rel
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # scipy's, of nearly equal values: seen to above
-        test = ttest_rel([here[seed] for seed in seeds], [there[seed] for seed in seeds])
-        low, high = test.confidence_interval(0.95)
-    return found | {"low": float(low), "high": float(high), "p": float(test.pvalue)}
+    return {"method": other[0].method, "minus": one[0].method, **paired(here, there)}
 
 
 def _tested(differences: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -1,0 +1,169 @@
+"""Hyperparameters of a recipe, tried on validation images alone: trained, never attacked on a test image.
+
+    python benchmarks/tuning.py digits at+ensgd --beside at \\
+        --grid optimizer.inner_steps=10,20,30 optimizer.beta=0.25,0.75 --grid optimizer.lr=0.1 \\
+        --write benchmarks/tuning.json
+
+Each --grid is tried at every combination of its values, beside the recipe as it is. Validation images are held out of
+the training images, and the recipe chooses its best epoch by them; so the best epoch's accuracy is a maximum, too high
+for all settings alike, and the last epoch's stands beside it. Runs that are there are not trained again: the same
+command goes on. benchmarks/reproducing.py makes the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from itertools import product
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from measurements import head, line, signed
+from speed import cpu_name
+
+import rb_smooth
+from rb_smooth import bridge, files, launch
+from rb_smooth.comparison import holm, paired
+from rb_smooth.entries import percent
+from rb_smooth.logs import best_row, read_log
+from rb_smooth.provenance import commit
+from rb_smooth.refusal import answering
+from rb_smooth.settings import gather
+
+BEST, LAST = "best", "last"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One row: a method with what stands behind --set."""
+
+    method: str
+    settings: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        return " ".join([f"`{self.method}`", *(setting.split(".", 1)[1] for setting in self.settings)])
+
+
+def main() -> int:
+    options = _parse()
+    seeds = [int(seed) for seed in options.seeds.split(",")]
+    trials = list(tried(options.dataset, options.method, options.beside, options.grid))
+    with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
+        tasks = {
+            (trial, seed): pool.submit(outcome, options.dataset, trial, seed, options.epochs, options.runs)
+            for seed, trial in product(seeds, trials)
+        }
+        found = {}
+        for (trial, seed), task in tasks.items():
+            found[trial, seed] = task.result()
+            print(f"{trial.title}, seed {seed}: {found[trial, seed]}", flush=True)
+    rows = [
+        {
+            "method": trial.method,
+            "settings": list(trial.settings),
+            "title": trial.title,
+            "by_seed": {str(seed): found[trial, seed] for seed in seeds},
+        }
+        for trial in trials
+    ]
+    if options.write:
+        files.write_json(options.write, _about(options, seeds) | {"rows": rows})
+    print("\n".join(table({"rows": rows})))
+    return 0
+
+
+def tried(dataset: str, method: str, beside: Sequence[str], grids: Sequence[Sequence[str]]) -> Iterator[Trial]:
+    """The recipe as it is, the methods beside it, and the grids' points, each recipe once."""
+    trials = [Trial(method), *map(Trial, beside)]
+    for grid in grids:
+        axes = [
+            [f"{key}={value}" for value in values.split(",")] for key, _, values in (a.partition("=") for a in grid)
+        ]
+        trials += [Trial(method, point) for point in product(*axes)]
+    seen: list[Any] = []
+    for trial in trials:
+        meant = gather(dataset, trial.method, trial.settings)
+        if meant not in seen:
+            seen.append(meant)
+            yield trial
+
+
+def outcome(dataset: str, trial: Trial, seed: int, epochs: int | None, runs: Path) -> dict[str, float]:
+    """Robust accuracy on the validation images, in [0, 1], of the best and of the last epoch of one run."""
+    changes = dict(setting.split("=", 1) for setting in trial.settings)
+    recipe = f"{dataset}/{trial.method}"
+    run = rb_smooth.train(recipe, seed=seed, epochs=epochs, set=changes, runs=runs, verbose=False)
+    rows = read_log(run.path / "log.csv")
+    return {BEST: best_row(rows)["val_robust"], LAST: rows[-1]["val_robust"]}
+
+
+def table(record: dict[str, Any]) -> Iterator[str]:
+    """Percent, mean ± standard deviation over n seeds, and each row's difference from the first, paired by seed."""
+    first, *others = record["rows"]
+    differences = [paired(_of(row, BEST), _of(first, BEST)) for row in others]
+    tested = [each for each in differences if each["p"] is not None]
+    for each, p in zip(tested, holm([each["p"] for each in tested]), strict=True):
+        each["p_holm"] = p
+    yield from head("method", "n", "best epoch", "last epoch", "best, minus the first row", "95 % interval", "p (Holm)")
+    for row, difference in zip(record["rows"], [None, *differences], strict=True):
+        cells = [row["title"], str(len(row["by_seed"])), *(_figure(_of(row, key)) for key in (BEST, LAST))]
+        yield line(*cells, *_told(difference))
+
+
+def _of(row: dict[str, Any], key: str) -> dict[int, float]:
+    return {int(seed): found[key] for seed, found in row["by_seed"].items()}
+
+
+def _figure(by_seed: dict[int, float]) -> str:
+    values = list(by_seed.values())
+    return percent(fmean(values)) + (f" ± {percent(stdev(values))}" if len(values) > 1 else "")
+
+
+def _told(difference: dict[str, Any] | None) -> tuple[str, str, str]:
+    if difference is None:
+        return "", "", ""
+    mean = signed(difference["mean"])
+    if difference["p"] is None:
+        return mean, "", ""
+    return mean, f"{signed(difference['low'])} to {signed(difference['high'])}", f"{difference['p_holm']:.2g}"
+
+
+def _about(options: argparse.Namespace, seeds: list[int]) -> dict[str, Any]:
+    sections = gather(options.dataset, options.method, ())[2]
+    return {
+        "command": f"python benchmarks/tuning.py {shlex.join(sys.argv[1:])}",
+        "commit": commit(),
+        "versions": {"python": platform.python_version(), **bridge.versions()},
+        "machine": {"cpu": cpu_name(), "cores": launch.usable_cores()},
+        "dataset": options.dataset,
+        "method": options.method,
+        "seeds": seeds,
+        "epochs": options.epochs or sections["train"]["epochs"],
+        "validation": sections["data"]["validation"],
+    }
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dataset")
+    parser.add_argument("method")
+    parser.add_argument("--grid", nargs="+", action="append", default=[], metavar="SECTION.KEY=A,B,…")
+    parser.add_argument("--beside", nargs="+", default=[], metavar="METHOD", help="methods to train as they are")
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--workers", type=int, default=1, help="runs at a time")
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser.add_argument("--write", type=Path, metavar="FILE.json")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(answering(main)())

@@ -1,0 +1,91 @@
+"""A tuning trains each recipe that it means once, and its table compares validation accuracies by seed."""
+
+from __future__ import annotations
+
+import pytest
+import tuning
+from ran import ran
+from scipy.stats import ttest_rel
+from tuning import Trial, outcome, table, tried
+
+from rb_smooth import files
+from rb_smooth.logs import read_log
+
+
+def test_every_grid_is_crossed_and_a_recipe_that_is_there_comes_once():
+    grids = [["optimizer.inner_steps=10,20", "optimizer.beta=0.25,0.75"], ["optimizer.lr=0.1,1.0"]]
+    trials = list(tried("digits", "at+ensgd", ["at"], grids))
+    assert trials == [
+        Trial("at+ensgd"),  # which is L 20, beta 0.75 and lr 1
+        Trial("at"),
+        Trial("at+ensgd", ("optimizer.inner_steps=10", "optimizer.beta=0.25")),
+        Trial("at+ensgd", ("optimizer.inner_steps=10", "optimizer.beta=0.75")),
+        Trial("at+ensgd", ("optimizer.inner_steps=20", "optimizer.beta=0.25")),
+        Trial("at+ensgd", ("optimizer.lr=0.1",)),
+    ]
+    assert trials[2].title == "`at+ensgd` inner_steps=10 beta=0.25"
+
+
+def test_an_outcome_is_what_the_log_of_that_recipe_says(tmp_path):
+    trial = Trial("at", ("objective.steps=1", "model.width=2"))
+    found = outcome("digits", trial, 3, 2, tmp_path)
+    (folder,) = (tmp_path / "digits").iterdir()
+    recipe = (folder / "recipe.yaml").read_text()
+    assert "steps: 1" in recipe
+    assert "seed: 3" in recipe
+    robust = [row["val_robust"] for row in read_log(folder / "log.csv")]
+    assert found == {"best": max(robust), "last": robust[-1]}
+    assert not (folder / "score.json").exists()  # no test image was attacked
+
+
+def rows(**best):
+    return [
+        {"title": title, "by_seed": {str(seed): {"best": value, "last": value - 0.01} for seed, value in enumerate(of)}}
+        for title, of in best.items()
+    ]
+
+
+def test_rows_are_compared_with_the_first_by_seed():
+    recipe, other, same = (0.80, 0.82, 0.81), (0.84, 0.85, 0.86), (0.79, 0.81, 0.80)
+    lines = list(table({"rows": rows(recipe=recipe, other=other, same=same)}))
+    assert lines[2:] == [
+        "| recipe | 3 | 81.00 ± 1.00 | 80.00 ± 1.00 |  |  |  |",
+        f"| other | 3 | 85.00 ± 1.00 | 84.00 ± 1.00 | +4.00 | +1.52 to +6.48 | {ttest_rel(other, recipe).pvalue:.2g} |",
+        "| same | 3 | 80.00 ± 1.00 | 79.00 ± 1.00 | −1.00 |  |  |",  # by the same for every seed: no test
+    ]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_command_leaves_every_figure_and_where_it_comes_from(tmp_path, monkeypatch, workers):
+    monkeypatch.setattr(tuning, "outcome", _pretended)
+    monkeypatch.setattr(tuning, "ProcessPoolExecutor", _Here)
+    place = tmp_path / "found.json"
+    grid = ("--grid", "optimizer.inner_steps=10", "--seeds", "0,4", "--workers", workers)
+    assert ran(tuning.main, "digits", "at+ensgd", *grid, "--write", place) == 0
+    record = files.read_json(place)
+    assert {"command", "commit", "versions", "machine", "seeds"} <= record.keys()
+    assert (record["epochs"], record["validation"]) == (40, 200)
+    assert [row["by_seed"] for row in record["rows"]] == [
+        {"0": {"best": 0.5, "last": 0.4}, "4": {"best": 0.54, "last": 0.4}},
+        {"0": {"best": 0.6, "last": 0.4}, "4": {"best": 0.64, "last": 0.4}},
+    ]
+
+
+def _pretended(dataset, trial, seed, epochs, runs):
+    return {"best": 0.5 + len(trial.settings) / 10 + seed / 100, "last": 0.4}
+
+
+class _Here:
+    """A pool that works in this process."""
+
+    def __init__(self, workers, **how):
+        self.workers = workers
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        return None
+
+    def submit(self, work, *given):
+        return type("Done", (), {"result": lambda _: work(*given)})()
