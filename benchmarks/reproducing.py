@@ -18,6 +18,9 @@ Measured is what benchmarks/*.json hold in the form in which a command of severa
       differences                 paired tests of AutoAttack accuracy: method, minus, seeds, mean, low, high, p, p_holm
     runs, failed                  every run's figures, device and seconds; what failed, and why
 
+Where a method has one seed only, the entries of leaderboard/ are compared point by point (`pointwise`). Below stands
+what `tuning` left in benchmarks/tuning*.json.
+
 A row belongs to a cell if data set, method and settings are the cell's. Settings that choose how the best epoch is
 chosen, how it is attacked, or what is logged may differ: they are told with the figure.
 """
@@ -26,31 +29,29 @@ from __future__ import annotations
 
 import argparse
 import platform
-import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
-from measurements import FIGURES, MAIN, claim_lines, figure, figure_lines, group_lines, head, line, only
+import tuning
+from measurements import MAIN, claim_lines, figure_lines, group_lines, only
+from paper_tables import Record, link, overview_lines, paper_lines
+from pointwise import entries_of, point_lines
 from speed import cpu_name
 
 from rb_smooth import files, launch
-from rb_smooth.cells import Cell, shipped_cells
+from rb_smooth.cells import shipped_cells
 from rb_smooth.documents import write_between
-from rb_smooth.entries import attack_title, percent
 from rb_smooth.refusal import Refused, answering
 
 HERE = Path(__file__).parent
 PAGE, README = HERE.parent / "docs" / "reproducing.md", HERE.parent / "README.md"
+BOARD = HERE.parent / "leaderboard"
 EXPECTED = {"digits": "scikit-learn's digits", "cifar-jpeg": "JPEG copies of CIFAR-10's images, a small network"}
 """What is to be measured on any machine, by the file that will hold it."""
 
 KEYS = {"command", "commit", "versions", "machine", "images", "dataset", "settings", "groups", "runs"}
-TOLD_WITH_THE_FIGURE = ("train.select=", "train.keep=", "train.log_test=", "evaluate.")
-
-Record = dict[str, Any]
 
 
 def main() -> int:
@@ -96,31 +97,13 @@ def checked(record: Record, path: Path) -> Record:
 
 
 def write_page(page: Path, results: Mapping[str, Record]) -> None:
-    """Put the tables between their comments, <!-- kanai -->, <!-- wu --> and <!-- measured -->."""
+    """Put the tables between their comments: the papers', what was measured, and what was tried on validation."""
     papers = groupby(shipped_cells(), lambda cell: cell.paper.split()[0].lower())
     blocks = {name: list(paper_lines(list(cells), results)) for name, cells in papers}
-    write_between(page, blocks | {"measured": list(measured_lines(results))})
-
-
-def paper_lines(cells: Sequence[Cell], results: Mapping[str, Record]) -> Iterator[str]:
-    """A table for each row of the paper's tables; where they are several, a cell says in which it stands."""
-    for row, group in groupby(cells, lambda cell: cell.row):
-        columns = list(group)
-        tables = {cell.table for cell in columns}
-        yield f"**{row}**{_in(tables.pop()) if len(tables) == 1 else ''}"
-        yield ""
-        yield from head("cell", "command", "hyperparameters", "ours", "theirs")
-        for cell in columns:
-            name = cell.column + (_in(cell.table) if tables else "")
-            needs = f"; needs {cell.needs}" if cell.needs else ""
-            ours = "<br>".join(of_cell(cell, results)) or "not measured yet"
-            yield line(name, f"`{command(cell)}`", cell.provenance + needs, ours, _reported(cell))
-        yield ""
-
-
-def command(cell: Cell) -> str:
-    settings = [word for setting in cell.settings for word in ("--set", setting)]
-    return shlex.join(["python", "-m", "rb_smooth.recipe", *cell.recipe.split("/"), *settings])
+    blocks["table 1"] = list(overview_lines(shipped_cells(), results))
+    blocks["measured"] = list(measured_lines(results))
+    blocks["tried"] = list(tried_lines(HERE))
+    write_between(page, blocks)
 
 
 def readme_lines(record: Record) -> Iterator[str]:
@@ -131,19 +114,6 @@ def readme_lines(record: Record) -> Iterator[str]:
             yield from figure_lines(chosen)
             yield from claim_lines(chosen)
     yield f"Commit {record['commit'][:7]}; [every method](docs/reproducing.md#what-was-measured)."
-
-
-def of_cell(cell: Cell, results: Mapping[str, Record]) -> Iterator[str]:
-    """What was measured of it, a line for each protocol and length of training."""
-    dataset, method = cell.recipe.split("/")
-    for name, record in results.items():
-        settings = [each for each in record["settings"] if not each.startswith(TOLD_WITH_THE_FIGURE)]
-        if record["dataset"] != dataset or sorted(settings) != sorted(cell.settings):
-            continue
-        for group in record["groups"]:
-            for row in group["methods"]:
-                if row["method"] == method:
-                    yield f"{_ours(row, group['protocol'])} ({_about(row, group['protocol'])}; {_link(name)})"
 
 
 def measured_lines(results: Mapping[str, Record]) -> Iterator[str]:
@@ -157,38 +127,33 @@ def measured_lines(results: Mapping[str, Record]) -> Iterator[str]:
             yield ""
             continue
         devices = sorted({run["training"]["device"] for run in record["runs"]})
-        machine = f"{record['machine']['cpu']}, {record['machine']['cores']} cores; device {', '.join(devices)}"
-        yield f"`{record['command']}`, commit {record['commit'][:7]} ({machine}; {_link(name)})."
+        yield f"{_origin(record)}; device {', '.join(devices)}; {link(name)})."
         yield ""
         for group in record["groups"]:
             yield from group_lines(group)
+        yield from point_lines(entries_of(record, BOARD))
 
 
-def _ours(row: dict[str, Any], protocol: dict[str, Any]) -> str:
-    names = FIGURES | {"autoattack": attack_title(protocol)}
-    return ", ".join(f"{names[key]} {figure(key, row, protocol['n'])}" for key in FIGURES)
+def tried_lines(folder: Path) -> Iterator[str]:
+    """Of every file of `tuning` its table, and where it comes from."""
+    for path in sorted(folder.glob("tuning*.json")):
+        record = files.read_json(path)
+        yield f"{_origin(record)}; {link(path.stem)})."
+        yield ""
+        yield (
+            f"`{record['dataset']}`, {record['epochs']} epochs: PGD accuracy on {record['validation']} validation "
+            "images, %, mean ± standard deviation over n seeds; differences are paired by seed, p corrected for this "
+            "table (Holm):"
+        )
+        yield ""
+        yield from tuning.table(record)
+        yield ""
 
 
-def _about(row: dict[str, Any], protocol: dict[str, Any]) -> str:
-    """How many seeds and points, and what was done otherwise than the recipe says: its title tells that."""
-    seeds = f"{len(row['seeds'])} seed{'s' if len(row['seeds']) > 1 else ''}"
-    note = row["title"].removeprefix(row["method"]).strip(" ()")
-    return ", ".join(filter(None, [seeds, f"{protocol['n']:,} points", note]))
-
-
-def _reported(cell: Cell) -> str:
-    if cell.reported is None:
-        return "not available"
-    told = [f"{name} {percent(cell.reported[key])}" for key, name in FIGURES.items() if key in cell.reported]
-    return f"{', '.join(told)} ({cell.reported['by']})"
-
-
-def _in(table: str) -> str:
-    return f" (Table{'s' if ',' in table else ''} {table})" if table[0].isdigit() else f" ({table})"
-
-
-def _link(name: str) -> str:
-    return f"[{name}.json](../benchmarks/{name}.json)"
+def _origin(record: Record) -> str:
+    """Where it comes from; a bracket stays open for more."""
+    machine = f"{record['machine']['cpu']}, {record['machine']['cores']} cores"
+    return f"`{record['command']}`, commit {record['commit'][:7]} ({machine}"
 
 
 if __name__ == "__main__":

@@ -7,8 +7,9 @@ import shlex
 import pytest
 import reproducing
 from measurements import MAIN
+from paper_tables import command, of_cell, overview_lines
 from ran import ran
-from reproducing import PAGE, README, checked, command, measured, of_cell, readme_lines, write_page
+from reproducing import PAGE, README, checked, measured, readme_lines, tried_lines, write_page
 
 from rb_smooth import files
 from rb_smooth.cells import shipped_cells
@@ -48,7 +49,7 @@ def record(found, dataset="cifar10", settings=()):
         "dataset": dataset,
         "settings": list(settings),
         "groups": groups(found),
-        "runs": [{"training": {"device": "Some GPU"}}],
+        "runs": [{"method": "at", "seed": 0, "identity": "run", "training": {"device": "Some GPU"}}],
     }
 
 
@@ -153,6 +154,39 @@ def test_what_was_measured_elsewhere_has_a_table_and_what_is_expected_is_missed(
     assert "`at+ensgd` − `at+awp`" not in shown
 
 
+def test_table_1_stands_in_its_layout_with_ours_and_says_what_is_missing():
+    wide = results("at+awp-wrn34", 0.5, 0.52)
+    digits = record(results("at", 0.5, 0.52) + results("at+awp", 0.6, 0.62), dataset="digits")
+    lines = list(overview_lines(CELLS, {"cifar10": record(results("at", 0.46, 0.48) + wide), "digits": digits}))
+    assert lines[0] == "| data (attack, network) | AT | AT+EnSGD | AWP | AWP+EnSGD |"
+    missing = "not measured yet / not available"
+    assert lines[2:6] == [
+        f"| CIFAR10 (AA, RN18) | 47.00 ± 1.41 / not available | {missing} | {missing} | {missing} |",
+        f"| CIFAR10 (AA, WRN) | {missing} | {missing} | 51.00 ± 1.41 / not available | {missing} |",
+        f"| SVHN (PGD-20, RN18) | {' | '.join([missing] * 4)} |",
+        f"| CIFAR100 (PGD-20, RN18) | {' | '.join([missing] * 4)} |",
+    ]
+    assert lines[-2].endswith("[digits.json](../benchmarks/digits.json)) | 51.00 ± 1.41 |  | 61.00 ± 1.41 |  |")
+
+
+def test_a_row_of_table_1_that_is_attacked_by_pgd_shows_pgd():
+    lines = list(overview_lines(CELLS, {"svhn": record(results("at", 0.46), dataset="svhn")}))
+    (row,) = [line for line in lines if line.startswith("| SVHN")]
+    assert row.split(" | ")[1].startswith("50.00 (49.02 to 50.98) / ")
+
+
+def test_what_was_tried_on_validation_images_stands_below(tmp_path):
+    assert list(tried_lines(tmp_path)) == []
+    origin = {key: record([])[key] for key in ("commit", "machine", "dataset")}
+    rows = [{"title": "`at+ensgd`", "by_seed": {"0": {"best": 0.8, "last": 0.7}}}]
+    about = {"command": "python benchmarks/tuning.py", "epochs": 40, "validation": 200, "rows": rows}
+    files.write_json(tmp_path / "tuning-lr.json", origin | about)
+    lines = list(tried_lines(tmp_path))
+    assert "commit 0123456 (Some CPU, 2 cores; [tuning-lr.json](../benchmarks/tuning-lr.json))." in lines[0]
+    assert "`cifar10`, 40 epochs: PGD accuracy on 200 validation images" in lines[2]
+    assert "| `at+ensgd` | 1 | 80.00 | 70.00 |  |  |  |" in lines
+
+
 def test_a_sweep_is_kept_with_the_kind_of_machine_and_stands_on_the_page(tmp_path, monkeypatch):
     sweep, here = tmp_path / "sweep-1f2e3d.json", tmp_path / "benchmarks"
     left = record(results("at", 0.5, 0.6))
@@ -167,7 +201,9 @@ def test_a_sweep_is_kept_with_the_kind_of_machine_and_stands_on_the_page(tmp_pat
     assert kept.keys() == {"mine"}
     assert kept["mine"]["machine"].keys() == {"cpu", "cores"}
     assert kept["mine"]["versions"].keys() == {"torch", "python"}
-    assert (here / "page.md").read_text().count("[mine.json](../benchmarks/mine.json)") == 3  # two cells, its own table
+    assert (here / "page.md").read_text().count(
+        "[mine.json](../benchmarks/mine.json)"
+    ) == 4  # twice a cell, and 2 tables
 
 
 def test_what_is_no_record_of_runs_is_refused_by_what_it_lacks(tmp_path):
