@@ -4,9 +4,10 @@
     python benchmarks/learning_curves.py                               every kept file, drawn again
 
 --keep copies the logs of the four methods' runs into benchmarks/curves/NAME.csv (columns: method, seed, and the log's);
-each file becomes docs/figures/learning-curves-NAME.png: the mean over seeds, and the range of all seeds as a band. Time
-is the seconds of training and validation of the median run, as the runs logged them: on a machine that they share they
-take longer than they must, all of them alike if nothing else ran.
+each file becomes docs/figures/learning-curves-NAME.png: the mean over seeds, and the range of all seeds as a band, in
+the range of accuracies that the second half of training needs. Time is the seconds of training and validation of the
+median run, as the runs logged them: on a machine that they share they take longer than they must, all of them alike if
+nothing else ran.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import argparse
 import csv
 import io
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
 from statistics import median
@@ -96,11 +97,19 @@ def draw(curves: Curves, path: Path) -> Path:
                 panel.plot(x, means, color=colour, label=f"{method} ({len(runs)})")
                 panel.fill_between(x, lows, highs, color=colour, alpha=0.15, linewidth=0)
                 panel.grid(True)
+        by_epoch.set_ylim(*_shown(drawn.values(), column))
         by_epoch.set(xlabel="epoch", ylabel=f"PGD accuracy on {images} images (%)")
         by_time.set(xlabel="seconds of training (median run)")
         by_epoch.legend(title="method (seeds)", loc="lower right", frameon=False)
         figure.tight_layout()
         return save_picture(figure, path)
+
+
+def _shown(methods: Iterable[Sequence[Sequence[Row]]], column: str) -> tuple[float, float]:
+    """Limits in % that hold all of the second half of training, where methods differ; the first epochs begin below."""
+    late = [100 * row[column] for runs in methods for rows in runs for row in rows[len(rows) // 2 :]]
+    margin = 0.25 * (max(late) - min(late)) + 0.5
+    return min(late) - margin, max(late) + margin
 
 
 def _over_seeds(curves: Sequence[Sequence[float]]) -> Iterator[tuple[float, float, float]]:

@@ -118,6 +118,8 @@ def test_a_figure_shows_the_mean_over_seeds_by_epoch_and_by_time(sweep, tmp_path
     assert list(line.get_xdata()) == [1, 2, 3]
     assert list(line.get_ydata()) == pytest.approx([41, 51, 61])
     assert list(by_time.lines[0].get_xdata()) == pytest.approx([10.5, 21, 31.5])  # of two runs, 10 and 11 s an epoch
+    low, high = by_epoch.get_ylim()
+    assert 41 < low < 50 < 62 < high  # of three epochs the last two are shown whole, of each seed
     assert by_epoch.get_ylabel() == "PGD accuracy on validation images (%)"
     assert [text.get_text() for text in by_epoch.get_legend().get_texts()] == ["at (2)", "at+awp (2)"]
 
