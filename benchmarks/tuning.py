@@ -16,7 +16,7 @@ import argparse
 import platform
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import product
@@ -42,20 +42,26 @@ BEST, LAST = "best", "last"
 
 @dataclass(frozen=True)
 class Trial:
-    """One row: a method with what stands behind --set."""
+    """One row: a method, the point of a grid at which it is tried, and the settings that all rows share."""
 
     method: str
-    settings: tuple[str, ...] = ()
+    point: tuple[str, ...] = ()
+    shared: tuple[str, ...] = ()
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """What stands behind --set."""
+        return (*self.shared, *self.point)
 
     @property
     def title(self) -> str:
-        return " ".join([f"`{self.method}`", *(setting.split(".", 1)[1] for setting in self.settings)])
+        return " ".join([f"`{self.method}`", *(setting.split(".", 1)[1] for setting in self.point)])
 
 
 def main() -> int:
     options = _parse()
     seeds = [int(seed) for seed in options.seeds.split(",")]
-    trials = list(tried(options.dataset, options.method, options.beside, options.grid))
+    trials = list(tried(options))
     with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
         tasks = {
             (trial, seed): pool.submit(outcome, options.dataset, trial, seed, options.epochs, options.runs)
@@ -68,7 +74,7 @@ def main() -> int:
     rows = [
         {
             "method": trial.method,
-            "settings": list(trial.settings),
+            "settings": list(trial.point),
             "title": trial.title,
             "by_seed": {str(seed): found[trial, seed] for seed in seeds},
         }
@@ -80,17 +86,18 @@ def main() -> int:
     return 0
 
 
-def tried(dataset: str, method: str, beside: Sequence[str], grids: Sequence[Sequence[str]]) -> Iterator[Trial]:
+def tried(options: argparse.Namespace) -> Iterator[Trial]:
     """The recipe as it is, the methods beside it, and the grids' points, each recipe once."""
-    trials = [Trial(method), *map(Trial, beside)]
-    for grid in grids:
+    shared = tuple(options.set)
+    trials = [Trial(method, shared=shared) for method in (options.method, *options.beside)]
+    for grid in options.grid:
         axes = [
             [f"{key}={value}" for value in values.split(",")] for key, _, values in (a.partition("=") for a in grid)
         ]
-        trials += [Trial(method, point) for point in product(*axes)]
+        trials += [Trial(options.method, point, shared) for point in product(*axes)]
     seen: list[Any] = []
     for trial in trials:
-        meant = gather(dataset, trial.method, trial.settings)
+        meant = gather(options.dataset, trial.method, trial.settings)
         if meant not in seen:
             seen.append(meant)
             yield trial
@@ -137,7 +144,7 @@ def _told(difference: dict[str, Any] | None) -> tuple[str, str, str]:
 
 
 def _about(options: argparse.Namespace, seeds: list[int]) -> dict[str, Any]:
-    sections = gather(options.dataset, options.method, ())[2]
+    sections = gather(options.dataset, options.method, options.set, options.epochs)[2]
     return {
         "command": f"python benchmarks/tuning.py {shlex.join(sys.argv[1:])}",
         "commit": commit(),
@@ -146,7 +153,8 @@ def _about(options: argparse.Namespace, seeds: list[int]) -> dict[str, Any]:
         "dataset": options.dataset,
         "method": options.method,
         "seeds": seeds,
-        "epochs": options.epochs or sections["train"]["epochs"],
+        "settings": options.set,
+        "epochs": sections["train"]["epochs"],
         "validation": sections["data"]["validation"],
     }
 
@@ -157,6 +165,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("method")
     parser.add_argument("--grid", nargs="+", action="append", default=[], metavar="SECTION.KEY=A,B,…")
     parser.add_argument("--beside", nargs="+", default=[], metavar="METHOD", help="methods to train as they are")
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="for all alike")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--workers", type=int, default=1, help="runs at a time")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
+
 import pytest
 import tuning
 from ran import ran
@@ -14,24 +16,28 @@ from rb_smooth.logs import read_log
 
 def test_every_grid_is_crossed_and_a_recipe_that_is_there_comes_once():
     grids = [["optimizer.inner_steps=10,20", "optimizer.beta=0.25,0.75"], ["optimizer.lr=0.1,1.0"]]
-    trials = list(tried("digits", "at+ensgd", ["at"], grids))
+    shared = ("model.width=2",)
+    asked = Namespace(dataset="digits", method="at+ensgd", beside=["at"], grid=grids, set=list(shared))
+    trials = list(tried(asked))
     assert trials == [
-        Trial("at+ensgd"),  # which is L 20, beta 0.75 and lr 1
-        Trial("at"),
-        Trial("at+ensgd", ("optimizer.inner_steps=10", "optimizer.beta=0.25")),
-        Trial("at+ensgd", ("optimizer.inner_steps=10", "optimizer.beta=0.75")),
-        Trial("at+ensgd", ("optimizer.inner_steps=20", "optimizer.beta=0.25")),
-        Trial("at+ensgd", ("optimizer.lr=0.1",)),
+        Trial("at+ensgd", (), shared),  # which is L 20, beta 0.75 and lr 1
+        Trial("at", (), shared),
+        Trial("at+ensgd", ("optimizer.inner_steps=10", "optimizer.beta=0.25"), shared),
+        Trial("at+ensgd", ("optimizer.inner_steps=10", "optimizer.beta=0.75"), shared),
+        Trial("at+ensgd", ("optimizer.inner_steps=20", "optimizer.beta=0.25"), shared),
+        Trial("at+ensgd", ("optimizer.lr=0.1",), shared),
     ]
     assert trials[2].title == "`at+ensgd` inner_steps=10 beta=0.25"
+    assert trials[5].settings == ("model.width=2", "optimizer.lr=0.1")
 
 
 def test_an_outcome_is_what_the_log_of_that_recipe_says(tmp_path):
-    trial = Trial("at", ("objective.steps=1", "model.width=2"))
+    trial = Trial("at", ("objective.steps=1",), ("model.width=2",))
     found = outcome("digits", trial, 3, 2, tmp_path)
     (folder,) = (tmp_path / "digits").iterdir()
     recipe = (folder / "recipe.yaml").read_text()
     assert "steps: 1" in recipe
+    assert "width: 2" in recipe
     assert "seed: 3" in recipe
     robust = [row["val_robust"] for row in read_log(folder / "log.csv")]
     assert found == {"best": max(robust), "last": robust[-1]}
@@ -72,7 +78,7 @@ def test_the_command_leaves_every_figure_and_where_it_comes_from(tmp_path, monke
 
 
 def _pretended(dataset, trial, seed, epochs, runs):
-    return {"best": 0.5 + len(trial.settings) / 10 + seed / 100, "last": 0.4}
+    return {"best": 0.5 + len(trial.point) / 10 + seed / 100, "last": 0.4}
 
 
 class _Here:
