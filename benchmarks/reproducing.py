@@ -35,7 +35,7 @@ from itertools import groupby
 from pathlib import Path
 
 import tuning
-from measurements import MAIN, claim_lines, figure_lines, group_lines, only
+from measurements import MAIN, claim_lines, figure_lines, group_lines, head, line, only
 from paper_tables import Record, link, overview_lines, paper_lines
 from pointwise import entries_of, point_lines
 from speed import cpu_name
@@ -43,6 +43,7 @@ from speed import cpu_name
 from rb_smooth import files, launch
 from rb_smooth.cells import shipped_cells
 from rb_smooth.documents import write_between
+from rb_smooth.entries import listed, percent
 from rb_smooth.refusal import Refused, answering
 
 HERE = Path(__file__).parent
@@ -50,6 +51,9 @@ PAGE, README = HERE.parent / "docs" / "reproducing.md", HERE.parent / "README.md
 BOARD = HERE.parent / "leaderboard"
 EXPECTED = {"digits": "scikit-learn's digits", "cifar-jpeg": "JPEG copies of CIFAR-10's images, a small network"}
 """What is to be measured on any machine, by the file that will hold it."""
+
+DOOR = ("folder-cifar10-jpeg", "Linf")
+"""The board on which a model that was trained elsewhere stands beside ours."""
 
 KEYS = {"command", "commit", "versions", "machine", "images", "dataset", "settings", "groups", "runs"}
 
@@ -102,6 +106,7 @@ def write_page(page: Path, results: Mapping[str, Record]) -> None:
     blocks = {name: list(paper_lines(list(cells), results)) for name, cells in papers}
     blocks["table 1"] = list(overview_lines(shipped_cells(), results))
     blocks["measured"] = list(measured_lines(results))
+    blocks["door"] = list(board_lines(BOARD, *DOOR))
     blocks["tried"] = list(tried_lines(HERE))
     write_between(page, blocks)
 
@@ -132,6 +137,19 @@ def measured_lines(results: Mapping[str, Record]) -> Iterator[str]:
         for group in record["groups"]:
             yield from group_lines(group)
         yield from point_lines(entries_of(record, BOARD))
+
+
+def board_lines(leaderboard: Path, dataset: str, threat: str) -> Iterator[str]:
+    """A board's entries, the most robust first, with the intervals of their shares."""
+    entries = sorted(listed(leaderboard, dataset, threat)[0], key=lambda entry: -entry.own["score"]["autoattack"])
+    yield from head("entry", "trained", "points", "clean", "PGD-20", "AutoAttack", "95 % interval")
+    for entry in entries:
+        score = entry.own["score"]
+        figures = [percent(score[key]) for key in ("clean", "pgd20", "autoattack")]
+        low, high = map(percent, score["interval"])
+        trained = "elsewhere" if "origin" in entry.own else "here"
+        yield line(f"`{entry.name}`", trained, f"{score['n']:,}", *figures, f"{low} to {high}")
+    yield ""
 
 
 def tried_lines(folder: Path) -> Iterator[str]:

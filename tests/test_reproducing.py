@@ -6,10 +6,11 @@ import shlex
 
 import pytest
 import reproducing
+from made_entries import entered
 from measurements import MAIN
 from paper_tables import command, of_cell, overview_lines
 from ran import ran
-from reproducing import PAGE, README, checked, measured, readme_lines, tried_lines, write_page
+from reproducing import PAGE, README, board_lines, checked, measured, readme_lines, tried_lines, write_page
 
 from rb_smooth import files
 from rb_smooth.cells import shipped_cells
@@ -185,6 +186,16 @@ def test_what_was_tried_on_validation_images_stands_below(tmp_path):
     assert "commit 0123456 (Some CPU, 2 cores; [tuning-lr.json](../benchmarks/tuning-lr.json))." in lines[0]
     assert "`cifar10`, 40 epochs: PGD accuracy on 200 validation images" in lines[2]
     assert "| `at+ensgd` | 1 | 80.00 | 70.00 |  |  |  |" in lines
+
+
+def test_a_model_trained_elsewhere_stands_beside_ours(tmp_path):
+    shown = {"n": 200, "pgd20": 0.01, "autoattack": 0.0, "interval": [0.0, 0.0188], "clean": 0.845}
+    entered(tmp_path, "theirs", dataset="folder-mine", own={"origin": {"file": "net.pt"}}, **shown)
+    entered(tmp_path, "at_s0", dataset="folder-mine", n=200)
+    assert list(board_lines(tmp_path, "folder-mine", "Linf"))[2:4] == [
+        "| `at_s0` | here | 200 | 80.00 | 60.00 | 50.00 | 49.00 to 51.00 |",
+        "| `theirs` | elsewhere | 200 | 84.50 | 1.00 | 0.00 | 0.00 to 1.88 |",
+    ]
 
 
 def test_a_sweep_is_kept_with_the_kind_of_machine_and_stands_on_the_page(tmp_path, monkeypatch):
