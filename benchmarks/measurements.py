@@ -12,6 +12,9 @@ from rb_smooth.entries import attack_title, eps_text, percent
 MAIN = ("at", "at+ensgd", "at+awp", "at+awp+ensgd")
 """The four methods of Kanai et al."""
 
+CLAIMED_ON = (*MAIN, *(f"{method}+wa" for method in MAIN))
+"""All that the claims compare."""
+
 _CLAIMED = (("at+ensgd", "at"), ("at+awp", "at"), ("at+awp+ensgd", "at+awp"))
 CLAIMS = (*_CLAIMED, *((f"{method}+wa", f"{minus}+wa") for method, minus in _CLAIMED))
 """(method, minus): what the papers claim to help, chosen before anything was measured, and hence tested together."""

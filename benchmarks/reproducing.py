@@ -35,7 +35,7 @@ from itertools import groupby
 from pathlib import Path
 
 import tuning
-from measurements import MAIN, claim_lines, figure_lines, group_lines, head, line, only
+from measurements import CLAIMED_ON, claim_lines, figure_lines, group_lines, head, line, only
 from paper_tables import Record, link, overview_lines, paper_lines
 from pointwise import entries_of, point_lines
 from speed import cpu_name
@@ -112,9 +112,9 @@ def write_page(page: Path, results: Mapping[str, Record]) -> None:
 
 
 def readme_lines(record: Record) -> Iterator[str]:
-    """The four methods of Kanai et al. on digits, and where the figures come from."""
+    """The methods that the papers' claims compare, on digits, and where the figures come from."""
     for group in record["groups"]:
-        chosen = only(group, MAIN)
+        chosen = only(group, CLAIMED_ON)
         if chosen["methods"]:
             yield from figure_lines(chosen)
             yield from claim_lines(chosen)

@@ -10,7 +10,7 @@ import learning_curves
 import numpy as np
 import pytest
 from learning_curves import draw, logs_of, read_curves, write_curves
-from measurements import CLAIMS, MAIN, claim_lines, detectable, figure_lines, group_lines, only
+from measurements import CLAIMED_ON, CLAIMS, MAIN, claim_lines, detectable, figure_lines, group_lines, only
 from ran import ran
 from scipy.stats import t, ttest_rel
 from test_reproducing import results
@@ -59,6 +59,7 @@ def test_p_is_corrected_for_the_table_in_which_it_stands(group):
 
 def test_every_claim_with_its_moving_average_is_a_claim_too():
     assert len(CLAIMS) == 6
+    assert set(CLAIMED_ON) == {method for pair in CLAIMS for method in pair}
     assert {(f"{method}+wa", f"{minus}+wa") for method, minus in CLAIMS[:3]} == set(CLAIMS[3:])
 
 
