@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from statistics import median
 from typing import Any
 
 from rb_smooth.comparison import SIGNIFICANT, holm
@@ -23,9 +24,9 @@ FIGURES = {"clean": "clean", "pgd20": "PGD-20", "last_pgd20": "last PGD-20", "au
 POWER = 0.8
 
 
-def group_lines(group: dict[str, Any]) -> Iterator[str]:
+def group_lines(group: dict[str, Any], runs: Sequence[dict[str, Any]]) -> Iterator[str]:
     """Of runs under one attack on the same points: their figures, the claims, and the other single parts."""
-    yield from figure_lines(group)
+    yield from figure_lines(group, runs)
     yield from claim_lines(group)
     others = [each for each in _tested(group) if (each["method"], each["minus"]) not in CLAIMS and _one_part_more(each)]
     yield from difference_lines(others, group["protocol"], "what another part adds")
@@ -48,18 +49,22 @@ def only(group: dict[str, Any], methods: Sequence[str]) -> dict[str, Any]:
     return {**group, "methods": rows, "differences": differences}
 
 
-def figure_lines(group: dict[str, Any]) -> Iterator[str]:
+def figure_lines(group: dict[str, Any], runs: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """runs: of which the seconds of training are told. They are of a machine that did other work besides: of several
+    seeds the median stands for all.
+    """
     protocol = group["protocol"]
     headings = {**FIGURES, "autoattack": attack_title(protocol)}
     yield (
         f"{protocol['norm']} eps {eps_text(protocol['eps'])}, {protocol['n']} test points, best epoch by "
-        f"{protocol['selected_on']}; %, mean ± standard deviation over n seeds:"
+        f"{protocol['selected_on']}; %, mean ± standard deviation over n seeds; seconds of training of the median run:"
     )
     yield ""
-    yield from head("method", "n", *headings.values(), "best − last")
+    yield from head("method", "n", *headings.values(), "best − last", "seconds")
     for row in group["methods"]:
         figures = [figure(key, row, protocol["n"]) for key in FIGURES]
-        yield line(f"`{row['title']}`", str(len(row["seeds"])), *figures, _gap(row["gap"]))
+        seconds = median(run["training"]["seconds"] for run in runs if run["method"] == row["method"])
+        yield line(f"`{row['title']}`", str(len(row["seeds"])), *figures, _gap(row["gap"]), f"{seconds:.0f}")
     yield ""
 
 

@@ -116,7 +116,7 @@ def readme_lines(record: Record) -> Iterator[str]:
     for group in record["groups"]:
         chosen = only(group, CLAIMED_ON)
         if chosen["methods"]:
-            yield from figure_lines(chosen)
+            yield from figure_lines(chosen, record["runs"])
             yield from claim_lines(chosen)
     yield f"Commit {record['commit'][:7]}; [every method](docs/reproducing.md#what-was-measured)."
 
@@ -135,7 +135,7 @@ def measured_lines(results: Mapping[str, Record]) -> Iterator[str]:
         yield f"{_origin(record)}; device {', '.join(devices)}; {link(name)})."
         yield ""
         for group in record["groups"]:
-            yield from group_lines(group)
+            yield from group_lines(group, record["runs"])
         yield from point_lines(entries_of(record, BOARD))
 
 

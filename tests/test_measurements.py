@@ -13,7 +13,7 @@ from learning_curves import draw, logs_of, read_curves, write_curves
 from measurements import CLAIMED_ON, CLAIMS, MAIN, claim_lines, detectable, figure_lines, group_lines, only
 from ran import ran
 from scipy.stats import t, ttest_rel
-from test_reproducing import results
+from test_reproducing import ran_as, results
 
 from rb_smooth import files
 from rb_smooth.comparison import groups, holm
@@ -33,8 +33,13 @@ def group():
     return found
 
 
-def test_the_claims_are_tested_together_and_other_parts_apart(group):
-    text = "\n".join(group_lines(group))
+@pytest.fixture
+def runs(group):
+    return [ran_as(row["method"], seed) for row in group["methods"] for seed in row["seeds"]]
+
+
+def test_the_claims_are_tested_together_and_other_parts_apart(group, runs):
+    text = "\n".join(group_lines(group, runs))
     claims, others = re.findall(r"accuracy, (what .*?): equal", text)
     assert (claims, others) == ("what the papers claim", "what another part adds")
     first, second = text.split("what another part adds")
@@ -82,10 +87,17 @@ def test_the_scatter_is_taken_from_the_interval(group):
     assert detectable(wider) == pytest.approx(2 * detectable(each))
 
 
-def test_of_a_group_only_what_is_chosen_is_shown(group):
+def test_of_several_runs_the_median_one_says_how_long_training_takes(group, runs):
+    runs[0]["training"]["seconds"] = 9999.0  # something else ran beside it
+    lines = list(figure_lines(group, runs))
+    assert lines[2].endswith("| best − last | seconds |")
+    assert [line.split(" | ")[-1] for line in lines[4:6]] == ["120 |", "110 |"]
+
+
+def test_of_a_group_only_what_is_chosen_is_shown(group, runs):
     chosen = only(group, MAIN)
     assert [row["method"] for row in chosen["methods"]] == ["at", "at+ensgd", "at+awp", "at+awp+ensgd"]
-    assert "trades" not in "\n".join([*figure_lines(chosen), *claim_lines(chosen)])
+    assert "trades" not in "\n".join([*figure_lines(chosen, runs), *claim_lines(chosen)])
 
 
 @pytest.fixture

@@ -39,6 +39,15 @@ def results(method, *robust, title=None, version="standard", selected_on="valida
     return [Result(method, seed, score | {"autoattack": each}) for seed, each in enumerate(robust)]
 
 
+def ran_as(method, seed):
+    return {
+        "method": method,
+        "seed": seed,
+        "identity": f"{method} {seed}",
+        "training": {"device": "Some GPU", "seconds": 100.0 + 10 * seed},
+    }
+
+
 def record(found, dataset="cifar10", settings=()):
     """As a command of several runs leaves it, and --keep completes it."""
     return {
@@ -50,7 +59,7 @@ def record(found, dataset="cifar10", settings=()):
         "dataset": dataset,
         "settings": list(settings),
         "groups": groups(found),
-        "runs": [{"method": "at", "seed": 0, "identity": "run", "training": {"device": "Some GPU"}}],
+        "runs": [ran_as(each.method, each.seed) for each in found],
     }
 
 
@@ -150,7 +159,7 @@ def test_what_was_measured_elsewhere_has_a_table_and_what_is_expected_is_missed(
     _, _, shown = text.partition("<!-- measured -->")
     assert shown.count("\nNot measured yet.\n") == 1
     assert "commit 0123456 (Some CPU, 2 cores; device Some GPU; [digits.json](../benchmarks/digits.json))." in shown
-    assert "| `at+awp` | 3 | 80.00 ± 0.00 | 50.00 ± 0.00 | 45.00 ± 0.00 | 55.33 ± 2.08 | +5.00 ± 0.00 |" in shown
+    assert "| `at+awp` | 3 | 80.00 ± 0.00 | 50.00 ± 0.00 | 45.00 ± 0.00 | 55.33 ± 2.08 | +5.00 ± 0.00 | 110 |" in shown
     assert "| `at+awp` − `at` | 3 | +3.00 |" in shown
     assert "`at+ensgd` − `at+awp`" not in shown
 
