@@ -1,21 +1,18 @@
 """Learning curves of the four methods of Kanai et al., as in their Figure 3: robust accuracy by epoch and by time.
 
-    python benchmarks/learning_curves.py --keep runs/digits/sweep-1f2e3d.json --as digits
-    python benchmarks/learning_curves.py                               every kept file, drawn again
+    python benchmarks/learning_curves.py
 
---keep copies the logs of the four methods' runs into benchmarks/curves/NAME.csv (columns: method, seed, and the log's);
-each file becomes docs/figures/learning-curves-NAME.png: the mean over seeds, and the range of all seeds as a band, in
-the range of accuracies that the second half of training needs. Time is the seconds of training and validation of the
-median run, as the runs logged them: on a machine that they share they take longer than they must, all of them alike if
-nothing else ran.
+`python benchmarks/reproducing.py --keep` copies the logs of the four methods' runs into benchmarks/curves/NAME.csv
+(columns: method, seed, and the log's). Each such file becomes docs/figures/learning-curves-NAME.png: the mean over
+seeds, and the range of all seeds as a band, in the range of accuracies that the second half of training needs. Time is
+the seconds of training and validation of the median run, as the runs logged them: on a machine that they share they
+take longer than they must, all of them alike if nothing else ran.
 """
 
 from __future__ import annotations
 
-import argparse
 import csv
 import io
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
@@ -28,7 +25,6 @@ from rb_smooth import files
 from rb_smooth.curves import COLOURS
 from rb_smooth.logs import Row, read_log
 from rb_smooth.plots.style import new_figure, save_picture, styled
-from rb_smooth.refusal import Refused, answering
 
 HERE = Path(__file__).parent
 KEPT, FIGURES = HERE / "curves", HERE.parent / "docs" / "figures"
@@ -39,27 +35,19 @@ Curves = dict[str, dict[int, list[Row]]]
 """Method -> seed -> rows of its log."""
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--keep", type=Path, metavar="SWEEP.json", help="keep the logs of its runs first")
-    parser.add_argument("--as", dest="name", metavar="NAME", help="benchmarks/curves/NAME.csv")
-    options = parser.parse_args()
-    if (options.keep is None) != (options.name is None):
-        raise Refused("expected --keep and --as together, got one; give both")
-    if options.keep is not None:
-        write_curves(logs_of(options.keep), KEPT / f"{options.name}.csv")
+def main() -> None:
     for path in sorted(KEPT.glob("*.csv")):
         print(f"drawn: {draw(read_curves(path), FIGURES / f'learning-curves-{path.stem}.png')}")
-    return 0
 
 
 def logs_of(sweep: Path) -> Curves:
-    """The logs of the four methods' runs, which lie beside the sweep's file."""
-    runs = [run for run in files.read_json(sweep)["runs"] if run["method"] in MAIN]
-    curves: Curves = {method: {} for method in MAIN}
-    for run in runs:
-        curves[run["method"]][run["seed"]] = read_log(sweep.parent / run["folder"] / "log.csv")
-    return curves
+    """The logs of the four methods' runs, which lie beside the sweep's file; of methods that it has not, none."""
+    runs = files.read_json(sweep)["runs"]
+    logs = {
+        method: {run["seed"]: sweep.parent / run["folder"] / "log.csv" for run in runs if run["method"] == method}
+        for method in MAIN
+    }
+    return {method: {seed: read_log(log) for seed, log in seeds.items()} for method, seeds in logs.items() if seeds}
 
 
 def write_curves(curves: Curves, path: Path) -> None:
@@ -83,7 +71,7 @@ def read_curves(path: Path) -> Curves:
 
 def draw(curves: Curves, path: Path) -> Path:
     """Two panels: by epoch, and by the median seconds at which each epoch ended: one disturbed run moves it little."""
-    drawn = {method: list(seeds.values()) for method, seeds in curves.items() if seeds}
+    drawn = {method: list(seeds.values()) for method, seeds in curves.items()}
     tested = all("test_robust" in row for runs in drawn.values() for rows in runs for row in rows)
     column, images = ("test_robust", "test") if tested else ("val_robust", "validation")
     with styled():
@@ -123,4 +111,4 @@ def _short(value: Any) -> Any:
 
 
 if __name__ == "__main__":
-    sys.exit(answering(main)())
+    main()

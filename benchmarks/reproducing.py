@@ -35,6 +35,7 @@ from itertools import groupby
 from pathlib import Path
 
 import tuning
+from learning_curves import logs_of, write_curves
 from measurements import CLAIMED_ON, claim_lines, figure_lines, group_lines, head, line, only
 from paper_tables import Record, link, overview_lines, paper_lines
 from pointwise import entries_of, point_lines
@@ -81,11 +82,16 @@ def parsed() -> argparse.Namespace:
 
 
 def keep(sweep: Path, place: Path, images: str) -> None:
-    """What a command of several runs left, with what it does not know of itself. Raises Refused if it is no such."""
+    """What a command of several runs left, with what it does not know of itself, and the curves of the four methods.
+
+    Raises Refused if it is no such command's.
+    """
     record = files.read_json(sweep)
     machine = {"cpu": cpu_name(), "cores": launch.usable_cores()}
     versions = {"python": platform.python_version(), **record.get("versions", {})}
     files.write_json(place, checked({**record, "versions": versions, "machine": machine, "images": images}, sweep))
+    if curves := logs_of(sweep):
+        write_curves(curves, place.parent / "curves" / f"{place.stem}.csv")
 
 
 def measured(folder: Path) -> dict[str, Record]:

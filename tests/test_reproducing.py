@@ -6,6 +6,7 @@ import shlex
 
 import pytest
 import reproducing
+from learning_curves import read_curves
 from made_entries import entered
 from measurements import CLAIMED_ON
 from paper_tables import command, of_cell, overview_lines
@@ -44,6 +45,7 @@ def ran_as(method, seed):
         "method": method,
         "seed": seed,
         "identity": f"{method} {seed}",
+        "folder": f"{method}-s{seed}",
         "training": {"device": "Some GPU", "seconds": 100.0 + 10 * seed},
     }
 
@@ -211,6 +213,10 @@ def test_a_sweep_is_kept_with_the_kind_of_machine_and_stands_on_the_page(tmp_pat
     sweep, here = tmp_path / "sweep-1f2e3d.json", tmp_path / "benchmarks"
     left = record(results("at", 0.5, 0.6))
     files.write_json(sweep, {key: value for key, value in left.items() if key not in ("machine", "images")})
+    for seed in range(2):
+        row = f"0,0.1,2.0,0.3,0.8,{0.4 + seed / 10},True,5.0"
+        log = f"epoch,lr,loss,train_robust,val_clean,val_robust,best,seconds\n{row}\n"
+        files.write_text(tmp_path / f"at-s{seed}" / "log.csv", log)
     files.write_json(here / "speed.json", {"step": {}})
     files.write_text(here / "page.md", PAGE.read_text())
     monkeypatch.setattr(reproducing, "HERE", here)
@@ -219,6 +225,8 @@ def test_a_sweep_is_kept_with_the_kind_of_machine_and_stands_on_the_page(tmp_pat
     assert ran(reproducing.main, *words) == 0
     kept = measured(here)
     assert kept.keys() == {"mine"}
+    curves = read_curves(here / "curves" / "mine.csv")
+    assert [curves["at"][seed][0]["val_robust"] for seed in range(2)] == [0.4, 0.5]
     assert kept["mine"]["machine"].keys() == {"cpu", "cores"}
     assert kept["mine"]["versions"].keys() == {"torch", "python"}
     assert (here / "page.md").read_text().count(
