@@ -143,6 +143,9 @@ def measured_lines(results: Mapping[str, Record]) -> Iterator[str]:
         for group in record["groups"]:
             yield from group_lines(group, record["runs"])
         yield from point_lines(entries_of(record, BOARD))
+        if (HERE / "curves" / f"{name}.csv").exists():
+            yield f"![Robust accuracy by epoch and by seconds of training](figures/learning-curves-{name}.png)"
+            yield ""
 
 
 def board_lines(leaderboard: Path, dataset: str, threat: str) -> Iterator[str]:

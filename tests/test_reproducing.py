@@ -232,6 +232,7 @@ def test_a_sweep_is_kept_with_the_kind_of_machine_and_stands_on_the_page(tmp_pat
     assert (here / "page.md").read_text().count(
         "[mine.json](../benchmarks/mine.json)"
     ) == 4  # twice a cell, and 2 tables
+    assert "](figures/learning-curves-mine.png)" in (here / "page.md").read_text()
 
 
 def test_what_is_no_record_of_runs_is_refused_by_what_it_lacks(tmp_path):
