@@ -7,7 +7,7 @@ README's table of the digits.
 Measured is what benchmarks/*.json hold in the form in which a command of several runs (`recipe digits at at+awp
 --seeds 0-4`) leaves it, with two keys more, which --keep adds on the machine that ran it:
 
-    command, commit, versions     what was typed, of which code, with which packages
+    command, commit, versions     what was typed, with which code it was compared, with which packages
     machine                       {cpu, cores}: its kind, no name; the device stands with each run
     images                        on what, in words: "JPEG copies of CIFAR-10's images, not CIFAR-10"
     dataset, settings             "cifar10", and what stood behind --set
@@ -16,7 +16,7 @@ Measured is what benchmarks/*.json hold in the form in which a command of severa
       methods                     rows: method, title, seeds, and for clean, pgd20, autoattack, last_pgd20, gap (shares
                                   in [0, 1]) the mean, the std (None of one seed) and each seed's
       differences                 paired tests of AutoAttack accuracy: method, minus, seeds, mean, low, high, p, p_holm
-    runs, failed                  every run's figures, device and seconds; what failed, and why
+    runs, failed                  every run's figures, device, seconds and commit; what failed, and why
 
 Where a method has one seed only, the entries of leaderboard/ are compared point by point (`pointwise`). Below stands
 what `tuning` left in benchmarks/tuning*.json.
@@ -124,7 +124,7 @@ def readme_lines(record: Record) -> Iterator[str]:
         if chosen["methods"]:
             yield from figure_lines(chosen, record["runs"])
             yield from claim_lines(chosen)
-    yield f"Commit {record['commit'][:7]}; [every method](docs/reproducing.md#what-was-measured)."
+    yield f"{_commits(record).capitalize()}; [every method](docs/reproducing.md#what-was-measured)."
 
 
 def measured_lines(results: Mapping[str, Record]) -> Iterator[str]:
@@ -180,7 +180,13 @@ def tried_lines(folder: Path) -> Iterator[str]:
 def _origin(record: Record) -> str:
     """Where it comes from; a bracket stays open for more."""
     machine = f"{record['machine']['cpu']}, {record['machine']['cores']} cores"
-    return f"`{record['command']}`, commit {record['commit'][:7]} ({machine}"
+    return f"`{record['command']}`, {_commits(record)} ({machine}"
+
+
+def _commits(record: Record) -> str:
+    """Of the code that measured its runs; a command that went on later may have gone on with newer code."""
+    measured_by = sorted({run["commit"][:7] for run in record.get("runs", [record])})
+    return f"commit{'s' if len(measured_by) > 1 else ''} {' and '.join(measured_by)}"
 
 
 if __name__ == "__main__":

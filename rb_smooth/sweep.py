@@ -182,7 +182,9 @@ def _report(
 def _record(
     results: dict[Member, Result], compared: list[dict[str, Any]], failures: Sequence[Failure]
 ) -> dict[str, Any]:
-    """Where the figures come from, the figures compared, and those of each run. The commit is that of this program."""
+    """Where the figures come from, the figures compared, and those of each run, with the commit that measured it; the
+    record's own commit is that of the program that compared them.
+    """
     first = next(iter(results))
     return {
         "command": f"python -m rb_smooth.recipe {shlex.join(sys.argv[1:])}",
@@ -198,7 +200,7 @@ def _record(
                 "folder": member.run.path.name,
                 "identity": member.run.identity,
                 **result.figures,
-                **{key: result.score[key] for key in ("n", "training", "backend", "versions")},
+                **{key: result.score[key] for key in ("n", "training", "backend", "versions", "commit")},
             }
             for member, result in results.items()
         ],

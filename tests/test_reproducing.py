@@ -46,6 +46,7 @@ def ran_as(method, seed):
         "seed": seed,
         "identity": f"{method} {seed}",
         "folder": f"{method}-s{seed}",
+        "commit": "0123456789abcdef",
         "training": {"device": "Some GPU", "seconds": 100.0 + 10 * seed},
     }
 
@@ -164,6 +165,13 @@ def test_what_was_measured_elsewhere_has_a_table_and_what_is_expected_is_missed(
     assert "| `at+awp` | 3 | 80.00 ± 0.00 | 50.00 ± 0.00 | 45.00 ± 0.00 | 55.33 ± 2.08 | +5.00 ± 0.00 | 110 |" in shown
     assert "| `at+awp` − `at` | 3 | +3.00 |" in shown
     assert "`at+ensgd` − `at+awp`" not in shown
+
+
+def test_every_commit_that_measured_a_run_is_told():
+    found = record(results("at", 0.5, 0.52))
+    found["runs"][1]["commit"] = "fedcba9876543210"
+    *_, last = readme_lines(found)
+    assert last == "Commits 0123456 and fedcba9; [every method](docs/reproducing.md#what-was-measured)."
 
 
 def test_table_1_stands_in_its_layout_with_ours_and_says_what_is_missing():

@@ -74,6 +74,8 @@ def test_the_record_holds_every_figure_and_where_it_comes_from(inside):
     assert {"torch", "rb_smooth"} <= kept["versions"].keys()
     assert kept["settings"] == list(SETTINGS)
     assert kept["commit"]
+    for each in kept["runs"]:
+        assert each["commit"] == json.loads((Path("runs/digits") / each["folder"] / "score.json").read_text())["commit"]
     assert [(each["method"], each["seed"]) for each in kept["runs"]] == [
         ("at", 0),
         ("at+awp", 0),
