@@ -75,7 +75,7 @@ def draw(curves: Curves, path: Path) -> Path:
     tested = all("test_robust" in row for runs in drawn.values() for rows in runs for row in rows)
     column, images = ("test_robust", "test") if tested else ("val_robust", "validation")
     with styled():
-        figure = new_figure(7.2, 3.4)
+        figure = new_figure(7.2, 3.8)
         by_epoch, by_time = figure.subplots(1, 2, sharey=True)
         for (method, runs), colour in zip(drawn.items(), COLOURS, strict=False):
             means, lows, highs = zip(*_over_seeds([[100 * row[column] for row in rows] for rows in runs]), strict=True)
@@ -88,8 +88,9 @@ def draw(curves: Curves, path: Path) -> Path:
         by_epoch.set_ylim(*_shown(drawn.values(), column))
         by_epoch.set(xlabel="epoch", ylabel=f"PGD accuracy on {images} images (%)")
         by_time.set(xlabel="seconds of training (median run)")
-        by_epoch.legend(title="method (seeds)", loc="lower right", frameon=False)
-        figure.tight_layout()
+        titles = by_epoch.get_legend_handles_labels()
+        figure.legend(*titles, title="method (seeds)", loc="upper center", ncols=len(drawn), frameon=False)
+        figure.tight_layout(rect=(0, 0, 1, 0.86))
         return save_picture(figure, path)
 
 

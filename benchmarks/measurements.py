@@ -55,9 +55,11 @@ def figure_lines(group: dict[str, Any], runs: Sequence[dict[str, Any]]) -> Itera
     """
     protocol = group["protocol"]
     headings = {**FIGURES, "autoattack": attack_title(protocol)}
+    several = any(len(row["seeds"]) > 1 for row in group["methods"])
+    spread = "mean ± standard deviation over n seeds" if several else "with the 95 % interval over other test points"
     yield (
         f"{protocol['norm']} eps {eps_text(protocol['eps'])}, {protocol['n']} test points, best epoch by "
-        f"{protocol['selected_on']}; %, mean ± standard deviation over n seeds; seconds of training of the median run:"
+        f"{protocol['selected_on']}; %, {spread}; seconds of training of the median run:"
     )
     yield ""
     yield from head("method", "n", *headings.values(), "best − last", "seconds")

@@ -134,7 +134,7 @@ def test_a_figure_shows_the_mean_over_seeds_by_epoch_and_by_time(sweep, tmp_path
     low, high = by_epoch.get_ylim()
     assert 41 < low < 50 < 62 < high  # of three epochs the last two are shown whole, of each seed
     assert by_epoch.get_ylabel() == "PGD accuracy on validation images (%)"
-    assert [text.get_text() for text in by_epoch.get_legend().get_texts()] == ["at (2)", "at+awp (2)"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["at (2)", "at+awp (2)"]
 
 
 def test_every_kept_file_is_drawn_and_the_same_again(sweep, tmp_path, monkeypatch):
@@ -147,3 +147,10 @@ def test_every_kept_file_is_drawn_and_the_same_again(sweep, tmp_path, monkeypatc
     before = picture.read_bytes()
     learning_curves.main()
     assert picture.read_bytes() == before
+
+
+def test_of_one_seed_the_figures_say_of_what_their_interval_is(runs):
+    (group,) = groups(results("at", 0.5))
+    first, *_ = figure_lines(group, runs)
+    assert "%, with the 95 % interval over other test points;" in first
+    assert "seeds" not in first
