@@ -169,8 +169,8 @@ def tried_lines(folder: Path) -> Iterator[str]:
         yield ""
         yield (
             f"`{record['dataset']}`, {record['epochs']} epochs: PGD accuracy on {record['validation']} validation "
-            "images, %, mean ± standard deviation over n seeds; differences are paired by seed, p corrected for this "
-            "table (Holm):"
+            "images, %, mean ± standard deviation over n seeds; differences are paired by seed, t-test, p corrected "
+            "for this table (Holm); detectable as above:"
         )
         yield ""
         yield from tuning.table(record)

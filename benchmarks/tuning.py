@@ -25,7 +25,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from measurements import head, line, signed
+from measurements import detectable, head, line, signed
 from speed import cpu_name
 
 import rb_smooth
@@ -113,13 +113,16 @@ def outcome(dataset: str, trial: Trial, seed: int, epochs: int | None, runs: Pat
 
 
 def table(record: dict[str, Any]) -> Iterator[str]:
-    """Percent, mean ± standard deviation over n seeds, and each row's difference from the first, paired by seed."""
+    """Percent, mean ± standard deviation over n seeds; each row's difference from the first, paired by seed, and the
+    difference that its test could have seen.
+    """
     first, *others = record["rows"]
     differences = [paired(_of(row, BEST), _of(first, BEST)) for row in others]
     tested = [each for each in differences if each["p"] is not None]
     for each, p in zip(tested, holm([each["p"] for each in tested]), strict=True):
         each["p_holm"] = p
-    yield from head("method", "n", "best epoch", "last epoch", "best, minus the first row", "95 % interval", "p (Holm)")
+    compared = ("best, minus the first row", "95 % interval", "p (Holm)", "detectable")
+    yield from head("method", "n", "best epoch", "last epoch", *compared)
     for row, difference in zip(record["rows"], [None, *differences], strict=True):
         cells = [row["title"], str(len(row["by_seed"])), *(_figure(_of(row, key)) for key in (BEST, LAST))]
         yield line(*cells, *_told(difference))
@@ -134,13 +137,14 @@ def _figure(by_seed: dict[int, float]) -> str:
     return percent(fmean(values)) + (f" ± {percent(stdev(values))}" if len(values) > 1 else "")
 
 
-def _told(difference: dict[str, Any] | None) -> tuple[str, str, str]:
+def _told(difference: dict[str, Any] | None) -> tuple[str, str, str, str]:
     if difference is None:
-        return "", "", ""
+        return "", "", "", ""
     mean = signed(difference["mean"])
     if difference["p"] is None:
-        return mean, "", ""
-    return mean, f"{signed(difference['low'])} to {signed(difference['high'])}", f"{difference['p_holm']:.2g}"
+        return mean, "", "", ""
+    interval = f"{signed(difference['low'])} to {signed(difference['high'])}"
+    return mean, interval, f"{difference['p_holm']:.2g}", f"{100 * detectable(difference):.1f}"
 
 
 def _about(options: argparse.Namespace, seeds: list[int]) -> dict[str, Any]:

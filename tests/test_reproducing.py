@@ -204,7 +204,7 @@ def test_what_was_tried_on_validation_images_stands_below(tmp_path):
     lines = list(tried_lines(tmp_path))
     assert "commit 0123456 (Some CPU, 2 cores; [tuning-lr.json](../benchmarks/tuning-lr.json))." in lines[0]
     assert "`cifar10`, 40 epochs: PGD accuracy on 200 validation images" in lines[2]
-    assert "| `at+ensgd` | 1 | 80.00 | 70.00 |  |  |  |" in lines
+    assert "| `at+ensgd` | 1 | 80.00 | 70.00 |  |  |  |  |" in lines
 
 
 def test_a_model_trained_elsewhere_stands_beside_ours(tmp_path):
