@@ -39,9 +39,9 @@ from learning_curves import logs_of, write_curves
 from measurements import CLAIMED_ON, claim_lines, figure_lines, group_lines, head, line, only
 from paper_tables import Record, link, overview_lines, paper_lines
 from pointwise import entries_of, point_lines
-from speed import cpu_name
+from speed import machine_kind
 
-from rb_smooth import files, launch
+from rb_smooth import files
 from rb_smooth.cells import shipped_cells
 from rb_smooth.documents import write_between
 from rb_smooth.entries import listed, percent
@@ -87,9 +87,10 @@ def keep(sweep: Path, place: Path, images: str) -> None:
     Raises Refused if it is no such command's.
     """
     record = files.read_json(sweep)
-    machine = {"cpu": cpu_name(), "cores": launch.usable_cores()}
     versions = {"python": platform.python_version(), **record.get("versions", {})}
-    files.write_json(place, checked({**record, "versions": versions, "machine": machine, "images": images}, sweep))
+    files.write_json(
+        place, checked({**record, "versions": versions, "machine": machine_kind(), "images": images}, sweep)
+    )
     if curves := logs_of(sweep):
         write_curves(curves, place.parent / "curves" / f"{place.stem}.csv")
 

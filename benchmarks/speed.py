@@ -154,13 +154,17 @@ def _measure_here(part: str, toy: bool, path: Path) -> None:
         "seed": SEED,
         "versions": {"python": platform.python_version(), **bridge.versions()},
         "machine": {
-            "cpu": cpu_name(),
-            "cores": launch.usable_cores(),
+            **machine_kind(),
             "threads": torch.get_num_threads(),
             "load_before": busy,
         },
     }
     files.write_json(path, about | found | {"figures": [each.to_json() for each in found["figures"]]})
+
+
+def machine_kind() -> dict[str, Any]:
+    """What stands beside results of this machine: its kind, no name."""
+    return {"cpu": cpu_name(), "cores": launch.usable_cores()}
 
 
 def cpu_name() -> str:

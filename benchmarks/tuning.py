@@ -16,21 +16,21 @@ import argparse
 import platform
 import shlex
 import sys
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
-from multiprocessing import get_context
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
 from measurements import detectable, head, line, signed
-from speed import cpu_name
+from speed import machine_kind
 
 import rb_smooth
-from rb_smooth import bridge, files, launch
-from rb_smooth.comparison import holm, paired
+from rb_smooth import bridge, files
+from rb_smooth.comparison import corrected, paired
+from rb_smooth.crews import carried_out
 from rb_smooth.entries import percent
 from rb_smooth.logs import best_row, read_log
 from rb_smooth.provenance import commit
@@ -62,15 +62,12 @@ def main() -> int:
     options = _parse()
     seeds = [int(seed) for seed in options.seeds.split(",")]
     trials = list(tried(options))
-    with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
-        tasks = {
-            (trial, seed): pool.submit(outcome, options.dataset, trial, seed, options.epochs, options.runs)
-            for seed, trial in product(seeds, trials)
-        }
-        found = {}
-        for (trial, seed), task in tasks.items():
-            found[trial, seed] = task.result()
-            print(f"{trial.title}, seed {seed}: {found[trial, seed]}", flush=True)
+    tasks = [(trial, seed) for seed, trial in product(seeds, trials)]
+    make = partial(trainer, options.dataset, options.epochs, options.runs)
+    found = {}
+    for (trial, seed), of in carried_out(make, tasks, options.workers):
+        found[trial, seed] = of
+        print(f"{trial.title}, seed {seed}: {of}", flush=True)
     rows = [
         {
             "method": trial.method,
@@ -103,6 +100,11 @@ def tried(options: argparse.Namespace) -> Iterator[Trial]:
             yield trial
 
 
+def trainer(dataset: str, epochs: int | None, runs: Path) -> Callable[[tuple[Trial, int]], dict[str, float]]:
+    """What a process does with one (trial, seed) after the other."""
+    return lambda task: outcome(dataset, *task, epochs, runs)
+
+
 def outcome(dataset: str, trial: Trial, seed: int, epochs: int | None, runs: Path) -> dict[str, float]:
     """Robust accuracy on the validation images, in [0, 1], of the best and of the last epoch of one run."""
     changes = dict(setting.split("=", 1) for setting in trial.settings)
@@ -117,10 +119,7 @@ def table(record: dict[str, Any]) -> Iterator[str]:
     difference that its test could have seen.
     """
     first, *others = record["rows"]
-    differences = [paired(_of(row, BEST), _of(first, BEST)) for row in others]
-    tested = [each for each in differences if each["p"] is not None]
-    for each, p in zip(tested, holm([each["p"] for each in tested]), strict=True):
-        each["p_holm"] = p
+    differences = corrected([paired(_of(row, BEST), _of(first, BEST)) for row in others])
     compared = ("best, minus the first row", "95 % interval", "p (Holm)", "detectable")
     yield from head("method", "n", "best epoch", "last epoch", *compared)
     for row, difference in zip(record["rows"], [None, *differences], strict=True):
@@ -153,7 +152,7 @@ def _about(options: argparse.Namespace, seeds: list[int]) -> dict[str, Any]:
         "command": f"python benchmarks/tuning.py {shlex.join(sys.argv[1:])}",
         "commit": commit(),
         "versions": {"python": platform.python_version(), **bridge.versions()},
-        "machine": {"cpu": cpu_name(), "cores": launch.usable_cores()},
+        "machine": machine_kind(),
         "dataset": options.dataset,
         "method": options.method,
         "seeds": seeds,

@@ -84,6 +84,14 @@ def holm(p: Sequence[float]) -> list[float]:
     return adjusted
 
 
+def corrected(differences: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same of `paired`, with Holm's p over those that were tested."""
+    tested = [each for each in differences if each["p"] is not None]
+    for each, p in zip(tested, holm([each["p"] for each in tested]), strict=True):
+        each["p_holm"] = p
+    return differences
+
+
 def best_method(group: dict[str, Any]) -> str | None:
     """The method of the highest mean AutoAttack accuracy, if the test against the second says that it is the best."""
     ranked = sorted(group["methods"], key=lambda method: -method["autoattack"]["mean"])
@@ -104,7 +112,7 @@ def _group(results: list[Result]) -> dict[str, Any]:
             **{key: score[key] for key in ("version", "fingerprint", "selected_on")},
         },
         "methods": [_row(members) for members in methods.values()],
-        "differences": _tested([_difference(*pair) for pair in combinations(methods.values(), 2)]),
+        "differences": corrected([_difference(*pair) for pair in combinations(methods.values(), 2)]),
     }
 
 
@@ -129,11 +137,3 @@ def _difference(one: list[Result], other: list[Result]) -> dict[str, Any]:
     """The later method minus the earlier, of which it is mostly an extension, over their common seeds."""
     there, here = ({each.seed: each.figures["autoattack"] for each in results} for results in (one, other))
     return {"method": other[0].method, "minus": one[0].method, **paired(here, there)}
-
-
-def _tested(differences: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The same, with Holm's p over those that were tested."""
-    tested = [each for each in differences if each["p"] is not None]
-    for each, p in zip(tested, holm([each["p"] for each in tested]), strict=True):
-        each["p_holm"] = p
-    return differences

@@ -67,7 +67,7 @@ def test_rows_are_compared_with_the_first_by_seed():
 @pytest.mark.parametrize("workers", [1, 2])
 def test_the_command_leaves_every_figure_and_where_it_comes_from(tmp_path, monkeypatch, workers):
     monkeypatch.setattr(tuning, "outcome", _pretended)
-    monkeypatch.setattr(tuning, "ProcessPoolExecutor", _Here)
+    monkeypatch.setattr(tuning, "carried_out", _in_this_process)
     place = tmp_path / "found.json"
     grid = ("--grid", "optimizer.inner_steps=10", "--seeds", "0,4", "--workers", workers)
     assert ran(tuning.main, "digits", "at+ensgd", *grid, "--write", place) == 0
@@ -84,17 +84,6 @@ def _pretended(dataset, trial, seed, epochs, runs):
     return {"best": 0.5 + len(trial.point) / 10 + seed / 100, "last": 0.4}
 
 
-class _Here:
-    """A pool that works in this process."""
-
-    def __init__(self, workers, **how):
-        self.workers = workers
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        return None
-
-    def submit(self, work, *given):
-        return type("Done", (), {"result": lambda _: work(*given)})()
+def _in_this_process(make, tasks, workers):
+    work = make()
+    return [(task, work(task)) for task in tasks]
