@@ -40,11 +40,12 @@ def main() -> None:
         print(f"drawn: {draw(read_curves(path), FIGURES / f'learning-curves-{path.stem}.png')}")
 
 
-def logs_of(sweep: Path) -> Curves:
-    """The logs of the four methods' runs, which lie beside the sweep's file; of methods that it has not, none."""
-    runs = files.read_json(sweep)["runs"]
+def logs_of(runs: Sequence[dict[str, Any]], folder: Path) -> Curves:
+    """The logs of the four methods' runs, of those that a sweep's file in `folder` names; of methods that it has not,
+    none.
+    """
     logs = {
-        method: {run["seed"]: sweep.parent / run["folder"] / "log.csv" for run in runs if run["method"] == method}
+        method: {run["seed"]: folder / run["folder"] / "log.csv" for run in runs if run["method"] == method}
         for method in MAIN
     }
     return {method: {seed: read_log(log) for seed, log in seeds.items()} for method, seeds in logs.items() if seeds}

@@ -66,7 +66,8 @@ def figure_lines(group: dict[str, Any], runs: Sequence[dict[str, Any]]) -> Itera
     for row in group["methods"]:
         figures = [figure(key, row, protocol["n"]) for key in FIGURES]
         seconds = median(run["training"]["seconds"] for run in runs if run["method"] == row["method"])
-        yield line(f"`{row['title']}`", str(len(row["seeds"])), *figures, _gap(row["gap"]), f"{seconds:.0f}")
+        gap = with_spread(signed(row["gap"]["mean"]), row["gap"]["std"])
+        yield line(f"`{row['title']}`", str(len(row["seeds"])), *figures, gap, f"{seconds:.0f}")
     yield ""
 
 
@@ -115,11 +116,16 @@ def figure(key: str, row: dict[str, Any], n: int) -> str:
     """Percent: mean ± standard deviation; of one seed Wilson's 95 % interval."""
     mean, std = percent(row[key]["mean"]), row[key]["std"]
     if std is not None:
-        return f"{mean} ± {percent(std)}"
+        return with_spread(mean, std)
     from rb_smooth.evaluation import interval
 
     low, high = map(percent, interval(row[key]["mean"], n))
     return f"{mean} ({low} to {high})"
+
+
+def with_spread(mean: str, std: float | None) -> str:
+    """std: a share; None of one seed."""
+    return mean if std is None else f"{mean} ± {percent(std)}"
 
 
 def head(*headings: str) -> Iterator[str]:
@@ -129,11 +135,6 @@ def head(*headings: str) -> Iterator[str]:
 
 def line(*cells: str) -> str:
     return f"| {' | '.join(cells)} |"
-
-
-def _gap(gap: dict[str, Any]) -> str:
-    std = gap["std"]
-    return signed(gap["mean"]) + ("" if std is None else f" ± {percent(std)}")
 
 
 def signed(share: float) -> str:

@@ -91,7 +91,7 @@ def keep(sweep: Path, place: Path, images: str) -> None:
     files.write_json(
         place, checked({**record, "versions": versions, "machine": machine_kind(), "images": images}, sweep)
     )
-    if curves := logs_of(sweep):
+    if curves := logs_of(record["runs"], sweep.parent):
         write_curves(curves, place.parent / "curves" / f"{place.stem}.csv")
 
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from measurements import detectable, head, line, signed
+from measurements import detectable, head, line, signed, with_spread
 from speed import machine_kind
 
 import rb_smooth
@@ -133,7 +133,7 @@ def _of(row: dict[str, Any], key: str) -> dict[int, float]:
 
 def _figure(by_seed: dict[int, float]) -> str:
     values = list(by_seed.values())
-    return percent(fmean(values)) + (f" ± {percent(stdev(values))}" if len(values) > 1 else "")
+    return with_spread(percent(fmean(values)), stdev(values) if len(values) > 1 else None)
 
 
 def _told(difference: dict[str, Any] | None) -> tuple[str, str, str, str]:

@@ -186,7 +186,8 @@ class Recipe:
     def title(self) -> str:
         """`at+ensgd`, or `at+ensgd (30 epochs, selected on test)`: what a reader must know beside the name."""
         net = self.stage("model")
-        notes = [] if self.train.scaled_from is None else [f"{self.train.epochs} epochs"]
+        epochs = f"{self.train.epochs} epoch{'s' if self.train.epochs > 1 else ''}"
+        notes = [] if self.train.scaled_from is None else [epochs]
         notes += [f"from {net.options['id']}"] if net.name == "robustbench" and self.train.start is None else []
         notes += ["selected on test"] if self.train.select == "test" else []
         return f"{self.method} ({', '.join(notes)})" if notes else self.method

@@ -100,8 +100,8 @@ def test_of_a_group_only_what_is_chosen_is_shown(group, runs):
 
 
 @pytest.fixture
-def sweep(tmp_path):
-    """A sweep of two methods with two seeds, and one that is none of the four."""
+def curves(tmp_path):
+    """Of a sweep of two methods with two seeds, and one that is none of the four."""
     runs = [("at", 0), ("at", 1), ("at+awp", 0), ("at+awp", 1), ("trades", 0)]
     for number, (method, seed) in enumerate(runs):
         rows = ["epoch,lr,loss,train_robust,val_clean,val_robust,best,seconds"]
@@ -109,12 +109,11 @@ def sweep(tmp_path):
             rows.append(f"{epoch},0.1,{2 - epoch / 3},0.3,0.9,{0.4 + epoch / 10 + seed / 50},True,{10 + number}")
         files.write_text(tmp_path / f"{method}-s{seed}" / "log.csv", "\n".join([*rows, ""]))
     listed = [{"method": method, "seed": seed, "folder": f"{method}-s{seed}"} for method, seed in runs]
-    files.write_json(tmp_path / "sweep-1.json", {"runs": listed})
-    return tmp_path / "sweep-1.json"
+    return logs_of(listed, tmp_path)
 
 
-def test_kept_curves_are_those_of_the_logs(sweep, tmp_path):
-    write_curves(logs_of(sweep), tmp_path / "kept.csv")
+def test_kept_curves_are_those_of_the_logs(curves, tmp_path):
+    write_curves(curves, tmp_path / "kept.csv")
     curves = read_curves(tmp_path / "kept.csv")
     assert list(curves) == ["at", "at+awp"]  # and not trades
     assert {method: list(seeds) for method, seeds in curves.items()} == {"at": [0, 1], "at+awp": [0, 1]}
@@ -122,8 +121,7 @@ def test_kept_curves_are_those_of_the_logs(sweep, tmp_path):
     assert "test_robust" not in curves["at"][0][0]
 
 
-def test_a_figure_shows_the_mean_over_seeds_by_epoch_and_by_time(sweep, tmp_path, figures):
-    curves = logs_of(sweep)
+def test_a_figure_shows_the_mean_over_seeds_by_epoch_and_by_time(curves, tmp_path, figures):
     draw(curves, tmp_path / "drawn.png")
     (figure,) = figures
     by_epoch, by_time = figure.axes
@@ -137,10 +135,10 @@ def test_a_figure_shows_the_mean_over_seeds_by_epoch_and_by_time(sweep, tmp_path
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["at (2)", "at+awp (2)"]
 
 
-def test_every_kept_file_is_drawn_and_the_same_again(sweep, tmp_path, monkeypatch):
+def test_every_kept_file_is_drawn_and_the_same_again(curves, tmp_path, monkeypatch):
     monkeypatch.setattr(learning_curves, "KEPT", tmp_path / "kept")
     monkeypatch.setattr(learning_curves, "FIGURES", tmp_path / "figures")
-    write_curves(logs_of(sweep), tmp_path / "kept" / "digits.csv")
+    write_curves(curves, tmp_path / "kept" / "digits.csv")
     learning_curves.main()
     (picture,) = (tmp_path / "figures").iterdir()
     assert picture.name == "learning-curves-digits.png"

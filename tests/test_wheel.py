@@ -91,7 +91,7 @@ def test_the_papers_cells_are_listed(layer, tmp_path):
 def test_a_recipe_writes_runs_and_leaderboard_where_it_is_run_and_nothing_else(used):
     folder, said = used
     assert sorted(path.name for path in folder.iterdir()) == ["leaderboard", "runs"]
-    assert "at+awp (1 epochs)" in said
+    assert "at+awp (1 epoch)" in said
     assert len(list(folder.glob("leaderboard/model_info/digits/Linf/*.json"))) == 1
 
 
