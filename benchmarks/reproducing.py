@@ -30,7 +30,7 @@ from __future__ import annotations
 import argparse
 import platform
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -125,7 +125,8 @@ def readme_lines(record: Record) -> Iterator[str]:
         if chosen["methods"]:
             yield from figure_lines(chosen, record["runs"])
             yield from claim_lines(chosen)
-    yield f"{_commits(record).capitalize()}; [every method](docs/reproducing.md#what-was-measured)."
+    shown = [run for run in record["runs"] if run["method"] in CLAIMED_ON]
+    yield f"{_commits(shown).capitalize()}; [every method](docs/reproducing.md#what-was-measured)."
 
 
 def measured_lines(results: Mapping[str, Record]) -> Iterator[str]:
@@ -181,13 +182,13 @@ def tried_lines(folder: Path) -> Iterator[str]:
 def _origin(record: Record) -> str:
     """Where it comes from; a bracket stays open for more."""
     machine = f"{record['machine']['cpu']}, {record['machine']['cores']} cores"
-    return f"`{record['command']}`, {_commits(record)} ({machine}"
+    return f"`{record['command']}`, {_commits(record.get('runs', [record]))} ({machine}"
 
 
-def _commits(record: Record) -> str:
-    """Of the code that measured its runs; a command that went on later may have gone on with newer code."""
-    measured_by = sorted({run["commit"][:7] for run in record.get("runs", [record])})
-    return f"commit{'s' if len(measured_by) > 1 else ''} {' and '.join(measured_by)}"
+def _commits(runs: Sequence[Record]) -> str:
+    """Of the code that measured them; a command that went on later may have gone on with newer code."""
+    measured_by = sorted({run["commit"][:7] for run in runs})
+    return f"commit{'s' if len(measured_by) > 1 else ''} {', '.join(measured_by)}"
 
 
 if __name__ == "__main__":

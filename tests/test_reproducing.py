@@ -168,10 +168,10 @@ def test_what_was_measured_elsewhere_has_a_table_and_what_is_expected_is_missed(
 
 
 def test_every_commit_that_measured_a_run_is_told():
-    found = record(results("at", 0.5, 0.52))
-    found["runs"][1]["commit"] = "fedcba9876543210"
+    found = record(results("at", 0.5, 0.52) + results("trades", 0.5))
+    found["runs"][1]["commit"], found["runs"][2]["commit"] = "fedcba9876543210", "ababababab"  # README has no trades
     *_, last = readme_lines(found)
-    assert last == "Commits 0123456 and fedcba9; [every method](docs/reproducing.md#what-was-measured)."
+    assert last == "Commits 0123456, fedcba9; [every method](docs/reproducing.md#what-was-measured)."
 
 
 def test_table_1_stands_in_its_layout_with_ours_and_says_what_is_missing():
