@@ -7,7 +7,7 @@ from statistics import median
 from typing import Any
 
 from rb_smooth.comparison import SIGNIFICANT, holm
-from rb_smooth.cookbook import split_name
+from rb_smooth.cookbook import adds_one_part
 from rb_smooth.entries import attack_title, eps_text, percent
 
 MAIN = ("at", "at+ensgd", "at+awp", "at+awp+ensgd")
@@ -28,7 +28,8 @@ def group_lines(group: dict[str, Any], runs: Sequence[dict[str, Any]]) -> Iterat
     """Of runs under one attack on the same points: their figures, the claims, and the other single parts."""
     yield from figure_lines(group, runs)
     yield from claim_lines(group)
-    others = [each for each in _tested(group) if (each["method"], each["minus"]) not in CLAIMS and _one_part_more(each)]
+    pairs = {(each["method"], each["minus"]): each for each in _tested(group)}
+    others = [each for pair, each in pairs.items() if pair not in CLAIMS and adds_one_part(*pair)]
     yield from difference_lines(others, group["protocol"], "what another part adds")
 
 
@@ -140,9 +141,3 @@ def line(*cells: str) -> str:
 def signed(share: float) -> str:
     """In points, with a minus that is as wide as the plus."""
     return f"{100 * share:+.2f}".replace("-", "−")
-
-
-def _one_part_more(difference: dict[str, Any]) -> bool:
-    """Whether it tells what one part adds: at+awp - at, and not at+awp - at+ensgd."""
-    here, there = (set(split_name(difference[key])) for key in ("method", "minus"))
-    return there < here and len(here - there) == 1

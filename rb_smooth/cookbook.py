@@ -212,6 +212,12 @@ def split_name(method: str) -> list[str]:
     return re.findall(r"^[^+-]+|[+-][^+-]+", method) or [method]
 
 
+def adds_one_part(method: str, to: str) -> bool:
+    """Whether it is the other one and one part more: at+awp to at, and not at+awp to at+ensgd."""
+    here, there = set(split_name(method)), set(split_name(to))
+    return there < here and len(here - there) == 1
+
+
 def _yaml_files(folder: Path) -> list[Path]:
     return [path for path in folder.glob("*.yaml") if path.is_file()]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import compress
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -9,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rb_smooth.comparison import FIGURES, best_method
+from rb_smooth.cookbook import adds_one_part
 from rb_smooth.entries import attack_title, eps_text, percent
 
 _HEADINGS = {
@@ -19,20 +21,26 @@ _HEADINGS = {
     "gap": "best\n- last",
 }
 
+_PAIRS = 15
+"""As many are shown whole, those of six methods; of more, those that tell what one part adds."""
+
 
 def drawn(dataset: str, groups: list[dict[str, Any]]) -> list[Table | str]:
     """What to print of `comparison.groups`: for each, the table, the paired tests, and why one is missing."""
     lines: list[Table | str] = []
     for group in groups:
         lines.append(_figures_table(dataset, group))
-        if any(each["p"] is not None for each in group["differences"]):
-            lines.append(_tests_table(group))
+        shown = _shown(group["differences"])
+        if any(each["p"] is not None for each in shown):
+            lines.append(_tests_table(shown, group["protocol"]))
             lines.append("Tests pair equal seeds on these points: they speak of other seeds, not of other test points.")
         untested: dict[str, list[str]] = {}
-        for each in group["differences"]:
+        for each in shown:
             if each["untested"]:
                 untested.setdefault(each["untested"], []).append(f"{each['method']} and {each['minus']}")
         lines += [f"not tested, {why}: {', '.join(pairs)}" for why, pairs in untested.items()]
+        if more := len(group["differences"]) - len(shown):
+            lines.append(f"{more} other pairs differ in more than one part; their tests are in the file below.")
     if len(groups) > 1:
         lines.append("Tables differ in test points, attack or selection: figures of one do not compare with another's.")
     return lines
@@ -58,13 +66,21 @@ def _figures_table(dataset: str, group: dict[str, Any]) -> Table:
     return table
 
 
-def _tests_table(group: dict[str, Any]) -> Table:
-    title = f"{attack_title(group['protocol'])}, difference in points; paired t-test, p corrected for all pairs (Holm)"
+def _shown(differences: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    if len(differences) <= _PAIRS:
+        return differences
+    pairs = [(each["method"], each["minus"]) for each in differences]
+    near = [adds_one_part(one, other) or adds_one_part(other, one) for one, other in pairs]
+    return list(compress(differences, near))
+
+
+def _tests_table(differences: list[dict[str, Any]], protocol: dict[str, Any]) -> Table:
+    title = f"{attack_title(protocol)}, difference in points; paired t-test, p corrected for all pairs (Holm)"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("methods", overflow="fold")
     for heading in ("n", "difference", "95 % interval", "p", "p (Holm)"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for each in group["differences"]:
+    for each in differences:
         if each["p"] is not None:
             table.add_row(
                 f"{each['method']} - {each['minus']}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+from itertools import combinations
 from statistics import fmean
 
 import pytest
@@ -134,6 +135,26 @@ def test_bold_is_what_the_test_against_the_second_calls_best():
     unclear = groups(of("at", 0.50, 0.60, 0.40) + of("at+awp", 0.60, 0.50, 0.55))
     assert best_method(unclear[0]) is None
     assert "\x1b[1m5" not in printed(unclear)
+
+
+def test_of_many_methods_those_pairs_are_printed_that_tell_what_one_part_adds():
+    names = ("at", "at+awp", "at+ensgd", "at+awp+ensgd", "trades", "trades+awp")
+    six = [each for number, name in enumerate(names) for each in of(name, 0.50 + number / 50, 0.52, 0.55)]
+    pairs = [f"{later} - {earlier} " for earlier, later in combinations(names, 2)]
+    shown = printed(groups(six))
+    assert [pair for pair in pairs if pair in shown] == pairs
+    assert "other pairs" not in shown
+    shown = printed(groups(six + of("trades+ensgd", 0.5)))
+    near = [
+        "at+awp - at ",
+        "at+ensgd - at ",
+        "at+awp+ensgd - at+awp ",
+        "at+awp+ensgd - at+ensgd ",
+        "trades+awp - trades ",
+    ]
+    assert [pair for pair in pairs if pair in shown] == near
+    assert "not tested, fewer than 2 seeds in common: trades+ensgd and trades\n" in shown
+    assert "15 other pairs differ in more than one part" in shown
 
 
 @pytest.mark.parametrize("other", [{"n": 90}, {"eps": 0.1}, {"selected_on": "test"}])
