@@ -139,5 +139,5 @@ def line(*cells: str) -> str:
 
 
 def signed(share: float) -> str:
-    """In points, with a minus that is as wide as the plus."""
-    return f"{100 * share:+.2f}".replace("-", "−")
+    """In points, with a minus that is as wide as the plus; nothing is +0.00."""
+    return f"{round(100 * share, 2) + 0.0:+.2f}".replace("-", "−")

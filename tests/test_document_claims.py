@@ -136,6 +136,23 @@ def test_a_training_step_costs_the_passes_that_are_told(method):
     assert flop / forward == pytest.approx(told, rel=0.02)  # the first layer's images need no gradient in training
 
 
+def test_what_parts_do_on_digits_is_as_told():
+    page = " ".join(PAGES["docs/reproducing.md"].split())
+    found = files.read_json(ROOT / "benchmarks/digits.json")["groups"]
+    mean = {row["method"]: 100 * row["autoattack"]["mean"] for group in found for row in group["methods"]}
+    linf = [row for row in found[0]["methods"] if row["method"] != "standard"]
+    low, high = (end(100 * row["autoattack"]["mean"] for row in linf) for end in (min, max))
+    assert f"from {mean['standard']:.1f} % to between {low:.1f} and {high:.1f} %" in page
+    wholes = ["at{}", "trades{}", "mart{}", "at{}-l2"]  # any base, with room for its parts
+    lost = [mean[each.format(awp)] - mean[each.format(f"{awp}+ensgd")] for each in wholes for awp in ("", "+awp")]
+    assert f"lower, by {min(lost):.1f} to {max(lost):.1f} points" in page
+    pairs = [(each.format(f"+awp{rest}"), each.format(rest)) for each in wholes for rest in ("", "+ensgd")]
+    worst, *gained = sorted(mean[method] - mean[minus] for method, minus in pairs)
+    assert f"in seven of the eight in which AWP is added the mean is higher, by {min(gained):.1f} to" in page
+    assert f"to {max(gained):.1f}, and in one it is as good as equal" in page
+    assert abs(worst) < 0.28  # one test image
+
+
 def test_figures_of_speed_are_those_that_were_measured():
     page = " ".join(PAGES["docs/performance.md"].split())
     gpu = files.read_json(ROOT / "benchmarks/gpu.json")["speed preactresnet18 128"]["methods"]["at"]

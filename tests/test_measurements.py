@@ -10,7 +10,7 @@ import learning_curves
 import numpy as np
 import pytest
 from learning_curves import draw, logs_of, read_curves, write_curves
-from measurements import CLAIMED_ON, CLAIMS, MAIN, claim_lines, detectable, figure_lines, group_lines, only
+from measurements import CLAIMED_ON, CLAIMS, MAIN, claim_lines, detectable, figure_lines, group_lines, only, signed
 from scipy.stats import t, ttest_rel
 from test_reproducing import ran_as, results
 
@@ -97,6 +97,10 @@ def test_of_a_group_only_what_is_chosen_is_shown(group, runs):
     chosen = only(group, MAIN)
     assert [row["method"] for row in chosen["methods"]] == ["at", "at+ensgd", "at+awp", "at+awp+ensgd"]
     assert "trades" not in "\n".join([*figure_lines(chosen, runs), *claim_lines(chosen)])
+
+
+def test_a_difference_has_a_sign_and_nothing_is_not_below_nothing():
+    assert [signed(share) for share in (0.0125, -0.0125, -1e-9)] == ["+1.25", "−1.25", "+0.00"]
 
 
 @pytest.fixture
