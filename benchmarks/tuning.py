@@ -24,6 +24,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+import torch
 from measurements import detectable, head, line, signed, with_spread
 from speed import machine_kind
 
@@ -32,6 +33,7 @@ from rb_smooth import bridge, files
 from rb_smooth.comparison import corrected, paired
 from rb_smooth.crews import carried_out
 from rb_smooth.entries import percent
+from rb_smooth.launch import usable_cores
 from rb_smooth.logs import best_row, read_log
 from rb_smooth.provenance import commit
 from rb_smooth.refusal import answering
@@ -63,7 +65,7 @@ def main() -> int:
     seeds = [int(seed) for seed in options.seeds.split(",")]
     trials = list(tried(options))
     tasks = [(trial, seed) for seed, trial in product(seeds, trials)]
-    make = partial(trainer, options.dataset, options.epochs, options.runs)
+    make = partial(trainer, options.dataset, options.epochs, options.runs, options.workers)
     found = {}
     for (trial, seed), of in carried_out(make, tasks, options.workers):
         found[trial, seed] = of
@@ -100,8 +102,11 @@ def tried(options: argparse.Namespace) -> Iterator[Trial]:
             yield trial
 
 
-def trainer(dataset: str, epochs: int | None, runs: Path) -> Callable[[tuple[Trial, int]], dict[str, float]]:
-    """What a process does with one (trial, seed) after the other."""
+def trainer(
+    dataset: str, epochs: int | None, runs: Path, workers: int
+) -> Callable[[tuple[Trial, int]], dict[str, float]]:
+    """What each of `workers` processes does with one (trial, seed) after the other, on its part of the CPU's cores."""
+    torch.set_num_threads(min(torch.get_num_threads(), max(1, usable_cores() // workers)))
     return lambda task: outcome(dataset, *task, epochs, runs)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 
 import pytest
+import torch
 import tuning
 from measurements import detectable
 from ran import ran
@@ -68,9 +69,14 @@ def test_rows_are_compared_with_the_first_by_seed():
 def test_the_command_leaves_every_figure_and_where_it_comes_from(tmp_path, monkeypatch, workers):
     monkeypatch.setattr(tuning, "outcome", _pretended)
     monkeypatch.setattr(tuning, "carried_out", _in_this_process)
+    monkeypatch.setattr(tuning, "usable_cores", lambda: 4)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    threads = []
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
     place = tmp_path / "found.json"
     grid = ("--grid", "optimizer.inner_steps=10", "--seeds", "0,4", "--workers", workers)
     assert ran(tuning.main, "digits", "at+ensgd", *grid, "--write", place) == 0
+    assert threads == [4 // workers]  # two processes with all cores each would wait for each other
     record = files.read_json(place)
     assert {"command", "commit", "versions", "machine", "seeds"} <= record.keys()
     assert (record["epochs"], record["validation"]) == (40, 200)
