@@ -28,19 +28,19 @@ def group_lines(group: dict[str, Any], runs: Sequence[dict[str, Any]]) -> Iterat
     """Of runs under one attack on the same points: their figures, the claims, and the other single parts."""
     yield from figure_lines(group, runs)
     yield from claim_lines(group)
-    pairs = {(each["method"], each["minus"]): each for each in _tested(group)}
-    others = [each for pair, each in pairs.items() if pair not in CLAIMS and adds_one_part(*pair)]
+    others = [each for pair, each in _tested(group).items() if pair not in CLAIMS and adds_one_part(*pair)]
     yield from difference_lines(others, group["protocol"], "what another part adds")
 
 
 def claim_lines(group: dict[str, Any]) -> Iterator[str]:
-    by_pair = {(each["method"], each["minus"]): each for each in _tested(group)}
-    claimed = [by_pair[pair] for pair in CLAIMS if pair in by_pair]
+    tested = _tested(group)
+    claimed = [tested[pair] for pair in CLAIMS if pair in tested]
     yield from difference_lines(claimed, group["protocol"], "what the papers claim")
 
 
-def _tested(group: dict[str, Any]) -> list[dict[str, Any]]:
-    return [each for each in group["differences"] if each["p"] is not None]
+def _tested(group: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
+    """(method, minus) -> what its test found."""
+    return {(each["method"], each["minus"]): each for each in group["differences"] if each["p"] is not None}
 
 
 def only(group: dict[str, Any], methods: Sequence[str]) -> dict[str, Any]:

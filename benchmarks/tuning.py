@@ -33,7 +33,7 @@ from rb_smooth import bridge, files
 from rb_smooth.comparison import corrected, paired
 from rb_smooth.crews import carried_out
 from rb_smooth.entries import percent
-from rb_smooth.launch import usable_cores
+from rb_smooth.launch import cores_each
 from rb_smooth.logs import best_row, read_log
 from rb_smooth.provenance import commit
 from rb_smooth.refusal import answering
@@ -106,7 +106,7 @@ def trainer(
     dataset: str, epochs: int | None, runs: Path, workers: int
 ) -> Callable[[tuple[Trial, int]], dict[str, float]]:
     """What each of `workers` processes does with one (trial, seed) after the other, on its part of the CPU's cores."""
-    torch.set_num_threads(min(torch.get_num_threads(), max(1, usable_cores() // workers)))
+    torch.set_num_threads(min(torch.get_num_threads(), cores_each(workers)))
     return lambda task: outcome(dataset, *task, epochs, runs)
 
 

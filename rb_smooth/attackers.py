@@ -53,7 +53,7 @@ def ready(
     # By value and on the CPU: what containers allow of shared memory, in which torch would put it, is often too little.
     brought = pickle.dumps((copy.deepcopy(model).cpu(), x.cpu(), y.cpu(), threat, classes, seed, kept))
     passes = multiprocessing.get_context("spawn").Value("q", 0)
-    threads = max(1, launch.usable_cores() // workers)
+    threads = launch.cores_each(workers)
     with crew(workers, _begin, brought, x.device, threads, passes, to="attack") as pool:
         yield _Crew(pool, passes)
 

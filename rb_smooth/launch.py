@@ -29,3 +29,8 @@ as_script = False
 def usable_cores() -> int:
     """CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cores_each(workers: int) -> int:
+    """Of each of several processes, so that they do not fight for cores."""
+    return max(1, usable_cores() // workers)

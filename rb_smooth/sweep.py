@@ -209,8 +209,8 @@ def _record(
 
 
 def _threads(workers: int) -> int | None:
-    """CPU threads of each of several processes, so that they do not fight for cores; None: torch's own number."""
-    return max(1, launch.usable_cores() // workers) if workers > 1 else None
+    """CPU threads of each process; None: torch's own number."""
+    return launch.cores_each(workers) if workers > 1 else None
 
 
 def _passed_on(options: argparse.Namespace) -> Iterator[str]:

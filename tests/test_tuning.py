@@ -12,7 +12,7 @@ from ran import ran
 from scipy.stats import ttest_rel
 from tuning import Trial, outcome, table, tried
 
-from rb_smooth import files
+from rb_smooth import files, launch
 from rb_smooth.logs import read_log
 
 
@@ -69,7 +69,7 @@ def test_rows_are_compared_with_the_first_by_seed():
 def test_the_command_leaves_every_figure_and_where_it_comes_from(tmp_path, monkeypatch, workers):
     monkeypatch.setattr(tuning, "outcome", _pretended)
     monkeypatch.setattr(tuning, "carried_out", _in_this_process)
-    monkeypatch.setattr(tuning, "usable_cores", lambda: 4)
+    monkeypatch.setattr(launch, "usable_cores", lambda: 4)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
     threads = []
     monkeypatch.setattr(torch, "set_num_threads", threads.append)
