@@ -22,6 +22,12 @@ def remark(line: str) -> None:
         console.print(line)
 
 
+def detail(line: str) -> None:
+    """Print a line that only -v shows."""
+    if launch.loudness is launch.Loudness.VERBOSE:
+        console.print(line)
+
+
 def is_silent() -> bool:
     """Whether remarks are shown to nobody."""
     return console.quiet or launch.loudness is launch.Loudness.QUIET
