@@ -4,9 +4,10 @@
 
 oneDNN's AVX2 kernel for 1x1 convolutions writes out of bounds (uxlfoundation/oneDNN issue 6035). This script finds for
 which shapes: it compares output, input gradient and weight gradient of small convolutions with float64 in plain layout,
-for 1 to 16, 20, 26 and 32 input channels, 8 and 9 pixels, kernels 1 and 3, strides 1 and 2, groups, 1 and 2 threads, fp32 and bf16.
-Each set of cases runs in a child process with a timeout, under glibc's heap checker where the system has it. If a child
-crashes or hangs, each of its cases runs in a child of its own. `rb_smooth.memory_format` holds the boundary found.
+for 1 to 16, 20, 26 and 32 input channels, 8 and 9 pixels, kernels 1 and 3, strides 1 and 2, groups, 1 and 2 threads,
+fp32 and bf16. Each set of cases runs in a child process with a timeout, under glibc's heap checker where the system
+has it. If a child crashes or hangs, each of its cases runs in a child of its own. The boundary found stands in
+`rb_smooth.memory_format`.
 It takes about 20 minutes on two cores.
 """
 

@@ -29,6 +29,7 @@ def main(epochs: int, points: int) -> None:
         *(nn.Conv2d(32, 64, 3, padding=1, stride=2, bias=False), nn.BatchNorm2d(64), nn.ReLU()),
         *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10)),
     )
+    # Plain memory layout: on CPUs with AVX2 only, channels_last can make gradients wrong (docs/troubleshooting.md).
     objective = AT(norm="Linf", eps=0.15, step_size=0.03)  # or TRADES(…), MART(…)
     perturbation = AWP(gamma=0.01)
     optimizer = EntropySGD(model.parameters(), lr=1.0, inner_steps=5)  # or any of torch's

@@ -98,9 +98,10 @@ class Train(_Section):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """In which passes compute; weights, their gradients and the optimizer's state are fp32 always. auto: bf16 on a GPU
     that has it, and on a CPU that has it for a net of 1 GFLOP a minibatch or more; else fp32. Source: ours."""
-    channels_last: bool = True
-    """Whether the weights lie as fast convolutions like them, on GPUs and on CPUs. Source: ours
-    (benchmarks/precision.json)."""
+    channels_last: bool | Literal["auto"] = "auto"
+    """Memory layout of the weights. auto: channels_last, which is faster, unless oneDNN's kernels are known to be wrong
+    for one of the network's convolutions on this CPU; true: refused in that case. Source: ours
+    (benchmarks/precision.json, benchmarks/conv-layouts.json)."""
     compile: bool | Literal["auto", "reduce-overhead"] = "auto"
     """Whether torch.compile makes one program of the crafting passes and one of the training passes; auto: on a GPU.
     reduce-overhead: in CUDA graphs too, which `auto` means for one process. Source: ours."""

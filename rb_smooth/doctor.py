@@ -39,6 +39,7 @@ def examine() -> Iterator[Finding]:
         _torch,
         _torchvision,
         _gpu,
+        _onednn,
         _torchattacks,
         _pkg_resources,
         _autoattack,
@@ -108,6 +109,20 @@ def _gpu() -> Finding:
         )
 
     return _guarded("GPU", look, "pip install torch")
+
+
+def _onednn() -> Finding:
+    def look() -> Finding:
+        from rb_smooth import memory_format
+
+        instructions = memory_format.instruction_set()
+        layout = {
+            "AVX2": "channels_last but for strided 1x1 convolutions of few channels, where oneDNN is wrong",
+            "unknown": "plain memory layout: channels_last has not been tested on this kind of CPU",
+        }
+        return Finding("oneDNN", f"{instructions}; {layout.get(instructions, 'channels_last')}")
+
+    return _guarded("oneDNN", look, "pip install torch")
 
 
 def _torchattacks() -> Finding:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -123,16 +123,23 @@ class _NoModules:
     def __exit__(self, *exception: object) -> None: ...
 
 
-def trained_form(model: nn.Module, device: torch.device, compiled: Compiled) -> nn.Module:
+def trained_form(
+    model: nn.Module, device: torch.device, compiled: Compiled, layout: torch.memory_format = torch.channels_last
+) -> nn.Module:
     """`model` as the training step calls it: compiled, and its gradients averaged over the processes.
 
     torch compiles it once with the parameters frozen, for crafting, and once with them free, for training: a compiled
     backward pass would otherwise compute gradients of weights that nobody wants. Evaluation uses `model` itself, which
     sees too many batch sizes to compile for, and which AutoAttack takes for a dynamic defence if it is compiled.
+
+    layout: of `model`. Where it is plain, the compiler must not choose channels_last by itself, as it does on CPUs.
     """
     if compiled:
-        mode = None if compiled is True else compiled
-        model = cast(nn.Module, torch.compile(model, backend=_COMPILER, mode=mode, dynamic=False))
+        if compiled is True and layout is torch.contiguous_format and _COMPILER == "inductor":
+            form: dict[str, Any] = {"options": {"layout_optimization": False}}
+        else:
+            form = {"mode": None if compiled is True else compiled}
+        model = cast(nn.Module, torch.compile(model, backend=_COMPILER, dynamic=False, **form))
     if compiled == "reduce-overhead":
         model = OutputsKept(model)
     return processes.replicated(model, device)

@@ -145,7 +145,9 @@ def _prepared(
     """The data, loaded and split, on the CPU (extra images, which may be many, where they are needed); and how many
     processes attack at a time.
     """
+    from rb_smooth import memory_format
     from rb_smooth.declaration import source_of
+    from rb_smooth.networks import new_network
     from rb_smooth.outlines import Outline, outline
     from rb_smooth.plan import spare_threads
     from rb_smooth.preflight import inspect
@@ -168,6 +170,8 @@ def _prepared(
         from rb_smooth.labelling import extra_images
 
         data = replace(data, extra=extra_images(section.extra, known, device))
+    if recipe.train.channels_last is True and progress == "new":  # a run that goes on takes `true` for `auto`
+        memory_format.choose(new_network(recipe, data, begins=False), data.shape, device, wish=True)
     spare = spare_threads(recipe, data)
     on_its_own = spare if device.type == "cpu" else 1
     return data, options.workers or on_its_own

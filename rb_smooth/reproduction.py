@@ -29,7 +29,10 @@ def reproduce(entry: Entry, options: Options) -> bool:
     check_installed(entry.packages)
     trained_as = own.get("trained_as") or f"{own['recipe']['data']['name']}/{own['method'].split()[0]}"
     dataset, _, method = trained_as.partition("/")
-    run = carry_out((dataset, method, own["recipe"]), replace(options, fresh=False, until="evaluation"))
+    recipe = own["recipe"]
+    if recipe["train"].get("channels_last") is True:  # as a run that goes on takes it
+        recipe = recipe | {"train": recipe["train"] | {"channels_last": "auto"}}
+    run = carry_out((dataset, method, recipe), replace(options, fresh=False, until="evaluation"))
     score, then = run.score or {}, own["score"]
     for figure in _FIGURES:
         console.print(f"{figure:<12} {then[figure]:.2%} then, {score[figure]:.2%} now")

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rb_smooth import batchnorm, files, processes, weights
+from rb_smooth import batchnorm, files, memory_format, processes, weights
 from rb_smooth.console import console
 from rb_smooth.contracts import Averaging, Objective, Optimizer, Outcome, Perturbation
 from rb_smooth.coupling import step
@@ -42,9 +42,10 @@ class Session:
         self.model = new_network(recipe, data, begins).to(device)
         form = chosen_form(recipe.train, self.model, data.shape, recipe.data.batch_size, device)
         self.precision, self.compiled = form.precision, form.compiled
-        if recipe.train.channels_last:
-            self.model.to(memory_format=torch.channels_last)
-        self.trained = trained_form(self.model, device, self.compiled)
+        wish = recipe.train.channels_last if begins else bool(recipe.train.channels_last) and "auto"
+        self.layout = memory_format.choose(self.model, data.shape, device, wish)
+        self.model.to(memory_format=self.layout)
+        self.trained = trained_form(self.model, device, self.compiled, self.layout)
         self.origins = _origins(recipe, data, begins)
         self.minibatches = Minibatches(recipe, self.data)
         self.noise = torch.Generator(device)
@@ -99,7 +100,7 @@ class Session:
             if processes.size() > 1:  # the others may be going on, compiled
                 raise Refused(f"expected to compile, got {cause}; use --set train.compile=false") from None
             console.print(f"torch.compile failed ({cause}); going on without it")
-            self.compiled, self.trained = False, trained_form(self.model, self.device, compiled=False)
+            self.compiled, self.trained = False, trained_form(self.model, self.device, False, self.layout)
             x_adv, outcome = self._step(x, y)
         self.kept.append((x, x_adv, y))
         bad = ~outcome.loss.detach().isfinite()

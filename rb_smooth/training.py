@@ -116,6 +116,7 @@ def _conditions(session: Session) -> dict[str, Any]:
         "processes": processes.size(),
         "precision": session.precision,
         "compiled": session.compiled,
+        "channels_last": session.layout is torch.channels_last,
         "origins": session.origins,
         "packages": session.recipe.packages,
         "threads": torch.get_num_threads(),

@@ -1,0 +1,206 @@
+"""The memory layout is channels_last unless a convolution would be wrong in it, and then the gradients are right."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from rb_smooth import memory_format, networks, schema
+from rb_smooth.data import digits
+from rb_smooth.memory_format import Convolution, choose, convolutions, instruction_set
+from rb_smooth.refusal import Refused
+from rb_smooth.registry import build_model
+from rb_smooth.session import Session
+from rb_smooth.settings import gather
+from rb_smooth.splits import split
+
+CPU = torch.device("cpu")
+PLAIN, LAST = torch.contiguous_format, torch.channels_last
+
+
+@pytest.fixture
+def on(monkeypatch):
+    """Pretend that oneDNN uses other instructions."""
+    return lambda name: monkeypatch.setattr(memory_format, "instruction_set", lambda: name)
+
+
+def strided(channels, kernel=1, stride=2, groups=1):
+    return nn.Sequential(nn.Conv2d(channels, 8, kernel, stride=stride, groups=groups, bias=False))
+
+
+@pytest.mark.parametrize(("kernel", "stride", "wrong"), [(1, 2, True), (1, 1, False), (3, 2, False), (3, 1, False)])
+def test_on_avx2_strided_1x1_convolutions_of_few_channels_get_plain_layout(on, kernel, stride, wrong):
+    on("AVX2")
+    for channels in range(1, 17):
+        expected = PLAIN if wrong and channels <= memory_format._MOST_WRONG_CHANNELS else LAST
+        assert choose(strided(channels, kernel, stride), (channels, 8, 8), CPU) is expected
+
+
+def test_channels_count_by_group(on):
+    on("AVX2")
+    assert choose(strided(16, groups=8), (16, 8, 8), CPU) is PLAIN
+    assert choose(strided(16), (16, 8, 8), CPU) is LAST
+
+
+@pytest.mark.parametrize("instructions", ["SSE4.1", "AVX", "AVX-512"])
+def test_other_x86_instructions_get_channels_last(on, instructions):
+    on(instructions)
+    assert choose(strided(4), (4, 8, 8), CPU) is LAST
+
+
+def test_an_untested_kind_of_cpu_gets_plain_layout_unless_the_user_decides(on):
+    on("unknown")
+    assert choose(strided(16), (16, 8, 8), CPU) is PLAIN
+    assert choose(strided(16), (16, 8, 8), CPU, True) is LAST
+
+
+def test_a_gpu_gets_channels_last(on):
+    on("AVX2")
+    assert choose(strided(4), (4, 8, 8), torch.device("cuda")) is LAST
+    assert choose(strided(4), (4, 8, 8), torch.device("cuda"), False) is PLAIN
+
+
+def test_an_explicit_true_is_refused_with_the_reason_where_a_kernel_is_wrong(on):
+    on("AVX2")
+    with pytest.raises(Refused, match=r"1x1 convolution of 4 input channels with stride 2x2; use auto"):
+        choose(strided(4), (4, 8, 8), CPU, True)
+    assert choose(strided(4), (4, 8, 8), CPU, False) is PLAIN
+    assert choose(strided(16), (16, 8, 8), CPU, True) is LAST
+
+
+class Functional(nn.Module):
+    """A convolution that is no module, optionally on an input that the network itself lays out."""
+
+    def __init__(self, layout):
+        super().__init__()
+        self.weight, self.layout = nn.Parameter(torch.rand(8, 4, 1, 1)), layout
+
+    def forward(self, x):
+        return nn.functional.conv2d(x.to(memory_format=self.layout), self.weight, stride=2)
+
+
+def test_convolutions_that_are_no_modules_count_too(on):
+    on("AVX2")
+    assert choose(Functional(PLAIN), (4, 8, 8), CPU) is PLAIN
+    assert convolutions(Functional(PLAIN), (4, 8, 8)) == [Convolution(4, (1, 1), (2, 2), False)]
+
+
+def test_a_network_that_lays_out_its_own_inputs_is_refused_where_the_kernel_is_wrong(on):
+    on("AVX2")
+    for wish in ("auto", True, False):
+        with pytest.raises(Refused, match="runs in channels_last"):
+            choose(Functional(LAST), (4, 8, 8), CPU, wish)
+    on("AVX")
+    assert choose(Functional(LAST), (4, 8, 8), CPU) is LAST
+
+
+def test_looking_for_convolutions_leaves_the_network_as_found(net):
+    net.train()
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    convolutions(net, (2, 6, 6))
+    assert net.training
+    assert all(torch.equal(before[key], value) for key, value in net.state_dict().items())
+
+
+LIMITS = ["SSE41", "AVX", "AVX2", "AVX512_CORE", "AVX512_CORE_AMX", "DEFAULT", "nonsense", None]
+SAY = """
+import json, torch
+from rb_smooth.memory_format import choose, instruction_set
+net = torch.nn.Sequential(torch.nn.Conv2d(4, 8, 1, stride=2), torch.nn.Conv2d(8, 8, 3))
+chosen = str(choose(net, (4, 8, 8), torch.device("cpu")))
+net(torch.rand(16, 4, 8, 8))  # with ONEDNN_VERBOSE, oneDNN says at its first use which instructions it uses
+print(json.dumps([instruction_set(), chosen]))
+"""
+
+
+@pytest.mark.parametrize("limit", ["AVX2", "AVX512_CORE", None])
+def test_the_instruction_set_is_the_one_that_onednn_reports(limit):
+    environment = {key: value for key, value in os.environ.items() if key != "ONEDNN_MAX_CPU_ISA"}
+    environment |= {"ONEDNN_VERBOSE": "1"} | ({} if limit is None else {"ONEDNN_MAX_CPU_ISA": limit})
+    done = subprocess.run([sys.executable, "-c", SAY], env=environment, capture_output=True, text=True, check=True)
+    said = re.search(r"cpu,isa:(?:Intel )?(SSE4\.1|AVX-512|AVX10|AVX2|AVX)\b", done.stdout)
+    assert said, done.stdout[:500]
+    found, chosen = json.loads(done.stdout.splitlines()[-1])
+    assert found == said[1].replace("AVX10", "AVX-512")
+    assert chosen == str(PLAIN if found == "AVX2" else LAST)
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+def test_a_limit_never_raises_the_instruction_set(monkeypatch, limit):
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    cpu = instruction_set()
+    if limit is not None:
+        monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
+    order = memory_format._X86
+    assert order.index(instruction_set()) <= order.index(cpu)
+
+
+@pytest.fixture(scope="module")
+def data():
+    return split(digits(Path("unused")), validation=60, split_seed=0, select="validation", train_examples=200)
+
+
+def session(data, *settings):
+    quick = ["data.validation=60", "objective.steps=1", "train.epochs=1", "schedule.drops=[]"]
+    return Session(schema.check(*gather("digits", "at", [*quick, *settings])), data, CPU)
+
+
+@pytest.mark.parametrize(("width", "layout"), [(4, PLAIN), (16, LAST)])
+def test_training_uses_the_layout_that_is_chosen(data, on, width, layout):
+    on("AVX2")
+    trained = session(data, f"model.width={width}")
+    assert trained.layout is layout
+    kernel = trained.model.net[1].conv2.weight
+    assert kernel.is_contiguous(memory_format=layout)
+
+
+def test_a_stored_true_means_auto_when_a_run_goes_on(data, on):
+    on("AVX2")
+    recipe = schema.check(*gather("digits", "at", ["model.width=4", "train.channels_last=true"]))
+    assert Session(recipe, data, CPU, begins=False).layout is PLAIN
+    with pytest.raises(Refused, match="use auto"):
+        Session(recipe, data, CPU)
+
+
+def test_recipes_do_not_list_the_key():
+    assert "channels_last" not in gather("digits", "at", [])[-1]["train"]
+
+
+def test_the_compiler_may_not_choose_channels_last_where_the_layout_is_plain(net, monkeypatch):
+    given = []
+    monkeypatch.setattr(torch, "compile", lambda model, **options: given.append(options) or model)
+    networks.trained_form(net, CPU, True, PLAIN)
+    networks.trained_form(net, CPU, True, LAST)
+    assert given[0]["options"] == {"layout_optimization": False}
+    assert "options" not in given[1]
+
+
+@pytest.mark.parametrize("width", range(1, 13))
+def test_gradients_of_the_whole_network_are_as_near_to_float64_as_in_plain_layout(width):
+    """No further than twice plain layout's own distance, on the instructions that this process uses."""
+
+    def gradients(model, dtype, layout):
+        model = model.to(dtype).to(memory_format=layout).train()
+        loss = nn.functional.cross_entropy(model(x.to(dtype).to(memory_format=layout)), y)
+        return [each.double() for each in torch.autograd.grad(loss, list(model.parameters()))]
+
+    def made():
+        torch.manual_seed(0)
+        return build_model("small_preactresnet", {"width": width}, (1, 8, 8), 10)
+
+    torch.manual_seed(1)
+    x, y = torch.rand(32, 1, 8, 8), torch.randint(10, (32,))
+    exact = gradients(made(), torch.float64, PLAIN)
+    errors = {}
+    for layout in (PLAIN, choose(made(), (1, 8, 8), CPU)):
+        found = gradients(made(), torch.float32, layout)
+        errors[layout] = max(((a - b).abs().max() / b.abs().max()).item() for a, b in zip(found, exact))
+    assert max(errors.values()) <= 2 * errors[PLAIN] + 1e-6
