@@ -6,7 +6,7 @@ oneDNN's AVX2 kernel for 1x1 convolutions writes out of bounds (uxlfoundation/on
 which shapes: it compares output, input gradient and weight gradient of small convolutions with float64 in plain layout,
 for 1 to 16, 20, 26 and 32 input channels, 8 and 9 pixels, kernels 1 and 3, strides 1 and 2, groups, 1 and 2 threads,
 fp32 and bf16. Each set of cases runs in a child process with a timeout, under glibc's heap checker where the system
-has it. If a child crashes or hangs, each of its cases runs in a child of its own. The boundary found stands in
+has it. If a child crashes or hangs, its cases run again in halves. The boundary found stands in
 `rb_smooth.memory_format`.
 It takes about 20 minutes on two cores.
 """
@@ -103,6 +103,17 @@ def run_child(chosen: Sequence[Case]) -> tuple[list[dict[str, Any]], str]:
     return [json.loads(line) for line in output.splitlines() if line.startswith("{")], end
 
 
+def run_split(chosen: Sequence[Case]) -> list[dict[str, Any]]:
+    """One row for each case. Halves that crash are split further: damage to the heap can show in a later case."""
+    results, end = run_child(chosen)
+    if not end:
+        return results
+    if len(chosen) == 1:
+        return [{"case": chosen[0]._asdict(), "end": end}]
+    middle = len(chosen) // 2
+    return run_split(chosen[:middle]) + run_split(chosen[middle:])
+
+
 def _heap_checker() -> dict[str, str]:
     """glibc's checker aborts where a kernel has written beyond its memory."""
     probe = subprocess.run(["true"], env=os.environ | {"LD_PRELOAD": _HEAP_CHECKER}, capture_output=True, text=True)
@@ -116,12 +127,7 @@ def measure(channels: Sequence[int]) -> list[dict[str, Any]]:
     rows = []
     for _, group in itertools.groupby(cases(channels), key=lambda case: case[:4]):
         chosen = list(group)
-        results, end = run_child(chosen)
-        if end:  # damage to the heap can show in a later case: each goes alone
-            results = []
-            for case in chosen:
-                alone, end = run_child([case])
-                results.append((alone[0] if alone else {}) | {"case": case._asdict()} | ({"end": end} if end else {}))
+        results = run_split(chosen)
         rows += results
         print(f"{chosen[0]}: {sum(is_wrong(row) for row in results)} of {len(results)} wrong", flush=True)
     return rows
