@@ -26,7 +26,10 @@ _X86 = ("SSE4.1", "AVX", "AVX2", "AVX-512")
 """From the oldest to the newest; oneDNN uses the newest that the CPU has and ONEDNN_MAX_CPU_ISA allows."""
 
 _MOST_WRONG_CHANNELS = 7
-"""Input channels of each group up to which the AVX2 kernel is taken to be wrong (benchmarks/conv-layouts.json)."""
+"""Input channels up to which the AVX2 kernel is wrong: fewer than a vector of eight (benchmarks/conv-layouts.json).
+
+Grouped convolutions were right there; they count here by the channels of a group, to be safe.
+"""
 
 
 class Convolution(NamedTuple):

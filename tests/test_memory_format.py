@@ -44,6 +44,20 @@ def test_on_avx2_strided_1x1_convolutions_of_few_channels_get_plain_layout(on, k
         assert choose(strided(channels, kernel, stride), (channels, 8, 8), CPU) is expected
 
 
+def test_the_boundary_is_the_measured_one():
+    """Every case that was wrong on AVX2 is taken for wrong, and no ungrouped shape is that was right at every size."""
+    measured = json.loads(Path(__file__).parents[1].joinpath("benchmarks/conv-layouts.json").read_text())
+    assert measured["instruction_set"] == "AVX2"
+    wrong = [each["case"] for each in measured["wrong"]]
+    assert {(case["layout"], case["precision"], case["groups"]) for case in wrong} == {("channels_last", "fp32", 1)}
+    shapes = {(case["channels"], case["kernel"], case["stride"]) for case in wrong}
+    for channels in (*range(1, 17), 20, 26, 32):
+        for kernel in (1, 3):
+            for stride in (1, 2):
+                shape = Convolution(channels, (kernel, kernel), (stride, stride), True)
+                assert is_wrong_in_channels_last(shape, "AVX2") == ((channels, kernel, stride) in shapes)
+
+
 def test_channels_count_by_group(on):
     on("AVX2")
     assert choose(strided(16, groups=8), (16, 8, 8), CPU) is PLAIN
