@@ -15,7 +15,13 @@ from torch import nn
 
 from rb_smooth import memory_format, networks, schema
 from rb_smooth.data import digits
-from rb_smooth.memory_format import Convolution, choose, convolutions, instruction_set
+from rb_smooth.memory_format import (
+    Convolution,
+    choose,
+    convolutions,
+    instruction_set,
+    is_wrong_in_channels_last,
+)
 from rb_smooth.refusal import Refused
 from rb_smooth.registry import build_model
 from rb_smooth.session import Session
