@@ -19,13 +19,6 @@ from rb_smooth.models import Normalized
 torch.set_num_threads(1)  # as in the programs for nets this small; two test workers share two cores
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config, log):
-    from dealing import Dealing
-
-    return Dealing(config, log) if config.getvalue("dist") == "loadgroup" else None
-
-
 def pytest_collection_finish(session):
     session.config.trace = sys.gettrace()  # coverage's, where it is measured
 

@@ -27,7 +27,7 @@ from rb_smooth.settings import gather, spelled
 from rb_smooth.splits import fingerprint
 from rb_smooth.submission import submit as enter
 
-pytestmark = [pytest.mark.usefixtures("undrawn", "short_attacks"), pytest.mark.xdist_group("api")]
+pytestmark = pytest.mark.usefixtures("undrawn", "short_attacks")
 POINTS = 12
 TINY = {
     **{"model.width": 4, "data.train_examples": 256, "objective.steps": 2},

@@ -20,7 +20,6 @@ from rb_smooth.board import outcomes
 from rb_smooth.run_folder import Run
 from rb_smooth.zoo import listed
 
-pytestmark = pytest.mark.xdist_group("board")  # whose tests copy one folder
 POINTS, BATCH = 24, 12
 QUICK = [
     *("--epochs=2", f"--n-examples={POINTS}"),

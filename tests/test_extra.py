@@ -36,7 +36,7 @@ QUICK = ["data.train_examples=200", "data.validation=60", "objective.steps=1", "
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 1), dtype=np.uint8)
 LABELS = np.array([3, 0, 9, 1, 4, 4])
 
-pytestmark = [pytest.mark.usefixtures("undrawn"), pytest.mark.xdist_group("extra")]
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 
 def written(path, **arrays):

@@ -38,7 +38,7 @@ from rb_smooth.study.slices import Settings, Slice, cut
 from rb_smooth.study.specimens import find_specimen
 from rb_smooth.study.surfaces import FIGURES, About, Surface, read_surface
 
-pytestmark = [pytest.mark.usefixtures("undrawn"), pytest.mark.xdist_group("landscape")]
+pytestmark = pytest.mark.usefixtures("undrawn")
 CPU = torch.device("cpu")
 TINY = ["data.train_examples=128", "objective.steps=2", "train.epochs=2", "schedule.drops=[1]", "model.width=4"]
 

@@ -14,9 +14,6 @@ HOSTILE = "</title></script><script>window.ran = 1</script><img src=x onerror='w
 NAME = "<img src=x onerror=window.ran=3>"
 
 
-pytestmark = pytest.mark.xdist_group("browser")
-
-
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     """The address of a page with entries of every kind, one of them hostile in all that it says."""

@@ -25,7 +25,6 @@ from rb_smooth.evaluation import accuracy
 from rb_smooth.registry import build_model
 from rb_smooth.settings import gather
 
-pytestmark = pytest.mark.xdist_group("program")  # whose tests share one folder
 SETTINGS = ("data.train_examples=256", "objective.steps=2", "model.width=4", "evaluate.batch_size=12")
 QUICK = ["--epochs=2", "--n-examples=24", *(f"--set={setting}" for setting in SETTINGS)]
 ENSGD = ["--set=optimizer.inner_steps=2", *QUICK]  # several outer steps even in so short a run

@@ -23,7 +23,7 @@ from rb_smooth.states import load_state
 CPU = torch.device("cpu")
 QUICK = ["data.validation=60", "objective.steps=1", "train.epochs=3", "schedule.drops=[2]", "model.width=2"]
 
-pytestmark = [pytest.mark.usefixtures("undrawn"), pytest.mark.xdist_group("resume")]
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,6 @@ from test_program import run
 from rb_smooth import training
 from rb_smooth.run_folder import Run
 
-pytestmark = pytest.mark.xdist_group("scale out")  # which shares one fixture of half a minute
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 RANKS = str(Path(__file__).with_name("ranks.py"))
 ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST")} | {

@@ -32,7 +32,7 @@ CPU = torch.device("cpu")
 QUICK = ["data.name=folder", "data.validation=20", "data.batch_size=20", "objective.steps=1", "model.width=2"]
 EPOCHS, ROWS = 2, 5  # of 100 training images
 
-pytestmark = [pytest.mark.usefixtures("undrawn"), pytest.mark.xdist_group("streaming")]
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 
 @pytest.fixture(scope="module")

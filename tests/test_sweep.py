@@ -18,7 +18,6 @@ from rb_smooth import devices, launch, plan, sweep
 from rb_smooth.data import _downloading
 from rb_smooth.refusal import Refused
 
-pytestmark = pytest.mark.xdist_group("sweep")  # which shares one fixture of half a minute
 SWEEP = ["digits", "at", "at+awp", "--seeds=0,1", "--workers=2", *QUICK]
 
 

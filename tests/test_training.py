@@ -36,7 +36,7 @@ QUICK = [
     "model.width=4",
 ]
 
-pytestmark = [pytest.mark.usefixtures("undrawn"), pytest.mark.xdist_group("training")]
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 
 @pytest.fixture(scope="module")
