@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 from brief import shortened
+from digits_run import digits_run
 from made_plugins import Site
 from matplotlib.figure import Figure
 
@@ -39,6 +40,12 @@ def _as_loud_as_before(monkeypatch):
     monkeypatch.setattr(launch, "loudness", launch.loudness)
     monkeypatch.setattr(launch, "as_script", launch.as_script)
     monkeypatch.setattr(console, "stderr", console.stderr)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """The folder of one finished run of digits (digits_run.py), which no test may change."""
+    return digits_run(tmp_path_factory)
 
 
 @pytest.fixture

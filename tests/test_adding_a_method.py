@@ -35,6 +35,7 @@ def test_the_sample_plugin_is_the_one_on_the_page(path):
     assert (SAMPLE / path).read_text() == FILES[path]
 
 
+@pytest.mark.slow
 def test_the_commands_on_the_page_lead_to_an_entry_of_the_leaderboard(tmp_path):
     project, site = tmp_path / "project", tmp_path / "site"
     for path, text in FILES.items():

@@ -131,6 +131,7 @@ def test_a_score_says_what_the_runs_file_says_and_costs_nothing_twice(run, idle)
     assert rb_smooth.evaluate(run.path) == score
 
 
+@pytest.mark.slow
 def test_another_protocol_is_measured_and_the_recipe_stays_what_it_was(run, request):
     first, declared = rb_smooth.evaluate(run), run.header
     other = rb_smooth.evaluate(run, version="quick", n_examples=6, eps=0.3, verbose=False)
@@ -260,6 +261,7 @@ def test_lines_are_shown_unless_they_are_not_wanted(run, entry, tmp_path, capsys
     assert "epoch   1/1" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_and_the_same_call_goes_on(tmp_path, monkeypatch):
     real, wanted = training.end_epoch, RECIPE | {"runs": tmp_path, "epochs": 2}
 
@@ -283,6 +285,7 @@ def test_an_entry_is_the_run_and_loads_back(run, entry, idle):
     assert rb_smooth.evaluate(entry.name, eps=0.15, n_examples=POINTS).autoattack == entry.own["score"]["autoattack"]
 
 
+@pytest.mark.slow
 def test_an_entry_is_measured_by_another_protocol_from_its_weights(entry, monkeypatch):
     stored = rb_smooth.evaluate(entry)
     smaller = rb_smooth.evaluate(entry.name, eps=0.01, version="quick", verbose=False)
@@ -301,6 +304,7 @@ def test_an_entry_tells_the_protocol_of_its_score(run, tmp_path):
     assert own["recipe"]["evaluate"]["version"] == own["score"]["version"] == "quick"
 
 
+@pytest.mark.slow
 def test_submitting_measures_what_is_not_measured_yet(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = rb_smooth.train(**RECIPE)
