@@ -152,6 +152,7 @@ def test_training_declares_how_the_run_is_to_be_evaluated(run, idle):
         assert run.header["evaluate"]["n_examples"] == n
 
 
+@pytest.mark.slow
 def test_a_module_is_measured_as_its_run_was_on_the_same_points_however_they_come(run, monkeypatch):
     expected, model = rb_smooth.evaluate(run), rb_smooth.load_model(run).train()
     model.net[1].eval()

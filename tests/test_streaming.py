@@ -327,6 +327,7 @@ def test_workers_outlast_the_signals_that_ask_training_to_stop_but_sigterm_not_f
         time.sleep(300)  # cut short by the news
 
 
+@pytest.mark.slow
 def test_what_a_spawned_worker_imports_holds_no_attack():
     code = (
         "import sys; import rb_smooth.streaming;"
