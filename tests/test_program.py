@@ -16,12 +16,13 @@ from pathlib import Path
 import filelock
 import pytest
 import torch
+from brief import shortened
 from digits_run import QUICK
 from ran import ran
 from tiers import quickly
 
 import rb_smooth
-from rb_smooth import assessment, attackers, cookbook, data, files, recipe, refusal, zoo
+from rb_smooth import assessment, attackers, bridge, cookbook, data, files, recipe, refusal, zoo
 from rb_smooth.contracts import Threat
 from rb_smooth.evaluation import accuracy
 from rb_smooth.registry import build_model
@@ -36,16 +37,14 @@ def run(*arguments):
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    """A folder in which the four digits methods were run."""
-    place = tmp_path_factory.mktemp("home")
-    before = Path.cwd()
-    os.chdir(place)
-    try:
+def home(finished, tmp_path_factory):
+    """A folder in which the four digits methods were run; the first of them is run once for all tests."""
+    place = tmp_path_factory.mktemp("program") / "home"
+    shutil.copytree(finished, place)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(place)
         for method in METHODS:
             assert run("digits", method, *(ENSGD if "ensgd" in method else QUICK)) == 0
-    finally:
-        os.chdir(before)
     return place
 
 
@@ -53,9 +52,10 @@ METHODS = ("at", "at+awp", "at+ensgd", "at+awp+ensgd")
 
 
 @pytest.fixture
-def inside(home, monkeypatch):
-    monkeypatch.chdir(home)
-    return home
+def inside(home, tmp_path, monkeypatch):
+    """A copy of it, to do with as one likes."""
+    shutil.copytree(home, tmp_path / "inside")
+    monkeypatch.chdir(tmp_path / "inside")
 
 
 @pytest.fixture
@@ -182,15 +182,26 @@ def scored(folder):
 EASY = ("eps=0.002", "step_size=0.001", "batch_size=2")
 
 
-@pytest.fixture
-def easy(inside, short_attacks):
-    """A run with its evaluation in a ball so small that several units stay to be attacked: (folder, command)."""
+@pytest.fixture(scope="module")
+def easily_attacked(finished, tmp_path_factory):
+    """A run with its evaluation in a ball so small that several units stay to be attacked: (its home, command)."""
+    place = tmp_path_factory.mktemp("easy") / "home"
+    shutil.copytree(finished, place)
     command = ["digits", "at", *QUICK, "--no-submit", *(f"--set=evaluate.{setting}" for setting in EASY)]
-    assert run(*command) == 0
-    folder = next(Path("runs/digits").glob("at-s0-*"))
-    yield folder, command
-    forget(folder)  # what short attacks found
-    assert run("digits", "at", *QUICK, "--no-submit") == 0  # back to what the other tests expect
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(place)
+        patched.setattr(bridge, "standard_attacks", shortened(bridge.standard_attacks))
+        assert run(*command) == 0
+    return place, command
+
+
+@pytest.fixture
+def easy(easily_attacked, tmp_path, monkeypatch, short_attacks):
+    """A copy of it: (the run's folder, command)."""
+    home, command = easily_attacked
+    shutil.copytree(home, tmp_path / "easy")
+    monkeypatch.chdir(tmp_path / "easy")
+    return next(Path("runs/digits").glob("at-s0-*")), command
 
 
 def units(kept):
@@ -233,7 +244,7 @@ def test_an_evaluation_stopped_in_autoattack_goes_on_from_there(easy, monkeypatc
 
 
 @pytest.mark.slow
-def test_workers_change_nothing_but_the_time(inside):
+def test_workers_change_nothing_but_the_time(alone):
     settings = (*EASY, "version=quick")  # two attacks are enough of them: other processes know of no short ones
     command = ["digits", "at", *QUICK, "--no-submit", *(f"--set=evaluate.{setting}" for setting in settings)]
     assert run(*command) == 0
@@ -244,8 +255,6 @@ def test_workers_change_nothing_but_the_time(inside):
     assert run(*command, "--workers=2") == 0
     assert scored(folder) == before
     assert json.loads((folder / "score.json").read_text())["processes"] == 2
-    forget(folder)
-    assert run("digits", "at", *QUICK, "--no-submit") == 0  # back to what the other tests expect
 
 
 @pytest.mark.slow
@@ -263,8 +272,6 @@ def test_quick_is_called_an_upper_bound_wherever_it_appears(inside, capsys):
     info = json.loads(next(Path("quick/model_info/digits/Linf").glob("at_*.json")).read_text())
     assert "upper bound (quick, not AutoAttack)" in info["name"]
     assert list(info["rb_smooth"]["score"]["attacks"]) == ["apgd-ce", "apgd-t"]
-    for method in ("at", "at+awp"):
-        assert run("digits", method, *QUICK, "--no-submit") == 0  # back to what the other tests expect
 
 
 def test_a_plan_calls_quick_an_upper_bound(tmp_path, monkeypatch, capsys):
@@ -530,21 +537,17 @@ def test_a_second_process_on_the_same_run_is_refused(alone, capsys):
 )
 def test_a_damaged_file_of_a_run_is_named_with_its_cure(alone, capsys, name, content):
     folder = next(Path("runs/digits").glob("at-s0-*"))
-    whole = {file: (folder / file).read_bytes() for file in (name, "score.json")}
+    whole = (folder / name).read_bytes()
     if name.endswith(".pt"):
         (folder / "score.json").unlink()
     (folder / name).unlink()
     if content is not None:
-        (folder / name).write_bytes(whole[name][:content] if isinstance(content, int) else content)
-    try:
-        assert run("digits", "at", *QUICK) == 2
-        err = capsys.readouterr().err
-        assert err.count("\n") == 1
-        assert name in err
-        assert any(cure in err for cure in ("--fresh", "restore", "delete"))
-    finally:
-        for file, content in whole.items():
-            (folder / file).write_bytes(content)
+        (folder / name).write_bytes(whole[:content] if isinstance(content, int) else content)
+    assert run("digits", "at", *QUICK) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert name in err
+    assert any(cure in err for cure in ("--fresh", "restore", "delete"))
 
 
 @pytest.mark.slow
