@@ -39,6 +39,7 @@ FLOORS = [
             "langevin",
             "contracts",
             "exactness",
+            "memory_format",
         ),
     },
     {
