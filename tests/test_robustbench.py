@@ -109,7 +109,7 @@ def submitted(dataset, threat, name):
     return with_weights(entry, net.state_dict())
 
 
-@pytest.mark.parametrize(("dataset", "threat"), quickly(BOARDS[:1], BOARDS))
+@pytest.mark.parametrize(("dataset", "threat"), quickly(BOARDS[:1], BOARDS, parameters=2))
 def test_an_entry_of_any_board_is_loaded_measured_and_attacked_by_robustbench(dataset, threat, there, soon, capsys):
     entry = submitted(dataset, threat, "mine")
     assert rb_smooth.register(new_datasets=True) == ["mine"]

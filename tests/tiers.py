@@ -9,11 +9,15 @@ from typing import Any
 import pytest
 
 
-def quickly(chosen: Collection[Any], values: Iterable[Any]) -> list[Any]:
-    """`values`, of which all but the chosen are slow."""
+def quickly(chosen: Collection[Any], values: Iterable[Any], *, parameters: int = 1) -> list[Any]:
+    """`values`, of which all but the chosen are slow. parameters: how many of the test's a value is for."""
     every = list(values)
     assert all(value in every for value in chosen), f"expected some of {every}, got {chosen}"
-    return [value if value in chosen else pytest.param(value, marks=pytest.mark.slow) for value in every]
+    slow = pytest.mark.slow
+    return [
+        value if value in chosen else pytest.param(*(value if parameters > 1 else [value]), marks=slow)
+        for value in every
+    ]
 
 
 def pairwise(product: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
