@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 import pytest
@@ -17,6 +18,8 @@ from rb_smooth.console import console
 from rb_smooth.laws.subjects import small_batch, small_net
 from rb_smooth.models import Normalized
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a shell, which tests of Ctrl-C cannot be
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # nor, therefore, the programs that they start
 torch.set_num_threads(1)  # as in the programs for nets this small; two test workers share two cores
 
 
