@@ -1,17 +1,26 @@
 # make demo   set up .venv, train and attack a robust model on real digits, print the leaderboard
-# make test   the same set-up plus test tools; lint, types, all tests, coverage
+# make test   the same set-up plus test tools; lint, types, unit tests, a quick path through each program: minutes
+# make test-all  make test, then make test-slow: documents' commands, sweeps, several processes, kills, the page in a browser,
+#             the wheel, benchmarks in small; of all lines, 90 % must be covered by the two together
 # make bench  time, memory and their floors on this CPU: benchmarks/speed.json, the tables in docs/performance.md
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
+PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test test-slow test-all lint bench clean
 
 demo: .venv/.installed
 	$(BIN)/python -m rb_smooth.recipe digits at+ensgd --n-examples 100 --runs demo/runs --leaderboard demo/leaderboard
 
 test: lint
-	$(BIN)/python -m pytest -n auto --dist loadgroup --cov --cov-report=term:skip-covered --cov-fail-under=90
+	$(PYTEST) $(COVERAGE)
+
+test-slow: .venv/.testing
+	$(PYTEST) -m 'slow and not manual' $(if $(COVERAGE),--cov --cov-append --cov-report=term:skip-covered --cov-fail-under=90)
+
+test-all: export COVERAGE = --cov --cov-report=
+test-all: test test-slow
 
 lint: .venv/.testing
 	$(BIN)/ruff check .

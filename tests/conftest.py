@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 import pytest
 import torch
 from brief import shortened
+from digits_run import digits_run
 from made_plugins import Site
 from matplotlib.figure import Figure
 
@@ -16,14 +18,9 @@ from rb_smooth.console import console
 from rb_smooth.laws.subjects import small_batch, small_net
 from rb_smooth.models import Normalized
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a shell, which tests of Ctrl-C cannot be
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # nor, therefore, the programs that they start
 torch.set_num_threads(1)  # as in the programs for nets this small; two test workers share two cores
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config, log):
-    from dealing import Dealing
-
-    return Dealing(config, log) if config.getvalue("dist") == "loadgroup" else None
 
 
 def pytest_collection_finish(session):
@@ -46,6 +43,12 @@ def _as_loud_as_before(monkeypatch):
     monkeypatch.setattr(launch, "loudness", launch.loudness)
     monkeypatch.setattr(launch, "as_script", launch.as_script)
     monkeypatch.setattr(console, "stderr", console.stderr)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """The folder of one finished run of digits (digits_run.py), which no test may change."""
+    return digits_run(tmp_path_factory)
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
-"""What processes of a crew carry out in tests; it costs no torch."""
+"""What processes of a crew carry out in tests, and whether they are gone; it costs no torch."""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import time
 
@@ -26,3 +27,11 @@ def failing():
 
 def dying():
     return lambda task: os._exit(3)
+
+
+def nobody_is_left():
+    """Whether the processes are gone, or soon: two threads wait for their ends, and one of them tells."""
+    until = time.monotonic() + 300
+    while multiprocessing.active_children() and time.monotonic() < until:
+        time.sleep(0.02)
+    return not multiprocessing.active_children()

@@ -454,6 +454,7 @@ def killer(mutant: Mutant) -> str | None:
         file = Path(scratch, "rb_smooth", mutant.file)
         file.write_text(file.read_text().replace(mutant.old, mutant.new))
         command = [sys.executable, "-m", "pytest", "-x", "--tb=no", "-rfE", "-p", "no:cacheprovider"]
+        command += ["-m", "not manual"]  # the slow ones, too
         ran = subprocess.run(
             [*command, *(f"tests/{name}" for name in TESTS[mutant.file])],
             cwd=scratch,

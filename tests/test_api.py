@@ -27,7 +27,7 @@ from rb_smooth.settings import gather, spelled
 from rb_smooth.splits import fingerprint
 from rb_smooth.submission import submit as enter
 
-pytestmark = [pytest.mark.usefixtures("undrawn", "short_attacks"), pytest.mark.xdist_group("api")]
+pytestmark = pytest.mark.usefixtures("undrawn", "short_attacks")
 POINTS = 12
 TINY = {
     **{"model.width": 4, "data.train_examples": 256, "objective.steps": 2},
@@ -131,6 +131,7 @@ def test_a_score_says_what_the_runs_file_says_and_costs_nothing_twice(run, idle)
     assert rb_smooth.evaluate(run.path) == score
 
 
+@pytest.mark.slow
 def test_another_protocol_is_measured_and_the_recipe_stays_what_it_was(run, request):
     first, declared = rb_smooth.evaluate(run), run.header
     other = rb_smooth.evaluate(run, version="quick", n_examples=6, eps=0.3, verbose=False)
@@ -151,6 +152,7 @@ def test_training_declares_how_the_run_is_to_be_evaluated(run, idle):
         assert run.header["evaluate"]["n_examples"] == n
 
 
+@pytest.mark.slow
 def test_a_module_is_measured_as_its_run_was_on_the_same_points_however_they_come(run, monkeypatch):
     expected, model = rb_smooth.evaluate(run), rb_smooth.load_model(run).train()
     model.net[1].eval()
@@ -260,6 +262,7 @@ def test_lines_are_shown_unless_they_are_not_wanted(run, entry, tmp_path, capsys
     assert "epoch   1/1" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_and_the_same_call_goes_on(tmp_path, monkeypatch):
     real, wanted = training.end_epoch, RECIPE | {"runs": tmp_path, "epochs": 2}
 
@@ -283,6 +286,7 @@ def test_an_entry_is_the_run_and_loads_back(run, entry, idle):
     assert rb_smooth.evaluate(entry.name, eps=0.15, n_examples=POINTS).autoattack == entry.own["score"]["autoattack"]
 
 
+@pytest.mark.slow
 def test_an_entry_is_measured_by_another_protocol_from_its_weights(entry, monkeypatch):
     stored = rb_smooth.evaluate(entry)
     smaller = rb_smooth.evaluate(entry.name, eps=0.01, version="quick", verbose=False)
@@ -301,6 +305,7 @@ def test_an_entry_tells_the_protocol_of_its_score(run, tmp_path):
     assert own["recipe"]["evaluate"]["version"] == own["score"]["version"] == "quick"
 
 
+@pytest.mark.slow
 def test_submitting_measures_what_is_not_measured_yet(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = rb_smooth.train(**RECIPE)

@@ -41,6 +41,7 @@ def in_this_process(tmp_path, monkeypatch):
     torch.set_num_threads(threads)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", speed.PARTS)
 def test_the_part_runs_on_something_tiny_and_leaves_no_result(part, untouched, in_this_process, monkeypatch, capsys):
     monkeypatch.chdir(CHECKOUT)
@@ -49,6 +50,7 @@ def test_the_part_runs_on_something_tiny_and_leaves_no_result(part, untouched, i
     assert "| what |" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_part_is_carried_out_in_a_process_of_its_own(untouched):
     command = [sys.executable, "benchmarks/speed.py", "--toy", "--only", "startup"]
     shown = subprocess.run(command, capture_output=True, text=True, cwd=CHECKOUT)

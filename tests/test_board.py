@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from digits_run import QUICK
 from ran import ran
 
 import rb_smooth
@@ -20,13 +21,7 @@ from rb_smooth.board import outcomes
 from rb_smooth.run_folder import Run
 from rb_smooth.zoo import listed
 
-pytestmark = pytest.mark.xdist_group("board")  # whose tests copy one folder
 POINTS, BATCH = 24, 12
-QUICK = [
-    *("--epochs=2", f"--n-examples={POINTS}"),
-    *(f"--set={each}" for each in ("data.train_examples=256", "objective.steps=2", "model.width=4")),
-    f"--set=evaluate.batch_size={BATCH}",
-]
 BROUGHT = [
     *("--arch=small_preactresnet", "--set=model.width=4", "--dataset=digits", "--threat=Linf", "--eps=0.15"),
     *("--step-size=0.03", f"--n-examples={POINTS}", f"--batch-size={BATCH}"),
@@ -37,25 +32,13 @@ def board(*arguments):
     return ran(leaderboard.main, *arguments)
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """A folder in which a tiny net was trained and entered."""
-    place, before = tmp_path_factory.mktemp("trained"), Path.cwd()
-    os.chdir(place)
-    try:
-        assert ran(recipe.main, "digits", "at", *QUICK) == 0
-        (run,) = Path("runs/digits").iterdir()
-        shutil.copy(run / "best.pt", "net.pt")
-    finally:
-        os.chdir(before)
-    return place
-
-
 @pytest.fixture
-def inside(trained, tmp_path, monkeypatch):
-    """A copy of it, to do with as one likes."""
-    shutil.copytree(trained, tmp_path / "home")
+def inside(finished, tmp_path, monkeypatch):
+    """A folder in which a tiny net was trained and entered, to do with as one likes."""
+    shutil.copytree(finished, tmp_path / "home")
     monkeypatch.chdir(tmp_path / "home")
+    (run,) = Path("runs/digits").iterdir()
+    shutil.copy(run / "best.pt", "net.pt")
     return next(iter(listed(Path("leaderboard"))[0]))
 
 
@@ -114,6 +97,7 @@ def test_a_checkpoint_from_elsewhere_is_measured_as_ours_are(inside, capsys):
     assert board("verify", theirs.name) == 0
 
 
+@pytest.mark.slow
 def test_an_evaluation_of_a_checkpoint_that_was_stopped_goes_on_with_the_same_flags(inside, monkeypatch, capsys):
     attack, attacked = attackers._Alone.attack, []
 
@@ -182,6 +166,7 @@ def test_no_code_in_a_checkpoint_runs(inside, capsys):
     assert not Path("ran").exists()
 
 
+@pytest.mark.slow
 def test_verify_says_same_and_different_and_refuses_other_weights(inside, capsys):
     assert board("verify", inside.name) == 0
     assert f"{inside.name}: same" in capsys.readouterr().out
@@ -204,6 +189,7 @@ def test_verify_says_same_and_different_and_refuses_other_weights(inside, capsys
     assert "got nothing there" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_an_entry_is_reproduced_bit_for_bit_from_what_it_stores(inside, capsys):
     shutil.rmtree("runs")
     before = inside.path.read_text()
@@ -212,6 +198,7 @@ def test_an_entry_is_reproduced_bit_for_bit_from_what_it_stores(inside, capsys):
     assert inside.path.read_text() == before
 
 
+@pytest.mark.slow
 def test_accuracy_falls_as_the_ball_grows_and_in_the_other_norm_too(inside, capsys):
     command = ["evaluate", inside.name, "--eps=0.05..0.1", "--norms=Linf,L2", f"--n-examples={POINTS}"]
     assert board(*command) == 0
@@ -230,6 +217,7 @@ def test_accuracy_falls_as_the_ball_grows_and_in_the_other_norm_too(inside, caps
     assert board(*command[:2], "--norms=L3") == 2
 
 
+@pytest.mark.slow
 def test_a_published_model_is_measured_from_the_file_that_its_loader_would_have_found(inside, monkeypatch, capsys):
     model = rb_smooth.load_model(inside.name, dataset="digits")
     monkeypatch.setitem(bridge.zoo_table("cifar10", "Linf"), "Theirs2020", {"model": lambda: model, "gdrive_id": "x"})
@@ -257,6 +245,7 @@ def test_a_doubt_makes_an_entry_unreliable_and_says_why(inside):
     assert doubtful["footnote"] == "gradients: none at 9 of 24 points"
 
 
+@pytest.mark.slow
 def test_what_is_replaced_is_kept_whole(inside):
     before = {path.name: path.read_bytes() for path in (inside.path, inside.weights, inside.points)}
     assert ran(recipe.main, "digits", "at", *QUICK, "--replace", "--set=evaluate.eps=0.1") == 0
@@ -278,6 +267,7 @@ def entered_by(number: int, barrier, run: Path) -> None:
     submission.submit(Run(own / "run"), Path("busy"), replace=True)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
 def test_twenty_that_submit_at_once_lose_nothing(inside):
     (run,) = Path("runs/digits").iterdir()
@@ -288,7 +278,7 @@ def test_twenty_that_submit_at_once_lose_nothing(inside):
     for writer in writers:
         writer.start()
     for writer in writers:
-        writer.join(120)
+        writer.join()
         assert writer.exitcode == 0
     found, complaints = entries.listed(Path("busy"))
     assert not complaints
@@ -317,6 +307,7 @@ def test_robustbenchs_own_listings_work_inside_the_board(inside, monkeypatch, ca
     assert inside.info["link"] in said
 
 
+@pytest.mark.slow
 def test_benchmark_of_robustbench_with_our_seed_finds_our_figures(inside, monkeypatch):
     rb_smooth.register(new_datasets=True)
     import robustbench
@@ -330,7 +321,7 @@ def test_benchmark_of_robustbench_with_our_seed_finds_our_figures(inside, monkey
     assert robust == pytest.approx(inside.own["score"]["autoattack"], abs=1e-12)
 
 
-@pytest.mark.slow
+@pytest.mark.manual
 def test_benchmark_of_robustbench_with_the_time_of_day_is_within_two_points_on_200(inside):
     command = ["submit", "net.pt", *BROUGHT[:-2], "--n-examples=200", "--batch-size=50", "--name=more"]
     assert board(*command) == 0

@@ -47,6 +47,7 @@ def test_the_imagenet_list_is_found_through_the_stand_in(tmp_path):
     ).exists()
 
 
+@pytest.mark.slow
 def test_a_real_autoattack_wins_over_the_stand_in(tmp_path):
     real = tmp_path / "autoattack"
     real.mkdir()
@@ -86,6 +87,7 @@ def test_torchattacks_copy_over_robustbench_is_named_with_its_repair(tmp_path):
     assert "doctor --repair" in out
 
 
+@pytest.mark.slow
 def test_a_destroyed_robustbench_is_named_too(tmp_path, monkeypatch):
     """What `pip uninstall torchattacks` leaves: an empty namespace package."""
     (tmp_path / "robustbench" / "model_zoo").mkdir(parents=True)

@@ -209,6 +209,7 @@ def test_wrong_weights_are_refused_before_data_are_read(tmp_path, monkeypatch):
     recipe_from(saved(tmp_path / "w.pt", small().state_dict()))
 
 
+@pytest.mark.slow
 def test_an_entry_whose_model_started_from_weights_says_that_it_saw_more_data(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     saved(tmp_path / "w.pt", small().state_dict())

@@ -34,6 +34,7 @@ def trained(tmp_path, monkeypatch, capsys):
     return capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_an_official_entry_is_ranked_and_loads_through_robustbench_without_network(trained, monkeypatch):
     assert re.search(r"\d+ +at\+awp\+ensgd_small_preactresnet_s0_[0-9a-f]{6}", trained)
     assert "Bartoldson2024Adversarial_WRN-94-16" in trained
@@ -57,6 +58,7 @@ def test_an_official_entry_is_ranked_and_loads_through_robustbench_without_netwo
     assert 0 <= robust <= clean <= 1
 
 
+@pytest.mark.slow
 def test_a_missing_checkpoint_makes_robustbenchs_own_error_name_the_cure(trained, monkeypatch):
     (name,) = rb_smooth.register()
     next(Path("leaderboard/models").rglob("*.pt")).unlink()

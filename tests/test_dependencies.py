@@ -14,7 +14,7 @@ from layers import ROOT, built
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("dependencies")]  # whose tests share a wheel and a pip
+pytestmark = pytest.mark.slow
 PYTHON = "3.11"
 REQUIRED = [Requirement(each) for each in declared(ROOT)["project"]["dependencies"]]
 

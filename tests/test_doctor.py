@@ -27,6 +27,7 @@ def test_a_whole_installation_is_said_to_be_whole(tmp_path):
     assert "pyautoattack" in said
 
 
+@pytest.mark.slow
 def test_torchattacks_stub_over_robustbench_is_fatal_and_its_cure_named(tmp_path):
     (tmp_path / "robustbench").mkdir()
     (tmp_path / "robustbench" / "__init__.py").write_text("# from .eval import benchmark\n")
@@ -35,6 +36,7 @@ def test_torchattacks_stub_over_robustbench_is_fatal_and_its_cure_named(tmp_path
     assert "rb_smooth.doctor --repair" in said
 
 
+@pytest.mark.slow
 def test_a_torchvision_that_does_not_fit_torch_is_fatal(tmp_path):
     (tmp_path / "torchvision.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')\n")
     code, said = ask(tmp_path)
@@ -43,6 +45,7 @@ def test_a_torchvision_that_does_not_fit_torch_is_fatal(tmp_path):
     assert "pip install --force-reinstall torch torchvision" in said
 
 
+@pytest.mark.slow
 def test_an_autoattack_too_old_for_torch_is_fatal_and_its_cure_named(tmp_path):
     (tmp_path / "autoattack").mkdir()
     (tmp_path / "autoattack" / "__init__.py").write_text("from torch.autograd.gradcheck import zero_gradients\n")

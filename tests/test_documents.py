@@ -37,6 +37,8 @@ from fenced import Block, blocks_of, lines_of, told
 from reading import Call, options_in, program_in, read, read_python
 from small_world import ROOT, made, small_recipes, typed
 
+pytestmark = pytest.mark.slow
+
 PATHS = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
 PAGES = {path.relative_to(ROOT).as_posix(): path.read_text() for path in PATHS}
 ELSEWHERE = {

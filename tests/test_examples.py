@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SENTENCE = r"clean \d+\.\d%, PGD-20 \d+\.\d%, upper bound \(quick, not AutoAttack\) \d+\.\d% .* on 10 points"
 

@@ -15,6 +15,7 @@ import torch
 from interruptions import stop_after
 from PIL import Image
 from ran import ran
+from tiers import quickly
 
 from rb_smooth import notation, schema, session, training
 from rb_smooth import recipe as program
@@ -36,7 +37,7 @@ QUICK = ["data.train_examples=200", "data.validation=60", "objective.steps=1", "
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 1), dtype=np.uint8)
 LABELS = np.array([3, 0, 9, 1, 4, 4])
 
-pytestmark = [pytest.mark.usefixtures("undrawn"), pytest.mark.xdist_group("extra")]
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 
 def written(path, **arrays):
@@ -301,7 +302,7 @@ def test_extra_images_are_augmented_too(source, tmp_path):
     assert not white(expected[-16:]).all()
 
 
-@pytest.mark.parametrize("batches", [1, 4])  # inside the first epoch, in the second
+@pytest.mark.parametrize("batches", quickly([4], [1, 4]))  # inside the first epoch, in the second
 def test_a_stopped_run_with_extra_images_goes_on_to_the_very_same_end(source, tmp_path, monkeypatch, batches):
     recipe, data = mixed(source, tmp_path / "e.npz", "data.augment=[{name: crop, padding: 1}]", count=20)
     whole, parts = Run(tmp_path / "whole"), Run(tmp_path / "parts")
@@ -394,6 +395,7 @@ def test_a_labeller_needs_nothing_of_what_it_was_itself_trained_on(source, tmp_p
     assert len(extra_images(checked(pseudo(good, Run(tmp_path / "run"))).data.extra, DIGITS, CPU)) == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("labels", ["given", "pseudo"])
 def test_an_entry_whose_model_saw_extra_images_says_so(tmp_path, monkeypatch, good, labeller, labels):
     monkeypatch.chdir(tmp_path)

@@ -67,6 +67,7 @@ def test_it_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):
     assert {"commit", "command", "seed", "versions", "machine"} <= first.keys()
 
 
+@pytest.mark.slow
 def test_a_whole_item_is_measured_without_a_gpu_and_its_goals_stand_beside_it(data):
     found = gpu_speed.measured(CELL, data, CPU)
     assert found["methods"].keys() == set(gpu_ways.METHODS)
@@ -78,6 +79,7 @@ def test_a_whole_item_is_measured_without_a_gpu_and_its_goals_stand_beside_it(da
     assert found["goals"]["EntropySGD over SGD"]["found"] > 0
 
 
+@pytest.mark.slow
 def test_compiling_without_graphs_is_a_way_of_its_own_that_may_fail_alone(data, monkeypatch):
     real = gpu_speed.stepping
 

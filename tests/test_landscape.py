@@ -4,7 +4,6 @@ twice."""
 from __future__ import annotations
 
 import copy
-import multiprocessing
 import shutil
 import signal
 import subprocess
@@ -16,6 +15,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from crew_tasks import nobody_is_left
 from made_entries import entered, with_weights
 from ran import ran
 from torch import nn
@@ -38,7 +38,7 @@ from rb_smooth.study.slices import Settings, Slice, cut
 from rb_smooth.study.specimens import find_specimen
 from rb_smooth.study.surfaces import FIGURES, About, Surface, read_surface
 
-pytestmark = [pytest.mark.usefixtures("undrawn"), pytest.mark.xdist_group("landscape")]
+pytestmark = pytest.mark.usefixtures("undrawn")
 CPU = torch.device("cpu")
 TINY = ["data.train_examples=128", "objective.steps=2", "train.epochs=2", "schedule.drops=[1]", "model.width=4"]
 
@@ -249,6 +249,7 @@ def test_one_command_computes_what_there_is_keeps_it_and_draws_it(home, capsys, 
     assert Path("again.png").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_stopped_and_gone_on_equals_undisturbed_for_any_number_of_processes(home, monkeypatch, computed):
     command = ("at-s0", *QUICK, "--weights=last")
     assert program(*command, "--workers=1") == 0
@@ -266,7 +267,7 @@ def test_stopped_and_gone_on_equals_undisturbed_for_any_number_of_processes(home
     with monkeypatch.context() as patched:
         patched.setattr(Surface, "fill", fill_and_stop)
         assert program(*command, "--workers=2") == refusal.INTERRUPTED
-    assert not multiprocessing.active_children()
+    assert nobody_is_left()
     assert read_surface(path).done.sum() == 3
     with pytest.raises(refusal.Refused, match="got 3 of 5 points; repeat"):
         sys.argv = ["landscape", "plot", str(path)]
@@ -298,6 +299,7 @@ def test_a_damaged_file_counts_as_nothing(home, computed):
     assert len(computed) == 10
 
 
+@pytest.mark.slow
 def test_a_map_is_drawn_and_fixed_attacks_are_named_as_such(home, capsys, figures):
     assert program("at-s0", *QUICK, "--2d", "--points=3", "--fixed-attacks", "--workers=1") == 0
     assert "picture: landscape-fixed-attacks.png" in capsys.readouterr().out

@@ -13,7 +13,7 @@ from made_plugins import laid_out
 
 from rb_smooth import bridge
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("layers")]  # whose tests share the wheels
+pytestmark = pytest.mark.slow
 OLD_ROBUSTBENCH = {
     "robustbench/__init__.py": """\
 from .data import load_cifar10

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiers import quickly
 
 from rb_smooth import schema
 from rb_smooth.contracts import Threat
@@ -48,8 +49,8 @@ def pgd_accuracy(method: str, seed: int, threat: Threat) -> float:
         return accuracy(model, data.validation, threat)
 
 
-@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.manual)])
+@pytest.mark.parametrize("method", quickly(["at+awp", "trades+ensgd", "mart+awp+ensgd2", "at-l2"], METHODS))
 def test_an_adversarial_method_beats_standard_training_under_attack(method, seed):
     threat = recipe_of(method, seed).threat
     assert pgd_accuracy(method, seed, threat) > pgd_accuracy("standard", seed, threat) + 0.3

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiers import quickly
 from torch._dynamo.utils import counters
 from traces import same, snapshot
 
@@ -43,7 +44,9 @@ def traced(monkeypatch):
     counters.clear()
 
 
-@pytest.mark.parametrize(("method", "programs"), [("at+awp+ensgd", 2), ("trades", 3)])
+@pytest.mark.parametrize(
+    ("method", "programs"), quickly([("at+awp+ensgd", 2)], [("at+awp+ensgd", 2), ("trades", 3)], parameters=2)
+)
 def test_compiled_training_is_the_same_and_compiles_once_for_crafting_and_once_for_training(
     data, traced, method, programs
 ):

@@ -10,11 +10,10 @@ from test_page import LOG, with_examples
 from rb_smooth import files
 from rb_smooth.page.building import write_page
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = "</title></script><script>window.ran = 1</script><img src=x onerror='window.ran = 2'>\"'&{{ 7 * 7 }}"
 NAME = "<img src=x onerror=window.ran=3>"
-
-
-pytestmark = pytest.mark.xdist_group("browser")
 
 
 @pytest.fixture(scope="module")

@@ -92,6 +92,7 @@ def test_weights_named_by_the_recipe_win_over_the_published(weights):
     assert started.origins["start"] == files.sha256(Path("mine.pt"))
 
 
+@pytest.mark.slow
 def test_what_was_fine_tuned_is_measured_entered_and_loaded_without_the_zoos_file(weights, short_attacks, capsys):
     assert fine_tuned("--no-submit") == 0
     shutil.rmtree("models")

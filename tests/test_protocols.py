@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import time
 
 import pytest
 import torch
+from crew_tasks import nobody_is_left
 from pyautoattack import AutoAttack
 from rich.progress import Progress
+from tiers import quickly
 from torch import nn
 from traces import Dying, same, snapshot
 
@@ -44,7 +44,7 @@ def equal(one, other):
     )
 
 
-@pytest.mark.parametrize("threat", [LINF, L2], ids=["Linf", "L2"])
+@pytest.mark.parametrize("threat", [LINF, pytest.param(L2, marks=pytest.mark.slow)], ids=["Linf", "L2"])
 def test_flags_are_those_of_pyautoattack_at_equal_batch_size_and_seed(net, points, threat):
     x, y = points.x.float() / 255, points.y
     theirs = AutoAttack(net.eval(), norm=threat.norm, eps=threat.eps, seed=3, version="standard")
@@ -82,6 +82,7 @@ def test_the_seed_reaches_every_attack(net, points, monkeypatch):
     assert given[0][1:4] == (LINF, 5, 7)
 
 
+@pytest.mark.slow
 def test_no_attack_makes_more_passes_than_its_bar_foresees(net, points):
     """The bars' totals are upper bounds, and not far off."""
     bars, steps = Progress(disable=True), {}
@@ -95,14 +96,7 @@ def test_no_attack_makes_more_passes_than_its_bar_foresees(net, points):
         assert 0.4 * foreseen <= made <= foreseen, name  # five classes: four of nine targets
 
 
-def nobody_is_left():
-    """Whether the workers are gone, or within a moment: two threads wait for their ends, and one of them tells."""
-    until = time.monotonic() + 10
-    while multiprocessing.active_children() and time.monotonic() < until:
-        time.sleep(0.1)
-    return not multiprocessing.active_children()
-
-
+@pytest.mark.slow
 def test_a_crew_of_workers_finds_what_one_process_finds(net, points):
     alone = autoattack(net, points, LINF, **ASKED)
     told = []
@@ -118,6 +112,7 @@ def test_a_crew_of_workers_finds_what_one_process_finds(net, points):
     assert nobody_is_left()
 
 
+@pytest.mark.slow
 def test_a_crew_is_gone_after_an_error(net, points):
     x, y = points.x.float() / 255, points.y
     with (
@@ -129,6 +124,7 @@ def test_a_crew_is_gone_after_an_error(net, points):
     assert nobody_is_left()
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_is_said_in_one_line(points):
     x, y = points.x.float() / 255, points.y
     with (
@@ -146,6 +142,7 @@ def test_workers_take_no_more_threads_than_the_environment_allows(net, points, m
         assert crew.pool.submit(torch.get_num_threads).result() == 1
 
 
+@pytest.mark.slow
 def test_one_process_and_a_worker_compute_in_float32_in_eval_mode_without_gradients_of_weights(net, points):
     seen = {}
 
@@ -199,7 +196,7 @@ def attacked(monkeypatch):
     return seen
 
 
-@pytest.mark.parametrize("until", [1, 4, 5])
+@pytest.mark.parametrize("until", quickly([4], [1, 4, 5]))
 def test_a_stopped_evaluation_goes_on_with_the_unit_that_it_had_not_finished(
     net, points, tmp_path, attacked, short_attacks, until
 ):
@@ -303,7 +300,7 @@ def test_every_broken_point_names_the_attack_that_broke_it(net, points, short_at
     assert (result.margin[result.robust] > 0).all()
 
 
-@pytest.mark.parametrize("threat", [LINF, L2], ids=["Linf", "L2"])
+@pytest.mark.parametrize("threat", [LINF, pytest.param(L2, marks=pytest.mark.slow)], ids=["Linf", "L2"])
 def test_what_is_kept_of_the_first_points_are_adversarial_examples(net, points, threat):
     result = autoattack(net, points, threat, **ASKED)
     broken = (result.broken_by >= 0).nonzero().flatten().tolist()

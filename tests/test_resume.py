@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from interruptions import stop_after
+from tiers import quickly
 
 from rb_smooth import schema, states, training
 from rb_smooth.data import digits
@@ -23,7 +24,7 @@ from rb_smooth.states import load_state
 CPU = torch.device("cpu")
 QUICK = ["data.validation=60", "objective.steps=1", "train.epochs=3", "schedule.drops=[2]", "model.width=2"]
 
-pytestmark = [pytest.mark.usefixtures("undrawn"), pytest.mark.xdist_group("resume")]
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +78,7 @@ DAMAGES = {
 }
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("damage", quickly(["one bit"], DAMAGES))
 def test_a_damaged_state_falls_back_to_the_one_before_and_says_so(
     recipe, data, tmp_path, monkeypatch, whole, damage, capsys
 ):
@@ -143,6 +144,7 @@ def test_what_a_killed_process_left_half_written_is_swept_away(tmp_path):
         assert not list(run.path.glob(".*.pt.*"))
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_the_last_whole_state(recipe, data, tmp_path, monkeypatch, whole):
     run = stopped(recipe, data, tmp_path / "run", monkeypatch)
     before = load_state(run.path)[0]["position"]
@@ -157,6 +159,7 @@ def test_a_full_disk_leaves_the_last_whole_state(recipe, data, tmp_path, monkeyp
     ends_like(whole, run, recipe, data)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="needs fork")
 def test_killed_at_random_moments_a_run_ends_as_if_it_had_not_been():
     script = Path(__file__).parent / "stress" / "kill.py"

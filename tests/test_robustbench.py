@@ -11,6 +11,7 @@ import torch
 from cifar_files import write_cifar10, write_cifar100, write_svhn
 from made_entries import entered, with_weights
 from PIL import Image
+from tiers import quickly
 
 import rb_smooth
 from rb_smooth import bridge, entries, files
@@ -108,7 +109,7 @@ def submitted(dataset, threat, name):
     return with_weights(entry, net.state_dict())
 
 
-@pytest.mark.parametrize(("dataset", "threat"), BOARDS)
+@pytest.mark.parametrize(("dataset", "threat"), quickly(BOARDS[:1], BOARDS, parameters=2))
 def test_an_entry_of_any_board_is_loaded_measured_and_attacked_by_robustbench(dataset, threat, there, soon, capsys):
     entry = submitted(dataset, threat, "mine")
     assert rb_smooth.register(new_datasets=True) == ["mine"]
@@ -167,7 +168,7 @@ def test_a_name_that_robustbench_has_given_is_refused_and_its_model_kept(there, 
         rb_smooth.submit(theirs)
 
 
-@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("prefix", quickly([""], ["", "module."]))
 def test_a_published_model_is_loaded_and_benchmarked_from_its_file_beside_ours(prefix, there, soon):
     submitted("cifar10", "Linf", "mine")
     rb_smooth.register()

@@ -19,7 +19,6 @@ from test_program import run
 from rb_smooth import training
 from rb_smooth.run_folder import Run
 
-pytestmark = pytest.mark.xdist_group("scale out")  # which shares one fixture of half a minute
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 RANKS = str(Path(__file__).with_name("ranks.py"))
 ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST")} | {
@@ -45,6 +44,7 @@ def loaded(done, name):
     return [torch.load(done / f"{name}-{processes}.pt") for processes in (1, 2)]
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one_to_1e_10_for_every_combination(done):
     alone, shared = loaded(done, "equality")
     assert len(alone) == len(shared) == len(COMBINATIONS) >= 36
@@ -55,12 +55,14 @@ def test_two_processes_equal_one_to_1e_10_for_every_combination(done):
             assert (one - other).abs().max() < nearest, combination
 
 
+@pytest.mark.slow
 def test_the_combinations_lead_to_different_weights(done):
     alone, _ = loaded(done, "equality")
     for one, other in pairwise(alone):
         assert any((a - b).abs().max() > 1e-6 for a, b in zip(one, other))
 
 
+@pytest.mark.slow
 def test_recalibrated_statistics_are_one_and_those_of_all_images(done):
     """As printed: the mean of E[x], and of E[x^2] less its square, over processes."""
     _, (images, (means, variances, _)) = loaded(done, "statistics")
@@ -76,6 +78,7 @@ def test_recalibrated_statistics_are_one_and_those_of_all_images(done):
     assert torch.equal(variances[0], variances[1])
 
 
+@pytest.mark.slow
 def test_accuracy_and_autoattack_are_the_same_for_any_number_of_processes(done):
     (accuracies, flags), (shared_accuracies, shared_flags) = loaded(done, "attacked")
     assert accuracies == shared_accuracies
@@ -91,6 +94,7 @@ def rows(run):
     return [{key: value for key, value in row.items() if key not in timed} for row in listed]
 
 
+@pytest.mark.slow
 def test_stopped_through_one_process_all_save_and_go_on_bit_for_bit(done):
     assert all("stopped after" in json.loads((done / f"interrupted-{rank}.json").read_text()) for rank in range(2))
     for name in ("best", "last"):
@@ -99,6 +103,7 @@ def test_stopped_through_one_process_all_save_and_go_on_bit_for_bit(done):
     assert rows(done / "whole") == rows(done / "interrupted")
 
 
+@pytest.mark.slow
 def test_another_number_of_processes_goes_on_from_the_same_state(done, tmp_path):
     recipe, data = tiny()
     run = Run(done / "by another number")
@@ -118,6 +123,7 @@ REFUSALS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", REFUSALS)
 def test_a_fault_of_one_process_is_said_once_by_the_first(done, fault):
     first, second = (json.loads((done / f"{fault}-{rank}.json").read_text()) for rank in range(2))
@@ -125,10 +131,12 @@ def test_a_fault_of_one_process_is_said_once_by_the_first(done, fault):
     assert second == "2"  # it leaves with exit code 2 and says nothing
 
 
+@pytest.mark.slow
 def test_a_compiled_network_in_another_layout_learns_the_same_in_two_processes(done):
     assert all(json.loads((done / f"compiled-{rank}.json").read_text()) < 1e-6 for rank in range(2))
 
 
+@pytest.mark.slow
 def test_where_compiling_fails_several_processes_refuse_and_say_how_to_go_on(done):
     said = [json.loads((done / f"compiling-{rank}.json").read_text()) for rank in range(2)]
     assert all("expected to compile, got" in line and line.endswith("use --set train.compile=false") for line in said)
@@ -147,6 +155,7 @@ def said_by(command, folder):
     )
 
 
+@pytest.mark.slow
 def test_a_killed_process_ends_the_job_and_any_number_goes_on(tmp_path, monkeypatch, capsys):
     killed = Path(__file__).with_name("killed_rank.py")
     code, _, (line,) = said_by([*TORCHRUN, str(killed), *COMMAND], tmp_path)
@@ -159,6 +168,7 @@ def test_a_killed_process_ends_the_job_and_any_number_goes_on(tmp_path, monkeypa
     assert "AutoAttack" in said
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_the_number_of_processes_is_said_once(tmp_path):
     command = [*TORCHRUN, "-m", "rb_smooth.recipe", *COMMAND, "--set=data.batch_size=63"]
     code, _, (line,) = said_by(command, tmp_path)

@@ -328,6 +328,7 @@ def test_a_run_without_weights_is_refused_before_anything_is_measured(measured, 
     assert "expected this run's weights in" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_two_who_measure_at_once_lose_nothing(tmp_path):
     record = {"name": "a", "method": "at", "under": "L2", "seed": 0, "settings": {}, "found": {"probes": []}}
     for name in ("a", "b"):

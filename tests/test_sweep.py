@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_program import QUICK, SETTINGS, run
+from digits_run import QUICK, SETTINGS
+from test_program import run
 
 from rb_smooth import devices, launch, plan, sweep
 from rb_smooth.data import _downloading
 from rb_smooth.refusal import Refused
 
-pytestmark = pytest.mark.xdist_group("sweep")  # which shares one fixture of half a minute
 SWEEP = ["digits", "at", "at+awp", "--seeds=0,1", "--workers=2", *QUICK]
 
 
@@ -57,6 +57,7 @@ def record():
     return json.loads(path.read_text())
 
 
+@pytest.mark.slow
 def test_every_method_runs_with_every_seed_and_one_table_says_so(home):
     place, out = home
     assert out.count("started ") == out.count("finished ") == 4
@@ -68,6 +69,7 @@ def test_every_method_runs_with_every_seed_and_one_table_says_so(home):
         assert "epoch   2/2" in (folder / "output.txt").read_text()
 
 
+@pytest.mark.slow
 def test_the_record_holds_every_figure_and_where_it_comes_from(inside):
     kept = record()
     assert kept["command"].startswith("python -m rb_smooth.recipe digits at at+awp --seeds=0,1")
@@ -90,6 +92,7 @@ def test_the_record_holds_every_figure_and_where_it_comes_from(inside):
             assert json.loads((folder / "score.json").read_text())["autoattack"] == value
 
 
+@pytest.mark.slow
 def test_the_same_command_again_starts_nothing_and_needs_no_torch(inside, home):
     before = record()
     code = (
@@ -102,6 +105,7 @@ def test_the_same_command_again_starts_nothing_and_needs_no_torch(inside, home):
     assert record() == before
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_is_named_and_the_others_are_in_the_table(inside, capsys):
     (folder,) = Path("runs/digits").glob("at-s0-*")
     whole = {name: (folder / name).read_bytes() for name in ("score.json", "best.pt")}
@@ -124,6 +128,7 @@ def test_a_run_that_fails_is_named_and_the_others_are_in_the_table(inside, capsy
             (folder / name).write_bytes(content)
 
 
+@pytest.mark.slow
 def test_a_finished_run_without_its_entry_is_entered(inside, handed_over):
     (entry,) = Path("leaderboard").rglob("at_*_s0_*.json")
     aside = entry.rename(entry.with_suffix(".aside"))
@@ -135,6 +140,7 @@ def test_a_finished_run_without_its_entry_is_entered(inside, handed_over):
     assert [[job.name for job in jobs] for jobs, *_ in handed_over] == [["at, seed 0"]]
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_afresh_is_not_in_the_table_as_it_was_before(inside, monkeypatch, capsys):
     monkeypatch.setattr(sweep, "work_off", lambda jobs, *_: [sweep.Failure(jobs[0], "why", refused=False)])
     assert run(*SWEEP, "--fresh") == 1

@@ -21,8 +21,6 @@ from rb_smooth.theory.rows import Falsifier, Row
 from rb_smooth.theory.statements import STATEMENTS, examine
 from rb_smooth.theory.table import table_of
 
-pytestmark = pytest.mark.xdist_group("theory")  # whose tests share the examined statements
-
 
 @pytest.fixture(scope="module")
 def found():

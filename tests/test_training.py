@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from interruptions import stop_after
+from tiers import quickly
 from traces import same, snapshot
 
 from rb_smooth import batchnorm, epochs, interruption, schedules, schema, session, training
@@ -36,7 +37,7 @@ QUICK = [
     "model.width=4",
 ]
 
-pytestmark = [pytest.mark.usefixtures("undrawn"), pytest.mark.xdist_group("training")]
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +72,10 @@ def undisturbed(source, tmp_path_factory):
     return cache(lambda method: trained(source, tmp_path_factory.mktemp("runs") / "whole", method))
 
 
-@pytest.mark.parametrize("method", ["at", "at+awp+ensgd+wa", "trades+awp+ensgd2+wa", "mart"])
-@pytest.mark.parametrize("batches", [0, 1, 4])  # three minibatches an epoch: first, inside, in the second epoch
+@pytest.mark.parametrize(
+    "method", quickly(["at+awp+ensgd+wa"], ["at", "at+awp+ensgd+wa", "trades+awp+ensgd2+wa", "mart"])
+)
+@pytest.mark.parametrize("batches", quickly([4], [0, 1, 4]))  # of three in an epoch: first, inside, in the second epoch
 def test_a_stopped_run_goes_on_to_the_very_same_end(source, tmp_path, monkeypatch, undisturbed, method, batches):
     whole = undisturbed(method)
     with monkeypatch.context() as patched:
@@ -106,6 +109,7 @@ def test_training_leaves_the_global_random_state_as_found(source, tmp_path):
     assert torch.equal(before, torch.random.get_rng_state())
 
 
+@pytest.mark.slow
 def test_a_seed_fixes_everything_and_another_changes_it(source, tmp_path, undisturbed):
     one, again = undisturbed("at+ensgd").load("last"), trained(source, tmp_path / "2").load("last")
     other = trained(source, tmp_path / "3", "at+ensgd", "train.seed=1").load("last")
@@ -130,7 +134,7 @@ def test_looking_at_the_deployed_model_leaves_no_trace(source, method):
     assert same(before, snapshot(state.model))
 
 
-@pytest.mark.parametrize("method", ["at", "at+ensgd", "at+ensgd+wa"])
+@pytest.mark.parametrize("method", quickly(["at+ensgd+wa"], ["at", "at+ensgd", "at+ensgd+wa"]))
 def test_what_is_saved_is_what_is_deployed_recalibrated(source, tmp_path, monkeypatch, method):
     """w or its average, not the chain nor the initial weights; statistics from the last minibatches at w."""
     sessions = []
@@ -237,6 +241,7 @@ def test_a_stop_that_comes_twice_at_once_is_one_and_a_later_one_acts_at_once(mon
         signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.slow
 def test_a_stop_after_the_last_epoch_resumes_to_the_same_end(source, tmp_path, monkeypatch):
     recipe, data = recipe_and_data(source, "at+ensgd")
     stages = [dict(recipe.sections["optimizer"]) | {"from_epoch": 0}, {"name": "sgd", "from_epoch": 2}]
@@ -319,6 +324,7 @@ def test_after_a_switch_the_schedule_goes_on_in_absolute_epochs_on_the_new_stage
     assert rates == pytest.approx([0.1] * 3 + [0.08] * 3 + [0.008] * 3)
 
 
+@pytest.mark.slow
 def test_with_averaging_the_average_is_validated_and_saved_and_raw_w_is_a_further_column(
     source, tmp_path, monkeypatch, undisturbed
 ):
@@ -340,6 +346,7 @@ def test_what_is_exported_is_fp32_on_the_cpu_whatever_the_model_is_in(net):
     assert all(value.device.type == "cpu" for value in state.values())
 
 
+@pytest.mark.slow
 def test_a_staged_run_resumes_at_the_switch(source, tmp_path, monkeypatch):
     recipe, data = recipe_and_data(source, "at+ensgd")
     chain = dict(recipe.sections["optimizer"])
@@ -431,6 +438,7 @@ def test_bf16_trains_with_fp32_weights_and_takes_the_gradient_where_the_perturba
     assert all(torch.equal(a, b) for a, b in zip(moved[True], moved[False]))
 
 
+@pytest.mark.slow
 def test_weights_of_chosen_epochs_are_kept_and_test_accuracy_is_logged_if_asked(source, tmp_path):
     recipe, data = recipe_and_data(source, "at+wa", "train.keep=[0,2]", "train.log_test=30")
     run = Run(tmp_path / "run")

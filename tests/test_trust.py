@@ -26,9 +26,6 @@ LINF, L2 = Threat("Linf", 8 / 255, 2 / 255), Threat("L2", 0.5, 0.1)
 PAGE = Path(__file__).parents[1] / "docs" / "trust.md"
 
 
-pytestmark = pytest.mark.xdist_group("trust")
-
-
 @pytest.fixture(scope="module")
 def trained():
     return cheats.trained_net()

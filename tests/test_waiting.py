@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiers import pairwise, quickly
 from waits import Waits
 
 from rb_smooth import schema, training
@@ -50,7 +51,7 @@ def begun(source, device, method, *settings):
     return session, order
 
 
-@pytest.mark.parametrize("method", METHODS, ids="+".join)
+@pytest.mark.parametrize("method", quickly(pairwise(METHODS), METHODS), ids="+".join)
 def test_a_minibatch_reads_nothing_from_the_device(source, method):
     session, order = begun(source, torch.device("cpu"), method)
     with Waits() as waits:

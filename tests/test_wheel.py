@@ -12,7 +12,7 @@ from layers import ROOT, Layer, built
 
 import rb_smooth
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("wheel")]  # whose tests share one installation
+pytestmark = pytest.mark.slow
 SHIPPED = {
     "rb_smooth": "rb_smooth",
     "recipes": "rb_smooth/_data/recipes",
