@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import faulthandler
+import os
 import sys
 
 import pytest
@@ -26,6 +28,10 @@ def pytest_xdist_make_scheduler(config, log):
     return Dealing(config, log) if config.getvalue("dist") == "loadgroup" else None
 
 
+def pytest_configure(config):
+    config.crash_output = os.dup(2)  # before the tests' output is captured
+
+
 def pytest_collection_finish(session):
     session.config.trace = sys.gettrace()  # coverage's, where it is measured
 
@@ -33,6 +39,7 @@ def pytest_collection_finish(session):
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
     sys.settrace(item.config.trace)  # pyautoattack, called plainly as in some tests, ends by switching it off
+    faulthandler.enable(item.config.crash_output)  # a run carried out in this process had it write into its folder
 
 
 @pytest.fixture(autouse=True)

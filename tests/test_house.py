@@ -27,6 +27,7 @@ FLOORS = [
         ),
         *(
             "launch",
+            "crashes",
             "commandline",
             "plugins",
             "processes",
