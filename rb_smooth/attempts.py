@@ -13,17 +13,22 @@ from datetime import timedelta
 
 import filelock
 
+from rb_smooth.crashes import CURE, signal_of
 from rb_smooth.run_folder import Run
 
 
 @dataclass(frozen=True)
 class Job:
-    """A run to be made. command: what makes it, to which `--device=…` is added; is_done: whether nothing is left."""
+    """A run to be made. command: what makes it, to which `--device=…` is added; is_done: whether nothing is left.
+
+    network: equal for runs of the same network, of which one crash is enough; empty if that is not known.
+    """
 
     name: str
     run: Run
     command: tuple[str, ...]
     is_done: Callable[[], bool]
+    network: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,8 +74,16 @@ class Attempt:
         return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
     @property
+    def crash(self) -> str | None:
+        """The name of the signal by which native code ended it; None if it ended in another way."""
+        return signal_of(self.process.returncode)
+
+    @property
     def ending(self) -> str:
         """Why it ended, in one line."""
+        if self.crash is not None:
+            last = self.last_line or "nothing"
+            return f"crashed by {self.crash} in native code; {CURE}; the last line of {self.output}: {last}"
         if (code := self.process.returncode) < 0:
             last = f"; before that: {self.last_line}" if self.last_line else ""
             return (

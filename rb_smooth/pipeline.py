@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from rb_smooth import bridge, files, launch, registry, run_folder
+from rb_smooth import bridge, crashes, files, launch, registry, run_folder
 from rb_smooth.console import console, is_silent, remark
 from rb_smooth.devices import check_device, existing_device
 from rb_smooth.entries import attack_title
@@ -109,11 +109,14 @@ def _work(run: run_folder.Run, gathered: tuple[str, str, Sections], options: Opt
             data, workers = _prepared(recipe, options, device, progress)
         if data.extra is not None:  # pseudo-labels are the first one's, whatever the devices
             processes.copy_from_first([data.extra.y])
-        if processes.is_first() and progress != "trained":
-            _announce(recipe, data, device, workers)
+        announces = processes.is_first() and progress != "trained"
         if options.until == "plan":
+            if announces:
+                _announce(recipe, data, device, workers)
             return
-        with processes.held_by_first(run.locked()):
+        with processes.held_by_first(run.locked()), crashes.recorded(run.crash_file):
+            if announces:  # by timing steps of training: a crash of theirs is recorded as any other
+                _announce(recipe, data, device, workers)
             if declared:
                 processes.from_first(lambda: _open(run, gathered, options.fresh))
             if not processes.from_first(lambda: run.is_trained):

@@ -1,6 +1,6 @@
 """A run is a folder: recipe.yaml, log.csv, curves.png, resume.pt, best.pt, last.pt, autoattack-*/, score.json.
 
-It may be moved.
+After a crash crash.txt is there too, until the run is taken up again. The folder may be moved.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import filelock
 
-from rb_smooth import cookbook, files, notation, states
+from rb_smooth import cookbook, crashes, files, notation, states
 from rb_smooth.refusal import Refused
 from rb_smooth.sections import SECTIONS, Sections, digest, digest_of, substance
 
@@ -114,6 +114,21 @@ class Run:
         return header
 
     @property
+    def crash_file(self) -> Path:
+        """Where a process that crashes while it works here leaves its trace."""
+        return self.path / "crash.txt"
+
+    @property
+    def crash(self) -> str | None:
+        """The name of the signal by which the last process that worked here crashed; None if it did not crash."""
+        return crashes.read_signal(self.crash_file)
+
+    def record_crash(self, signal_name: str) -> None:
+        """Write down that a process which worked here crashed, unless it left a trace itself."""
+        if self.crash is None:
+            files.write_text(self.crash_file, crashes.trace_of(signal_name))
+
+    @property
     def is_in_use(self) -> bool:
         """Whether a process works here now; False where one may not look."""
         lock = self.path / ".lock"
@@ -129,7 +144,7 @@ class Run:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Held while a process works here; a second one is refused."""
+        """Held while a process works here; a second one is refused. The trace of a crash before is removed."""
         self.path.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(self.path / ".lock", timeout=_LOOK_S)
         try:
@@ -141,8 +156,11 @@ class Run:
         try:
             for leftover in self.path.glob(".*.pt.*"):  # of a process that was killed while it wrote
                 leftover.unlink()
+            self.crash_file.unlink(missing_ok=True)
             yield
         finally:
+            if self.crash is None:  # the file is empty
+                self.crash_file.unlink(missing_ok=True)
             lock.release()
 
     def begin(self, dataset: str, method: str, sections: Sections) -> None:

@@ -23,6 +23,7 @@ from rich.table import Table
 
 from rb_smooth.commandline import program
 from rb_smooth.console import console
+from rb_smooth.crashes import CURE
 from rb_smooth.curves import draw_curves
 from rb_smooth.logs import read_log
 from rb_smooth.notation import number_text
@@ -73,6 +74,11 @@ def _list(folder: Path, as_json: bool) -> None:
     for summary in summaries:
         if summary.damage:
             console.print(f"damaged: {summary.damage}")
+        if summary.crash:
+            run = Run(folder / summary.name)
+            console.print(
+                f"crashed: {run.path}, by {summary.crash} in native code, see {run.crash_file.name} there; {CURE}"
+            )
 
 
 def _table(summaries: list[Summary]) -> Table:
@@ -98,7 +104,7 @@ def _table(summaries: list[Summary]) -> Table:
             _attacked(summary),
             _points(summary.gap),
             _ago(time.time() - summary.changed),
-            style={"damaged": "red", "training": "green", "evaluating": "green"}.get(summary.state),
+            style={"damaged": "red", "crashed": "red", "training": "green", "evaluating": "green"}.get(summary.state),
         )
     return table
 

@@ -21,7 +21,8 @@ class Summary:
     """Accuracies are shares in [0, 1], of the best epoch's weights; None where there is no such figure yet.
 
     test_bound is an upper bound of test_autoattack, where that was not measured.
-    state: new, training, stopped, trained, evaluating, evaluated or damaged; training and evaluating are going on now.
+    state: new, training, stopped, crashed, trained, evaluating, evaluated or damaged; training and evaluating are going
+    on now. crash: the signal by which the last process that worked on the run ended, where it is crashed.
     gap: PGD-20 accuracy of the best epoch minus the last's, robust overfitting; `gap_on` says on which images.
     changed: seconds since 1970. damage: what is wrong, and what to do.
     """
@@ -43,6 +44,7 @@ class Summary:
     gap: float | None = None
     gap_on: str | None = None
     damage: str | None = None
+    crash: str | None = None
 
 
 def find_runs(folder: Path) -> Iterator[tuple[str, Run]]:
@@ -68,7 +70,7 @@ def find_run(name: str, folder: Path) -> Run:
 def is_run(path: Path) -> bool:
     """Whether it holds a run; a folder into which one may not look is taken for one, and told as damaged."""
     try:
-        return any((path / mark).exists() for mark in _MARKS)
+        return any((path / mark).exists() for mark in _MARKS) or Run(path).crash is not None
     except PermissionError:
         return True
 
@@ -77,7 +79,9 @@ def summarise(name: str, run: Run) -> Summary:
     """The figures of one run. A damaged one is told, never raised."""
     changed = _changed(run.path)
     try:
-        return Summary(name, _state(run), changed, **_trained(run), **_tested(run))
+        state = _state(run)
+        crash = run.crash if state == "crashed" else None
+        return Summary(name, state, changed, crash=crash, **_trained(run), **_tested(run))
     except (Refused, OSError) as error:
         return Summary(name, "damaged", changed, damage=str(error))
 
@@ -85,6 +89,8 @@ def summarise(name: str, run: Run) -> Summary:
 def _state(run: Run) -> str:
     if run.is_in_use:
         return "evaluating" if run.is_trained else "training"
+    if run.crash is not None:
+        return "crashed"
     if run.is_trained:
         return "trained" if run.score is None else "evaluated"
     return "stopped" if run.progress == "begun" or (run.path / "log.csv").exists() else "new"
@@ -92,6 +98,8 @@ def _state(run: Run) -> str:
 
 def _trained(run: Run) -> dict[str, Any]:
     """What recipe.yaml and log.csv say; the gap, unless the test set can tell it."""
+    if run.crash is not None and not (run.path / "recipe.yaml").exists():
+        return {}  # it crashed before its recipe was written
     train = run.header.get("train", {})
     found: dict[str, Any] = {"epochs": train.get("epochs") if isinstance(train, dict) else None}
     if not (run.path / "log.csv").exists():

@@ -24,6 +24,12 @@ from rb_smooth.workers import work_off
 _OWN_OPTIONS = {"what", "seed", "seeds", "gpus", "workers", "device", "plan", "json"}
 """Those that its processes are not given, or are given in another form."""
 
+_NOT_OF_THE_SHAPE = {
+    *("batch_size", "augment", "standardise", "extra", "validation", "split_seed", "train_examples"),
+    *("stream", "workers"),
+}
+"""Keys of `data` on which no image's shape depends; others are a data set's own options."""
+
 
 @dataclass(frozen=True, eq=False)
 class Member:
@@ -46,7 +52,14 @@ class Member:
     @property
     def job(self) -> Job:
         command = (sys.executable, "-m", "rb_smooth.recipe", *self.what, f"--seed={self.seed}")
-        return Job(f"{self.method}, seed {self.seed}", self.run, (*command, *_passed_on(self.options)), self.is_done)
+        name, command = f"{self.method}, seed {self.seed}", (*command, *_passed_on(self.options))
+        return Job(name, self.run, command, self.is_done, self.network)
+
+    @property
+    def network(self) -> str:
+        """The same for runs that compute the same layers on images of the same shape."""
+        data = {key: value for key, value in self.sections["data"].items() if key not in _NOT_OF_THE_SHAPE}
+        return digest_of([data, self.sections["model"]])
 
     def is_done(self) -> bool:
         """Whether no process is needed any more. Costs no torch. What is damaged is left to a process to name."""

@@ -1,7 +1,8 @@
 """A queue of runs, worked off by a few processes at a time; none can end another, and several programs may share it.
 
 Of two programs on the same runs (by accident, or on two machines with a shared disk) each takes what the other has not
-claimed. A run in which anything else works is put back and tried again. If this program is killed, its processes go on
+claimed. A run in which anything else works is put back and tried again. After a run that crashed, others of the same
+network are not started. If this program is killed, its processes go on
 to their ends, and the same command waits for them.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from rich.console import Group
 from rich.live import Live
@@ -29,7 +30,7 @@ _RETRY_S = 2.0
 
 
 def work_off(jobs: Sequence[Job], devices: Sequence[str], threads: int | None = None) -> list[Failure]:
-    """Carry `jobs` out in order, one at a time on each of `devices`; what failed comes back, and ends nothing.
+    """Carry `jobs` out in order, one at a time on each of `devices`; what failed or was not started comes back.
 
     threads: CPU threads of each process, unless OMP_NUM_THREADS says otherwise. Each writes to output.txt in its run's
     folder. Raises Interrupted after Ctrl-C or SIGTERM, when every process has saved and stopped; a second signal kills.
@@ -60,6 +61,8 @@ class _Queue:
         self.waiting, self.free, self.threads = deque(jobs), deque(devices), threads
         self.attempts: list[Attempt] = []
         self.failures: list[Failure] = []
+        self.crashed: dict[str, str] = {}
+        """By network, the name of the run that crashed."""
         self.done, self.jobs = 0, len(jobs)
         self.is_stopping = False
         self._next_look = 0.0
@@ -103,7 +106,10 @@ class _Queue:
         return Group(table, f"{self.done} of {self.jobs} done{failed}")
 
     def _took(self, job: Job) -> bool:
-        """Whether the job is off the queue: started, found done, or failed to start. False: another works there."""
+        """Whether the job is off the queue: started, found done, or not to be started. False: another works there."""
+        if job.network in self.crashed and not job.is_done():
+            self._fail(job, f"not started: {self.crashed[job.network]}, of the same network, crashed", refused=False)
+            return True
         try:
             claim = claimed(job.run)
             if claim is None:
@@ -129,7 +135,16 @@ class _Queue:
         elif job.run.is_in_use:  # someone was quicker between our look and our process's
             self.waiting.append(job)
         else:
+            if attempt.crash is not None:
+                self._note_crash(job, attempt.crash)
             self._fail(job, attempt.ending, code == REFUSED)
+
+    def _note_crash(self, job: Job, signal_name: str) -> None:
+        """Keep other runs of this network from being started, and record the crash in the run's folder."""
+        if job.network:
+            self.crashed.setdefault(job.network, job.name)
+        with suppress(OSError):  # a full disk ends no other run
+            job.run.record_crash(signal_name)
 
     def _count(self, job: Job, time_taken: str) -> None:
         self.done += 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import faulthandler
+import os
 import signal
 import sys
 
@@ -23,6 +25,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a 
 torch.set_num_threads(1)  # as in the programs for nets this small; two test workers share two cores
 
 
+def pytest_configure(config):
+    config.crash_output = os.dup(2)  # before the tests' output is captured
+
+
 def pytest_collection_finish(session):
     session.config.trace = sys.gettrace()  # coverage's, where it is measured
 
@@ -30,6 +36,7 @@ def pytest_collection_finish(session):
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
     sys.settrace(item.config.trace)  # pyautoattack, called plainly as in some tests, ends by switching it off
+    faulthandler.enable(item.config.crash_output)  # a run carried out in this process had it write into its folder
 
 
 @pytest.fixture(autouse=True)

@@ -72,6 +72,7 @@ COMMANDLINE = "commandline.py"
 PLUGINS, REGISTRY, COOKBOOK, DECLARATION = "plugins.py", "registry.py", "cookbook.py", "declaration.py"
 SUBJECTS, OPTIMIZER_LAWS = "laws/subjects.py", "laws/optimizer_laws.py"
 KEYS, REFERENCE = "keys.py", "reference.py"
+RUN_FOLDER, CRASHES = "run_folder.py", "crashes.py"
 ZOO, STANDINS, OUTSIDERS, BRIDGE = "zoo.py", "standins.py", "outsiders.py", "bridge.py"
 
 TESTS = {
@@ -118,7 +119,7 @@ TESTS = {
     CURVES: ["test_curves.py"],
     REPORTS: ["test_curves.py"],
     SCALARS: ["test_scalars.py"],
-    SUMMARIES: ["test_runs.py"],
+    **{file: ["test_runs.py"] for file in (SUMMARIES, RUN_FOLDER, CRASHES)},
     COMPARISON: ["test_comparison.py"],
     ATTEMPTS: ["test_workers.py"],
     WORKERS: ["test_workers.py"],
@@ -298,6 +299,18 @@ MUTANTS = [
     Mutant("the gap has the wrong sign", SUMMARIES, 'score["pgd20"] - score["last"]["pgd20"]', 'score["last"]["pgd20"] - score["pgd20"]'),
     Mutant("a damaged run ends the list", SUMMARIES, "except (Refused, OSError) as error:", "except OSError as error:"),
     Mutant("a run in use is not seen", SUMMARIES, "if run.is_in_use:", "if False:"),
+    Mutant("a run that crashed is stopped", SUMMARIES, "    if run.crash is not None:\n        return", "    if False:\n        return"),
+    Mutant("a run that crashed before its recipe was written is damaged", SUMMARIES, "if run.crash is not None and not", "if False and not"),
+    Mutant("a run that holds nothing but a crash is not listed", SUMMARIES, " or Run(path).crash is not None", ""),
+    Mutant("a run that was killed is crashed", CRASHES, "None if is_empty else", "None if False else"),
+    Mutant("a signal has another's name", CRASHES, '"Bus error": "SIGBUS"', '"Bus error": "SIGSEGV"'),
+    Mutant("a trace with a new text breaks the list", CRASHES, "_WORDS.get(words, _UNKNOWN)", "_WORDS[words]"),
+    Mutant("a machine without the run's folder may not train", CRASHES, "if not path.parent.is_dir():", "if False:"),
+    Mutant("a crash leaves no trace", CRASHES, "        faulthandler.enable(file)\n", ""),
+    Mutant("a run that is taken up again stays crashed", RUN_FOLDER, "            self.crash_file.unlink(missing_ok=True)\n            yield\n", "            yield\n"),
+    Mutant("the trace of another process is removed", RUN_FOLDER, "            if self.crash is None:  # the file is empty\n", "            if True:\n"),
+    Mutant("a run that ended well leaves an empty trace", RUN_FOLDER, "            if self.crash is None:  # the file is empty\n", "            if False:\n"),
+    Mutant("a crash takes the place of its trace", RUN_FOLDER, "        if self.crash is None:\n            files", "        if True:\n            files"),
     Mutant("the deviation is the population's", COMPARISON, '"std": stdev(values)', '"std": __import__("statistics").pstdev(values)'),
     Mutant("the robust overfitting gap is reversed", COMPARISON, "pgd20 - last)", "last - pgd20)"),
     Mutant("Holm's correction is Bonferroni's", COMPARISON, "(len(p) - tested) * p", "len(p) * p"),
@@ -315,6 +328,15 @@ MUTANTS = [
     Mutant("a run that another process took is a failure", WORKERS, "elif job.run.is_in_use:", "elif False:"),
     Mutant("what another program did is done again", WORKERS, "            if job.is_done():\n", "            if False:\n"),
     Mutant("refusals are crashes", WORKERS, "attempt.ending, code == REFUSED", "attempt.ending, False"),
+    Mutant("after a crash the next run of the network is started", WORKERS, "if job.network in self.crashed and", "if False and"),
+    Mutant("after a crash a run that is done has failed", WORKERS, "in self.crashed and not job.is_done():", "in self.crashed:"),
+    Mutant("unknown networks are one network", WORKERS, "        if job.network:\n", "        if True:\n"),
+    Mutant("a crash is not recorded in the run's folder", WORKERS, "            job.run.record_crash(signal_name)\n", "            pass\n"),
+    Mutant("a crash that cannot be recorded ends the queue", WORKERS, "with suppress(OSError):", "with suppress(KeyError):"),
+    Mutant("a process that was killed has crashed", ATTEMPTS, "return signal_of(self.process.returncode)", 'return signal_of(self.process.returncode) or ("SIGABRT" if self.process.returncode < 0 else None)'),
+    Mutant("each seed is another network", SWEEP, "digest_of([data, self.sections[\"model\"]])", "digest_of([data, self.sections[\"model\"], self.seed])"),
+    Mutant("networks of other widths are one", SWEEP, "digest_of([data, self.sections[\"model\"]])", "digest_of([data])"),
+    Mutant("networks for images of other shapes are one", SWEEP, "digest_of([data, self.sections[\"model\"]])", "digest_of([self.sections[\"model\"]])"),
     Mutant("recipes are checked one by one", SWEEP, "        _check(ahead)\n", ""),
     Mutant("finished runs are started", SWEEP, "return finished and", "return False and"),
     Mutant("one refusal hides a crash", SWEEP, "all(failure.refused", "any(failure.refused"),
@@ -433,6 +455,8 @@ MUTANTS = [
     Mutant("threads stay as a run chose them", API, "torch.set_num_threads(threads)", "pass"),
     Mutant("silence is not kept", API, "with heard(verbose)", "with heard(True)"),
     Mutant("a look at a run changes its recipe", PIPELINE, "options, declared=False", "options, declared=True"),
+    Mutant("a crash of a run leaves no trace", PIPELINE, ", crashes.recorded(run.crash_file):", ":"),
+    Mutant("a crash of the timed steps leaves no trace", PIPELINE, "        if options.until == \"plan\":\n            if announces:\n", "        if True:\n            if announces:\n"),
     Mutant("training takes any evaluation for its own", PIPELINE, 'run.is_ready if options.until == "training" else run.is_finished', "run.is_finished"),
     Mutant("an entry's recipe tells another protocol", SUBMISSION, ' | {"evaluate": score["asked"]}', ""),
     Mutant("a key is told as if it were another method's", KEYS, "_said(kind, other[1])[each] if other", "(unit, text) if other"),

@@ -19,7 +19,7 @@ from made_entries import entered, with_points
 from torch import nn
 
 import rb_smooth
-from rb_smooth import assessment, bridge, notation, training
+from rb_smooth import assessment, bridge, crashes, notation, training
 from rb_smooth.data import digits
 from rb_smooth.measurement import as_images
 from rb_smooth.run_folder import place
@@ -313,6 +313,24 @@ def test_submitting_measures_what_is_not_measured_yet(tmp_path, monkeypatch):
     assert rb_smooth.load_model(run)(torch.rand(1, 1, 8, 8)).shape == (1, 10)
     assert rb_smooth.submit(run, verbose=False).own["score"]["n"] == POINTS
     assert run.score is not None
+
+
+@pytest.mark.parametrize("stage", ["rb_smooth.plan.estimate", "rb_smooth.training.train"])
+def test_a_crash_before_or_while_training_is_traced_in_the_runs_folder(tmp_path, monkeypatch, stage):
+    monkeypatch.chdir(tmp_path)
+    traced = []
+    monkeypatch.setattr(crashes.faulthandler, "enable", traced.append)
+
+    def look(*_):
+        assert not traced[0].closed
+        raise rb_smooth.Refused("looked")
+
+    monkeypatch.setattr(stage, look)
+    with pytest.raises(rb_smooth.Refused, match="looked"):
+        rb_smooth.train(**RECIPE | {"verbose": True})
+    (run,) = Path("runs/digits").iterdir()
+    assert Path(traced[0].name) == run / "crash.txt"
+    assert not (run / "crash.txt").exists()
 
 
 def test_a_comparison_is_plain_values_and_reads_as_the_table(tmp_path):

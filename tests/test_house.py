@@ -28,6 +28,7 @@ FLOORS = [
         ),
         *(
             "launch",
+            "crashes",
             "commandline",
             "plugins",
             "processes",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ import pytest
 from logged import SCORE, rows, run_in
 from ran import ran
 
-from rb_smooth import notation, runs
+from rb_smooth import crashes, notation, runs
 from rb_smooth.run_folder import Run
 from rb_smooth.summaries import summarise
 
@@ -56,6 +57,98 @@ def test_a_run_whose_lock_is_held_is_training_or_evaluating_now(home, capsys):
         found = listed(capsys)
     assert found["digits/at-s1"]["state"] == "training"
     assert found["digits/at-s0"]["state"] == "evaluating"
+    assert listed(capsys)["digits/at-s1"]["state"] == "stopped"
+
+
+WORK = """
+import os, sys
+from pathlib import Path
+from rb_smooth import crashes
+from rb_smooth.run_folder import Run
+run = Run(Path(sys.argv[1]))
+with run.locked(), crashes.recorded(run.crash_file):
+    os.kill(os.getpid(), int(sys.argv[2]))
+"""
+"""A process that works on a run, as the pipeline does, and ends by a signal."""
+
+
+def worked_on(path, number):
+    ended = subprocess.run([sys.executable, "-c", WORK, str(path), str(int(number))], capture_output=True)
+    assert ended.returncode == -number, ended.stderr
+
+
+@pytest.mark.parametrize("name", ["SIGABRT", "SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE"])
+def test_a_run_whose_process_crashed_is_listed_as_crashed(home, capsys, name):
+    worked_on(home / "runs/digits/at-s1", signal.Signals[name])
+    found = listed(capsys)
+    assert (found["digits/at-s1"]["state"], found["digits/at-s1"]["crash"]) == ("crashed", name)
+    assert found["digits/at-s1"]["epochs_done"] == 3
+    assert {each["crash"] for each in found.values() if each["name"] != "digits/at-s1"} == {None}
+
+
+def test_a_run_whose_process_was_killed_is_listed_as_stopped(home, capsys):
+    worked_on(home / "runs/digits/at-s1", signal.SIGKILL)
+    assert (home / "runs/digits/at-s1/crash.txt").read_bytes() == b""
+    assert listed(capsys)["digits/at-s1"]["state"] == "stopped"
+
+
+def test_a_process_that_crashes_before_it_wrote_the_recipe_leaves_a_crashed_run(home, capsys):
+    worked_on(home / "runs/digits/at-s9", signal.SIGABRT)
+    found = listed(capsys)["digits/at-s9"]
+    assert (found["state"], found["crash"], found["damage"], found["epochs"]) == ("crashed", "SIGABRT", None, None)
+
+
+def test_below_the_table_stand_the_signal_of_a_crash_and_the_cure(home, capsys):
+    Run(home / "runs/digits/at-s1").record_crash("SIGSEGV")
+    assert program() == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("crashed")]
+    assert line == (
+        "crashed: runs/digits/at-s1, by SIGSEGV in native code, see crash.txt there; on a CPU set "
+        "ONEDNN_MAX_CPU_ISA=AVX and repeat the command; python -m rb_smooth.doctor checks what is installed"
+    )
+
+
+def test_a_crash_is_forgotten_when_the_run_is_taken_up_again(home, capsys):
+    run = Run(home / "runs/digits/at-s1")
+    run.record_crash("SIGABRT")
+    with run.locked(), crashes.recorded(run.crash_file):
+        assert listed(capsys)["digits/at-s1"]["state"] == "training"
+        assert run.crash is None
+        assert run.crash_file.exists()
+    assert listed(capsys)["digits/at-s1"]["state"] == "stopped"
+    assert not run.crash_file.exists()
+
+
+def test_the_trace_of_another_process_of_the_run_is_kept(home):
+    run = Run(home / "runs/digits/at-s1")
+    with run.locked():
+        run.record_crash("SIGSEGV")
+    assert run.crash == "SIGSEGV"
+
+
+def test_where_the_run_has_no_folder_nothing_is_recorded(tmp_path):
+    with crashes.recorded(tmp_path / "elsewhere" / "crash.txt"):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_crash_is_recorded_once_and_its_trace_is_not_lost(tmp_path):
+    run = Run(tmp_path)
+    run.record_crash("SIGABRT")
+    run.record_crash("SIGSEGV")
+    assert run.crash == "SIGABRT"
+
+
+@pytest.mark.parametrize("content", [b"\xff\x00\xfe", b"\n", b"Fatal Python error: of a kind that is new"])
+def test_a_damaged_trace_is_a_crash_by_an_unknown_signal(home, capsys, content):
+    (home / "runs/digits/at-s1/crash.txt").write_bytes(content)
+    found = listed(capsys)["digits/at-s1"]
+    assert (found["state"], found["crash"]) == ("crashed", "an unknown signal")
+    assert program() == 0
+
+
+def test_a_folder_in_the_place_of_a_trace_is_none(home, capsys):
+    (home / "runs/digits/at-s1/crash.txt").mkdir()
     assert listed(capsys)["digits/at-s1"]["state"] == "stopped"
 
 

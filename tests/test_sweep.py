@@ -177,6 +177,27 @@ def test_processes_get_the_commands_options_one_seed_and_a_device(elsewhere, han
         ]
 
 
+def test_jobs_of_the_same_network_are_known_by_their_recipes(elsewhere, handed_over):
+    Path("wide.yaml").write_text("base: digits/at\nmodel: {width: 32}\n")
+    Path("batches.yaml").write_text("base: digits/at\ndata: {batch_size: 32, validation: 100}\n")
+    assert run("digits", "at", "trades+awp", "wide.yaml", "batches.yaml", "--seeds=0,1") == 0
+    ((jobs, *_),) = handed_over
+    wide = {job.network for job in jobs if job.name.startswith("wide")}
+    others = {job.network for job in jobs if not job.name.startswith("wide")}
+    assert (len(wide), len(others), len(wide | others)) == (1, 1, 2)
+    assert all(wide | others)
+
+
+def test_images_of_other_shapes_are_another_network(elsewhere):
+    sections = {"train": {"seed": 0}, "model": {"name": "resnet18"}}
+
+    def network(**data):
+        return sweep.Member(("mine.yaml",), "folder", "mine", {**sections, "data": data}, None).network
+
+    assert network(name="folder", image_size=32) != network(name="folder", image_size=64)
+    assert network(name="folder", image_size=32, stream=True) == network(name="folder", image_size=32)
+
+
 def test_workers_have_a_gpu_each_or_share_what_there_is(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert sweep.choose_devices(None, None, "auto") == ["cuda:0", "cuda:1"]

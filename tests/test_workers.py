@@ -19,10 +19,10 @@ from rb_smooth.run_folder import Run
 from rb_smooth.workers import work_off
 
 
-def job(place, name, code, done=None):
+def job(place, name, code, done=None, network=""):
     """A job that executes `code` in Python, its run in `place`/`name`, done when the file `done` is there."""
     done = place / "nowhere" if done is None else done
-    return Job(name, Run(place / name), (sys.executable, "-c", code), done.exists)
+    return Job(name, Run(place / name), (sys.executable, "-c", code), done.exists, network)
 
 
 @pytest.fixture(autouse=True)
@@ -67,6 +67,65 @@ def test_what_fails_is_told_by_its_last_line_and_ends_nothing(tmp_path, capsys):
     assert "failed murder: ended by signal 9 (Killed, out of memory?); before that: at work" in out
     assert "no-python" in out
     assert "finished good" in out
+
+
+def crashing(number):
+    """Code that ends its process by this signal."""
+    return f"import os; print('heap corrupted', flush=True); os.kill(os.getpid(), {int(number)})"
+
+
+@pytest.mark.parametrize("name", ["SIGABRT", "SIGSEGV"])
+def test_after_a_crash_no_other_run_of_the_same_network_is_started(tmp_path, capsys, name):
+    (tmp_path / "done").touch()
+    jobs = [
+        job(tmp_path, "one", crashing(signal.Signals[name]), network="narrow"),
+        job(tmp_path, "same network", "print('ran')", network="narrow"),
+        job(tmp_path, "same network, done", "print('ran')", tmp_path / "done", network="narrow"),
+        job(tmp_path, "other network", "print('fine')", network="wide"),
+    ]
+    crash, skipped = work_off(jobs, ["cpu"])
+    assert (crash.job.name, crash.refused) == ("one", False)
+    assert crash.line == (
+        f"crashed by {name} in native code; on a CPU set ONEDNN_MAX_CPU_ISA=AVX and repeat the command; "
+        "python -m rb_smooth.doctor checks what is installed; "
+        f"the last line of {tmp_path / 'one' / 'output.txt'}: heap corrupted"
+    )
+    assert (skipped.job.name, skipped.refused) == ("same network", False)
+    assert skipped.line == "not started: one, of the same network, crashed"
+    out = capsys.readouterr().out
+    assert f"failed one: {crash.line}" in out
+    assert f"failed same network: {skipped.line}" in out
+    assert "finished same network, done" in out
+    assert "finished other network" in out
+    assert not (tmp_path / "same network").exists()
+
+
+def test_only_a_crash_and_a_known_network_keep_other_runs_from_being_started(tmp_path):
+    jobs = [
+        job(tmp_path, "killed", "import os; os.kill(os.getpid(), 9)", network="narrow"),
+        job(tmp_path, "refused", "raise SystemExit(2)", network="narrow"),
+        job(tmp_path, "same network", "print('ran')", network="narrow"),
+        job(tmp_path, "crash", crashing(signal.SIGABRT)),
+        job(tmp_path, "also unknown", "print('ran')"),
+    ]
+    failures = work_off(jobs, ["cpu"])
+    assert [failure.job.name for failure in failures] == ["killed", "refused", "crash"]
+
+
+def test_a_crash_is_recorded_in_the_folder_of_its_run_alone(tmp_path):
+    ends = {"crash": crashing(signal.SIGSEGV), "killed": "import os; os.kill(os.getpid(), 9)", "fine": "pass"}
+    work_off([job(tmp_path, name, code) for name, code in ends.items()], ["cpu"])
+    assert {name: Run(tmp_path / name).crash for name in ends} == {"crash": "SIGSEGV", "killed": None, "fine": None}
+
+
+def test_a_crash_that_cannot_be_recorded_ends_no_other_run(tmp_path, monkeypatch, capsys):
+    def full(run, signal_name):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(Run, "record_crash", full)
+    failures = work_off([job(tmp_path, "crash", crashing(signal.SIGABRT)), job(tmp_path, "good", "pass")], ["cpu"])
+    assert [failure.job.name for failure in failures] == ["crash"]
+    assert "finished good" in capsys.readouterr().out
 
 
 def test_what_is_done_already_starts_no_process(tmp_path, capsys):

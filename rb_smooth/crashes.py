@@ -1,0 +1,73 @@
+"""Record crashes: ends of a process by a signal that native code raises and Python cannot catch. Costs no torch.
+
+While a process works on a run, Python's faulthandler holds a file open in the run's folder. It stays empty unless the
+process crashes; then the handler writes there which signal came and what every thread was doing.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+CURE = "on a CPU set ONEDNN_MAX_CPU_ISA=AVX and repeat the command; python -m rb_smooth.doctor checks what is installed"
+
+_HEAD = "Fatal Python error: "
+_WORDS = {
+    "Aborted": "SIGABRT",
+    "Segmentation fault": "SIGSEGV",
+    "Bus error": "SIGBUS",
+    "Illegal instruction": "SIGILL",
+    "Floating point exception": "SIGFPE",
+}
+"""What faulthandler writes behind `_HEAD`, and the signal that it means."""
+
+_UNKNOWN = "an unknown signal"
+_STDERR = 2
+
+
+def signal_of(exit_code: int) -> str | None:
+    """The name of the signal by which a process with this exit code crashed; None if it ended in another way."""
+    names = [name for name in _WORDS.values() if getattr(signal, name, None) == -exit_code]
+    return names[0] if names else None
+
+
+@contextmanager
+def recorded(path: Path) -> Iterator[None]:
+    """While inside, a crash of this process writes a trace of its threads to the end of the file at `path`.
+
+    A faulthandler that was enabled before is enabled again afterwards, on stderr. Where the folder of `path` does not
+    exist, as on a machine that does not share the run's disk, nothing is recorded.
+    """
+    if not path.parent.is_dir():
+        yield
+        return
+    was_enabled = faulthandler.is_enabled()
+    with path.open("ab") as file:
+        faulthandler.enable(file)
+        try:
+            yield
+        finally:
+            faulthandler.disable()
+            if was_enabled:
+                faulthandler.enable(_STDERR)
+
+
+def read_signal(path: Path) -> str | None:
+    """The name of the signal in a trace; None if there is no file or an empty one. A damaged trace has no name."""
+    try:
+        with path.open("rb") as file:
+            first = file.read(200).decode(errors="replace").partition("\n")[0]
+            is_empty = file.seek(0, 2) == 0
+    except (FileNotFoundError, IsADirectoryError):
+        return None
+    words = first.removeprefix(_HEAD).replace("-", " ")  # newer Pythons write floating-point
+    return None if is_empty else _WORDS.get(words, _UNKNOWN)
+
+
+def trace_of(signal_name: str) -> str:
+    """A trace without threads, for a process that crashed and left none."""
+    words = {name: words for words, name in _WORDS.items()}
+    return f"{_HEAD}{words[signal_name]}\n"
