@@ -560,7 +560,7 @@ def test_fresh_mends_a_run_whose_recipe_cannot_be_read(tmp_path, monkeypatch):
     assert run(*arguments, "--fresh") == 0
 
 
-@pytest.mark.parametrize("option", ["--runs", "--leaderboard"])
+@pytest.mark.parametrize("option", quickly(["--runs"], ["--runs", "--leaderboard"]))
 def test_a_file_in_the_place_of_a_folder_is_one_line(tmp_path, monkeypatch, capsys, option):
     monkeypatch.chdir(tmp_path)
     Path("file").write_text("")
