@@ -44,7 +44,8 @@ def equal(one, other):
     )
 
 
-@pytest.mark.parametrize("threat", [LINF, pytest.param(L2, marks=pytest.mark.slow)], ids=["Linf", "L2"])
+@pytest.mark.slow
+@pytest.mark.parametrize("threat", [LINF, L2], ids=["Linf", "L2"])
 def test_flags_are_those_of_pyautoattack_at_equal_batch_size_and_seed(net, points, threat):
     x, y = points.x.float() / 255, points.y
     theirs = AutoAttack(net.eval(), norm=threat.norm, eps=threat.eps, seed=3, version="standard")
