@@ -118,6 +118,24 @@ def convolutions(model: nn.Module, shape: tuple[int, int, int]) -> list[Convolut
     return recorder.found
 
 
+def lay_out(model: nn.Module, layout: torch.memory_format) -> nn.Module:
+    """Put the weights of `model` into `layout`, in place; in plain layout its inputs are put there too."""
+    model.to(memory_format=layout)
+    if layout is torch.contiguous_format:
+        model.register_forward_pre_hook(_to_plain_strides)
+    return model
+
+
+def _to_plain_strides(model: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Images that torch takes for channels_last would carry that layout through the whole network.
+
+    `contiguous` is not enough: of one channel, strides of channels_last count as contiguous.
+    """
+    return tuple(
+        each.reshape(-1).view(each.shape) if isinstance(each, Tensor) and each.ndim == 4 else each for each in inputs
+    )
+
+
 class _Recorder(TorchDispatchMode):
     """Records the convolutions that run inside."""
 
@@ -136,4 +154,13 @@ class _Recorder(TorchDispatchMode):
 
 
 def _is_channels_last(tensor: Tensor) -> bool:
-    return tensor.is_contiguous(memory_format=torch.channels_last) and not tensor.is_contiguous()
+    """Whether torch computes in channels_last, as c10 decides; images of one channel can have either strides."""
+    least = 0
+    for dimension in (1, 3, 2, 0):
+        stride, size = tensor.stride(dimension), tensor.size(dimension)
+        if size == 0 or stride < least or (dimension == 1 and stride == 0):
+            return False
+        if dimension == 0 and least == tensor.stride(1):
+            return False
+        least = stride * max(size, 1)
+    return True

@@ -44,7 +44,7 @@ class Session:
         self.precision, self.compiled = form.precision, form.compiled
         wish = recipe.train.channels_last if begins else bool(recipe.train.channels_last) and "auto"
         self.layout = memory_format.choose(self.model, data.shape, device, wish)
-        self.model.to(memory_format=self.layout)
+        memory_format.lay_out(self.model, self.layout)
         self.trained = trained_form(self.model, device, self.compiled, self.layout)
         self.origins = _origins(recipe, data, begins)
         self.minibatches = Minibatches(recipe, self.data)

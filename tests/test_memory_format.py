@@ -123,6 +123,21 @@ def test_a_network_that_lays_out_its_own_inputs_is_refused_where_the_kernel_is_w
     assert choose(Functional(LAST), (4, 8, 8), CPU) is LAST
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_inputs_of_either_layout_stay_plain_in_a_network_of_plain_layout(channels):
+    """Images of one channel, cut out of a batch of channels_last or made by indexing, may have its strides."""
+    net = nn.Sequential(nn.Conv2d(channels, 2, 3, padding=1), nn.Conv2d(2, 4, 1, stride=2))
+    x = torch.rand(16, 8, 8, channels).permute(0, 3, 1, 2)
+    seen = memory_format._Recorder()
+    with torch.no_grad(), seen:
+        net(x)
+    assert [each.channels_last for each in seen.found] == [True, True]
+    seen = memory_format._Recorder()
+    with torch.no_grad(), seen:
+        memory_format.lay_out(net, PLAIN)(x)
+    assert [each.channels_last for each in seen.found] == [False, False]
+
+
 def test_looking_for_convolutions_leaves_the_network_as_found(net):
     net.train()
     before = {key: value.clone() for key, value in net.state_dict().items()}
