@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from rb_smooth.scores import Score
     from rb_smooth.zoo import load_model, recipes, register
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _ROOMS = {
     "api": ("Comparison", "compare", "evaluate", "submit", "train"),

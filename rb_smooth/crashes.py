@@ -61,7 +61,7 @@ def read_signal(path: Path) -> str | None:
         with path.open("rb") as file:
             first = file.read(200).decode(errors="replace").partition("\n")[0]
             is_empty = file.seek(0, 2) == 0
-    except (FileNotFoundError, IsADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
     words = first.removeprefix(_HEAD).replace("-", " ")  # newer Pythons write floating-point
     return None if is_empty else _WORDS.get(words, _UNKNOWN)

@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from rb_smooth.batchnorm import modes_kept
 from rb_smooth.console import detail
+from rb_smooth.models import Normalized
 from rb_smooth.refusal import Refused
 
 InstructionSet = Literal["SSE4.1", "AVX", "AVX2", "AVX-512", "unknown"]
@@ -118,22 +119,11 @@ def convolutions(model: nn.Module, shape: tuple[int, int, int]) -> list[Convolut
     return recorder.found
 
 
-def lay_out(model: nn.Module, layout: torch.memory_format) -> nn.Module:
-    """Put the weights of `model` into `layout`, in place; in plain layout its inputs are put there too."""
+def lay_out(model: nn.Module, layout: torch.memory_format) -> None:
+    """Put the weights of `model` into `layout`, in place; in plain layout a `Normalized` puts its images there too."""
     model.to(memory_format=layout)
-    if layout is torch.contiguous_format:
-        model.register_forward_pre_hook(_to_plain_strides)
-    return model
-
-
-def _to_plain_strides(model: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Images that torch takes for channels_last would carry that layout through the whole network.
-
-    `contiguous` is not enough: of one channel, strides of channels_last count as contiguous.
-    """
-    return tuple(
-        each.reshape(-1).view(each.shape) if isinstance(each, Tensor) and each.ndim == 4 else each for each in inputs
-    )
+    if isinstance(model, Normalized):
+        model.plain_inputs = layout is torch.contiguous_format
 
 
 class _Recorder(TorchDispatchMode):

@@ -20,11 +20,14 @@ class Normalized(nn.Module):
     """net((x - mean) / std). The wrapped net is called `net`: RobustBench's loader mangles keys containing `model.`.
 
     Takes images (B, C, H, W) in [0, 1], so that eps means the same for every model. mean, std: one number per channel;
-    persistent buffers, so that a checkpoint carries them.
+    persistent buffers, so that a checkpoint carries them. plain_inputs: whether the net must get its images in plain
+    memory layout (`memory_format`); images of one channel can have the strides of channels_last, in which the whole
+    network would then compute, and which `contiguous` does not change.
     """
 
     mean: Tensor
     std: Tensor
+    plain_inputs = False
 
     def __init__(self, net: nn.Module, mean: list[float], std: list[float]) -> None:
         super().__init__()
@@ -33,7 +36,8 @@ class Normalized(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.net((x - self.mean) / self.std)
+        x = (x - self.mean) / self.std
+        return self.net(x.reshape(-1).view(x.shape) if self.plain_inputs else x)
 
     def check_fits(self, name: str, shape: tuple[int, int, int], classes: int) -> None:
         """Refuse images that the net cannot take: some raise, others answer with rows for images that were not there.

@@ -23,6 +23,7 @@ from rb_smooth.memory_format import (
     instruction_set,
     is_wrong_in_channels_last,
 )
+from rb_smooth.models import Normalized
 from rb_smooth.refusal import Refused
 from rb_smooth.registry import build_model
 from rb_smooth.session import Session
@@ -126,7 +127,8 @@ def test_a_network_that_lays_out_its_own_inputs_is_refused_where_the_kernel_is_w
 @pytest.mark.parametrize("channels", [1, 3])
 def test_inputs_of_either_layout_stay_plain_in_a_network_of_plain_layout(channels):
     """Images of one channel, cut out of a batch of channels_last or made by indexing, may have its strides."""
-    net = nn.Sequential(nn.Conv2d(channels, 2, 3, padding=1), nn.Conv2d(2, 4, 1, stride=2))
+    convs = nn.Sequential(nn.Conv2d(channels, 2, 3, padding=1), nn.Conv2d(2, 4, 1, stride=2))
+    net = Normalized(convs, [0.0] * channels, [1.0] * channels)
     x = torch.rand(16, 8, 8, channels).permute(0, 3, 1, 2)
     seen = memory_format._Recorder()
     with torch.no_grad(), seen:
@@ -134,7 +136,8 @@ def test_inputs_of_either_layout_stay_plain_in_a_network_of_plain_layout(channel
     assert [each.channels_last for each in seen.found] == [True, True]
     seen = memory_format._Recorder()
     with torch.no_grad(), seen:
-        memory_format.lay_out(net, PLAIN)(x)
+        memory_format.lay_out(net, PLAIN)
+        net(x)
     assert [each.channels_last for each in seen.found] == [False, False]
 
 

@@ -19,6 +19,8 @@ from rb_smooth.splits import split
 
 CPU = torch.device("cpu")
 QUICK = ["data.validation=60", "objective.steps=2", "model.width=2", "train.epochs=1", "schedule.drops=[]"]
+WIDE = ["model.width=8"]
+"""So wide that every convolution is right in channels_last on every CPU (test_memory_format.py)."""
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -92,13 +94,15 @@ def test_another_error_of_a_compiled_network_is_not_hidden(data, traced, monkeyp
 
 
 def test_in_another_layout_the_weights_are_the_same_numbers_and_leave_in_the_usual_one(data, tmp_path):
-    plain, last = (after_three_steps(data, "at+awp+ensgd", f"train.channels_last={wish}") for wish in ("false", "true"))
+    plain, last = (
+        after_three_steps(data, "at+awp+ensgd", f"train.channels_last={wish}", *WIDE) for wish in ("false", "true")
+    )
     kernels = [p for p in last.model.parameters() if p.ndim == 4 and min(p.shape[1:]) > 1]
     assert kernels
     assert all(p.is_contiguous(memory_format=torch.channels_last) for p in kernels)
     for one, other in zip(plain.optimizer.deployed(), last.optimizer.deployed()):
         assert (one - other).norm() < 0.05 * one.norm() + 1e-3  # signs of gradients near zero may fall otherwise
-    recipe = schema.check(*gather("digits", "at+wa", [*QUICK, "train.channels_last=true"]))
+    recipe = schema.check(*gather("digits", "at+wa", [*QUICK, *WIDE, "train.channels_last=true"]))
     run = Run(tmp_path / "run")
     training.train(recipe, run, data, CPU)
     assert all(value.is_contiguous() for name in ("best", "last") for value in run.load(name).values())
@@ -158,7 +162,7 @@ def test_a_torch_that_cannot_tell_is_taken_for_one_without_bf16(monkeypatch):
 def test_a_session_computes_in_the_form_that_is_chosen(data, monkeypatch):
     monkeypatch.setattr(networks, "computes_in_bf16", lambda device: True)
     monkeypatch.setattr(networks, "_LARGE_FLOP", 1)
-    session = after_three_steps(data, "at", "model.width=3")
+    session = after_three_steps(data, "at", *WIDE)
     assert session.precision == "bf16"
     kernel = session.model.net[1].conv2.weight
     assert kernel.is_contiguous(memory_format=torch.channels_last)
