@@ -25,6 +25,7 @@ def python(code, **environment):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_after_importing_us_robustbench_imports_and_pkg_resources_does_not_linger():
     python(
         "import rb_smooth, sys, importlib.util\n"

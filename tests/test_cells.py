@@ -99,6 +99,7 @@ def test_a_cells_column_is_its_recipe():
         assert ("-tuned" in parts) == ("tuned" in column), cell
 
 
+@pytest.mark.slow
 def test_second_order_entropy_sgd_is_set_as_the_first_order_one_everywhere():
     for dataset in cookbook.datasets():
         for method in cookbook.methods(dataset):

@@ -137,6 +137,7 @@ def test_remarks_are_left_out_by_minus_q_and_results_are_not(capsys, monkeypatch
     assert capsys.readouterr().out == "epoch 1\na result\n"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("short_attacks", "undrawn")
 def test_a_run_says_as_much_as_it_is_asked_to_and_can_be_moved(typed, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -20,6 +20,7 @@ def ask(path, *arguments):
     return done.returncode, " ".join(done.stdout.split())
 
 
+@pytest.mark.slow
 def test_a_whole_installation_is_said_to_be_whole(tmp_path):
     code, said = ask(tmp_path)
     assert code == 0

@@ -40,7 +40,6 @@ FLOORS = [
             "langevin",
             "contracts",
             "exactness",
-            "memory_format",
         ),
     },
     {
@@ -54,6 +53,7 @@ FLOORS = [
             "streaming",
             "splits",
             "models",
+            "memory_format",
             "outlines",
             "extra",
             "checkpoints",

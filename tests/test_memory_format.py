@@ -160,6 +160,7 @@ print(json.dumps([instruction_set(), chosen]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", quickly(["AVX2"], ["AVX2", "AVX512_CORE", None]))
 def test_the_instruction_set_is_the_one_that_onednn_reports(limit):
     environment = {key: value for key, value in os.environ.items() if key != "ONEDNN_MAX_CPU_ISA"}

@@ -14,6 +14,7 @@ def test_the_interval_is_students_of_the_paired_differences():
     assert found == {"mean": pytest.approx(0.025), "low": pytest.approx(low), "high": pytest.approx(high)}
 
 
+@pytest.mark.slow
 def test_a_run_computes_in_the_form_that_it_is_to_show(monkeypatch):
     sessions = []
     real = precision.Session

@@ -336,6 +336,7 @@ def test_two_who_measure_at_once_lose_nothing(tmp_path):
     assert [each["name"] for each in read_records(tmp_path / "kept.json")] == ["a", "b"]
 
 
+@pytest.mark.slow
 def test_the_page_on_smoothness_says_what_its_measurements_say(tmp_path, monkeypatch):
     docs = Path(__file__).parents[1] / "docs"
     for name in ("results/smoothness-digits.json", "smoothness.md"):

@@ -156,6 +156,7 @@ def test_a_line_is_broken_at_each_jump_and_dotted_there():
     assert [list(each.get_ydata()) for each in dotted] == [[0.1, 2.0], [2.1, 0.0]]
 
 
+@pytest.mark.slow
 def test_all_are_drawn_whole_and_twice_to_the_same_bytes(drawn, tmp_path):
     written = figures.draw_all(tmp_path / "new" / "folder", FEW)
     assert sorted(written) == sorted((tmp_path / "new" / "folder").iterdir())  # and nothing temporary is left

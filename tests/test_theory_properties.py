@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.special import expit
@@ -14,6 +15,8 @@ from rb_smooth.theory.arrays import derivative_error
 from rb_smooth.theory.concave import ConcaveLoss, border
 from rb_smooth.theory.entropy import EntropyLoss, covering, smoothed_absolute_value
 from rb_smooth.theory.smoothing_statements import diagonal_step, whole_step
+
+pytestmark = pytest.mark.slow
 
 REPEATABLY = {"deadline": None, "derandomize": True, "database": None, "suppress_health_check": list(HealthCheck)}
 closed_form = settings(max_examples=1000, **REPEATABLY)
