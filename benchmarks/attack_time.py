@@ -15,9 +15,9 @@ from pyautoattack import AutoAttack
 from subjects import on_digits
 from torch import Tensor
 
-from rb_smooth.images import batches
-from rb_smooth.protocols import autoattack
-from rb_smooth.session import Session
+from rb_smooth.data.images import batches
+from rb_smooth.evaluation.autoattack import autoattack
+from rb_smooth.training.trainer import Session
 
 _EPOCHS = 5
 _SEED = 0

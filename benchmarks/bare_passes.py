@@ -11,8 +11,8 @@ from interleaved import interleaved, ratios
 from subjects import first_minibatch, on_random_images, step_of
 from torch import Tensor
 
-from rb_smooth import batchnorm, weights
-from rb_smooth.session import Session
+from rb_smooth.components import batchnorm, weights
+from rb_smooth.training.trainer import Session
 
 
 def beside_the_floor(

@@ -17,21 +17,23 @@ from pathlib import Path
 
 import torch
 
-from rb_smooth import batchnorm, bridge, files, schema, weights
-from rb_smooth.attacks import pgd
-from rb_smooth.data import digits
-from rb_smooth.evaluation import accuracy
-from rb_smooth.provenance import commit
-from rb_smooth.session import Session
-from rb_smooth.settings import gather
-from rb_smooth.splits import split
+from rb_smooth.components import batchnorm, weights
+from rb_smooth.components.attacks import pgd
+from rb_smooth.config.overrides import gather
+from rb_smooth.core import files, robustbench
+from rb_smooth.core.environment import commit
+from rb_smooth.data.datasets import digits
+from rb_smooth.data.splits import split
+from rb_smooth.evaluation.accuracy import accuracy
+from rb_smooth.training import validate
+from rb_smooth.training.trainer import Session
 
 CPU = torch.device("cpu")
 
 
 def train(method: str, seed: int) -> dict[str, dict[str, float]]:
     """One run; for each way of gathering statistics, their distance from ours and the accuracies."""
-    recipe = schema.check(*gather("digits", method, [f"train.seed={seed}"]))
+    recipe = validate.check(*gather("digits", method, [f"train.seed={seed}"]))
     data = split(digits(Path("data")), validation=200, split_seed=0, select="validation")
     state = Session(recipe, data, CPU)
     theirs = copy.deepcopy(state.model)
@@ -103,7 +105,7 @@ def main() -> None:
             print(method, way, {key: [round(value, 4) for value in values] for key, values in figures.items()})
     if options.write:
         about = {"command": "python benchmarks/batchnorm.py", "seeds": seeds, "points": 200, "commit": commit()}
-        files.write_json(options.write, about | {"versions": bridge.versions(), "methods": found})
+        files.write_json(options.write, about | {"versions": robustbench.versions(), "methods": found})
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ which shapes: it compares output, input gradient and weight gradient of small co
 for 1 to 16, 20, 26 and 32 input channels, 8 and 9 pixels, kernels 1 and 3, strides 1 and 2, groups, 1 and 2 threads,
 fp32 and bf16. Each set of cases runs in a child process with a timeout, under glibc's heap checker where the system
 has it. If a child crashes or hangs, its cases run again in halves. The boundary found stands in
-`rb_smooth.memory_format`.
+`rb_smooth.components.memory_format`.
 It takes 11 minutes of one core.
 """
 
@@ -151,14 +151,15 @@ def main() -> None:
         return
     from speed import machine_kind
 
-    from rb_smooth import bridge, files, memory_format
-    from rb_smooth.provenance import commit
+    from rb_smooth.components import memory_format
+    from rb_smooth.core import files, robustbench
+    from rb_smooth.core.environment import commit
 
     rows = measure((1, 4, 6, 7) if options.toy else CHANNELS)
     wrong = [row for row in rows if is_wrong(row)]
     print(f"{len(wrong)} of {len(rows)} cases wrong, on {memory_format.instruction_set()}")
     if options.write:
-        about = {"command": "python benchmarks/conv_layouts.py", "commit": commit(), "versions": bridge.versions()}
+        about = {"command": "python benchmarks/conv_layouts.py", "commit": commit(), "versions": robustbench.versions()}
         about |= {"machine": machine_kind(), "instruction_set": memory_format.instruction_set()}
         files.write_json(options.write, about | {"cases": len(rows), "tolerance": TOLERANCE, "wrong": wrong})
 

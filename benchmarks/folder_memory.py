@@ -12,17 +12,17 @@ from pathlib import Path
 import psutil
 import torch
 
-from rb_smooth import schema
-from rb_smooth.minibatches import Minibatches
-from rb_smooth.registry import make
-from rb_smooth.settings import gather
-from rb_smooth.splits import split
+from rb_smooth.config.overrides import gather
+from rb_smooth.config.registry import make
+from rb_smooth.data.splits import split
+from rb_smooth.training import validate
+from rb_smooth.training.batches import Minibatches
 
 
 def main(root: str, stream: str) -> None:
     torch.set_num_threads(1)
     settings = ["data.name=folder", f"data.root={root}", f"data.stream={stream}", "data.workers=0"]
-    recipe = schema.check(
+    recipe = validate.check(
         *gather("digits", "at", [*settings, "data.batch_size=8", "data.validation=4", "model.width=1"])
     )
     process, section = psutil.Process(), recipe.data

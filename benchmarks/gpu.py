@@ -25,9 +25,10 @@ import torch
 from gpu_data import images_of
 from gpu_ways import Cell
 
-from rb_smooth import bridge, files, launch
-from rb_smooth.provenance import commit
-from rb_smooth.refusal import Refused, answering
+from rb_smooth.core import environment, files, robustbench
+from rb_smooth.core.cli import answering
+from rb_smooth.core.environment import commit
+from rb_smooth.core.errors import Refused
 
 OUT = Path(__file__).parent / "gpu.json"
 TOY = ("model.name=small_preactresnet", "model.width=2", "objective.steps=2")
@@ -70,7 +71,7 @@ def machine(device: torch.device) -> dict[str, Any]:
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "cuda": torch.version.cuda if device.type == "cuda" else None,
         "cpu": told.get("cpu_name", platform.machine()),
-        "cores": launch.usable_cores(),
+        "cores": environment.usable_cores(),
         "threads": torch.get_num_threads(),
     }
 
@@ -121,7 +122,7 @@ def main() -> None:
             "command": " ".join(["python", "benchmarks/gpu.py", *sys.argv[1:]]),
             "seed": 0,
             "data": "random" if options.data == "random" else "a folder of images",
-            "versions": bridge.versions(),
+            "versions": robustbench.versions(),
             "machine": here,
             "seconds": time.monotonic() - start,
         }

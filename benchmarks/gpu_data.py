@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch
 
-from rb_smooth.data import Source, folder
-from rb_smooth.images import Images
-from rb_smooth.splits import Dataset, split
+from rb_smooth.data.datasets import Source, folder
+from rb_smooth.data.images import Images
+from rb_smooth.data.splits import Dataset, split
 
 CLASSES = 10
 

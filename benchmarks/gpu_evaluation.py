@@ -10,12 +10,12 @@ from gpu_speed import synchronise
 from gpu_ways import Cell, session_of
 from torch import Tensor
 
-from rb_smooth.checkpoints import exported
-from rb_smooth.evaluation import accuracy
-from rb_smooth.protocols import autoattack
-from rb_smooth.registry import build_model
-from rb_smooth.splits import Dataset
-from rb_smooth.standins import undisturbed
+from rb_smooth.components.checkpoints import exported
+from rb_smooth.config.registry import build_model
+from rb_smooth.core.robustbench_shims import undisturbed
+from rb_smooth.data.splits import Dataset
+from rb_smooth.evaluation.accuracy import accuracy
+from rb_smooth.evaluation.autoattack import autoattack
 
 PLAIN_BATCH_SIZE = 250
 """What pyautoattack takes by default."""

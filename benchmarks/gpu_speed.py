@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from gpu_ways import COMPARED_AS, METHODS, Cell, Floor, Way, authors, session_of, stepping
 
-from rb_smooth.session import Session
-from rb_smooth.splits import Dataset
+from rb_smooth.data.splits import Dataset
+from rb_smooth.training.trainer import Session
 
 EPOCH = 49_000
 """Images of an epoch of CIFAR-10, of which 1,000 are held out."""

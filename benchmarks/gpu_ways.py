@@ -18,11 +18,12 @@ import torch.nn.functional as F
 from authors_way import AuthorsStep
 from torch import Tensor
 
-from rb_smooth import batchnorm, schema, weights
-from rb_smooth.networks import counted_flop
-from rb_smooth.session import Session
-from rb_smooth.settings import gather
-from rb_smooth.splits import Dataset
+from rb_smooth.components import batchnorm, weights
+from rb_smooth.components.flops import counted_flop
+from rb_smooth.config.overrides import gather
+from rb_smooth.data.splits import Dataset
+from rb_smooth.training import validate
+from rb_smooth.training.trainer import Session
 
 METHODS = ("at", "at+ensgd", "at+awp", "at+awp+ensgd", "trades+awp")
 COMPARED_AS = {"at+ensgd": "at", "at+awp+ensgd": "at+awp"}
@@ -46,7 +47,7 @@ class Cell:
 def session_of(cell: Cell, method: str, data: Dataset, device: torch.device, *settings: str) -> Session:
     """As in the last epoch: with every stage's last method in force."""
     wanted = [f"data.batch_size={cell.batch_size}", *cell.settings, *settings]
-    session = Session(schema.check(*gather("cifar10", method + cell.suffix, wanted)), data, device)
+    session = Session(validate.check(*gather("cifar10", method + cell.suffix, wanted)), data, device)
     session.epoch = session.recipe.train.epochs - 1
     session.enter(session.epoch)
     return session

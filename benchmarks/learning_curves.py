@@ -21,10 +21,10 @@ from typing import Any
 
 from measurements import MAIN
 
-from rb_smooth import files
-from rb_smooth.curves import COLOURS
-from rb_smooth.logs import Row, read_log
-from rb_smooth.plots.style import new_figure, save_picture, styled
+from rb_smooth.analysis.plot_style import new_figure, save_picture, styled
+from rb_smooth.core import files
+from rb_smooth.training.run_folder.curves import COLOURS
+from rb_smooth.training.run_folder.log import Row, read_log
 
 HERE = Path(__file__).parent
 KEPT, FIGURES = HERE / "curves", HERE.parent / "docs" / "figures"

@@ -17,12 +17,13 @@ from interleaved import interleaved
 from rich.progress import Progress
 from subjects import on_digits
 
-from rb_smooth import coupling, processes
-from rb_smooth.console import progress_bars
-from rb_smooth.guards import check_finite
-from rb_smooth.run_folder import Run
-from rb_smooth.session import Session
-from rb_smooth.training import SAVED_EVERY_S
+from rb_smooth.core import distributed
+from rb_smooth.core.console import progress_bars
+from rb_smooth.training import step
+from rb_smooth.training.diagnostics import check_finite
+from rb_smooth.training.loop import SAVED_EVERY_S
+from rb_smooth.training.run_folder.run import Run
+from rb_smooth.training.trainer import Session
 
 
 def measure(toy: bool) -> dict[str, Any]:
@@ -48,7 +49,7 @@ def measure(toy: bool) -> dict[str, Any]:
 
 
 def _loop(session: Session, run: Run, bars: Progress) -> Iterator[None]:
-    """The inner loop of `training.train`, line by line, epoch after epoch; yields after every minibatch."""
+    """The inner loop of `loop.train`, line by line, epoch after epoch; yields after every minibatch."""
     stop: list[float] = []
     bar = bars.add_task("training", total=session.batches)
     saved_at, stopped = time.monotonic(), False
@@ -57,21 +58,21 @@ def _loop(session: Session, run: Run, bars: Progress) -> Iterator[None]:
         while session.batch < session.batches and not stopped:
             session.run_batch(order)
             bars.update(bar, completed=session.t, description="epoch")
-            stopped, _ = processes.any_of(bool(stop), time.monotonic() - saved_at > SAVED_EVERY_S)
+            stopped, _ = distributed.any_of(bool(stop), time.monotonic() - saved_at > SAVED_EVERY_S)
             if session.batch == session.batches:
                 check_finite(session, run)
             yield
 
 
 def _bare_steps(session: Session) -> Iterator[None]:
-    """`coupling.step` on the same minibatches, drawn beforehand; in training's precision, without its seeds."""
+    """`step.step` on the same minibatches, drawn beforehand; in training's precision, without its seeds."""
     order = session.order()
     drawn = [session.minibatches.draw(order, batch, batch) for batch in range(session.batches)]
     while True:
         for t, (x, y) in enumerate(drawn):
             methods = session.objective, session.perturbation, session.optimizer, session.averaging
             with torch.autocast("cpu", torch.bfloat16, enabled=session.precision == "bf16", cache_enabled=False):
-                coupling.step(session.trained, *methods, x, y, t)
+                step.step(session.trained, *methods, x, y, t)
             yield
 
 

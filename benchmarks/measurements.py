@@ -6,9 +6,11 @@ from collections.abc import Iterator, Sequence
 from statistics import median
 from typing import Any
 
-from rb_smooth.comparison import SIGNIFICANT, holm
-from rb_smooth.cookbook import adds_one_part
-from rb_smooth.entries import attack_title, eps_text, percent
+from rb_smooth.config.resolver import adds_one_part
+from rb_smooth.core.formatting import eps_text, percent
+from rb_smooth.core.statistics import holm
+from rb_smooth.evaluation.score import attack_title
+from rb_smooth.training.sweep.comparison import SIGNIFICANT
 
 MAIN = ("at", "at+ensgd", "at+awp", "at+awp+ensgd")
 """The four methods of Kanai et al."""
@@ -118,7 +120,7 @@ def figure(key: str, row: dict[str, Any], n: int) -> str:
     mean, std = percent(row[key]["mean"]), row[key]["std"]
     if std is not None:
         return with_spread(mean, std)
-    from rb_smooth.evaluation import interval
+    from rb_smooth.core.statistics import interval
 
     low, high = map(percent, interval(row[key]["mean"], n))
     return f"{mean} ({low} to {high})"

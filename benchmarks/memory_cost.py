@@ -12,7 +12,7 @@ from allocations import Held, held_by
 from figures import Figure, figure
 from subjects import SMALL_NET, first_minibatch, on_random_images, step_of
 
-from rb_smooth.session import Session
+from rb_smooth.training.trainer import Session
 
 _OPTIMIZERS = {"at": "SGD", "at+ensgd": "EntropySGD", "at+ensgd2": "EntropySGD2"}
 _KEPT = {"EntropySGD": 4.0}  # w, mu, m, M

@@ -14,7 +14,7 @@ from figures import figure
 from interleaved import interleaved
 from subjects import SMALL_NET, first_minibatch, on_random_images
 
-from rb_smooth.session import Session
+from rb_smooth.training.trainer import Session
 
 _TIMED_PASSES, _COUNTED_PASSES = 2, 11
 

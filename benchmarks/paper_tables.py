@@ -9,8 +9,9 @@ from typing import Any
 
 from measurements import FIGURES, MAIN, figure, head, line
 
-from rb_smooth.cells import Cell
-from rb_smooth.entries import attack_title, percent
+from rb_smooth.config.listing import Cell
+from rb_smooth.core.formatting import percent
+from rb_smooth.evaluation.score import attack_title
 
 TOLD_WITH_THE_FIGURE = ("train.select=", "train.keep=", "train.log_test=", "evaluate.")
 """Settings that a cell does not name and that leave its figure a figure of the cell."""

@@ -10,10 +10,11 @@ from typing import Any
 
 from measurements import CLAIMS, POWER, head, line, signed
 
-from rb_smooth.board.matchup import differences
-from rb_smooth.board.proportions import Pairs, mcnemar
-from rb_smooth.comparison import SIGNIFICANT, holm
-from rb_smooth.entries import Entry, attack_title, listed
+from rb_smooth.core.statistics import Pairs, holm, mcnemar
+from rb_smooth.evaluation.score import attack_title
+from rb_smooth.leaderboard.entries import Entry, listed
+from rb_smooth.leaderboard.reports.comparison import differences
+from rb_smooth.training.sweep.comparison import SIGNIFICANT
 
 
 def entries_of(record: dict[str, Any], leaderboard: Path) -> dict[str, Entry]:

@@ -23,14 +23,15 @@ from gpu_data import random_images
 from gpu_speed import interleaved, spread
 from gpu_ways import stepping
 
-from rb_smooth import bridge, files, schema
-from rb_smooth.data import digits
-from rb_smooth.evaluation import accuracy
-from rb_smooth.networks import forward_flop
-from rb_smooth.provenance import commit
-from rb_smooth.session import Session
-from rb_smooth.settings import gather
-from rb_smooth.splits import Dataset, split
+from rb_smooth.components.flops import forward_flop
+from rb_smooth.config.overrides import gather
+from rb_smooth.core import files, robustbench
+from rb_smooth.core.environment import commit
+from rb_smooth.data.datasets import digits
+from rb_smooth.data.splits import Dataset, split
+from rb_smooth.evaluation.accuracy import accuracy
+from rb_smooth.training import validate
+from rb_smooth.training.trainer import Session
 
 CPU = torch.device("cpu")
 METHODS = ("at+awp", "at+awp+ensgd")
@@ -52,7 +53,7 @@ NETS = {  # name: recipe, settings, threads
 
 def trained(data: Dataset, method: str, seed: int, form: str, epochs: int) -> dict[str, float]:
     """One run; accuracies on the validation images, shares in [0, 1]."""
-    recipe = schema.check(*gather("digits", method, [f"train.seed={seed}", *FORMS[form]], epochs))
+    recipe = validate.check(*gather("digits", method, [f"train.seed={seed}", *FORMS[form]], epochs))
     session = Session(recipe, data, CPU)
     while session.epoch < epochs:
         order = session.order()
@@ -95,7 +96,7 @@ def step_times(rounds: int) -> dict[str, Any]:
         data = _digits() if dataset == "digits" else random_images(138, 0, 32)
         steps = [] if dataset == "digits" else ["objective.steps=1"]
         sessions = {
-            form: Session(schema.check(*gather(dataset, "at", [*settings, *steps, *wish])), data, CPU)
+            form: Session(validate.check(*gather(dataset, "at", [*settings, *steps, *wish])), data, CPU)
             for form, wish in FORMS.items()
         }
         ways = {form: stepping(session) for form, session in sessions.items()}
@@ -130,7 +131,7 @@ def main() -> None:
     if options.write:
         command = f"python benchmarks/precision.py --seeds {options.seeds} --epochs {options.epochs}"
         about = {"command": command, "commit": commit(), "seeds": seeds, "epochs": options.epochs, "points": 200}
-        files.write_json(options.write, about | {"versions": bridge.versions(), "machine": here} | found)
+        files.write_json(options.write, about | {"versions": robustbench.versions(), "machine": here} | found)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rb_smooth import files
+from rb_smooth.core import files
 
 BOARDS = [("cifar10", "Linf"), ("cifar10", "L2"), ("cifar100", "Linf")]
 OUT = Path(__file__).parents[1] / "leaderboard" / "published"

@@ -11,7 +11,7 @@ Measured is what benchmarks/*.json hold in the form in which a command of severa
     machine                       {cpu, cores}: its kind, no name; the device stands with each run
     images                        on what, in words: "JPEG copies of CIFAR-10's images, not CIFAR-10"
     dataset, settings             "cifar10", and what stood behind --set
-    groups                        one for each protocol, as `rb_smooth.comparison.groups` makes them:
+    groups                        one for each protocol, as `rb_smooth.training.sweep.comparison.groups` makes them:
       protocol                    norm, eps, step_size, n, version, fingerprint, selected_on
       methods                     rows: method, title, seeds, and for clean, pgd20, autoattack, last_pgd20, gap (shares
                                   in [0, 1]) the mean, the std (None of one seed) and each seed's
@@ -41,11 +41,13 @@ from paper_tables import Record, link, overview_lines, paper_lines
 from pointwise import entries_of, point_lines
 from speed import machine_kind
 
-from rb_smooth import files
-from rb_smooth.cells import shipped_cells
-from rb_smooth.documents import write_between
-from rb_smooth.entries import listed, percent
-from rb_smooth.refusal import Refused, answering
+from rb_smooth.config.listing import shipped_cells
+from rb_smooth.core import files
+from rb_smooth.core.cli import answering
+from rb_smooth.core.errors import Refused
+from rb_smooth.core.files import write_between
+from rb_smooth.core.formatting import percent
+from rb_smooth.leaderboard.entries import listed
 
 HERE = Path(__file__).parent
 PAGE, README = HERE.parent / "docs" / "reproducing.md", HERE.parent / "README.md"

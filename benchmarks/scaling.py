@@ -16,7 +16,7 @@ import torch
 from interleaved import interleaved
 from subjects import first_minibatch, on_digits, step_of
 
-from rb_smooth.evaluation import accuracy
+from rb_smooth.evaluation.accuracy import accuracy
 
 PICTURE = Path(__file__).with_suffix(".png")
 _FOLDER_MEMORY = Path(__file__).with_name("folder_memory.py")

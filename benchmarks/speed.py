@@ -26,10 +26,11 @@ from typing import Any
 
 from figures import Figure, from_json
 
-from rb_smooth import bridge, files, launch
-from rb_smooth.documents import write_between
-from rb_smooth.provenance import commit
-from rb_smooth.refusal import Failed, Refused, answering, nearest
+from rb_smooth.core import environment, files, robustbench
+from rb_smooth.core.cli import answering
+from rb_smooth.core.environment import commit
+from rb_smooth.core.errors import Failed, Refused, nearest
+from rb_smooth.core.files import write_between
 
 PARTS = {
     "step": "step_time",
@@ -152,7 +153,7 @@ def _measure_here(part: str, toy: bool, path: Path) -> None:
     about = {
         "command": f"{limit}python benchmarks/speed.py --only {part}",
         "seed": SEED,
-        "versions": {"python": platform.python_version(), **bridge.versions()},
+        "versions": {"python": platform.python_version(), **robustbench.versions()},
         "machine": {
             **machine_kind(),
             "threads": torch.get_num_threads(),
@@ -164,7 +165,7 @@ def _measure_here(part: str, toy: bool, path: Path) -> None:
 
 def machine_kind() -> dict[str, Any]:
     """What stands beside results of this machine: its kind, no name."""
-    return {"cpu": cpu_name(), "cores": launch.usable_cores()}
+    return {"cpu": cpu_name(), "cores": environment.usable_cores()}
 
 
 def cpu_name() -> str:

@@ -20,9 +20,9 @@ from figures import Figure, figure
 from interleaved import interleaved, ratios
 from subjects import SMALL_NET, first_minibatch, on_random_images, step_of
 
-from rb_smooth.images import Images
-from rb_smooth.session import Session
-from rb_smooth.study.losses import AdversarialLoss
+from rb_smooth.analysis.adversarial_loss import AdversarialLoss
+from rb_smooth.data.images import Images
+from rb_smooth.training.trainer import Session
 
 _TIMED_IMAGES = 16
 _MODULE = (sys.executable, "-m")

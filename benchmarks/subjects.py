@@ -8,13 +8,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from rb_smooth import schema
-from rb_smooth.data import Source, digits
-from rb_smooth.images import Images
-from rb_smooth.plan import spare_threads
-from rb_smooth.session import Session
-from rb_smooth.settings import gather
-from rb_smooth.splits import Dataset, split
+from rb_smooth.config.overrides import gather
+from rb_smooth.data.datasets import Source, digits
+from rb_smooth.data.images import Images
+from rb_smooth.data.splits import Dataset, split
+from rb_smooth.training import validate
+from rb_smooth.training.cost import spare_threads
+from rb_smooth.training.trainer import Session
 
 CPU = torch.device("cpu")
 SMALL_NET = "model.name=small_preactresnet"
@@ -23,7 +23,7 @@ SMALL_NET = "model.name=small_preactresnet"
 
 def on_random_images(method: str, images: int, *settings: str) -> Session:
     """cifar10/`method` with `images` random ones of CIFAR-10's shape, which are its one minibatch."""
-    recipe = schema.check(*gather("cifar10", method, [f"data.batch_size={images}", *settings]))
+    recipe = validate.check(*gather("cifar10", method, [f"data.batch_size={images}", *settings]))
     generator = torch.Generator().manual_seed(0)
     x = torch.randint(0, 256, (images, 3, 32, 32), dtype=torch.uint8, generator=generator)
     drawn = Images(x, torch.randint(0, 10, (images,), generator=generator))
@@ -35,7 +35,7 @@ def on_random_images(method: str, images: int, *settings: str) -> Session:
 
 def on_digits(method: str, *settings: str) -> Session:
     """digits/`method` on the digits, split as its recipe says."""
-    recipe = schema.check(*gather("digits", method, list(settings)))
+    recipe = validate.check(*gather("digits", method, list(settings)))
     section = recipe.data
     data = split(
         digits(Path("data")),
@@ -55,5 +55,5 @@ def first_minibatch(session: Session) -> tuple[Tensor, Tensor]:
 
 
 def step_of(session: Session, x: Tensor, y: Tensor) -> Callable[[], object]:
-    """`coupling.step` as training calls it: with its seeds, its precision and its form of the network."""
+    """`step.step` as training calls it: with its seeds, its precision and its form of the network."""
     return lambda: session._step(x, y)

@@ -15,10 +15,10 @@ from subjects import SMALL_NET, on_digits, on_random_images
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from rb_smooth.contracts import Perturbation
-from rb_smooth.guards import check_finite
-from rb_smooth.run_folder import Run
-from rb_smooth.session import Session
+from rb_smooth.components.interfaces import Perturbation
+from rb_smooth.training.diagnostics import check_finite
+from rb_smooth.training.run_folder.run import Run
+from rb_smooth.training.trainer import Session
 
 METHOD = "at+awp+ensgd"
 PARTS = ("crafting", "AWP pass", "training pass", "optimizer", "averaging", "data", "checks")

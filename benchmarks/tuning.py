@@ -29,15 +29,14 @@ from measurements import detectable, head, line, signed, with_spread
 from speed import machine_kind
 
 import rb_smooth
-from rb_smooth import bridge, files
-from rb_smooth.comparison import corrected, paired
-from rb_smooth.crews import carried_out
-from rb_smooth.entries import percent
-from rb_smooth.launch import cores_each
-from rb_smooth.logs import best_row, read_log
-from rb_smooth.provenance import commit
-from rb_smooth.refusal import answering
-from rb_smooth.settings import gather
+from rb_smooth.config.overrides import gather
+from rb_smooth.core import files, robustbench
+from rb_smooth.core.cli import answering
+from rb_smooth.core.environment import commit, cores_each
+from rb_smooth.core.formatting import percent
+from rb_smooth.core.statistics import corrected, paired
+from rb_smooth.core.worker_pool import carried_out
+from rb_smooth.training.run_folder.log import best_row, read_log
 
 BEST, LAST = "best", "last"
 
@@ -156,7 +155,7 @@ def _about(options: argparse.Namespace, seeds: list[int]) -> dict[str, Any]:
     return {
         "command": f"python benchmarks/tuning.py {shlex.join(sys.argv[1:])}",
         "commit": commit(),
-        "versions": {"python": platform.python_version(), **bridge.versions()},
+        "versions": {"python": platform.python_version(), **robustbench.versions()},
         "machine": machine_kind(),
         "dataset": options.dataset,
         "method": options.method,

@@ -13,59 +13,60 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from rb_smooth import bridge
+from rb_smooth.core import robustbench
 
 if TYPE_CHECKING:
     from rb_smooth.api import Comparison, compare, evaluate, submit, train
-    from rb_smooth.averaging.ema import EMA
-    from rb_smooth.batchnorm import recalibrate
-    from rb_smooth.contracts import Threat
-    from rb_smooth.entries import Entry
-    from rb_smooth.models import Normalized
-    from rb_smooth.objectives.at import AT
-    from rb_smooth.objectives.mart import MART
-    from rb_smooth.objectives.standard import Standard
-    from rb_smooth.objectives.trades import TRADES
-    from rb_smooth.optimizers.entropy_sgd import EntropySGD
-    from rb_smooth.optimizers.entropy_sgd2 import EntropySGD2
-    from rb_smooth.optimizers.sgd import SGD
-    from rb_smooth.outsiders import Outsider
-    from rb_smooth.perturbations.awp import AWP
-    from rb_smooth.refusal import Interrupted, Refused
-    from rb_smooth.run_folder import Run
-    from rb_smooth.scores import Score
-    from rb_smooth.zoo import load_model, recipes, register
+    from rb_smooth.components.averaging.ema import EMA
+    from rb_smooth.components.batchnorm import recalibrate
+    from rb_smooth.components.models import Normalized
+    from rb_smooth.components.objectives.at import AT
+    from rb_smooth.components.objectives.mart import MART
+    from rb_smooth.components.objectives.standard import Standard
+    from rb_smooth.components.objectives.trades import TRADES
+    from rb_smooth.components.optimizers.entropy_sgd import EntropySGD
+    from rb_smooth.components.optimizers.entropy_sgd2 import EntropySGD2
+    from rb_smooth.components.optimizers.sgd import SGD
+    from rb_smooth.components.perturbations.awp import AWP
+    from rb_smooth.core.errors import Interrupted, Refused
+    from rb_smooth.core.threat import Threat
+    from rb_smooth.evaluation.score import Score
+    from rb_smooth.leaderboard.entries import Entry
+    from rb_smooth.leaderboard.external import Outsider
+    from rb_smooth.leaderboard.zoo import load_model, recipes, register
+    from rb_smooth.training.run_folder.run import Run
+
 
 __version__ = "0.2.0"
 
 _ROOMS = {
     "api": ("Comparison", "compare", "evaluate", "submit", "train"),
-    "zoo": ("load_model", "recipes", "register"),
-    "run_folder": ("Run",),
-    "scores": ("Score",),
-    "entries": ("Entry",),
-    "outsiders": ("Outsider",),
-    "refusal": ("Interrupted", "Refused"),
+    "leaderboard.zoo": ("load_model", "recipes", "register"),
+    "training.run_folder.run": ("Run",),
+    "evaluation.score": ("Score",),
+    "leaderboard.entries": ("Entry",),
+    "leaderboard.external": ("Outsider",),
+    "core.errors": ("Interrupted", "Refused"),
     # parts for other training loops
-    "contracts": ("Threat",),
-    "models": ("Normalized",),
-    "batchnorm": ("recalibrate",),
-    "objectives.at": ("AT",),
-    "objectives.mart": ("MART",),
-    "objectives.standard": ("Standard",),
-    "objectives.trades": ("TRADES",),
-    "perturbations.awp": ("AWP",),
-    "optimizers.entropy_sgd": ("EntropySGD",),
-    "optimizers.entropy_sgd2": ("EntropySGD2",),
-    "optimizers.sgd": ("SGD",),
-    "averaging.ema": ("EMA",),
+    "core.threat": ("Threat",),
+    "components.models": ("Normalized",),
+    "components.batchnorm": ("recalibrate",),
+    "components.objectives.at": ("AT",),
+    "components.objectives.mart": ("MART",),
+    "components.objectives.standard": ("Standard",),
+    "components.objectives.trades": ("TRADES",),
+    "components.perturbations.awp": ("AWP",),
+    "components.optimizers.entropy_sgd": ("EntropySGD",),
+    "components.optimizers.entropy_sgd2": ("EntropySGD2",),
+    "components.optimizers.sgd": ("SGD",),
+    "components.averaging.ema": ("EMA",),
 }
 """Where the public names live."""
 
 _HOMES = {name: room for room, names in _ROOMS.items() for name in names}
 __all__ = sorted(_HOMES)
 
-bridge.install()
+robustbench.install()
 
 
 def __getattr__(name: str) -> Any:

@@ -15,25 +15,25 @@ import importlib
 import sys
 from pathlib import Path
 
-from rb_smooth import launch
-from rb_smooth.commandline import SCRIPT, CommandLine, program
-from rb_smooth.refusal import Refused, answering, nearest
+from rb_smooth.core import environment
+from rb_smooth.core.cli import SCRIPT, CommandLine, answering, program
+from rb_smooth.core.errors import Refused, nearest
 
 PROGRAMS = {
     "recipe": "recipe",
     "runs": "runs",
-    "leaderboard": "leaderboard",
+    "leaderboard": "leaderboard.__main__",
     "smoothness": "smoothness",
     "landscape": "landscape",
-    "theory": "theory.__main__",
-    "laws": "laws.__main__",
+    "theory": "theory",
+    "laws": "laws",
     "doctor": "doctor",
 }
 """Names of programs, and the modules that hold their `main`."""
 
 
 def main() -> int:
-    launch.as_script = True
+    environment.as_script = True
     name, *rest = sys.argv[1:] or ["--help"]
     if name.startswith("-"):
         _parser().parse_args([name, *rest])  # which reads every program's first line: not for the others to wait for

@@ -1,4 +1,4 @@
-"""What the programs do, in Python: train, evaluate, submit, compare. `zoo` has the rest: load_model, register, recipes.
+"""The programs in Python: train, evaluate, submit, compare; `leaderboard.zoo` has load_model, register, recipes.
 
     run = rb_smooth.train("cifar10/at+awp+ensgd", seed=1)
     print(rb_smooth.evaluate(run))
@@ -18,21 +18,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from rb_smooth.console import as_text, heard
-from rb_smooth.devices import existing_device
-from rb_smooth.entries import Entry, find_entry
-from rb_smooth.pipeline import Options, carry_out, finish
-from rb_smooth.refusal import Refused
-from rb_smooth.run_folder import Run
-from rb_smooth.settings import gather, spelled
-from rb_smooth.summaries import is_run
+from rb_smooth.config.overrides import gather, spelled
+from rb_smooth.core.console import as_text, heard
+from rb_smooth.core.errors import Refused
+from rb_smooth.leaderboard.entries import Entry, find_entry
+from rb_smooth.training.pipeline import Options, carry_out, finish
+from rb_smooth.training.run_folder.run import Run
+from rb_smooth.training.run_folder.summary import is_run
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from rb_smooth.measurement import Points
-    from rb_smooth.outsiders import Outsider
-    from rb_smooth.scores import Score
+    from rb_smooth.evaluation.custom_model import Points
+    from rb_smooth.evaluation.score import Score
+    from rb_smooth.leaderboard.external import Outsider
 
 
 def train(
@@ -123,8 +122,10 @@ def evaluate(
     asked = {"norm": norm, "eps": eps, "step_size": step_size, "version": version, "n_examples": n_examples}
     asked |= {"batch_size": batch_size, "seed": seed, "keep_adversarial": keep_adversarial}
     changes = {key: value for key, value in asked.items() if value is not None}
-    from rb_smooth.measurement import measured_entry, measured_module
-    from rb_smooth.scores import Score
+    from rb_smooth.evaluation.custom_model import measured_module
+    from rb_smooth.evaluation.score import Score
+    from rb_smooth.leaderboard.verification import measured_entry
+    from rb_smooth.training.validate import existing_device
 
     what = _run_or_entry(what, Path(leaderboard)) if isinstance(what, (str, Path)) else what
     if points is None and not isinstance(what, (Run, Entry)):
@@ -161,8 +162,9 @@ def submit(
     The weights have been loaded back through RobustBench's loader with equal logits by then. Raises Refused for a run
     that is not trained, for weights that are not the model's, and where another model's entry has the name.
     """
-    from rb_smooth.outsiders import Outsider, admit
-    from rb_smooth.submission import submit as enter_run
+    from rb_smooth.leaderboard.external import Outsider, admit
+    from rb_smooth.leaderboard.submission import submit as enter_run
+    from rb_smooth.training.validate import existing_device
 
     board = Path(leaderboard)
     with _as_found(verbose):
@@ -206,8 +208,8 @@ def compare(
     Two of ours are compared point by point, others as shares; figures of different balls or attacks are not compared.
     Prints nothing, trains nothing, and costs no torch. Raises Refused for an unknown name, with the nearest one.
     """
-    from rb_smooth.board.contenders import chosen
-    from rb_smooth.board.matchup import compared, matched
+    from rb_smooth.leaderboard.reports.comparable import chosen
+    from rb_smooth.leaderboard.reports.comparison import compared, matched
 
     if not names:
         raise Refused("expected names of entries to compare, got none; say at least one")

@@ -16,10 +16,11 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from rich.table import Table
 from rich.text import Text
 
-from rb_smooth import bridge, registry
-from rb_smooth.commandline import program
-from rb_smooth.console import console, remark
-from rb_smooth.refusal import Refused, answering
+from rb_smooth.config import registry
+from rb_smooth.core import robustbench
+from rb_smooth.core.cli import answering, program
+from rb_smooth.core.console import console, remark
+from rb_smooth.core.errors import Refused
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def _gpu() -> Finding:
 
 def _onednn() -> Finding:
     def look() -> Finding:
-        from rb_smooth import memory_format
+        from rb_smooth.components import memory_format
 
         instructions = memory_format.instruction_set()
         layout = {
@@ -140,7 +141,7 @@ def _autoattack() -> Finding:
 
     def look() -> Finding:
         importlib.import_module("autoattack")  # an original one, or what stands in for it
-        theirs, ours = bridge.backend(), bridge.our_attacks()
+        theirs, ours = robustbench.backend(), robustbench.our_attacks()
         apart = f"{theirs} in RobustBench's benchmark, {ours} (the same code) in our evaluations"
         return Finding("AutoAttack", ours if theirs == ours else apart)
 
@@ -158,10 +159,10 @@ def _timm() -> Finding:
 
 def _robustbench() -> Finding:
     def look() -> Finding:
-        bridge.robustbench()
+        robustbench.robustbench()
         return Finding("RobustBench", f"{version('robustbench')}, whole")
 
-    return _guarded("RobustBench", look, _autoattack().cure or bridge.REPAIR)  # it imports AutoAttack
+    return _guarded("RobustBench", look, _autoattack().cure or robustbench.REPAIR)  # it imports AutoAttack
 
 
 def _digits() -> Finding:

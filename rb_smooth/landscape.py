@@ -22,16 +22,16 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from rb_smooth import launch
-from rb_smooth.commandline import program
-from rb_smooth.console import console
-from rb_smooth.plots.landscapes import check_drawable, draw_landscapes
-from rb_smooth.refusal import Refused, answering, nearest
-from rb_smooth.study.bands import CHECKPOINTS, Band, gathered
-from rb_smooth.study.surfaces import Surface, read_surface
+from rb_smooth.analysis.landscape.aggregate import CHECKPOINTS, Band, gathered
+from rb_smooth.analysis.landscape.plot import check_drawable, draw_landscapes
+from rb_smooth.analysis.landscape.surface import Surface, read_surface
+from rb_smooth.core import environment
+from rb_smooth.core.cli import answering, program
+from rb_smooth.core.console import console
+from rb_smooth.core.errors import Refused, nearest
 
 if TYPE_CHECKING:
-    from rb_smooth.study.slices import Settings, Slice
+    from rb_smooth.analysis.landscape.slices import Settings, Slice
 
 
 def main() -> int:
@@ -92,10 +92,10 @@ def _kept(options: argparse.Namespace) -> list[Surface]:
 
 
 def _computed(options: argparse.Namespace) -> list[Surface]:
-    from rb_smooth.pipeline import existing_device
-    from rb_smooth.study.grids import compute_surfaces
-    from rb_smooth.study.slices import cut
-    from rb_smooth.study.specimens import find_specimen
+    from rb_smooth.analysis.landscape.compute import compute_surfaces
+    from rb_smooth.analysis.landscape.slices import cut
+    from rb_smooth.analysis.trained_model import find_specimen
+    from rb_smooth.training.validate import existing_device
 
     if options.workers is not None and options.workers < 1:
         raise Refused(f"expected --workers of at least 1, got {options.workers}; correct it")
@@ -106,12 +106,12 @@ def _computed(options: argparse.Namespace) -> list[Surface]:
     for name in options.what:
         slices |= {each.path: each for each in cut(find_specimen(name, **where), settings, options.leaderboard)}
     check_drawable([each.about for each in slices.values()], _picture(options, settings.fixed_attacks))
-    workers = options.workers or (launch.usable_cores() if device.type == "cpu" else 1)
+    workers = options.workers or (environment.usable_cores() if device.type == "cpu" else 1)
     return compute_surfaces(list(slices.values()), device, workers)
 
 
 def _settings(options: argparse.Namespace) -> Settings:
-    from rb_smooth.study.slices import Settings
+    from rb_smooth.analysis.landscape.slices import Settings
 
     weights = options.weights.split(",") if options.weights else ["best"] if options.two_dimensional else None
     for each in weights or ():

@@ -22,16 +22,19 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rb_smooth import cookbook, launch, notation
-from rb_smooth.commandline import program
-from rb_smooth.console import console, leave_stdout
-from rb_smooth.listing import as_plain, print_recipes
-from rb_smooth.refusal import Refused, answering
-from rb_smooth.sections import Sections
-from rb_smooth.settings import gather
+from rb_smooth.config import resolver, yaml
+from rb_smooth.config.listing import as_plain, print_recipes
+from rb_smooth.config.overrides import gather
+from rb_smooth.config.sections import Sections
+from rb_smooth.core import environment
+from rb_smooth.core.cli import answering, program
+from rb_smooth.core.console import console, leave_stdout
+from rb_smooth.core.errors import Refused
 
 if TYPE_CHECKING:
-    from rb_smooth.sweep import Member
+    from rb_smooth.training.run_folder.run import Run
+    from rb_smooth.training.sweep.sweep import Member
+
 
 _MOST = 1000
 """Numbers in one range of an option: more is a slip of the keyboard."""
@@ -45,13 +48,13 @@ def main() -> int:
     if options.write is not None and command != "keys":
         raise Refused(f"expected --write behind `recipe keys`, got it with {command}; drop it")
     if command == "list":
-        _list(rest or cookbook.datasets(), options)
+        _list(rest or resolver.datasets(), options)
     elif command == "show":
         _show(*_target(rest), options)
     elif command == "keys":
         _show_keys(rest, options)
     elif options.seeds is not None or len(options.what) > (1 if _is_file(command) else 2):
-        from rb_smooth.sweep import carry_out_all
+        from rb_smooth.training.sweep.sweep import carry_out_all
 
         path = carry_out_all(_members(options), options)
         if options.json and path is not None:
@@ -59,7 +62,7 @@ def main() -> int:
     elif options.gpus is not None:
         raise Refused("expected several methods or --seeds with --gpus, got one run; choose its --device")
     else:
-        from rb_smooth.pipeline import Options, carry_out
+        from rb_smooth.training.pipeline import Options, carry_out
 
         run = carry_out(
             _gathered(*_target(options.what), options),
@@ -74,9 +77,22 @@ def main() -> int:
                 until="plan" if options.plan else "evaluation" if options.no_submit else "entry",
             ),
         )
+        if environment.RANK == 0 and not (options.plan or options.no_submit):
+            _report(run, options.leaderboard, options.replace)
         if options.json:
             _print_json({"run": str(run.path), **(run.score or {})})
     return 0
+
+
+def _report(run: Run, leaderboard: Path, replace: bool) -> None:
+    """Enter the run, and print where it stands."""
+    from rb_smooth.leaderboard.reports.ranking import standings
+    from rb_smooth.leaderboard.submission import submit
+
+    entry = submit(run, leaderboard, replace)
+    for each in standings(entry):
+        console.print(each)
+    console.print(f"entry: {entry.path}")
 
 
 def _parse() -> argparse.Namespace:
@@ -138,7 +154,7 @@ def _target(what: list[str]) -> tuple[str, str | None]:
     if len(what) == 1 and _is_file(what[0]):
         return what[0], None
     if len(what) != 2:
-        known = ", ".join(cookbook.datasets())
+        known = ", ".join(resolver.datasets())
         raise Refused(
             f"expected DATASET METHOD, got {' '.join(what) or 'nothing'!r}; datasets: {known}; methods: `recipe list`"
         )
@@ -154,12 +170,13 @@ def _members(options: argparse.Namespace) -> list[Member]:
     targets = [[name] if _is_file(name) else [first, name] for name in ([first, *rest] if _is_file(first) else rest)]
     if not targets:
         _target(options.what)
-    from rb_smooth.sweep import Member
+    from rb_smooth.leaderboard.submission import is_entered
+    from rb_smooth.training.sweep.sweep import Member
 
     members = []
     for seed in seeds:
         chosen = argparse.Namespace(**vars(options) | {"seed": seed})
-        members += [Member(tuple(what), *_gathered(*_target(what), chosen), options) for what in targets]
+        members += [Member(tuple(what), *_gathered(*_target(what), chosen), options, is_entered) for what in targets]
     return members
 
 
@@ -182,22 +199,22 @@ def _is_file(name: str) -> bool:
 
 
 def _show(target: str, method: str | None, options: argparse.Namespace) -> None:
-    from rb_smooth import schema
+    from rb_smooth.training import validate
 
-    recipe = schema.check(*_gathered(target, method, options))
+    recipe = validate.check(*_gathered(target, method, options))
     if options.json:
         return _print_json({"dataset": recipe.dataset, "method": recipe.method, **recipe.sections})
     console.print(f"# {recipe.dataset}/{recipe.title}")
-    console.print(notation.dump(dict(recipe.sections)), end="")
+    console.print(yaml.dump(dict(recipe.sections)), end="")
 
 
 def _print_json(what: Any) -> None:
-    if launch.RANK == 0:
+    if environment.RANK == 0:
         print(json.dumps(what, indent=2, ensure_ascii=False))
 
 
 def _show_keys(topics: list[str], options: argparse.Namespace) -> None:
-    from rb_smooth import reference
+    from rb_smooth.config import reference
 
     if options.write is not None:
         if topics:

@@ -21,16 +21,16 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from rb_smooth.commandline import program
-from rb_smooth.console import console
-from rb_smooth.crashes import CURE
-from rb_smooth.curves import draw_curves
-from rb_smooth.logs import read_log
-from rb_smooth.notation import number_text
-from rb_smooth.refusal import Refused, answering, nearest
-from rb_smooth.run_folder import Run
-from rb_smooth.sections import SECTIONS, Sections
-from rb_smooth.summaries import Summary, find_run, find_runs, summarise
+from rb_smooth.config.sections import SECTIONS, Sections
+from rb_smooth.core.cli import answering, program
+from rb_smooth.core.console import console
+from rb_smooth.core.crashes import CURE
+from rb_smooth.core.errors import Refused, nearest
+from rb_smooth.core.formatting import number_text
+from rb_smooth.training.run_folder.curves import draw_curves
+from rb_smooth.training.run_folder.log import read_log
+from rb_smooth.training.run_folder.run import Run
+from rb_smooth.training.run_folder.summary import Summary, find_run, find_runs, summarise
 
 _FOOT = "Percent. gap: PGD-20 of the best epoch minus the last, on validation images until evaluated."
 

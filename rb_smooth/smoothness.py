@@ -18,15 +18,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rb_smooth import bridge
-from rb_smooth.commandline import program
-from rb_smooth.console import as_text, console, remark
-from rb_smooth.documents import write_between
-from rb_smooth.plots.gradients import draw_gradients
-from rb_smooth.provenance import commit
-from rb_smooth.refusal import Refused, answering, nearest
-from rb_smooth.study.records import LOSSES, Record, is_same, keep_record, read_records
-from rb_smooth.study.reporting import report
+from rb_smooth.analysis.smoothness.plot import draw_gradients
+from rb_smooth.analysis.smoothness.records import LOSSES, Record, is_same, keep_record, read_records
+from rb_smooth.analysis.smoothness.tables import report
+from rb_smooth.core import robustbench
+from rb_smooth.core.cli import answering, program
+from rb_smooth.core.console import as_text, console, remark
+from rb_smooth.core.environment import commit
+from rb_smooth.core.errors import Refused, nearest
+from rb_smooth.core.files import write_between
 
 
 def main() -> int:
@@ -72,9 +72,9 @@ def _parse() -> argparse.Namespace:
 
 def _measured(options: argparse.Namespace) -> list[Record]:
     """The records of all that `options` name: those that --out holds, and the others measured now."""
-    from rb_smooth.devices import existing_device
-    from rb_smooth.study.measuring import Settings, balls_of, measured, named
-    from rb_smooth.study.specimens import find_specimen
+    from rb_smooth.analysis.smoothness.metrics import Settings, balls_of, measured, named
+    from rb_smooth.analysis.trained_model import find_specimen
+    from rb_smooth.training.validate import existing_device
 
     settings = Settings(
         n=options.n,
@@ -106,7 +106,7 @@ def _measured(options: argparse.Namespace) -> list[Record]:
         if (known := next((each for each in kept if is_same(each, record)), None)) is None:
             remark(f"{specimen.name}, {which}, under the {loss} loss …")
             known = {**record, "found": measured(specimen, which, threat, settings, device)}
-            keep_record(options.out, known, {"versions": bridge.versions(), "commit": commit()})
+            keep_record(options.out, known, {"versions": robustbench.versions(), "commit": commit()})
         records.append(known)
     return records
 
@@ -127,7 +127,7 @@ def _radii(text: str) -> tuple[float, ...]:
 
 def _eps(given: list[str]) -> dict[str, float]:
     """`L2=0.5` and `Linf=8/255` as radii by norm."""
-    from rb_smooth.radii import read_radii
+    from rb_smooth.evaluation.radii import read_radii
 
     found: dict[str, Any] = {}
     for each in given:

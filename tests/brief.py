@@ -8,7 +8,7 @@ from typing import Any
 
 
 def shortened(standard_attacks: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
-    """`bridge.standard_attacks`, of which each attack gives up soon."""
+    """`robustbench.standard_attacks`, of which each attack gives up soon."""
 
     def short(*given: Any) -> dict[str, Any]:
         attacks = standard_attacks(*given)

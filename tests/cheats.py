@@ -24,12 +24,14 @@ from pyautoattack.square import SquareAttack
 from torch import Tensor, nn
 
 import rb_smooth  # noqa: F401  (installs the bridge before anything imports robustbench)
-from rb_smooth import data, protocols, trust
-from rb_smooth.contracts import Threat
-from rb_smooth.evaluation import accuracy, correct, share
-from rb_smooth.images import Images, batches
-from rb_smooth.models import Normalized
-from rb_smooth.trust.verdicts import Check, Verdict
+from rb_smooth.components.models import Normalized
+from rb_smooth.core.threat import Threat
+from rb_smooth.data import datasets
+from rb_smooth.data.images import Images, batches
+from rb_smooth.evaluation import autoattack
+from rb_smooth.evaluation import checks as trust
+from rb_smooth.evaluation.accuracy import accuracy, correct, share
+from rb_smooth.evaluation.checks.verdicts import Check, Verdict
 
 THREAT = Threat("Linf", 0.1, 0.02)
 CLASSES = 10
@@ -43,7 +45,7 @@ def trained_net() -> tuple[Normalized, Images]:
     Its mean and standard deviation are not those of the digits, but rounded from other images, as often happens.
     """
     torch.manual_seed(0)
-    source = data.digits(Path())
+    source = datasets.digits(Path())
     layers = [nn.Conv2d(1, 12, 3, padding=1, bias=False), nn.BatchNorm2d(12), nn.ReLU(), nn.MaxPool2d(2)]
     net = Normalized(nn.Sequential(*layers, nn.Flatten(), nn.Linear(12 * 16, CLASSES)), [0.5], [0.25])
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-2)
@@ -300,8 +302,8 @@ def attacked(model: nn.Module, points: Images, attacks: tuple[str, ...], threat:
     """What the checks after an evaluation with these of AutoAttack's attacks say."""
     withstood, clean = correct(model, points, threat), accuracy(model, points)
     less = hurried(SquareAttack, n_queries=625), hurried(APGDAttack_targeted, n_iter=10)
-    with mock.patch.dict(protocols.VERSIONS, standard=attacks), less[0], less[1]:
-        result = protocols.autoattack(model, points, threat, classes=CLASSES, batch_size=FEW, seed=0)
+    with mock.patch.dict(autoattack.VERSIONS, standard=attacks), less[0], less[1]:
+        result = autoattack.autoattack(model, points, threat, classes=CLASSES, batch_size=FEW, seed=0)
     return trust.after_attack(model, points, threat, result, clean=clean, pgd20=share(withstood))
 
 

@@ -15,10 +15,10 @@ from made_plugins import Site
 from matplotlib.figure import Figure
 
 import rb_smooth  # noqa: F401  (installs the bridge before anything imports robustbench)
-from rb_smooth import bridge, launch
-from rb_smooth.console import console
-from rb_smooth.laws.subjects import small_batch, small_net
-from rb_smooth.models import Normalized
+from rb_smooth.components.conformance.fixtures import small_batch, small_net
+from rb_smooth.components.models import Normalized
+from rb_smooth.core import environment, robustbench
+from rb_smooth.core.console import console
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a shell, which tests of Ctrl-C cannot be
     signal.signal(signal.SIGINT, signal.default_int_handler)  # nor, therefore, the programs that they start
@@ -47,8 +47,8 @@ def _seeded():
 @pytest.fixture(autouse=True)
 def _as_loud_as_before(monkeypatch):
     """Programs that run in this process leave it as talkative as they found it, and on stdout."""
-    monkeypatch.setattr(launch, "loudness", launch.loudness)
-    monkeypatch.setattr(launch, "as_script", launch.as_script)
+    monkeypatch.setattr(environment, "loudness", environment.loudness)
+    monkeypatch.setattr(environment, "as_script", environment.as_script)
     monkeypatch.setattr(console, "stderr", console.stderr)
 
 
@@ -72,13 +72,13 @@ def site(tmp_path, monkeypatch):
 @pytest.fixture
 def undrawn(monkeypatch):
     """Runs without a picture of their curves, which takes longer than a run of a tiny net (test_curves.py has it)."""
-    monkeypatch.setattr("rb_smooth.reports.draw_curves", lambda logs, path: None)
+    monkeypatch.setattr("rb_smooth.training.run_folder.reporting.draw_curves", lambda logs, path: None)
 
 
 @pytest.fixture
 def short_attacks(monkeypatch):
     """AutoAttack's four attacks with few iterations, in this process."""
-    monkeypatch.setattr(bridge, "standard_attacks", shortened(bridge.standard_attacks))
+    monkeypatch.setattr(robustbench, "standard_attacks", shortened(robustbench.standard_attacks))
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import time
 
-from rb_smooth import refusal
+from rb_smooth.core import errors
 
 
 def powers(exponent):
@@ -20,7 +20,7 @@ def sleeping():
 
 def failing():
     def fail(task):
-        raise refusal.Refused(f"expected anything but {task}")
+        raise errors.Refused(f"expected anything but {task}")
 
     return fail
 

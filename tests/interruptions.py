@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import signal
 
-from rb_smooth import session
+from rb_smooth.training import trainer
 
 
 def stop_after(monkeypatch, batches):
     """SIGINT arrives in the middle of minibatch number `batches`."""
-    real, count = session.step, iter(range(10**6))
+    real, count = trainer.step, iter(range(10**6))
 
     def interrupted(*arguments):
         if next(count) == batches:
             signal.raise_signal(signal.SIGINT)
         return real(*arguments)
 
-    monkeypatch.setattr(session, "step", interrupted)
+    monkeypatch.setattr(trainer, "step", interrupted)

@@ -7,19 +7,21 @@ import os
 import signal
 import sys
 
-from rb_smooth import launch, recipe, session
-from rb_smooth.coupling import step
-from rb_smooth.refusal import answering
+from rb_smooth import recipe
+from rb_smooth.core import environment
+from rb_smooth.core.cli import answering
+from rb_smooth.training import trainer
+from rb_smooth.training.step import step
 
 count = itertools.count()
 
 
 def dying(*arguments):
-    if next(count) == 9 and launch.RANK == 1:
+    if next(count) == 9 and environment.RANK == 1:
         os.kill(os.getpid(), signal.SIGKILL)
     return step(*arguments)
 
 
 if __name__ == "__main__":
-    session.step = dying
+    trainer.step = dying
     sys.exit(answering(recipe.main)())

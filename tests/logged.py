@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from rb_smooth import notation
-from rb_smooth.run_folder import Run
+from rb_smooth.config import yaml
+from rb_smooth.training.run_folder.run import Run
 
 
 def rows(epochs=3, best=1, **more):
@@ -30,7 +30,7 @@ def run_in(path, log=None, epochs=3, lr=0.1, score=None):
     """A run folder without weights: recipe.yaml, and log.csv and score.json where they are given."""
     path.mkdir(parents=True)
     sections = {"train": {"epochs": epochs, "seed": 0}, "optimizer": {"name": "sgd", "lr": lr}}
-    (path / "recipe.yaml").write_text(notation.dump({"name": "digits/at", "run": path.name, **sections}))
+    (path / "recipe.yaml").write_text(yaml.dump({"name": "digits/at", "run": path.name, **sections}))
     run = Run(path)
     if log is not None:
         run.write_log(log)

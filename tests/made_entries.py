@@ -7,8 +7,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from rb_smooth import entries, files
-from rb_smooth.entries import Entry
+from rb_smooth.core import files, formatting
+from rb_smooth.leaderboard.entries import Entry
 
 SCORE = {
     "clean": 0.8,
@@ -71,10 +71,10 @@ def entered(
         "dataset": dataset,
         "venue": "local",
         "architecture": "ResNet-18",
-        "eps": entries.eps_text(score["threat"]["eps"]),
-        "clean_acc": entries.percent(score["clean"]),
-        "reported": entries.percent(score["autoattack"]),
-        "autoattack_acc": entries.percent(score["autoattack"]),
+        "eps": formatting.eps_text(score["threat"]["eps"]),
+        "clean_acc": formatting.percent(score["clean"]),
+        "reported": formatting.percent(score["autoattack"]),
+        "autoattack_acc": formatting.percent(score["autoattack"]),
         "unreliable": False,
     } | (told or {})
     entry = Entry(folder, dataset, score["threat"]["norm"], name, info | {"rb_smooth": block})

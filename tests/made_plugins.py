@@ -9,7 +9,7 @@ from pathlib import Path
 
 from declared import declared
 
-from rb_smooth import plugins
+from rb_smooth.config import plugins
 
 SAMPLE = Path(__file__).parent / "sample_plugin"
 

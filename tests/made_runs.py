@@ -6,10 +6,10 @@ from pathlib import Path
 
 import torch
 
-from rb_smooth.checkpoints import exported
-from rb_smooth.registry import build_model
-from rb_smooth.run_folder import Run, place
-from rb_smooth.settings import gather
+from rb_smooth.components.checkpoints import exported
+from rb_smooth.config.overrides import gather
+from rb_smooth.config.registry import build_model
+from rb_smooth.training.run_folder.run import Run, place
 
 TINY = ["model.width=2", "data.train_examples=128"]
 

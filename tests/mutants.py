@@ -27,53 +27,119 @@ class Mutant(NamedTuple):
     new: str
 
 
-AWP, EMA = "perturbations/awp.py", "averaging/ema.py"
+AWP, EMA = "components/perturbations/awp.py", "components/averaging/ema.py"
 AT, TRADES, MART, KL, ATTACKS = (
-    "objectives/at.py",
-    "objectives/trades.py",
-    "objectives/mart.py",
-    "divergence.py",
-    "attacks.py",
+    "components/objectives/at.py",
+    "components/objectives/trades.py",
+    "components/objectives/mart.py",
+    "components/losses.py",
+    "components/attacks.py",
 )
 CHAIN, ENSGD, ENSGD2, SGD = (
-    "langevin.py",
-    "optimizers/entropy_sgd.py",
-    "optimizers/entropy_sgd2.py",
-    "optimizers/sgd.py",
+    "components/optimizers/_langevin.py",
+    "components/optimizers/entropy_sgd.py",
+    "components/optimizers/entropy_sgd2.py",
+    "components/optimizers/sgd.py",
 )
-BATCHNORM, WEIGHTS, COUPLING, SESSION = "batchnorm.py", "weights.py", "coupling.py", "session.py"
-STATES, FILES, NETWORKS, EPOCHS = "states.py", "files.py", "networks.py", "epochs.py"
-PROCESSES, GUARDS, EVALUATION, TRAINING = "processes.py", "guards.py", "evaluation.py", "training.py"
+BATCHNORM, WEIGHTS, COUPLING, SESSION = (
+    "components/batchnorm.py",
+    "components/weights.py",
+    "training/step.py",
+    "training/trainer.py",
+)
+STATES, FILES, NETWORKS, EPOCHS = (
+    "training/run_folder/resume.py",
+    "core/files.py",
+    "training/model_setup.py",
+    "training/loop.py",
+)
+PROCESSES, GUARDS, EVALUATION, TRAINING = (
+    "core/distributed.py",
+    "training/diagnostics.py",
+    "evaluation/accuracy.py",
+    "training/loop.py",
+)
 TRUST, ASSESSMENT, SUBMISSION, AUDIT, RADII = (
-    "trust/__init__.py",
-    "assessment.py",
-    "submission.py",
-    "audit.py",
-    "radii.py",
+    "evaluation/checks/__init__.py",
+    "evaluation/evaluator.py",
+    "leaderboard/submission.py",
+    "leaderboard/verification.py",
+    "evaluation/radii.py",
 )
-FORWARD, GRADIENTS, UNDER_ATTACK = "trust/forward_checks.py", "trust/gradient_checks.py", "trust/attack_checks.py"
-PROTOCOLS, ATTACKERS, UNITS, CREWS = "protocols.py", "attackers.py", "units.py", "crews.py"
-LOGS, CURVES, REPORTS, SCALARS, SUMMARIES = "logs.py", "curves.py", "reports.py", "scalars.py", "summaries.py"
-COMPARISON, ATTEMPTS, WORKERS, SWEEP = "comparison.py", "attempts.py", "workers.py", "sweep.py"
-IMAGES, STREAMING, SECTIONS = "images.py", "streaming.py", "sections.py"
-LOSSES, CURVATURE, PROBES = "study/losses.py", "study/curvature.py", "study/probes.py"
+FORWARD, GRADIENTS, UNDER_ATTACK = (
+    "evaluation/checks/forward.py",
+    "evaluation/checks/gradients.py",
+    "evaluation/checks/attack.py",
+)
+PROTOCOLS, ATTACKERS, UNITS, CREWS = (
+    "evaluation/autoattack.py",
+    "evaluation/attack_workers.py",
+    "evaluation/attack_cache.py",
+    "core/worker_pool.py",
+)
+LOGS, CURVES, REPORTS, SCALARS, SUMMARIES = (
+    "training/run_folder/log.py",
+    "training/run_folder/curves.py",
+    "training/run_folder/reporting.py",
+    "training/run_folder/reporting.py",
+    "training/run_folder/summary.py",
+)
+COMPARISON, ATTEMPTS, WORKERS, SWEEP = (
+    "training/sweep/comparison.py",
+    "training/sweep/job_queue.py",
+    "training/sweep/job_queue.py",
+    "training/sweep/sweep.py",
+)
+IMAGES, STREAMING, SECTIONS = "data/images.py", "data/prefetch.py", "config/sections.py"
+LOSSES, CURVATURE, PROBES = (
+    "analysis/adversarial_loss.py",
+    "analysis/smoothness/curvature.py",
+    "analysis/smoothness/probes.py",
+)
 PRETRAINED, CREDITS, MEASUREMENT, API, PIPELINE = (
-    "pretrained.py",
-    "credits.py",
-    "measurement.py",
+    "training/model_setup.py",
+    "leaderboard/metadata.py",
+    "evaluation/custom_model.py",
     "api.py",
-    "pipeline.py",
+    "training/pipeline.py",
 )
-SHARPNESS, RECORDS, SPECIMENS = "study/sharpness.py", "study/records.py", "study/specimens.py"
-LINEAR, CONCAVE, SMOOTHED, ROWS = "theory/linear.py", "theory/concave.py", "theory/entropy.py", "theory/rows.py"
-DIRECTIONS, GRIDS, SLICES = "study/directions.py", "study/grids.py", "study/slices.py"
-SURFACES, BANDS, DRAWN = "study/surfaces.py", "study/bands.py", "plots/landscapes.py"
-COMMANDLINE = "commandline.py"
-PLUGINS, REGISTRY, COOKBOOK, DECLARATION = "plugins.py", "registry.py", "cookbook.py", "declaration.py"
-SUBJECTS, OPTIMIZER_LAWS = "laws/subjects.py", "laws/optimizer_laws.py"
-KEYS, REFERENCE = "keys.py", "reference.py"
-RUN_FOLDER, CRASHES = "run_folder.py", "crashes.py"
-ZOO, STANDINS, OUTSIDERS, BRIDGE = "zoo.py", "standins.py", "outsiders.py", "bridge.py"
+SHARPNESS, RECORDS, SPECIMENS = (
+    "analysis/smoothness/curvature.py",
+    "analysis/smoothness/records.py",
+    "analysis/trained_model.py",
+)
+LINEAR, CONCAVE, SMOOTHED, ROWS = (
+    "analysis/theory/linear.py",
+    "analysis/theory/implicit.py",
+    "analysis/theory/entropy.py",
+    "analysis/theory/results.py",
+)
+DIRECTIONS, GRIDS, SLICES = (
+    "analysis/landscape/directions.py",
+    "analysis/landscape/compute.py",
+    "analysis/landscape/slices.py",
+)
+SURFACES, BANDS, DRAWN = (
+    "analysis/landscape/surface.py",
+    "analysis/landscape/aggregate.py",
+    "analysis/landscape/plot.py",
+)
+COMMANDLINE = "core/cli.py"
+PLUGINS, REGISTRY, COOKBOOK, DECLARATION = (
+    "config/plugins.py",
+    "config/registry.py",
+    "config/resolver.py",
+    "config/schema.py",
+)
+SUBJECTS, OPTIMIZER_LAWS = "components/conformance/fixtures.py", "components/conformance/optimizers.py"
+KEYS, REFERENCE = "config/reference.py", "config/reference.py"
+RUN_FOLDER, CRASHES = "training/run_folder/run.py", "core/crashes.py"
+ZOO, STANDINS, OUTSIDERS, BRIDGE = (
+    "leaderboard/zoo.py",
+    "core/robustbench_shims.py",
+    "leaderboard/external.py",
+    "core/robustbench.py",
+)
 
 TESTS = {
     AWP: ["test_awp.py", "test_scale_out.py"],
@@ -103,18 +169,18 @@ TESTS = {
     PROTOCOLS: ["test_protocols.py", "test_scale_out.py"],
     ATTACKERS: ["test_protocols.py"],
     UNITS: ["test_protocols.py"],
-    "entries.py": ["test_board.py", "test_program.py"],
-    **{file: ["test_commandline.py"] for file in (COMMANDLINE, "console.py", "refusal.py")},
-    "exactness.py": ["test_protocols.py"],
+    "leaderboard/entries.py": ["test_board.py", "test_program.py"],
+    **{file: ["test_commandline.py"] for file in (COMMANDLINE, "core/console.py", "core/errors.py")},
+    "core/determinism.py": ["test_protocols.py"],
     EVALUATION: ["test_scale_out.py", "test_evaluation.py"],
     **{file: ["test_trust.py"] for file in (TRUST, FORWARD, GRADIENTS, UNDER_ATTACK)},
-    "findings.py": ["test_findings.py"],
+    "evaluation/per_example.py": ["test_findings.py"],
     **{file: ["test_board.py"] for file in (ASSESSMENT, AUDIT, RADII)},
     SUBMISSION: ["test_api.py", "test_board.py"],
     TRAINING: ["test_training.py", "test_scale_out.py"],
-    "checkpoints.py": ["test_networks.py"],
-    "interruption.py": ["test_training.py"],
-    "plan.py": ["test_networks.py"],
+    "components/checkpoints.py": ["test_networks.py"],
+    "core/worker_pool.py": ["test_training.py"],
+    "training/cost.py": ["test_networks.py"],
     LOGS: ["test_curves.py"],
     CURVES: ["test_curves.py"],
     REPORTS: ["test_curves.py"],
@@ -132,8 +198,8 @@ TESTS = {
     "doctor.py": ["test_doctor.py"],
     **{file: ["test_api.py"] for file in (MEASUREMENT, API, PIPELINE)},
     **{file: ["test_theory_problems.py", "test_theory_properties.py"] for file in (LINEAR, CONCAVE, SMOOTHED)},
-    "theory/smoothing_statements.py": ["test_theory_problems.py", "test_theory.py"],
-    **{file: ["test_theory.py"] for file in (ROWS, "theory/pairs.py", "theory/__main__.py")},
+    "analysis/theory/smoothing_statements.py": ["test_theory_problems.py", "test_theory.py"],
+    **{file: ["test_theory.py"] for file in (ROWS, "analysis/theory/numeric.py", "theory.py")},
     CREWS: ["test_crews.py"],
     **{file: ["test_landscape.py"] for file in (DIRECTIONS, GRIDS, SLICES, SURFACES, BANDS, DRAWN)},
     **{file: ["test_plugins.py"] for file in (PLUGINS, REGISTRY, COOKBOOK, DECLARATION)},
@@ -141,6 +207,15 @@ TESTS = {
     **{file: ["test_keys.py"] for file in (KEYS, REFERENCE)},
 }
 """The tests that answer for a file."""
+TESTS |= {  # files that several of before have become, or parts of one
+    "data/images.py": ["test_streaming.py", "test_api.py"],
+    "training/model_setup.py": ["test_networks.py", "test_training.py", "test_pretrained.py"],
+    "evaluation/score.py": ["test_board.py", "test_program.py"],
+    "leaderboard/verification.py": ["test_board.py", "test_api.py"],
+    "core/worker_pool.py": ["test_training.py", "test_crews.py"],
+    "training/run_folder/reporting.py": ["test_curves.py", "test_scalars.py"],
+    "core/statistics.py": ["test_comparison.py", "test_smoothness.py"],
+}
 
 MUTANTS = [
     Mutant("AWP descends", AWP, "[self.gamma * of_w /", "[-self.gamma * of_w /"),
@@ -229,43 +304,43 @@ MUTANTS = [
     Mutant("states of newer versions are taken", STATES, "> FORMAT:", "> FORMAT + 1000:"),
     Mutant("checksums are not checked", FILES, "if zipfile.is_zipfile(path):", "if False:"),
     Mutant("ties go to the later epoch", EPOCHS, 'row["best"] = metric > session.best', 'row["best"] = metric >= session.best'),
-    Mutant("each process ascends on its own share", AWP, "        processes.average(g)", "        # processes.average(g)"),
+    Mutant("each process ascends on its own share", AWP, "        distributed.average(g)", "        # distributed.average(g)"),
     Mutant("the gradient of the network itself is taken", COUPLING, "outcome = objective.loss(model, x", "outcome = objective.loss(network, x"),
     Mutant("shares leave images out", PROCESSES, "tensor[rank() :: size()]", "tensor[rank() : len(tensor) // 2 : size()]"),
     Mutant("means are sums", PROCESSES, "    torch._foreach_div_(list(tensors), size())\n", ""),
     Mutant("kept minibatches are put together in the wrong order", PROCESSES, "torch.stack(parts, dim=1).flatten(0, 1)", "torch.cat(parts)"),
-    Mutant("a stop reaches one process only", TRAINING, "processes.any_of(bool(stop), time.monotonic() - saved_at > saved_every_s)", "bool(stop), False"),
+    Mutant("a stop reaches one process only", TRAINING, "distributed.any_of(bool(stop), time.monotonic() - saved_at > saved_every_s)", "bool(stop), False"),
     Mutant("each process's noise is its own", SESSION, "mix(self.seed, NOISE, self.t)", "mix(self.seed, NOISE, self.t) ^ processes.rank()"),
-    Mutant("statistics of a process are lost", SESSION, "of_each[processes.rank() % len(of_each)]", "of_each[0]"),
-    Mutant("the loss of one process is logged", EPOCHS, "processes.add_up(session.sums)", "session.sums"),
-    Mutant("statistics are not pooled", BATCHNORM, "    if processes.size() > 1:\n", "    if False:\n"),
+    Mutant("statistics of a process are lost", SESSION, "of_each[distributed.rank() % len(of_each)]", "of_each[0]"),
+    Mutant("the loss of one process is logged", EPOCHS, "distributed.add_up(session.sums)", "session.sums"),
+    Mutant("statistics are not pooled", BATCHNORM, "    if distributed.size() > 1:\n", "    if False:\n"),
     Mutant("pooled variances forget the means", BATCHNORM, "layer.running_var.copy_(square - mean**2)", "layer.running_var.copy_(square)"),
-    Mutant("drift is not seen", GUARDS, "if others := processes.ranks_that_differ(_bits(session)):", "if others := []:"),
-    Mutant("a loss of another process is not seen", GUARDS, "int(processes.keep_least(session.first_bad))", "int(session.first_bad)"),
-    Mutant("other images in a process are not seen", GUARDS, "processes.ranks_that_differ(session.origins)", "[]"),
+    Mutant("drift is not seen", GUARDS, "if others := distributed.ranks_that_differ(_bits(session)):", "if others := []:"),
+    Mutant("a loss of another process is not seen", GUARDS, "int(distributed.keep_least(session.first_bad))", "int(session.first_bad)"),
+    Mutant("other images in a process are not seen", GUARDS, "distributed.ranks_that_differ(session.origins)", "[]"),
     Mutant("a model is not given back as it came", TRUST, "weights.restored(tensors), ", ""),
     Mutant("gradients are looked at in the points alone", GRADIENTS, "torch.cat([subject.x, within])", "torch.cat([subject.x, subject.x])"),
     Mutant("one point is a sign", UNDER_ATTACK, "max(_FEW, limit * points)", "limit * points"),
     Mutant("an average over mirror images is a loop", FORWARD, "_PASSES = 2.5", "_PASSES = 1.5"),
-    Mutant("what is no adversarial example is kept as one", "findings.py", "wrong = outside | (", "wrong = outside & ("),
+    Mutant("what is no adversarial example is kept as one", "evaluation/per_example.py", "wrong = outside | (", "wrong = outside & ("),
     Mutant("points are told of as the trained mode sees them", ASSESSMENT, "    model.eval()\n", ""),
     Mutant("what is replaced is lost", SUBMISSION, "            _keep_replaced(entry)\n", ""),
     Mutant("doubts are not told", SUBMISSION, '"unreliable": bool(doubts)', '"unreliable": False'),
     Mutant("an unknown option is passed over", COMMANDLINE, "        if unread:", "        if False:"),
     Mutant("options are guessed at", COMMANDLINE, "allow_abbrev=False", "allow_abbrev=True"),
     Mutant("-q keeps its remarks", COMMANDLINE, "Loudness.QUIET", "Loudness.NORMAL"),
-    Mutant("-v shows no traceback", "refusal.py", "        traceback.print_exc()", "        pass"),
-    Mutant("JSON comes with the table", "console.py", "console.stderr = True", "console.stderr = False"),
+    Mutant("-v shows no traceback", "core/cli.py", "        traceback.print_exc()", "        pass"),
+    Mutant("JSON comes with the table", "core/console.py", "console.stderr = True", "console.stderr = False"),
     Mutant("the script's help speaks of modules", COMMANDLINE, 'text.replace(_MODULE, f"{SCRIPT} ")', "text"),
-    Mutant("any weights pass for those measured", "entries.py", "files.sha256(self.weights) == self.own.get(\"weights_sha256\")", "True"),
+    Mutant("any weights pass for those measured", "leaderboard/entries.py", "files.sha256(self.weights) == self.own.get(\"weights_sha256\")", "True"),
     Mutant("verify counts figures alone", AUDIT, "and not self.points", ""),
     Mutant("radii of both norms are one", RADII, "L2_PER_LINF = 0.5 / (8 / 255)", "L2_PER_LINF = 1.0"),
-    Mutant("each process counts its own", EVALUATION, "processes.add_up(flags)", "flags"),
+    Mutant("each process counts its own", EVALUATION, "distributed.add_up(flags)", "flags"),
     Mutant("starts depend on the number of processes", EVALUATION, "torch.manual_seed(seed + number)", "torch.manual_seed(seed + number + processes.rank())"),
-    Mutant("what other processes found is lost", PROTOCOLS, "    for others in processes.of_each(found):\n        found |= others\n", "    found |= {unit.number: Finding(torch.ones(len(unit.points), dtype=torch.bool), torch.zeros(len(unit.points)), 0.0, []) for unit in units if unit.number not in found}\n"),
+    Mutant("what other processes found is lost", PROTOCOLS, "    for others in distributed.of_each(found):\n        found |= others\n", "    found |= {unit.number: Finding(torch.ones(len(unit.points), dtype=torch.bool), torch.zeros(len(unit.points)), 0.0, []) for unit in units if unit.number not in found}\n"),
     Mutant("attacks see broken points again", PROTOCOLS, "survivors = robust.nonzero().flatten()", "survivors = torch.arange(len(y))"),
     Mutant("broken points are put in other places", PROTOCOLS, "robust[unit.points], margin", "robust[: len(unit.points)], margin"),
-    Mutant("quick is AutoAttack", PROTOCOLS, '"quick": bridge.ATTACKS[:2]', '"quick": bridge.ATTACKS'),
+    Mutant("quick is AutoAttack", PROTOCOLS, '"quick": robustbench.ATTACKS[:2]', '"quick": robustbench.ATTACKS'),
     Mutant("standard takes another attack's word", PROTOCOLS, 'standing is not None and version == "standard"', "False"),
     Mutant("nothing is looked up", PROTOCOLS, "None if store is None else store.find(unit)", "None"),
     Mutant("nothing is kept", PROTOCOLS, "                store.keep(unit, finding)\n", "                pass\n"),
@@ -278,14 +353,14 @@ MUTANTS = [
     Mutant("workers take more threads than they may", ATTACKERS, "min(threads, torch.get_num_threads())", "threads"),
     Mutant("findings answer for any evaluation", UNITS, "json.dumps(binding, sort_keys=True)", "json.dumps({})"),
     Mutant("findings answer for other points", UNITS, 'kept["points"] == unit.points.tolist() and', ""),
-    Mutant("TF32 stays off", "exactness.py", "matmul.allow_tf32, cudnn.allow_tf32 = before", "pass"),
-    Mutant("quick is called AutoAttack", "entries.py", 'if version == "standard" else', 'if version else'),
+    Mutant("TF32 stays off", "core/determinism.py", "matmul.allow_tf32, cudnn.allow_tf32 = before", "pass"),
+    Mutant("quick is called AutoAttack", "evaluation/score.py", 'if version == "standard" else', 'if version else'),
     Mutant("a chain that is no number is saved", GUARDS, "*session.optimizer.deployed(), *session.model.parameters()", "*session.optimizer.deployed()"),
-    Mutant("a stop that comes twice at once kills", "interruption.py", "_SAME_REQUEST_S = 1.0", "_SAME_REQUEST_S = 0.0"),
-    Mutant("what is timed beforehand waits for others", "plan.py", ', "sync_bn": False}', "}"),
-    Mutant("one process goes on without compiling", SESSION, "if processes.size() > 1:  # the", "if False:  # the"),
+    Mutant("a stop that comes twice at once kills", "core/worker_pool.py", "_SAME_REQUEST_S = 1.0", "_SAME_REQUEST_S = 0.0"),
+    Mutant("what is timed beforehand waits for others", "training/cost.py", ', "sync_bn": False}', "}"),
+    Mutant("one process goes on without compiling", SESSION, "if distributed.size() > 1:  # the", "if False:  # the"),
     Mutant("what is compiled is evaluated", SESSION, "                yield self.model\n", "                yield self.trained\n"),
-    Mutant("exported weights lie as on the GPU", "checkpoints.py", "memory_format=torch.contiguous_format", "memory_format=torch.preserve_format"),
+    Mutant("exported weights lie as on the GPU", "components/checkpoints.py", "memory_format=torch.contiguous_format", "memory_format=torch.preserve_format"),
     Mutant("a log that ends in the middle of a number is taken", LOGS, 'if not rows or not text.endswith("\\n"):', "if not rows:"),
     Mutant("a log without one of its epochs is taken", LOGS, 'if row["epoch"] != number - 2:', "if False:"),
     Mutant("the best epoch is the first that was best", LOGS, 'if row["best"]][-1]', 'if row["best"]][0]'),
@@ -313,12 +388,12 @@ MUTANTS = [
     Mutant("a crash takes the place of its trace", RUN_FOLDER, "        if self.crash is None:\n            files", "        if True:\n            files"),
     Mutant("the deviation is the population's", COMPARISON, '"std": stdev(values)', '"std": __import__("statistics").pstdev(values)'),
     Mutant("the robust overfitting gap is reversed", COMPARISON, "pgd20 - last)", "last - pgd20)"),
-    Mutant("Holm's correction is Bonferroni's", COMPARISON, "(len(p) - tested) * p", "len(p) * p"),
-    Mutant("a larger p may become the smaller one", COMPARISON, "max(highest, min(1.0,", "max(0.0, min(1.0,"),
-    Mutant("p is not corrected", COMPARISON, 'each["p_holm"] = p', 'each["p_holm"] = each["p"]'),
-    Mutant("other seeds are paired", COMPARISON, "[there[seed] for seed in seeds])", "[there[seed] for seed in reversed(seeds)])"),
-    Mutant("the difference has the wrong sign", COMPARISON, "here[seed] - there[seed]", "there[seed] - here[seed]"),
-    Mutant("differences that do not vary are certain", COMPARISON, "if stdev(differences) < 1e-9:", "if stdev(differences) < -1:"),
+    Mutant("Holm's correction is Bonferroni's", "core/statistics.py", "(len(p) - tested) * p", "len(p) * p"),
+    Mutant("a larger p may become the smaller one", "core/statistics.py", "max(highest, min(1.0,", "max(0.0, min(1.0,"),
+    Mutant("p is not corrected", "core/statistics.py", 'each["p_holm"] = p', 'each["p_holm"] = each["p"]'),
+    Mutant("other seeds are paired", "core/statistics.py", "[there[seed] for seed in seeds])", "[there[seed] for seed in reversed(seeds)])"),
+    Mutant("the difference has the wrong sign", "core/statistics.py", "here[seed] - there[seed]", "there[seed] - here[seed]"),
+    Mutant("differences that do not vary are certain", "core/statistics.py", "if stdev(differences) < 1e-9:", "if stdev(differences) < -1:"),
     Mutant("the highest mean is the best, whatever the test says", COMPARISON, '["p_holm"] < SIGNIFICANT', '["p_holm"] < 2'),
     Mutant("protocols are mixed", COMPARISON, "setdefault(key, [])", "setdefault((), [])"),
     Mutant("a run in which someone works is started", ATTEMPTS, "    if run.is_in_use:\n", "    if False:\n"),
@@ -364,9 +439,9 @@ MUTANTS = [
     Mutant("the smoothed absolute value is less curved", SMOOTHED, " - 2  # of a - b", " - 2.1"),
     Mutant("what is no number holds", ROWS, "return self.margin >= 0", "return not self.margin < 0"),
     Mutant("what shrinks breaks a bound", ROWS, "self.measured[-1] > self.bound and all(a < b for a, b in pairwise(self.measured))", "self.measured[-1] > self.bound"),
-    Mutant("no pair is close", "theory/pairs.py", "np.arange(count) % 2 == 0", "np.arange(count) < 0"),
-    Mutant("the second-order step is shortened where it should be lengthened", "theory/smoothing_statements.py", "/ (1 - gamma * variance)", "* (1 - gamma * variance)"),
-    Mutant("a statement that is false goes unsaid", "theory/__main__.py", "    if faults:\n", "    if False:\n"),
+    Mutant("no pair is close", "analysis/theory/numeric.py", "np.arange(count) % 2 == 0", "np.arange(count) < 0"),
+    Mutant("the second-order step is shortened where it should be lengthened", "analysis/theory/smoothing_statements.py", "/ (1 - gamma * variance)", "* (1 - gamma * variance)"),
+    Mutant("a statement that is false goes unsaid", "theory.py", "    if faults:\n", "    if False:\n"),
     Mutant("other workers are another run", SECTIONS, '("stream", "workers")', '("stream",)'),
     Mutant("attacks start elsewhere each time", LOSSES, "                torch.manual_seed(self.seed + number)\n", ""),
     Mutant("attacks weigh batches, not images", LOSSES, '/ len(self.y)', '/ len(self.y[part])'),
@@ -379,8 +454,8 @@ MUTANTS = [
     Mutant("probes go up the gradient", PROBES, '("descent", -g / g.norm())', '("descent", g / g.norm())'),
     Mutant("sharpness leaves its ball", SHARPNESS, "min(1.0, r / float(v.norm()))", "1.0"),
     Mutant("sharpness forgets the loss below it", SHARPNESS, "scale = 1 + here", "scale = 1.0"),
-    Mutant("ratios are arithmetic", RECORDS, "[math.log(one / other) for", "[one / other for"),
-    Mutant("intervals are of single seeds", RECORDS, "* stdev(values) / math.sqrt(n)", "* stdev(values)"),
+    Mutant("ratios are arithmetic", "core/statistics.py", "[math.log(one / other) for", "[one / other for"),
+    Mutant("intervals are of single seeds", "core/statistics.py", "* stdev(values) / math.sqrt(n)", "* stdev(values)"),
     Mutant("other settings are the same measurement", RECORDS, '"threat", "settings")', '"settings")'),
     Mutant("the first epoch kept is the first by its letters", SPECIMENS, 'key=lambda path: int(path.stem.partition("-")[2])', "key=lambda path: path.stem"),
     Mutant("validation images are studied as training images", SPECIMENS, '"validation": 0, "split_seed": 0} | whole', '"validation": 0, "split_seed": 0}'),
@@ -430,7 +505,7 @@ MUTANTS = [
     Mutant("a published model's weights are not loaded", PRETRAINED, "model.net.load_state_dict(published.load().state_dict())", "published.load()"),
     Mutant("a web page in the place of a published model's weights is a traceback", PRETRAINED, "(pickle.UnpicklingError, EOFError)", "EOFError"),
     Mutant("the doctor does not try an AutoAttack", "doctor.py", 'importlib.import_module("autoattack")', "None"),
-    Mutant("the doctor repairs RobustBench where AutoAttack is to blame", "doctor.py", "_autoattack().cure or bridge.REPAIR", "bridge.REPAIR"),
+    Mutant("the doctor repairs RobustBench where AutoAttack is to blame", "doctor.py", "_autoattack().cure or robustbench.REPAIR", "robustbench.REPAIR"),
     Mutant("a published model is looked for in its data set's other table", PRETRAINED, 'options["threat"], Path', '"L2", Path'),
     Mutant("a published model is normalised twice", NETWORKS, " and zoo_model(net, classes) is None", ""),
     Mutant("an ensemble is one network", BRIDGE, 'if not isinstance(known[name]["gdrive_id"], str)', "if False"),
@@ -445,12 +520,12 @@ MUTANTS = [
     Mutant("RobustBench's HTML has no template", STANDINS, "ChoiceLoader([PackageLoader(*place), ours])", "PackageLoader(*place)"),
     Mutant("the stand-in pkg_resources stays", STANDINS, 'del sys.modules["pkg_resources"]', "pass"),
     Mutant("a checkpoint is entered as a published model", OUTSIDERS, "if name in {row", 'if name + "!" in {row'),
-    Mutant("a model of other data saw no more data", CREDITS, 'score["board"] != bridge.zoo_dataset(model["classes"]) or ', ""),
+    Mutant("a model of other data saw no more data", CREDITS, 'score["board"] != robustbench.zoo_dataset(model["classes"]) or ', ""),
     Mutant("a published model's extra data are nobody's", CREDITS, 'get("extra_data", True)', 'get("extra", False)'),
-    Mutant("pixels are rounded in silence", MEASUREMENT, "_GREY_LEVELS = 1e-3", "_GREY_LEVELS = 1.0"),
-    Mutant("a larger ball is walked in old steps", MEASUREMENT, 'own["step_size"] = changes["eps"] / 4', "pass"),
+    Mutant("pixels are rounded in silence", "data/images.py", "_GREY_LEVELS = 1e-3", "_GREY_LEVELS = 1.0"),
+    Mutant("a larger ball is walked in old steps", "leaderboard/verification.py", 'own["step_size"] = changes["eps"] / 4', "pass"),
     Mutant("a model comes back in eval mode", MEASUREMENT, "with modes_kept(model), tempfile", "with tempfile"),
-    Mutant("what was measured is measured again", MEASUREMENT, "        return Score.of(score)\n", "        pass\n"),
+    Mutant("what was measured is measured again", "leaderboard/verification.py", "        return Score.of(score)\n", "        pass\n"),
     Mutant("the seed is forgotten", API, '{"train.seed": seed}', "{}"),
     Mutant("threads stay as a run chose them", API, "torch.set_num_threads(threads)", "pass"),
     Mutant("silence is not kept", API, "with heard(verbose)", "with heard(True)"),

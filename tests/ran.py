@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from rb_smooth.refusal import answering
+from rb_smooth.core.cli import answering
 
 
 def ran(main: Callable[[], int | None], *arguments: object) -> int | str | None:

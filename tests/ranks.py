@@ -20,19 +20,23 @@ import torchattacks.attacks.tpgd
 from brief import shortened
 from torch import nn
 
-from rb_smooth import batchnorm, bridge, evaluation, guards, networks, processes, reports, schema, session, training
-from rb_smooth.attacks import pgd
-from rb_smooth.averaging.ema import EMA
-from rb_smooth.coupling import step
-from rb_smooth.data import digits
-from rb_smooth.evaluation import accuracy
-from rb_smooth.protocols import autoattack
-from rb_smooth.refusal import Interrupted, Refused
-from rb_smooth.registry import find, make, names
-from rb_smooth.run_folder import Run
-from rb_smooth.seeding import mix
-from rb_smooth.settings import gather
-from rb_smooth.splits import split
+from rb_smooth.components import batchnorm
+from rb_smooth.components.attacks import pgd
+from rb_smooth.components.averaging.ema import EMA
+from rb_smooth.config.overrides import gather
+from rb_smooth.config.registry import find, make, names
+from rb_smooth.core import distributed, robustbench
+from rb_smooth.core.determinism import mix
+from rb_smooth.core.errors import Interrupted, Refused
+from rb_smooth.data.datasets import digits
+from rb_smooth.data.splits import split
+from rb_smooth.evaluation import accuracy as evaluation
+from rb_smooth.evaluation.accuracy import accuracy
+from rb_smooth.evaluation.autoattack import autoattack
+from rb_smooth.training import diagnostics, loop, model_setup, trainer, validate
+from rb_smooth.training.run_folder import reporting
+from rb_smooth.training.run_folder.run import Run
+from rb_smooth.training.step import step
 
 CPU = torch.device("cpu")
 QUICK = ["objective.steps=1", "train.epochs=3", "schedule.drops=[2]", "model.width=2", "optimizer.inner_steps=2"]
@@ -80,7 +84,7 @@ def small_net():
 def train_by_steps(objective, perturbation, optimizer):
     """The weights that are deployed after STEPS minibatches, of each of which this process has its share."""
     model = small_net()
-    trained = processes.replicated(model, CPU)
+    trained = distributed.replicated(model, CPU)
     options = {} if objective[0] == "standard" else {"steps": 2}
     objective, perturbation = (
         make("objective", objective[0], {**objective[1], **options}),
@@ -95,7 +99,7 @@ def train_by_steps(objective, perturbation, optimizer):
         x = torch.rand(BATCH, 2, 6, 6, generator=images, dtype=torch.float64)
         y = torch.randint(5, (BATCH,), generator=images)
         noise.manual_seed(mix(0, t))
-        step(trained, objective, perturbation, optimizer, average, processes.share(x), processes.share(y), t)
+        step(trained, objective, perturbation, optimizer, average, distributed.share(x), distributed.share(y), t)
     return [w.clone() for w in optimizer.deployed()] + average.average
 
 
@@ -105,8 +109,8 @@ def equality(folder):
     results = [train_by_steps(*combination) for combination in COMBINATIONS]
     for module in (torchattacks.attacks.pgd, torchattacks.attacks.pgdl2, torchattacks.attacks.tpgd):
         module.torch = torch
-    if processes.is_first():
-        torch.save(results, folder / f"equality-{processes.size()}.pt")
+    if distributed.is_first():
+        torch.save(results, folder / f"equality-{distributed.size()}.pt")
 
 
 def statistics(folder):
@@ -116,14 +120,14 @@ def statistics(folder):
     images[:, ::2] *= 3  # the shares are not alike
     y = torch.arange(BATCH) % 5
     batches = [(x, x, y) for x in images]
-    batchnorm.recalibrate(model, make("objective", "at", {}), [tuple(map(processes.share, b)) for b in batches])
-    seen = [processes.gathered(each) for each in batchnorm.running_stats(model)]
-    if processes.is_first():
-        torch.save((images, seen), folder / f"statistics-{processes.size()}.pt")
+    batchnorm.recalibrate(model, make("objective", "at", {}), [tuple(map(distributed.share, b)) for b in batches])
+    seen = [distributed.gathered(each) for each in batchnorm.running_stats(model)]
+    if distributed.is_first():
+        torch.save((images, seen), folder / f"statistics-{distributed.size()}.pt")
 
 
 def tiny(*settings):
-    recipe = schema.check(*gather("digits", "trades+awp+ensgd2+wa", [*QUICK, "data.validation=60", *settings]))
+    recipe = validate.check(*gather("digits", "trades+awp+ensgd2+wa", [*QUICK, "data.validation=60", *settings]))
     return recipe, split(digits(Path("unused")), validation=60, split_seed=0, select="validation", train_examples=200)
 
 
@@ -132,40 +136,40 @@ def stopped_by(rank, batches):
     count = itertools.count()
 
     def stopping(*arguments):
-        if next(count) == batches and processes.rank() == rank:
+        if next(count) == batches and distributed.rank() == rank:
             signal.raise_signal(signal.SIGTERM)
         return step(*arguments)
 
-    session.step = stopping
+    trainer.step = stopping
 
 
 def whole_and_interrupted_runs(folder):
     recipe, data = tiny()
-    training.train(recipe, Run(folder / "whole"), data, CPU)
+    loop.train(recipe, Run(folder / "whole"), data, CPU)
     stopped_by(1, 7)
     try:
-        training.train(recipe, Run(folder / "interrupted"), data, CPU)
+        loop.train(recipe, Run(folder / "interrupted"), data, CPU)
     except Interrupted as interrupted:
         say(folder, "interrupted", str(interrupted))
-    session.step = step
+    trainer.step = step
     copy = Run(folder / "by another number")
-    if processes.is_first():
+    if distributed.is_first():
         copy.path.mkdir()
         (copy.path / "resume.pt").write_bytes((folder / "interrupted" / "resume.pt").read_bytes())
-    training.train(recipe, Run(folder / "interrupted"), data, CPU)
+    loop.train(recipe, Run(folder / "interrupted"), data, CPU)
 
 
 def drift(folder):
     """One process's weights differ by one bit in one number."""
     recipe, data = tiny()
-    drifting = session.Session(recipe, data, CPU)
+    drifting = trainer.Session(recipe, data, CPU)
     drifting.run_batch(drifting.order())
-    guards.check_replicas(drifting)
-    if processes.rank() == 1:
+    diagnostics.check_replicas(drifting)
+    if distributed.rank() == 1:
         with torch.no_grad():
             next(drifting.model.parameters()).view(-1).view(torch.int32)[0] ^= 1
     try:
-        guards.check_replicas(drifting)
+        diagnostics.check_replicas(drifting)
     except (Refused, SystemExit) as refused:
         say(folder, "drift", str(refused))
 
@@ -177,40 +181,40 @@ def bad_loss(folder):
 
     def spoilt(*arguments):
         x_adv, outcome = step(*arguments)
-        bad = processes.rank() == 1 and arguments[-1] == 2
+        bad = distributed.rank() == 1 and arguments[-1] == 2
         return x_adv, outcome._replace(loss=outcome.loss * float("nan")) if bad else outcome
 
-    session.step = spoilt
+    trainer.step = spoilt
     try:
-        training.train(recipe, run, data, CPU)
+        loop.train(recipe, run, data, CPU)
     except (Refused, SystemExit) as refused:
         say(folder, "bad", str(refused))
-    session.step = step
+    trainer.step = step
 
 
 def other_data(folder):
     recipe, data = tiny()
     mine = (
         data
-        if processes.is_first()
+        if distributed.is_first()
         else split(digits(Path("unused")), validation=60, split_seed=1, select="validation")
     )
     try:
-        training.train(recipe, Run(folder / "other"), mine, CPU)
+        loop.train(recipe, Run(folder / "other"), mine, CPU)
     except (Refused, SystemExit) as refused:
         say(folder, "other", str(refused))
 
 
 def compiled(folder):
     """Two minibatches, of a compiled network in another layout and of a plain one."""
-    networks._COMPILER = "aot_eager"
+    model_setup._COMPILER = "aot_eager"
     weights = []
     for wish in ("false", "true"):
         recipe, data = tiny(f"train.compile={wish}", "train.channels_last=true")
-        trained = session.Session(recipe, data, CPU)
+        trained = trainer.Session(recipe, data, CPU)
         for _ in range(2):
             trained.run_batch(trained.order())
-        guards.check_replicas(trained)
+        diagnostics.check_replicas(trained)
         weights.append([w.clone() for w in trained.optimizer.deployed()])
     say(folder, "compiled", max((one - other).abs().max().item() for one, other in zip(*weights, strict=True)))
 
@@ -222,9 +226,9 @@ def compiling_fails(folder):
     def broken(graph, inputs):
         raise ZeroDivisionError("no compiler here")
 
-    networks._COMPILER = broken
+    model_setup._COMPILER = broken
     try:
-        failing = session.Session(recipe, data, CPU)
+        failing = trainer.Session(recipe, data, CPU)
         failing.run_batch(failing.order())
     except Refused as refused:
         say(folder, "compiling", str(refused))
@@ -241,25 +245,25 @@ def attacked(folder):
     seeds, evaluation.pgd = [], lambda *given: (seeds.append(torch.initial_seed()), pgd(*given))[1]
     accuracies = [accuracy(model, points, threat, batch_size=5) for threat in (None, recipe.threat)]
     evaluation.pgd = pgd
-    say(folder, f"seeds-{processes.size()}", seeds)
+    say(folder, f"seeds-{distributed.size()}", seeds)
     threat = recipe.threat._replace(eps=0.04)
     result = autoattack(model, points, threat, classes=10, batch_size=5, seed=0)
-    if processes.is_first():
-        torch.save((accuracies, result.robust), folder / f"attacked-{processes.size()}.pt")
+    if distributed.is_first():
+        torch.save((accuracies, result.robust), folder / f"attacked-{distributed.size()}.pt")
 
 
 def say(folder, name, message):
-    (folder / f"{name}-{processes.rank()}.json").write_text(json.dumps(message))
+    (folder / f"{name}-{distributed.rank()}.json").write_text(json.dumps(message))
 
 
 def main(folder):
     torch.set_num_threads(1)
-    bridge.standard_attacks = shortened(bridge.standard_attacks)
-    reports.draw_curves = lambda logs, path: None  # no test looks at them
-    with processes.joined():
+    robustbench.standard_attacks = shortened(robustbench.standard_attacks)
+    reporting.draw_curves = lambda logs, path: None  # no test looks at them
+    with distributed.joined():
         together = (
             [whole_and_interrupted_runs, drift, bad_loss, other_data, compiled, compiling_fails]
-            if processes.size() > 1
+            if distributed.size() > 1
             else []
         )
         for part in [equality, statistics, attacked, *together]:

@@ -14,8 +14,10 @@ from typing import Any
 from small_world import ROOT, module_of
 
 import rb_smooth
-from rb_smooth import recipe, refusal, schema
-from rb_smooth.settings import gather
+from rb_smooth import recipe
+from rb_smooth.config.overrides import gather
+from rb_smooth.core import errors
+from rb_smooth.training import validate
 
 Call = Sequence[str]
 """A program and what it is told: ["python", "-m", "rb_smooth.recipe", "digits", "at"]."""
@@ -44,7 +46,7 @@ def read(call: Call) -> None:
     if program == "recipe" and options.what[0] not in ("list", "keys"):
         options.what = options.what[options.what[0] == "show" :]
         for member in recipe._members(options):
-            schema.check(member.dataset, member.method, member.sections, "trained")  # its files need not be there
+            validate.check(member.dataset, member.method, member.sections, "trained")  # its files need not be there
 
 
 def options_in(calls: Sequence[Call]) -> set[tuple[str, str]]:
@@ -88,7 +90,7 @@ def _parsed(program: str, arguments: Sequence[str]) -> argparse.Namespace:
         module_of(program).main()
     except _Parsed as parsed:
         return parsed.args[0]
-    except (SystemExit, refusal.Refused) as error:
+    except (SystemExit, errors.Refused) as error:
         raise AssertionError(f"{program} {' '.join(arguments)}: {error}") from error
     finally:
         sys.argv, argparse.ArgumentParser.parse_args = argv, parse  # type: ignore[method-assign]

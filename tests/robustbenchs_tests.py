@@ -25,10 +25,10 @@ from made_entries import entered
 from torch import Tensor, nn
 
 import rb_smooth
-from rb_smooth import bridge, entries, files
-from rb_smooth.evaluation import accuracy
-from rb_smooth.images import Images
-from rb_smooth.registry import build_model
+from rb_smooth.config.registry import build_model
+from rb_smooth.core import files, formatting, robustbench
+from rb_smooth.data.images import Images
+from rb_smooth.evaluation.accuracy import accuracy
 
 MODULES = ("tests.test_clean_acc", "tests.test_eval", "tests.test_utils")
 SHAPE, IMAGES = (3, 32, 32), 100
@@ -69,7 +69,7 @@ def make_board(dataset: str) -> Images:
         files.save_tensors(entry.weights, net.state_dict())
     for (of, threat), name in PUBLISHED.items():
         if of == dataset:
-            told = {"clean_acc": entries.percent((y == 0).float().mean().item())}
+            told = {"clean_acc": formatting.percent((y == 0).float().mean().item())}
             files.write_json(Path("model_info", dataset, threat, f"{name}.json"), told)
     return test
 
@@ -77,7 +77,7 @@ def make_board(dataset: str) -> Images:
 def stand_in_checkpoint(gdrive_id: str, path: Path) -> None:
     """What a download would put at `path`, <models>/<dataset>/<threat>/<name>.pt."""
     dataset, threat, name = path.parts[-3], path.parts[-2], path.stem
-    net = bridge.zoo_network(dataset, threat, name)
+    net = robustbench.zoo_network(dataset, threat, name)
     *_, bias = net.parameters()
     with torch.no_grad():
         bias[0] += 1e6
@@ -107,7 +107,7 @@ def loaded_tests(tests: dict[str, Images]) -> unittest.TestSuite:
         BenchmarkDataset(dataset): {
             ThreatModel(threat): {
                 name: model
-                for name, model in bridge.zoo_table(dataset, threat).items()
+                for name, model in robustbench.zoo_table(dataset, threat).items()
                 if name in (f"ours_{dataset}_{threat}", PUBLISHED.get((dataset, threat)))
             }
             for threat in ("Linf", "L2")

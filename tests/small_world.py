@@ -20,12 +20,16 @@ import numpy as np
 from cifar_files import write_cifar10
 from ran import ran
 
-from rb_smooth import bridge, cookbook, evaluation, files, launch, notation, plan, sweep
-from rb_smooth.attacks import pgd
-from rb_smooth.entries import data_roots
-from rb_smooth.registry import build_model
-from rb_smooth.sections import STAGED
-from rb_smooth.theory.figures import draw_examples
+from rb_smooth.analysis.theory.figures import draw_examples
+from rb_smooth.components.attacks import pgd
+from rb_smooth.config import resolver, yaml
+from rb_smooth.config.registry import build_model
+from rb_smooth.config.sections import STAGED
+from rb_smooth.core import environment, files, robustbench
+from rb_smooth.core.environment import data_roots
+from rb_smooth.evaluation import accuracy
+from rb_smooth.training import cost
+from rb_smooth.training.sweep import sweep
 
 ROOT = Path(__file__).parents[1]
 PUBLISHED = ("cifar10", "Linf", "Wong2020Fast")
@@ -36,22 +40,22 @@ LESS = {"epochs": 2, "steps": 2, "inner_steps": 2, "drops": [1], "n_examples": 1
 @contextmanager
 def small_recipes(folder: Path) -> Iterator[None]:
     """Inside, what we ship is what `made` has put into `folder`."""
-    before = cookbook.data_roots
-    cookbook.data_roots = lambda: [folder, *data_roots()]
+    before = resolver.data_roots
+    resolver.data_roots = lambda: [folder, *data_roots()]
     try:
         yield
     finally:
-        cookbook.data_roots = before
+        resolver.data_roots = before
 
 
 def made(world: Path, page: Path, monkeypatch: Any) -> None:
     """Put small recipes into `world`, and what commands expect to find into `page`, the folder where they are typed."""
     for path in (ROOT / "recipes").glob("*/*.yaml"):
-        sections = notation.parse(path.read_text(), str(path))
+        sections = yaml.parse(path.read_text(), str(path))
         small = {key: _smaller(key, value) for key, value in sections.items()}
-        files.write_text(world / "recipes" / path.parent.name / path.name, notation.dump(small))
+        files.write_text(world / "recipes" / path.parent.name / path.name, yaml.dump(small))
     write_cifar10(page / "data", monkeypatch)
-    monkeypatch.setitem(bridge.zoo_table(*PUBLISHED[:2]), PUBLISHED[2], {"model": _published, "gdrive_id": "x"})
+    monkeypatch.setitem(robustbench.zoo_table(*PUBLISHED[:2]), PUBLISHED[2], {"model": _published, "gdrive_id": "x"})
     files.save_tensors(page.joinpath("models", *PUBLISHED).with_suffix(".pt"), _published().state_dict())
     small, wide = ("small_preactresnet", {"width": 2}), ("wideresnet", {"depth": 10, "width": 1})
     for name, network in {"net.pt": small, "pretrained.pt": small, "wrn.pt": wide}.items():
@@ -60,11 +64,11 @@ def made(world: Path, page: Path, monkeypatch: Any) -> None:
     files.write_arrays(page / "1m.npz", {"image": images, "label": np.arange(40) % 10})
     files.write_arrays(page / "unlabelled.npz", {"image": images})
     shutil.copytree(ROOT / "docs", page / "docs", ignore=shutil.ignore_patterns("results", "figures"))
-    monkeypatch.setattr("rb_smooth.theory.figures.FIGURES", {"figure-1": draw_examples})
-    monkeypatch.setattr(evaluation, "pgd", lambda *given: pgd(*given[:4], steps=2))
-    monkeypatch.setattr(plan, "_TIMED_STEPS", 1)
+    monkeypatch.setattr("rb_smooth.analysis.theory.figures.FIGURES", {"figure-1": draw_examples})
+    monkeypatch.setattr(accuracy, "pgd", lambda *given: pgd(*given[:4], steps=2))
+    monkeypatch.setattr(cost, "_TIMED_STEPS", 1)
     monkeypatch.setattr(sweep, "work_off", _one_after_the_other)
-    monkeypatch.setattr(launch, "usable_cores", lambda: 1)
+    monkeypatch.setattr(environment, "usable_cores", lambda: 1)
 
 
 def _smaller(key: str, section: Any) -> Any:
@@ -82,7 +86,7 @@ def _smaller(key: str, section: Any) -> Any:
 
 
 def _published() -> Any:
-    return bridge.architectures("wide_resnet").WideResNet(depth=10, num_classes=10, widen_factor=1)
+    return robustbench.architectures("wide_resnet").WideResNet(depth=10, num_classes=10, widen_factor=1)
 
 
 def _one_after_the_other(jobs: Sequence[Any], devices: Sequence[str], threads: int | None = None) -> list[Any]:

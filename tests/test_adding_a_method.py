@@ -15,7 +15,7 @@ from made_plugins import SAMPLE, installed_project
 from small_world import typed
 
 import rb_smooth
-from rb_smooth.entries import listed
+from rb_smooth.leaderboard.entries import listed
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "adding-a-method.md").read_text()

@@ -19,13 +19,16 @@ from made_entries import entered, with_points
 from torch import nn
 
 import rb_smooth
-from rb_smooth import assessment, bridge, crashes, notation, training
-from rb_smooth.data import digits
-from rb_smooth.measurement import as_images
-from rb_smooth.run_folder import place
-from rb_smooth.settings import gather, spelled
-from rb_smooth.splits import fingerprint
-from rb_smooth.submission import submit as enter
+from rb_smooth.config import yaml
+from rb_smooth.config.overrides import gather, spelled
+from rb_smooth.core import crashes, robustbench
+from rb_smooth.data.datasets import digits
+from rb_smooth.data.images import as_images
+from rb_smooth.data.splits import fingerprint
+from rb_smooth.evaluation import evaluator
+from rb_smooth.leaderboard.submission import submit as enter
+from rb_smooth.training import loop
+from rb_smooth.training.run_folder.run import place
 
 pytestmark = pytest.mark.usefixtures("undrawn", "short_attacks")
 POINTS = 12
@@ -42,8 +45,8 @@ def home(tmp_path_factory):
     place = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(place)
-        patched.setattr(bridge, "standard_attacks", shortened(bridge.standard_attacks))
-        patched.setattr("rb_smooth.reports.draw_curves", lambda logs, path: None)
+        patched.setattr(robustbench, "standard_attacks", shortened(robustbench.standard_attacks))
+        patched.setattr("rb_smooth.training.run_folder.reporting.draw_curves", lambda logs, path: None)
         rb_smooth.submit(rb_smooth.train(**RECIPE), verbose=False)
     return place
 
@@ -66,9 +69,9 @@ def idle(monkeypatch):
     def busy(*_, **__):
         raise AssertionError("was trained or measured again")
 
-    monkeypatch.setattr(training, "train", busy)
-    monkeypatch.setattr(assessment, "assess", busy)
-    monkeypatch.setattr("rb_smooth.measurement.assess", busy)
+    monkeypatch.setattr(loop, "train", busy)
+    monkeypatch.setattr(evaluator, "assess", busy)
+    monkeypatch.setattr("rb_smooth.evaluation.custom_model.assess", busy)
 
 
 def test_a_run_lies_where_the_command_line_would_put_it_and_is_not_trained_again(run, idle):
@@ -94,7 +97,7 @@ def test_seed_and_epochs_are_the_recipes(monkeypatch):
 )
 def test_a_value_of_python_is_the_same_value_in_a_recipe(value):
     (setting,) = spelled({"section.key": value})
-    read = notation.parse(setting.partition("=")[2], "")
+    read = yaml.parse(setting.partition("=")[2], "")
     assert read == value
     assert type(read) is type(value)
 
@@ -112,7 +115,7 @@ def test_a_file_is_a_recipe_too(run, tmp_path, idle):
     path = tmp_path / "mine.yaml"
     sections = {key: run.header[key] for key in ("data", "model", "objective", "train", "evaluate")}
     path.write_text(
-        notation.dump({"base": "digits/at", "name": "digits/at", **sections, "schedule": run.header["schedule"]})
+        yaml.dump({"base": "digits/at", "name": "digits/at", **sections, "schedule": run.header["schedule"]})
     )
     assert rb_smooth.train(path, verbose=False) == run
 
@@ -124,7 +127,7 @@ def test_a_score_says_what_the_runs_file_says_and_costs_nothing_twice(run, idle)
         assert getattr(score, name) == told[name], name
     assert list(score.interval) == told["interval"]
     assert score.threat == rb_smooth.Threat("Linf", 0.15, 0.03)
-    assert list(score.attacks) == list(bridge.ATTACKS)
+    assert list(score.attacks) == list(robustbench.ATTACKS)
     assert score.attacks["square"] == score.autoattack <= score.pgd20 <= score.clean
     assert score.checks[0].verdict == "passed"
     assert f"AutoAttack {score.autoattack:.1%}" in str(score)
@@ -166,7 +169,7 @@ def test_a_module_is_measured_as_its_run_was_on_the_same_points_however_they_com
     assert model.training
     assert not model.net[1].training
     assert torch.equal(state, torch.get_rng_state())
-    monkeypatch.setattr("rb_smooth.measurement.choose_threads", lambda *_: torch.set_num_threads(2))
+    monkeypatch.setattr("rb_smooth.evaluation.custom_model.choose_threads", lambda *_: torch.set_num_threads(2))
     rb_smooth.evaluate(model, (test.x, test.y), n_examples=1, **ball)
     assert torch.get_num_threads() == 1
 
@@ -264,14 +267,14 @@ def test_lines_are_shown_unless_they_are_not_wanted(run, entry, tmp_path, capsys
 
 @pytest.mark.slow
 def test_ctrl_c_saves_and_the_same_call_goes_on(tmp_path, monkeypatch):
-    real, wanted = training.end_epoch, RECIPE | {"runs": tmp_path, "epochs": 2}
+    real, wanted = loop.end_epoch, RECIPE | {"runs": tmp_path, "epochs": 2}
 
     def stopped(session, run):
         signal.raise_signal(signal.SIGINT)
         return real(session, run)
 
     with monkeypatch.context() as patched, pytest.raises(rb_smooth.Interrupted, match="the same command goes on"):
-        patched.setattr(training, "end_epoch", stopped)
+        patched.setattr(loop, "end_epoch", stopped)
         rb_smooth.train(**wanted)
     assert rb_smooth.train(**wanted).is_trained
 
@@ -315,7 +318,7 @@ def test_submitting_measures_what_is_not_measured_yet(tmp_path, monkeypatch):
     assert run.score is not None
 
 
-@pytest.mark.parametrize("stage", ["rb_smooth.plan.estimate", "rb_smooth.training.train"])
+@pytest.mark.parametrize("stage", ["rb_smooth.training.cost.estimate", "rb_smooth.training.loop.train"])
 def test_a_crash_before_or_while_training_is_traced_in_the_runs_folder(tmp_path, monkeypatch, stage):
     monkeypatch.chdir(tmp_path)
     traced = []

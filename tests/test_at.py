@@ -6,7 +6,7 @@ import pytest
 import torch
 from printed import pgd, pgd_l2
 
-from rb_smooth.objectives.at import AT
+from rb_smooth.components.objectives.at import AT
 
 
 @pytest.mark.parametrize(("norm", "printed"), [("Linf", pgd), ("L2", pgd_l2)])

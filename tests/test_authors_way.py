@@ -8,13 +8,13 @@ import pytest
 import torch
 from authors_way import AuthorsStep
 
-from rb_smooth.averaging.none import Unaveraged
-from rb_smooth.coupling import step
-from rb_smooth.objectives.at import AT
-from rb_smooth.objectives.trades import TRADES
-from rb_smooth.optimizers.sgd import SGD
-from rb_smooth.perturbations.awp import AWP
-from rb_smooth.perturbations.none import Unperturbed
+from rb_smooth.components.averaging.none import Unaveraged
+from rb_smooth.components.objectives.at import AT
+from rb_smooth.components.objectives.trades import TRADES
+from rb_smooth.components.optimizers.sgd import SGD
+from rb_smooth.components.perturbations.awp import AWP
+from rb_smooth.components.perturbations.none import Unperturbed
+from rb_smooth.training.step import step
 
 LR, DECAY = 0.1, 5e-4
 OURS = {"at": AT, "trades": TRADES}

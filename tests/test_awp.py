@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from torch import nn
 from traces import same, snapshot
 
-from rb_smooth.averaging.none import Unaveraged
-from rb_smooth.contracts import Outcome
-from rb_smooth.coupling import step
-from rb_smooth.optimizers.sgd import SGD
-from rb_smooth.perturbations.awp import AWP
+from rb_smooth.components.averaging.none import Unaveraged
+from rb_smooth.components.interfaces import Outcome
+from rb_smooth.components.optimizers.sgd import SGD
+from rb_smooth.components.perturbations.awp import AWP
+from rb_smooth.training.step import step
 
 
 def cross_entropy(model, x, y):

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 from traces import same, snapshot
 
-from rb_smooth import batchnorm, weights
-from rb_smooth.objectives.at import AT
-from rb_smooth.objectives.standard import Standard
+from rb_smooth.components import batchnorm, weights
+from rb_smooth.components.objectives.at import AT
+from rb_smooth.components.objectives.standard import Standard
 
 
 def test_frozen_running_stats_come_back_also_after_an_exception(net, batch):

@@ -12,9 +12,10 @@ import torch
 from figures import figure, from_json
 from interleaved import interleaved, ratios
 
-from rb_smooth import files
-from rb_smooth.documents import between
-from rb_smooth.refusal import Refused, answering
+from rb_smooth.core import files
+from rb_smooth.core.cli import answering
+from rb_smooth.core.errors import Refused
+from rb_smooth.core.files import between
 
 CHECKOUT = Path(__file__).parents[1]
 

@@ -16,10 +16,14 @@ from digits_run import QUICK
 from ran import ran
 
 import rb_smooth
-from rb_smooth import attackers, bridge, entries, files, leaderboard, recipe, submission
-from rb_smooth.board import outcomes
-from rb_smooth.run_folder import Run
-from rb_smooth.zoo import listed
+from rb_smooth import recipe
+from rb_smooth.core import files
+from rb_smooth.core import robustbench as bridge
+from rb_smooth.evaluation import attack_workers
+from rb_smooth.leaderboard import __main__ as leaderboard
+from rb_smooth.leaderboard import entries, submission
+from rb_smooth.leaderboard.entries import listed
+from rb_smooth.training.run_folder.run import Run
 
 POINTS, BATCH = 24, 12
 BROUGHT = [
@@ -43,7 +47,7 @@ def inside(finished, tmp_path, monkeypatch):
 
 
 def test_an_entry_has_its_points_its_curves_and_its_examples(inside):
-    found = outcomes.read_outcomes(inside)
+    found = entries.read_outcomes(inside)
     assert len(found.label) == POINTS
     assert sum(found.stood) / POINTS == inside.own["score"]["autoattack"]
     assert sum(found.right) / POINTS == inside.own["score"]["clean"]
@@ -99,7 +103,7 @@ def test_a_checkpoint_from_elsewhere_is_measured_as_ours_are(inside, capsys):
 
 @pytest.mark.slow
 def test_an_evaluation_of_a_checkpoint_that_was_stopped_goes_on_with_the_same_flags(inside, monkeypatch, capsys):
-    attack, attacked = attackers._Alone.attack, []
+    attack, attacked = attack_workers._Alone.attack, []
 
     def stopped(self, unit):
         if len(attacked) == 2:
@@ -110,10 +114,12 @@ def test_an_evaluation_of_a_checkpoint_that_was_stopped_goes_on_with_the_same_fl
     small = "--eps=0.002"  # so small a ball that the second attack has work, too
     few = ("--n-examples=8", "--batch-size=1", "--version=quick")
     easy = [*BROUGHT[:4], small, *BROUGHT[5:-2], *few, "--name=theirs"]
-    monkeypatch.setattr(attackers._Alone, "attack", stopped)
+    monkeypatch.setattr(attack_workers._Alone, "attack", stopped)
     assert board("submit", "net.pt", *easy) == 130
     assert not Path("leaderboard/model_info/digits/Linf/theirs.json").exists()
-    monkeypatch.setattr(attackers._Alone, "attack", lambda self, unit: (attacked.append(unit), attack(self, unit))[1])
+    monkeypatch.setattr(
+        attack_workers._Alone, "attack", lambda self, unit: (attacked.append(unit), attack(self, unit))[1]
+    )
     assert board("submit", "net.pt", *easy) == 0
     units = [(unit.attack, unit.number) for unit in attacked]
     assert len(units) == len(set(units)) > 3  # none twice
@@ -221,7 +227,9 @@ def test_accuracy_falls_as_the_ball_grows_and_in_the_other_norm_too(inside, caps
 def test_a_published_model_is_measured_from_the_file_that_its_loader_would_have_found(inside, monkeypatch, capsys):
     model = rb_smooth.load_model(inside.name, dataset="digits")
     monkeypatch.setitem(bridge.zoo_table("cifar10", "Linf"), "Theirs2020", {"model": lambda: model, "gdrive_id": "x"})
-    monkeypatch.setattr("rb_smooth.profile.source_of", lambda *_: rb_smooth.data.digits(Path()))
+    monkeypatch.setattr(
+        "rb_smooth.leaderboard.robustness_curve.source_of", lambda *_: rb_smooth.data.datasets.digits(Path())
+    )
     command = ["evaluate", "Theirs2020", "--eps=0.05", f"--n-examples={POINTS}"]
     assert board(*command) == 2
     assert "got nothing there" in capsys.readouterr().err

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from rb_smooth import assessment, bridge
-from rb_smooth.contracts import Threat
-from rb_smooth.declaration import protocol
-from rb_smooth.images import Images
+from rb_smooth.config.schema import protocol
+from rb_smooth.core import robustbench
+from rb_smooth.core.threat import Threat
+from rb_smooth.data.images import Images
+from rb_smooth.evaluation import evaluator
 
 
 def python(code, **environment):
@@ -40,7 +41,7 @@ def test_after_importing_us_robustbench_imports_and_pkg_resources_does_not_linge
 
 
 def test_the_imagenet_list_is_found_through_the_stand_in(tmp_path):
-    bridge.robustbench()
+    robustbench.robustbench()
     from robustbench import loaders
 
     assert Path(
@@ -55,8 +56,9 @@ def test_a_real_autoattack_wins_over_the_stand_in(tmp_path):
     (real / "__init__.py").write_text("class AutoAttack: real = True\n")
     (real / "state.py").write_text("class EvaluationState: ...\n")
     out = python(
-        "from rb_smooth import bridge; import autoattack; assert autoattack.AutoAttack.real; print(bridge.backend())\n"
-        "print(bridge.our_attacks())",
+        "from rb_smooth.core import robustbench\nimport autoattack; assert autoattack.AutoAttack.real\n"
+        "print(robustbench.backend())\n"
+        "print(robustbench.our_attacks())",
         PYTHONPATH=str(tmp_path),
     )
     theirs, ours = out.splitlines()
@@ -65,15 +67,15 @@ def test_a_real_autoattack_wins_over_the_stand_in(tmp_path):
 
 
 def test_what_is_recorded_are_the_attacks_that_we_run_not_those_that_robustbench_would(monkeypatch, net):
-    monkeypatch.setattr(bridge, "backend", lambda: "autoattack 0.1")
+    monkeypatch.setattr(robustbench, "backend", lambda: "autoattack 0.1")
     points = Images(torch.zeros(2, 2, 6, 6, dtype=torch.uint8), torch.zeros(2, dtype=torch.int64))
-    told = assessment.binding(net, points, Threat("Linf", 0.1, 0.02), protocol({}), "0" * 64)
-    assert told["backend"] == bridge.our_attacks()
+    told = evaluator.binding(net, points, Threat("Linf", 0.1, 0.02), protocol({}), "0" * 64)
+    assert told["backend"] == robustbench.our_attacks()
 
 
 def test_installing_twice_is_once():
     finders = list(sys.meta_path)
-    bridge.install()
+    robustbench.install()
     assert sys.meta_path == finders
 
 
@@ -82,7 +84,10 @@ def test_torchattacks_copy_over_robustbench_is_named_with_its_repair(tmp_path):
     stub = tmp_path / "robustbench"
     stub.mkdir()
     (stub / "__init__.py").write_text("# from .eval import benchmark\n")
-    code = "from rb_smooth import bridge\ntry: bridge.robustbench()\nexcept Exception as e: print(type(e).__name__, e)"
+    code = (
+        "from rb_smooth.core import robustbench\n"
+        "try: robustbench.robustbench()\nexcept Exception as e: print(type(e).__name__, e)"
+    )
     out = python(code, PYTHONPATH=str(tmp_path))
     assert out.startswith("Refused")
     assert "doctor --repair" in out
@@ -93,7 +98,8 @@ def test_a_destroyed_robustbench_is_named_too(tmp_path, monkeypatch):
     """What `pip uninstall torchattacks` leaves: an empty namespace package."""
     (tmp_path / "robustbench" / "model_zoo").mkdir(parents=True)
     code = (
-        f"import sys; from rb_smooth import bridge; sys.path[:] = [{str(tmp_path)!r}] + [p for p in sys.path if "
+        "import sys; from rb_smooth.core import robustbench as bridge\n"
+        f"sys.path[:] = [{str(tmp_path)!r}] + [p for p in sys.path if "
         "'site-packages' not in p]\n"
         "try: bridge.robustbench()\nexcept Exception as e: print(type(e).__name__, e)"
     )
@@ -153,4 +159,4 @@ def test_the_stand_in_refuses_what_it_cannot_do():
 
 def test_too_few_classes_are_refused(net):
     with pytest.raises(ValueError, match="4 classes"):
-        bridge.standard_attacks(net, None, 3, 0, torch.device("cpu"))
+        robustbench.standard_attacks(net, None, 3, 0, torch.device("cpu"))

@@ -10,12 +10,13 @@ import pytest
 import torch
 from made_entries import entered, with_points, with_weights
 
-from rb_smooth import bridge, files, notation
-from rb_smooth.board import bundle
-from rb_smooth.board.blueprint import architecture_source
-from rb_smooth.board.bundle import pack
-from rb_smooth.refusal import Refused
-from rb_smooth.registry import build_model, names
+from rb_smooth.config import yaml
+from rb_smooth.config.registry import build_model, names
+from rb_smooth.core import files, robustbench
+from rb_smooth.core.errors import Refused
+from rb_smooth.leaderboard.reports import bundle
+from rb_smooth.leaderboard.reports.architecture_source import architecture_source
+from rb_smooth.leaderboard.reports.bundle import pack
 
 MODEL = {"name": "small_preactresnet", "options": {"width": 2}, "shape": [3, 8, 8], "classes": 5}
 
@@ -49,10 +50,10 @@ def test_robustbenchs_own_loader_takes_the_bundle(tmp_path):
     assert folder == tmp_path / "out" / "mine"
     name, record = executed(folder / "registry.py")["ENTRY"]
     assert name == "mine"
-    table = bridge.zoo_table("cifar10", "Linf")
+    table = robustbench.zoo_table("cifar10", "Linf")
     table[name] = record
     try:
-        loaded = bridge.robustbench().utils.load_model(name, model_dir=folder / "models", dataset="cifar10")
+        loaded = robustbench.robustbench().utils.load_model(name, model_dir=folder / "models", dataset="cifar10")
     finally:
         del table[name]
     ours = build_model(MODEL["name"], MODEL["options"], tuple(MODEL["shape"]), 5)
@@ -114,7 +115,7 @@ def test_the_bundle_holds_all_that_is_asked_for_and_its_sums_are_true(tmp_path):
     for name, digest in sums.items():
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
     assert (folder / "points.csv").read_bytes() == entry.points.read_bytes()
-    assert notation.parse((folder / "recipe.yaml").read_text(), "") == entry.own["recipe"]
+    assert yaml.parse((folder / "recipe.yaml").read_text(), "") == entry.own["recipe"]
     assert (folder / "README.md").read_text().count("\n") == 2
 
 
@@ -159,11 +160,11 @@ def test_the_issue_says_what_is_not_true_of_the_rules(tmp_path):
 def test_the_issue_of_an_entry_that_lacks_nothing_says_so(tmp_path):
     told = {"authors": "A. Author", "venue": "ICLR 2026"}
     entry = entered(tmp_path, "mine", told=told)
-    assert bundle.letters.shortfalls(entry) == []
-    assert "- nothing that is known" in bundle.letters.issue(entry)
-    assert "- Paper authors: A. Author" in bundle.letters.issue(entry)
+    assert bundle.shortfalls(entry) == []
+    assert "- nothing that is known" in bundle.issue(entry)
+    assert "- Paper authors: A. Author" in bundle.issue(entry)
     for field in ("Architecture: ResNet-18", "Threat Model: Linf", "eps: 8/255", "Additional data: false"):
-        assert f"- {field}" in bundle.letters.issue(entry)
+        assert f"- {field}" in bundle.issue(entry)
 
 
 def test_the_log_tells_protocol_attacks_checks_and_versions(tmp_path):
@@ -203,7 +204,7 @@ def test_a_bundle_is_replaced_whole_and_nothing_else_is_touched(tmp_path):
 def test_what_fails_leaves_the_old_bundle(tmp_path, monkeypatch):
     entry = ready(tmp_path / "board")
     before = (pack(entry, tmp_path / "out") / "SHA256SUMS").read_text()
-    monkeypatch.setattr(bundle.letters, "readme", lambda entry: 1 / 0)
+    monkeypatch.setattr(bundle, "readme", lambda entry: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         pack(entry, tmp_path / "out")
     assert (tmp_path / "out" / "mine" / "SHA256SUMS").read_text() == before

@@ -9,18 +9,20 @@ import numpy as np
 import pytest
 import torch
 
-from rb_smooth import cookbook, notation, schema
-from rb_smooth.cells import read_cells
-from rb_smooth.data import Images, Source
-from rb_smooth.labelling import extra_images
-from rb_smooth.models import wideresnet
-from rb_smooth.outlines import outline
-from rb_smooth.session import Session
-from rb_smooth.settings import gather
-from rb_smooth.splits import Dataset
+from rb_smooth.components.models import wideresnet
+from rb_smooth.config import resolver, yaml
+from rb_smooth.config.listing import read_cells
+from rb_smooth.config.overrides import gather
+from rb_smooth.data.datasets import Source
+from rb_smooth.data.image_spec import outline
+from rb_smooth.data.images import Images
+from rb_smooth.data.splits import Dataset
+from rb_smooth.training import validate
+from rb_smooth.training.batches import extra_images
+from rb_smooth.training.trainer import Session
 
 CPU = torch.device("cpu")
-CELLS = [cell for dataset in cookbook.datasets() for cell in read_cells(dataset)]
+CELLS = [cell for dataset in resolver.datasets() for cell in read_cells(dataset)]
 
 
 def tiny(dataset: str) -> Dataset:
@@ -51,7 +53,7 @@ def shrunk(cell, folder):
     for stage in stages if isinstance(stages, list) else [stages]:
         if "inner_steps" in stage:
             stage["inner_steps"] = 2  # so that two minibatches are an outer step
-    return schema.check(dataset, method, sections)
+    return validate.check(dataset, method, sections)
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=lambda cell: f"{cell.recipe} ({cell.column}; {cell.row})")
@@ -87,7 +89,7 @@ def test_a_cells_column_is_its_recipe():
     """The method's parts are those that the column names."""
     for cell in CELLS:
         method, column = cell.recipe.split("/")[1], cell.column
-        base, *parts = cookbook.split_name(method)
+        base, *parts = resolver.split_name(method)
         expected = next((base for base in ("TRADES", "MART") if column.startswith(base)), "AT").lower()
         expected = "trades" if column.startswith("RST") else expected
         assert base == expected, cell
@@ -101,11 +103,11 @@ def test_a_cells_column_is_its_recipe():
 
 @pytest.mark.slow
 def test_second_order_entropy_sgd_is_set_as_the_first_order_one_everywhere():
-    for dataset in cookbook.datasets():
-        for method in cookbook.methods(dataset):
-            if "+ensgd2" in cookbook.split_name(method):
+    for dataset in resolver.datasets():
+        for method in resolver.methods(dataset):
+            if "+ensgd2" in resolver.split_name(method):
                 second, first = (gather(dataset, m)[2] for m in (method, method.replace("+ensgd2", "+ensgd")))
-                as_first = notation.parse(notation.dump(second).replace("entropy_sgd2", "entropy_sgd"), method)
+                as_first = yaml.parse(yaml.dump(second).replace("entropy_sgd2", "entropy_sgd"), method)
                 assert as_first == first, f"{dataset}/{method}"
 
 
@@ -126,7 +128,7 @@ def stages(recipe, kind):
 
 
 def resolved(dataset, method):
-    return schema.check(*gather(dataset, method))
+    return validate.check(*gather(dataset, method))
 
 
 def test_kanais_values_are_those_read_in_the_paper():

@@ -12,13 +12,16 @@ import torch
 from ran import ran
 from torch import nn
 
-from rb_smooth import data, files, recipe, refusal, schema, session, training
-from rb_smooth.checkpoints import read_checkpoint, start_from
-from rb_smooth.refusal import Refused
-from rb_smooth.registry import build_model
-from rb_smooth.run_folder import Run
-from rb_smooth.settings import gather
-from rb_smooth.splits import split
+from rb_smooth import recipe
+from rb_smooth.components.checkpoints import read_checkpoint, start_from
+from rb_smooth.config.overrides import gather
+from rb_smooth.config.registry import build_model
+from rb_smooth.core import errors, files
+from rb_smooth.core.errors import Refused
+from rb_smooth.data import datasets
+from rb_smooth.data.splits import split
+from rb_smooth.training import loop, trainer, validate
+from rb_smooth.training.run_folder.run import Run
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -153,15 +156,15 @@ def test_a_file_that_would_run_code_is_refused_and_runs_none(tmp_path):
 
 
 def recipe_from(path, *settings):
-    return schema.check(*gather("digits", "at", ["model.width=4", f"train.start={path}", *settings]))
+    return validate.check(*gather("digits", "at", ["model.width=4", f"train.start={path}", *settings]))
 
 
 @pytest.mark.parametrize("bare", [False, True], ids=["ours", "bare"])
 def test_training_starts_from_these_weights(tmp_path, bare):
-    there, source = small(mean=0.1), data.digits(tmp_path)
+    there, source = small(mean=0.1), datasets.digits(tmp_path)
     path = saved(tmp_path / "w.pt", (there.net if bare else there).state_dict())
     images = split(source, validation=200, split_seed=0, select="validation")
-    state = session.Session(recipe_from(path), images, torch.device("cpu"))
+    state = trainer.Session(recipe_from(path), images, torch.device("cpu"))
     assert same_net(there, state.model)
     assert state.model.mean.item() == pytest.approx(source.mean[0] if bare else 0.1)
 
@@ -177,22 +180,22 @@ def test_a_run_that_goes_on_needs_its_start_no_more_and_keeps_where_it_came_from
     path = saved(tmp_path / "w.pt", small().state_dict())
     settings = ("data.train_examples=128", "objective.steps=1", "train.epochs=2", "schedule.drops=[1]")
     recipe, run, cpu = recipe_from(path, *settings), Run(tmp_path / "run"), torch.device("cpu")
-    source = data.digits(tmp_path)
+    source = datasets.digits(tmp_path)
     images = split(source, validation=200, split_seed=0, select="validation", train_examples=128)
-    real = training.end_epoch
+    real = loop.end_epoch
 
     def interrupted(session, run):
         signal.raise_signal(signal.SIGINT)
         return real(session, run)
 
-    with monkeypatch.context() as patched, pytest.raises(refusal.Interrupted):
-        patched.setattr(training, "end_epoch", interrupted)
-        training.train(recipe, run, images, cpu)
+    with monkeypatch.context() as patched, pytest.raises(errors.Interrupted):
+        patched.setattr(loop, "end_epoch", interrupted)
+        loop.train(recipe, run, images, cpu)
     digest = files.sha256(path)
     path.unlink()
     assert run.progress == "begun"
     gathered = gather("digits", "at", ["model.width=4", f"train.start={path}", *settings])
-    training.train(schema.check(*gathered, run.progress), run, images, cpu)
+    loop.train(validate.check(*gathered, run.progress), run, images, cpu)
     assert json.loads((run.path / "training.json").read_text())["origins"]["start"] == digest
     assert run.progress == "trained"
 

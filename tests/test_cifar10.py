@@ -12,8 +12,9 @@ from cifar_files import write_cifar10
 from ran import ran
 
 import rb_smooth
-from rb_smooth import bridge, recipe, refusal
-from rb_smooth.registry import build_model
+from rb_smooth import recipe
+from rb_smooth.config.registry import build_model
+from rb_smooth.core import errors, robustbench
 
 SETTINGS = (
     "data.validation=10",
@@ -62,9 +63,9 @@ def test_an_official_entry_is_ranked_and_loads_through_robustbench_without_netwo
 def test_a_missing_checkpoint_makes_robustbenchs_own_error_name_the_cure(trained, monkeypatch):
     (name,) = rb_smooth.register()
     next(Path("leaderboard/models").rglob("*.pt")).unlink()
-    entry = bridge.zoo_table("cifar10", "Linf")[name]
+    entry = robustbench.zoo_table("cifar10", "Linf")[name]
     assert "pass-model_dir=leaderboard/models" in entry["gdrive_id"]
-    with pytest.raises(refusal.Refused, match="weights"):
+    with pytest.raises(errors.Refused, match="weights"):
         rb_smooth.load_model(name)
 
 
@@ -80,6 +81,6 @@ def test_preactresnet18_is_robustbenchs_with_batchnorm_before_the_last_layer_and
 
 @pytest.mark.parametrize(("shape", "classes"), [((1, 8, 8), 10), ((3, 64, 64), 10)])
 def test_images_that_the_net_cannot_take_are_refused(shape, classes):
-    with pytest.raises(refusal.Refused, match="small_preactresnet"):
+    with pytest.raises(errors.Refused, match="small_preactresnet"):
         build_model("preactresnet18", {}, shape, classes)
     build_model("small_preactresnet", {}, shape, classes)

@@ -17,8 +17,8 @@ from declared import declared
 
 import rb_smooth
 from rb_smooth import __main__ as script
-from rb_smooth import launch
-from rb_smooth.console import console, remark
+from rb_smooth.core import environment
+from rb_smooth.core.console import console, remark
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "rb_smooth"
@@ -131,7 +131,7 @@ def test_minus_v_lets_autoattack_speak(typed):
 
 def test_remarks_are_left_out_by_minus_q_and_results_are_not(capsys, monkeypatch):
     remark("epoch 1")
-    monkeypatch.setattr(launch, "loudness", launch.Loudness.QUIET)
+    monkeypatch.setattr(environment, "loudness", environment.Loudness.QUIET)
     remark("epoch 2")
     console.print("a result")
     assert capsys.readouterr().out == "epoch 1\na result\n"

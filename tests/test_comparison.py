@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from rb_smooth.comparison import Result, best_method, groups, holm
-from rb_smooth.scoreboard import drawn
+from rb_smooth.core.statistics import holm
+from rb_smooth.training.sweep.comparison import Result, best_method, groups
+from rb_smooth.training.sweep.tables import drawn
 
 T_2 = 4.302652729911275
 """Student's t, 97.5 %, two degrees of freedom."""

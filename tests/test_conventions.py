@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.optim import lr_scheduler
 
-from rb_smooth.registry import find, names
+from rb_smooth.config.registry import find, names
 
 SCHEDULERS = {
     "MultiStepLR": lambda optimizer: lr_scheduler.MultiStepLR(optimizer, [2, 4]),

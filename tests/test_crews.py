@@ -16,8 +16,8 @@ import psutil
 import pytest
 from crew_tasks import dying, failing, nobody_is_left, powers, sleeping
 
-from rb_smooth import crews, refusal
-from rb_smooth.crews import carried_out
+from rb_smooth.core import errors, worker_pool
+from rb_smooth.core.worker_pool import carried_out
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -29,13 +29,13 @@ def test_each_task_comes_with_its_result(workers):
 
 
 def test_what_a_task_raises_is_raised_here_and_ends_the_processes():
-    with pytest.raises(refusal.Refused, match="anything but 7"):
+    with pytest.raises(errors.Refused, match="anything but 7"):
         list(carried_out(failing, [7], 2))
     assert nobody_is_left()
 
 
 def test_a_process_that_dies_is_one_line():
-    with pytest.raises(refusal.Refused, match="expected 2 processes to work in, got one that ended"):
+    with pytest.raises(errors.Refused, match="expected 2 processes to work in, got one that ended"):
         list(carried_out(dying, [1, 2], 2))
     assert nobody_is_left()
 
@@ -57,13 +57,13 @@ def test_ctrl_c_reaches_no_process_however_young(monkeypatch):
                 os.kill(child.pid, signal.SIGINT)
             return future
 
-    monkeypatch.setattr(crews, "ProcessPoolExecutor", Interrupting)
+    monkeypatch.setattr(worker_pool, "ProcessPoolExecutor", Interrupting)
     assert len(list(carried_out(partial(powers, 2), range(3), 2))) == 3
 
 
 ORPHANS = """
 from crew_tasks import sleeping
-from rb_smooth.crews import carried_out
+from rb_smooth.core.worker_pool import carried_out
 found = carried_out(sleeping, [0, 600, 600], 2)
 next(found)
 print("begun", flush=True)

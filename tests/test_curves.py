@@ -8,12 +8,12 @@ import pytest
 from logged import rows, run_in
 from matplotlib.image import imread
 
-from rb_smooth import reports
-from rb_smooth.curves import COLOURS, draw_curves
-from rb_smooth.logs import best_row, read_log
-from rb_smooth.refusal import Refused
-from rb_smooth.reports import Reports
-from rb_smooth.run_folder import Run
+from rb_smooth.core.errors import Refused
+from rb_smooth.training.run_folder import reporting
+from rb_smooth.training.run_folder.curves import COLOURS, draw_curves
+from rb_smooth.training.run_folder.log import best_row, read_log
+from rb_smooth.training.run_folder.reporting import Reports
+from rb_smooth.training.run_folder.run import Run
 
 
 def labels(figure):
@@ -133,13 +133,13 @@ def test_drawing_leaves_no_figure_in_pyplot(tmp_path):
 def draws(monkeypatch):
     """How many epochs each drawing showed."""
     shown = []
-    monkeypatch.setattr(reports, "draw_curves", lambda logs, path: shown.extend(map(len, logs.values())))
+    monkeypatch.setattr(reporting, "draw_curves", lambda logs, path: shown.extend(map(len, logs.values())))
     return shown
 
 
 def test_curves_are_drawn_now_and_then_and_after_the_last_epoch(tmp_path, monkeypatch):
     shown, clock = draws(monkeypatch), iter((0, 20, 40, 41, 50, 60))
-    monkeypatch.setattr(reports.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(reporting.time, "monotonic", lambda: next(clock))
     with Reports(Run(tmp_path), epochs=4) as report:
         for epoch in range(1, 5):
             report.update(rows(epoch, best=0))
@@ -159,8 +159,8 @@ def test_a_picture_that_fails_is_told_once_and_ends_nothing(tmp_path, monkeypatc
     def failing(*_):
         raise ValueError("no font\nat all")
 
-    monkeypatch.setattr(reports, "draw_curves", failing)
-    monkeypatch.setattr(reports, "DRAWN_EVERY_S", -1.0)
+    monkeypatch.setattr(reporting, "draw_curves", failing)
+    monkeypatch.setattr(reporting, "DRAWN_EVERY_S", -1.0)
     with Reports(Run(tmp_path / "run"), epochs=9) as report:
         for epoch in range(1, 4):
             report.update(rows(epoch, best=0))

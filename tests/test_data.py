@@ -13,14 +13,14 @@ import torch
 from cifar_files import write_cifar10, write_cifar100, write_svhn
 from PIL import Image
 
-from rb_smooth import augmentations, data, outlines
-from rb_smooth.refusal import Refused
-from rb_smooth.splits import fingerprint, split
+from rb_smooth.core.errors import Refused
+from rb_smooth.data import augmentations, datasets, image_spec
+from rb_smooth.data.splits import fingerprint, split
 
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory):
-    return data.digits(tmp_path_factory.mktemp("none"))
+    return datasets.digits(tmp_path_factory.mktemp("none"))
 
 
 def splitting(source, **changed):
@@ -70,10 +70,10 @@ def test_the_fingerprint_tells_points_and_order_apart_and_nothing_else(digits):
     assert fingerprint(points) == fingerprint(digits.test[:20], digits.test[20:50])
     assert fingerprint(points) != fingerprint(digits.test[:49])
     assert fingerprint(points) != fingerprint(points[torch.arange(49, -1, -1)])
-    relabelled = data.Images(points.x, (points.y + 1) % 10)
+    relabelled = datasets.Images(points.x, (points.y + 1) % 10)
     assert fingerprint(points) != fingerprint(relabelled)
-    assert fingerprint(points) != fingerprint(data.Images(points.x.reshape(50, 1, 4, 16), points.y))
-    moved = data.Images(points.x.roll(1, 0), points.y)
+    assert fingerprint(points) != fingerprint(datasets.Images(points.x.reshape(50, 1, 4, 16), points.y))
+    moved = datasets.Images(points.x.roll(1, 0), points.y)
     assert fingerprint(points) != fingerprint(moved)
 
 
@@ -88,7 +88,7 @@ def write_folder(root, classes=("cat", "dog"), size=(6, 6), split_names=("train"
 
 
 def test_any_image_folder_is_a_data_set(tmp_path):
-    source = data.folder(tmp_path, root=str(write_folder(tmp_path / "pets")))
+    source = datasets.folder(tmp_path, root=str(write_folder(tmp_path / "pets")))
     assert source.board == "folder-pets"
     assert source.classes == ("cat", "dog")
     assert source.train.x.shape == (8, 3, 6, 6)
@@ -98,30 +98,30 @@ def test_any_image_folder_is_a_data_set(tmp_path):
     assert source.test.y.tolist() != source.train.y.tolist()  # not class by class: the first n are a fair sample
     assert torch.equal(source.test.x[:, 0, 0, 0] // 40, source.test.y)
     assert not source.official
-    assert data.folder(tmp_path, root=str(tmp_path / "pets"), image_size=4).train.x.shape == (8, 3, 4, 4)
+    assert datasets.folder(tmp_path, root=str(tmp_path / "pets"), image_size=4).train.x.shape == (8, 3, 4, 4)
 
 
 def test_a_folder_that_is_none_is_refused_by_what_is_wrong(tmp_path):
     with pytest.raises(Refused, match="image folders"):
-        data.folder(tmp_path, root=str(tmp_path / "absent"))
+        datasets.folder(tmp_path, root=str(tmp_path / "absent"))
     root = write_folder(tmp_path / "a")
     (root / "test" / "dog").rename(root / "test" / "cow")
     with pytest.raises(Refused, match="classes"):
-        data.folder(tmp_path, root=str(root))
+        datasets.folder(tmp_path, root=str(root))
     root = write_folder(tmp_path / "b")
     Image.new("RGB", (9, 9)).save(root / "train" / "cat" / "9.png")
     with pytest.raises(Refused, match="image_size"):
-        data.folder(tmp_path, root=str(root))
+        datasets.folder(tmp_path, root=str(root))
     (root / "train" / "cat" / "9.png").write_bytes(b"not an image")
     with pytest.raises(Refused, match=r"9\.png"):
-        data.folder(tmp_path, root=str(root))
+        datasets.folder(tmp_path, root=str(root))
     with pytest.raises(Refused, match=r"data\.label"):
-        data.folder(tmp_path, root=str(root), label="../up")
+        datasets.folder(tmp_path, root=str(root), label="../up")
 
 
 def test_cifar10_is_read_from_the_folder_that_robustbench_reads(tmp_path, monkeypatch):
     write_cifar10(tmp_path, monkeypatch)
-    source = data.cifar10(tmp_path)
+    source = datasets.cifar10(tmp_path)
     assert source.train.x.shape == (50, 3, 32, 32)
     assert source.test.x.shape == (10, 3, 32, 32)
     assert source.official
@@ -132,7 +132,7 @@ def test_cifar10_is_read_from_the_folder_that_robustbench_reads(tmp_path, monkey
 
 def test_cifar100_is_read_with_its_fine_labels(tmp_path, monkeypatch):
     write_cifar100(tmp_path, monkeypatch)
-    source = data.cifar100(tmp_path)
+    source = datasets.cifar100(tmp_path)
     for name, images in (("train", source.train), ("test", source.test)):
         raw = pickle.loads((tmp_path / "cifar-100-python" / name).read_bytes())
         assert torch.equal(images.x, torch.from_numpy(raw["data"].reshape(-1, 3, 32, 32)))
@@ -150,7 +150,7 @@ def test_svhn_is_read_with_label_10_as_the_digit_0(tmp_path, monkeypatch):
     from scipy.io import loadmat
 
     write_svhn(tmp_path, monkeypatch)
-    source = data.svhn(tmp_path)
+    source = datasets.svhn(tmp_path)
     for part, images in (("train", source.train), ("test", source.test)):
         raw = loadmat(tmp_path / f"{part}_32x32.mat")
         assert raw["y"].max() == 10
@@ -173,7 +173,7 @@ def test_without_network_one_line_says_what_to_put_where(tmp_path, monkeypatch):
     monkeypatch.setattr(CIFAR10, "url", "http://127.0.0.1:9/cifar-10-python.tar.gz")  # nobody listens
     (tmp_path / "cifar-10-python.tar.gz").write_bytes(b"half a download")
     with pytest.raises(Refused, match=r"cifar-10-python\.tar\.gz from .*digits") as refused:
-        data.cifar10(tmp_path)
+        datasets.cifar10(tmp_path)
     assert str(tmp_path) in str(refused.value)
     assert "\n" not in str(refused.value)
 
@@ -183,7 +183,7 @@ def test_a_missing_cifar100_is_told_by_its_own_name(tmp_path, monkeypatch):
 
     monkeypatch.setattr(CIFAR100, "url", "http://127.0.0.1:9/cifar-100-python.tar.gz")
     with pytest.raises(Refused, match=r"CIFAR-100 in .*put cifar-100-python\.tar\.gz from http.*digits") as refused:
-        data.cifar100(tmp_path)
+        datasets.cifar100(tmp_path)
     assert str(tmp_path) in str(refused.value)
     assert "\n" not in str(refused.value)
 
@@ -197,7 +197,7 @@ def test_of_svhns_two_files_the_missing_one_is_named(tmp_path, monkeypatch, part
     monkeypatch.setattr(SVHN, "split_list", lists)
     (tmp_path / f"{part}_32x32.mat").unlink()
     with pytest.raises(Refused, match=rf"SVHN in .*put {part}_32x32\.mat from http.*digits") as refused:
-        data.svhn(tmp_path)
+        datasets.svhn(tmp_path)
     assert str(tmp_path) in str(refused.value)
     assert "\n" not in str(refused.value)
 
@@ -208,10 +208,10 @@ def test_a_server_that_never_answers_is_given_up(tmp_path, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         threading.Thread(target=lambda: silent.accept()[0], daemon=True).start()
         monkeypatch.setattr(CIFAR10, "url", f"http://127.0.0.1:{silent.getsockname()[1]}/cifar-10-python.tar.gz")
-        monkeypatch.setattr(data, "_SILENCE_S", 0.5)
+        monkeypatch.setattr(datasets, "_SILENCE_S", 0.5)
         start = time.monotonic()
         with pytest.raises(Refused, match="no download"):
-            data.cifar10(tmp_path)
+            datasets.cifar10(tmp_path)
     assert time.monotonic() - start < 300  # half a second, and whatever the machine takes for the rest
     assert socket.getdefaulttimeout() is None
 
@@ -290,26 +290,26 @@ def test_the_outline_of_a_data_set_is_that_of_what_is_read(tmp_path, monkeypatch
     write = {"cifar10": write_cifar10, "cifar100": write_cifar100, "svhn": write_svhn}.get(name)
     if write is not None:
         write(tmp_path, monkeypatch)
-    source = getattr(data, name)(tmp_path)
-    assert outlines.outline(name, {}) == (tuple(source.train.x.shape[1:]), len(source.classes))
+    source = getattr(datasets, name)(tmp_path)
+    assert image_spec.outline(name, {}) == (tuple(source.train.x.shape[1:]), len(source.classes))
 
 
 @pytest.mark.parametrize("options", [{}, {"image_size": 5}])
 def test_the_outline_of_an_image_folder_is_that_of_what_is_read(tmp_path, options):
     root = write_folder(tmp_path, classes=("cat", "dog", "cow"), size=(6, 9))
     (root / "train" / "notes.txt").write_text("not a class")
-    source = data.folder(tmp_path, root=str(root), **options)
-    known = outlines.outline("folder", {"root": str(root), "label": "pets", **options})
+    source = datasets.folder(tmp_path, root=str(root), **options)
+    known = image_spec.outline("folder", {"root": str(root), "label": "pets", **options})
     assert known == (tuple(source.train.x.shape[1:]), len(source.classes))
     assert known == ((3, 5, 5) if options else (3, 6, 9), 3)
 
 
 def test_what_cannot_be_looked_at_has_no_outline(tmp_path):
-    assert outlines.outline("folder", {"root": str(tmp_path / "absent")}) is None
+    assert image_spec.outline("folder", {"root": str(tmp_path / "absent")}) is None
     root = write_folder(tmp_path / "pets")
     (root / "train" / "cat" / "0.png").write_bytes(b"not an image")
-    assert outlines.outline("folder", {"root": str(root)}) is None
-    assert outlines.outline("other", {}) is None
+    assert image_spec.outline("folder", {"root": str(root)}) is None
+    assert image_spec.outline("other", {}) is None
 
 
 def test_a_flip_mirrors_about_half_of_the_images():

@@ -16,9 +16,14 @@ from reading import read
 from small_world import ROOT
 from test_documents import PAGES
 
-from rb_smooth import data, files, networks, protocols, run_folder, schema, session
-from rb_smooth.settings import gather
-from rb_smooth.splits import split
+from rb_smooth.components import flops
+from rb_smooth.config.overrides import gather
+from rb_smooth.core import files
+from rb_smooth.data import datasets
+from rb_smooth.data.splits import split
+from rb_smooth.evaluation import autoattack
+from rb_smooth.training import trainer, validate
+from rb_smooth.training.run_folder import run
 
 PROSE = {page: re.sub(r"<!-- run:.*?-->|^```.*?^```$", "", text, flags=re.M | re.S) for page, text in PAGES.items()}
 """The pages without their blocks."""
@@ -71,7 +76,7 @@ def test_commands_within_the_text_are_understood(page):
         elif command.startswith("make "):
             read(command.split())
         elif settings := re.findall(r"--set ('[^']+'|\S+=\S+)", command):
-            schema.check(*gather("cifar10", "trades", [each.strip("'") for each in settings]), "trained")
+            validate.check(*gather("cifar10", "trades", [each.strip("'") for each in settings]), "trained")
 
 
 def test_examples_in_the_programs_own_help_are_understood():
@@ -106,7 +111,7 @@ def test_messages_of_ours_are_quoted_as_they_are_written():
 
 def test_the_folder_in_the_readme_is_that_of_its_command():
     gathered = gather("cifar10", "at", ["optimizer.lr=0.05", "train.seed=1"])
-    assert f"`{run_folder.place(Path('runs'), *gathered).path}`" in PAGES["README.md"]
+    assert f"`{run.place(Path('runs'), *gathered).path}`" in PAGES["README.md"]
 
 
 def row(page: str, first: str) -> int:
@@ -117,7 +122,7 @@ def row(page: str, first: str) -> int:
 
 def test_autoattack_costs_the_passes_that_are_told():
     def passes(version: str) -> int:
-        return sum(protocols.FORWARDS[name] + protocols.BACKWARDS[name] for name in protocols.VERSIONS[version])
+        return sum(autoattack.FORWARDS[name] + autoattack.BACKWARDS[name] for name in autoattack.VERSIONS[version])
 
     assert row("docs/performance.md", "AutoAttack") == passes("standard")
     assert row("docs/performance.md", "`evaluate.version=quick`") == passes("quick")
@@ -125,13 +130,13 @@ def test_autoattack_costs_the_passes_that_are_told():
 
 @pytest.mark.parametrize("method", ["standard", "at", "trades", "mart", "at+awp", "trades+awp", "at+ensgd"])
 def test_a_training_step_costs_the_passes_that_are_told(method):
-    recipe = schema.check(*gather("digits", method, ["model.width=8"]))
-    source = data.digits(Path("unused"))
+    recipe = validate.check(*gather("digits", method, ["model.width=8"]))
+    source = datasets.digits(Path("unused"))
     images = split(source, validation=60, split_seed=0, select="validation", train_examples=128)
-    trained = session.Session(recipe, images, torch.device("cpu"))
+    trained = trainer.Session(recipe, images, torch.device("cpu"))
     order = trained.order()
-    flop = networks.counted_flop(lambda: trained.run_batch(order))
-    forward = networks.forward_flop(trained.model, images.shape) * recipe.data.batch_size
+    flop = flops.counted_flop(lambda: trained.run_batch(order))
+    forward = flops.forward_flop(trained.model, images.shape) * recipe.data.batch_size
     told = row("docs/performance.md", f"`{method}`")
     assert flop / forward == pytest.approx(told, rel=0.02)  # the first layer's images need no gradient in training
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from two_loops import descend, nonlinear, two_loops
 
-from rb_smooth import langevin
-from rb_smooth.optimizers.entropy_sgd import EntropySGD
-from rb_smooth.optimizers.entropy_sgd2 import EntropySGD2
-from rb_smooth.optimizers.sgd import SGD
+from rb_smooth.components.optimizers import _langevin
+from rb_smooth.components.optimizers.entropy_sgd import EntropySGD
+from rb_smooth.components.optimizers.entropy_sgd2 import EntropySGD2
+from rb_smooth.components.optimizers.sgd import SGD
 
 F64 = torch.float64
 
@@ -173,7 +173,7 @@ def test_what_is_moved_together_changes_no_bit(method, together, monkeypatch):
     """One parameter at a time, or a few: on a CPU that is a matter of its cache."""
 
     def moved(cached):
-        monkeypatch.setattr(langevin, "_CACHED", cached)
+        monkeypatch.setattr(_langevin, "_CACHED", cached)
         params = [torch.linspace(-1, 1, n, dtype=F64).requires_grad_() for n in (5, 3, 2, 8)]
         optimizer = method(params, inner_steps=3, noise=0.1, generator=torch.Generator().manual_seed(0))
         descend(optimizer, params, nonlinear, 7)

@@ -6,8 +6,8 @@ import pytest
 import torch
 from two_loops import descend, nonlinear, two_loops
 
-from rb_smooth.optimizers.entropy_sgd import EntropySGD
-from rb_smooth.optimizers.entropy_sgd2 import EntropySGD2, move_moments
+from rb_smooth.components.optimizers.entropy_sgd import EntropySGD
+from rb_smooth.components.optimizers.entropy_sgd2 import EntropySGD2, move_moments
 
 F64 = torch.float64
 

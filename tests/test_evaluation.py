@@ -9,9 +9,10 @@ import torch
 from pyautoattack import checks
 from traces import same, snapshot
 
-from rb_smooth import evaluation
-from rb_smooth.contracts import Threat
-from rb_smooth.data import Images
+from rb_smooth.core import statistics
+from rb_smooth.core.threat import Threat
+from rb_smooth.data.images import Images
+from rb_smooth.evaluation import accuracy
 
 LINF, L2 = Threat("Linf", 0.02, 0.005), Threat("L2", 0.15, 0.04)
 
@@ -48,16 +49,16 @@ def test_robustbenchs_own_use_of_autoattack_disturbs_nothing_either(net, points)
 
 
 def test_accuracy_is_the_share_of_right_answers_and_pgd_lowers_it(net, points):
-    assert evaluation.accuracy(net, points, batch_size=5) == 23 / 24
-    attacked = evaluation.accuracy(net, points, Threat("Linf", 0.1, 0.02), batch_size=5)
+    assert accuracy.accuracy(net, points, batch_size=5) == 23 / 24
+    attacked = accuracy.accuracy(net, points, Threat("Linf", 0.1, 0.02), batch_size=5)
     assert attacked < 12 / 24
-    assert attacked == evaluation.accuracy(net, points, Threat("Linf", 0.1, 0.02), batch_size=5)  # seeded
+    assert attacked == accuracy.accuracy(net, points, Threat("Linf", 0.1, 0.02), batch_size=5)  # seeded
 
 
 def test_accuracy_leaves_no_trace(net, points):
     net.train()
     before, random = snapshot(net), torch.random.get_rng_state()
-    evaluation.accuracy(net, points, LINF)
+    accuracy.accuracy(net, points, LINF)
     assert same(before, snapshot(net))
     assert torch.equal(random, torch.random.get_rng_state())
 
@@ -66,4 +67,4 @@ def test_the_interval_is_wilsons():
     n, share, z = 200, 0.4, 1.959963984540054
     centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * (share * (1 - share) / n + z**2 / (4 * n**2)) ** 0.5
-    assert evaluation.interval(share, n) == pytest.approx((centre - half, centre + half))
+    assert statistics.interval(share, n) == pytest.approx((centre - half, centre + half))

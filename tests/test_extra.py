@@ -17,19 +17,20 @@ from PIL import Image
 from ran import ran
 from tiers import quickly
 
-from rb_smooth import notation, schema, session, training
 from rb_smooth import recipe as program
-from rb_smooth.augmentations import crop
-from rb_smooth.data import digits
-from rb_smooth.extra import check_extra, read_images, read_labels
-from rb_smooth.labelling import extra_images
-from rb_smooth.outlines import Outline
-from rb_smooth.refusal import Interrupted, Refused
-from rb_smooth.registry import build_model
-from rb_smooth.run_folder import Run
-from rb_smooth.seeding import AUGMENT, mix
-from rb_smooth.settings import gather
-from rb_smooth.splits import fingerprint, split
+from rb_smooth.config import yaml
+from rb_smooth.config.overrides import gather
+from rb_smooth.config.registry import build_model
+from rb_smooth.core.determinism import AUGMENT, mix
+from rb_smooth.core.errors import Interrupted, Refused
+from rb_smooth.data.augmentations import crop
+from rb_smooth.data.datasets import digits
+from rb_smooth.data.extra_images import check_extra, read_images, read_labels
+from rb_smooth.data.image_spec import Outline
+from rb_smooth.data.splits import fingerprint, split
+from rb_smooth.training import loop, trainer, validate
+from rb_smooth.training.batches import extra_images
+from rb_smooth.training.run_folder.run import Run
 
 CPU = torch.device("cpu")
 DIGITS = Outline((1, 8, 8), 10)
@@ -189,7 +190,7 @@ def test_arrays_of_objects_are_refused_and_never_loaded(tmp_path, name):
 
 
 def checked(*settings):
-    return schema.check(*gather("digits", "at", [*QUICK, *settings]))
+    return validate.check(*gather("digits", "at", [*QUICK, *settings]))
 
 
 def extra(file, **options):
@@ -252,7 +253,7 @@ def white(x):
 
 @pytest.mark.parametrize(("share", "few"), [(0.25, 16), (0.3, 19), (0.008, 1), (0.9, 58)])
 def test_each_minibatch_has_its_share_of_extra_images(source, tmp_path, share, few):
-    state = session.Session(*mixed(source, tmp_path / "e.npz", share=share), CPU)
+    state = trainer.Session(*mixed(source, tmp_path / "e.npz", share=share), CPU)
     order = state.order()
     assert state.batches == 3  # as without extra images
     assert (order.train.shape, order.extra.shape) == ((3, 64 - few), (3, few))
@@ -266,25 +267,25 @@ def test_each_minibatch_has_its_share_of_extra_images(source, tmp_path, share, f
 
 
 def test_an_epochs_training_images_are_distinct_and_few_extra_ones_come_equally_often(source, tmp_path):
-    state = session.Session(*mixed(source, tmp_path / "e.npz", share=0.25, count=7), CPU)
+    state = trainer.Session(*mixed(source, tmp_path / "e.npz", share=0.25, count=7), CPU)
     order = state.order()
     assert len(set(order.train.flatten().tolist())) == 3 * 48
     assert order.train.min(1).values.max() < 60  # each minibatch is drawn from all 200
     assert order.train.max(1).values.min() > 140
     assert sorted(torch.bincount(order.extra.flatten(), minlength=7).tolist()) == [6] + [7] * 6
-    many = session.Session(*mixed(source, tmp_path / "m.npz", share=0.25, count=50), CPU).order()
+    many = trainer.Session(*mixed(source, tmp_path / "m.npz", share=0.25, count=50), CPU).order()
     assert len(set(many.extra.flatten().tolist())) == 3 * 16
 
 
 def test_the_order_depends_on_seed_and_epoch_alone(source, tmp_path):
-    state = session.Session(*mixed(source, tmp_path / "e.npz"), CPU)
+    state = trainer.Session(*mixed(source, tmp_path / "e.npz"), CPU)
     first = state.order()
     state.run_batch(first)
     torch.rand(3)
     again = state.order()
     assert all(torch.equal(one, other) for one, other in zip(first, again))
     state.epoch = 1
-    reseeded = session.Session(*mixed(source, tmp_path / "e.npz", "train.seed=1"), CPU)
+    reseeded = trainer.Session(*mixed(source, tmp_path / "e.npz", "train.seed=1"), CPU)
     for other in (state.order(), reseeded.order()):
         assert not torch.equal(first.train, other.train)
         assert not torch.equal(first.extra, other.extra)
@@ -292,7 +293,7 @@ def test_the_order_depends_on_seed_and_epoch_alone(source, tmp_path):
 
 def test_extra_images_are_augmented_too(source, tmp_path):
     recipe, data = mixed(source, tmp_path / "e.npz", "data.augment=[{name: crop, border: zero}]")
-    state = session.Session(recipe, data, CPU)
+    state = trainer.Session(recipe, data, CPU)
     order = state.order()
     state.run_batch(order)
     joined = torch.cat([data.train.x[order.train[0]], data.extra.x[order.extra[0]]])
@@ -306,12 +307,12 @@ def test_extra_images_are_augmented_too(source, tmp_path):
 def test_a_stopped_run_with_extra_images_goes_on_to_the_very_same_end(source, tmp_path, monkeypatch, batches):
     recipe, data = mixed(source, tmp_path / "e.npz", "data.augment=[{name: crop, padding: 1}]", count=20)
     whole, parts = Run(tmp_path / "whole"), Run(tmp_path / "parts")
-    training.train(recipe, whole, data, CPU)
+    loop.train(recipe, whole, data, CPU)
     with monkeypatch.context() as patched, pytest.raises(Interrupted):
         stop_after(patched, batches)
-        training.train(recipe, parts, data, CPU)
+        loop.train(recipe, parts, data, CPU)
     torch.rand(5)
-    training.train(recipe, parts, data, CPU)
+    loop.train(recipe, parts, data, CPU)
     for name in ("best", "last"):
         one, other = whole.load(name), parts.load(name)
         assert all(torch.equal(one[key], other[key]) for key in one)
@@ -324,11 +325,11 @@ def test_a_stopped_run_does_not_go_on_with_other_extra_images(source, tmp_path, 
     run = Run(tmp_path / "run")
     with monkeypatch.context() as patched, pytest.raises(Interrupted):
         stop_after(patched, 0)
-        training.train(recipe, run, data, CPU)
+        loop.train(recipe, run, data, CPU)
     relabelled = replace(data, extra=replace(data.extra, y=(data.extra.y + 1) % 10))
     with pytest.raises(Refused, match=r"extra images and labels that .*resume\.pt was trained with"):
-        training.train(recipe, run, relabelled, CPU)
-    training.train(recipe, run, data, CPU)
+        loop.train(recipe, run, relabelled, CPU)
+    loop.train(recipe, run, data, CPU)
     origins = json.loads((run.path / "training.json").read_text())["origins"]
     assert origins["extra"] == fingerprint(data.extra)
 
@@ -340,7 +341,7 @@ def labeller(source, tmp_path_factory):
     run = Run(tmp_path_factory.mktemp("labeller") / "run")
     run.begin(*gathered)
     data = split(source, validation=60, split_seed=0, select="validation", train_examples=200)
-    training.train(schema.check(*gathered), run, data, CPU)
+    loop.train(validate.check(*gathered), run, data, CPU)
     last = run.load("last")
     last["net.8.bias"][3] += 1000
     run.save("last", last)
@@ -375,7 +376,7 @@ def test_a_labeller_of_other_data_is_refused_naming_both(tmp_path, good, labelle
     shutil.copytree(labeller.path, tmp_path / "run")
     header = labeller.header
     header["data"]["name"] = "svhn"
-    (tmp_path / "run" / "recipe.yaml").write_text(notation.dump(header))
+    (tmp_path / "run" / "recipe.yaml").write_text(yaml.dump(header))
     with pytest.raises(Refused, match=r"trained on \{'name': 'digits'\}, got one trained on \{'name': 'svhn'\}"):
         checked(pseudo(good, Run(tmp_path / "run")))
 
@@ -391,7 +392,7 @@ def test_a_labeller_needs_nothing_of_what_it_was_itself_trained_on(source, tmp_p
     shutil.copytree(labeller.path, tmp_path / "run")
     header = labeller.header
     header["train"]["start"] = "gone.pt"
-    (tmp_path / "run" / "recipe.yaml").write_text(notation.dump(header))
+    (tmp_path / "run" / "recipe.yaml").write_text(yaml.dump(header))
     assert len(extra_images(checked(pseudo(good, Run(tmp_path / "run"))).data.extra, DIGITS, CPU)) == 6
 
 

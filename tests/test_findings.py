@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from rb_smooth.contracts import Threat
-from rb_smooth.findings import Examples, points_csv, verified
-from rb_smooth.images import Images
-from rb_smooth.protocols import AutoAttackResult
+from rb_smooth.core.threat import Threat
+from rb_smooth.data.images import Images
+from rb_smooth.evaluation.autoattack import AutoAttackResult
+from rb_smooth.evaluation.per_example import Examples, points_csv, verified
 
 
 def kept(threat):

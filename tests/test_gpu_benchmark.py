@@ -13,8 +13,8 @@ import pytest
 import torch
 from gpu_data import random_images
 
-from rb_smooth import session
-from rb_smooth.networks import counted_flop
+from rb_smooth.components.flops import counted_flop
+from rb_smooth.training import trainer
 
 CPU = torch.device("cpu")
 CELL = gpu_ways.Cell("", 8, gpu.TOY, rounds=2, round_s=0.01)
@@ -88,7 +88,7 @@ def test_compiling_without_graphs_is_a_way_of_its_own_that_may_fail_alone(data, 
 
     monkeypatch.setattr(gpu_speed, "stepping", stepping)
     monkeypatch.setattr(gpu_speed, "METHODS", ("at", "at+awp", "at+ensgd"))
-    monkeypatch.setattr(session, "trained_form", lambda model, *_: model)  # a compiler takes minutes
+    monkeypatch.setattr(trainer, "trained_form", lambda model, *_: model)  # a compiler takes minutes
     found = gpu_speed.measured(replace(CELL, without_graphs=True), data, CPU)
     assert list(found["failed"]) == ["at+awp compiled"]
     assert found["compiled"]["compiled"] == dict.fromkeys(gpu_speed.METHODS, True)

@@ -9,14 +9,14 @@ import pytest
 import torch
 from tiers import quickly
 
-from rb_smooth import schema, session, training
-from rb_smooth.data import digits
-from rb_smooth.guards import concerns
-from rb_smooth.refusal import Refused
-from rb_smooth.run_folder import Run
-from rb_smooth.settings import gather
-from rb_smooth.splits import split
-from rb_smooth.states import load_state
+from rb_smooth.config.overrides import gather
+from rb_smooth.core.errors import Refused
+from rb_smooth.data.datasets import digits
+from rb_smooth.data.splits import split
+from rb_smooth.training import loop, trainer, validate
+from rb_smooth.training.diagnostics import concerns
+from rb_smooth.training.run_folder.resume import load_state
+from rb_smooth.training.run_folder.run import Run
 
 CPU = torch.device("cpu")
 QUICK = ["objective.steps=1", "train.epochs=3", "schedule.drops=[2]", "model.width=2"]
@@ -32,20 +32,20 @@ def data():
 
 def run_with(data, path, *settings, method="at"):
     run = Run(path)
-    training.train(schema.check(*gather("digits", method, [*QUICK, *settings])), run, data, CPU)
+    loop.train(validate.check(*gather("digits", method, [*QUICK, *settings])), run, data, CPU)
     return run
 
 
 @pytest.mark.parametrize("bad", quickly([4], [3, 4, 8]))
 def test_a_loss_that_is_no_number_stops_training_naming_step_and_minibatch(data, tmp_path, monkeypatch, bad):
-    real, seen = session.step, []
+    real, seen = trainer.step, []
 
     def failing(*arguments):
         x_adv, outcome = real(*arguments)
         seen.append(arguments[5].clone())
         return x_adv, outcome._replace(loss=outcome.loss * torch.nan) if len(seen) == bad + 1 else outcome
 
-    monkeypatch.setattr(session, "step", failing)
+    monkeypatch.setattr(trainer, "step", failing)
     where = rf"finite loss, got nan or inf at step {bad} \(epoch {bad // 3 + 1}, minibatch {bad % 3 + 1}, kept in .*\)"
     with pytest.raises(Refused, match=where):
         run_with(data, tmp_path / "run", "data.augment=[flip]")
@@ -57,14 +57,14 @@ def test_a_loss_that_is_no_number_stops_training_naming_step_and_minibatch(data,
 
 
 def test_weights_that_are_no_numbers_stop_training_before_they_are_saved(data, tmp_path, monkeypatch):
-    real = session.Session.run_batch
+    real = trainer.Session.run_batch
 
     def poisoned(self, order):
         real(self, order)
         if self.t == 6:
             self.model.net[0].weight.data[0] = torch.inf
 
-    monkeypatch.setattr(session.Session, "run_batch", poisoned)
+    monkeypatch.setattr(trainer.Session, "run_batch", poisoned)
     with pytest.raises(Refused, match=r"finite weights, got nan or inf at step 5 \(epoch 2, minibatch 3"):
         run_with(data, tmp_path / "run")
     run = Run(tmp_path / "run")
@@ -74,14 +74,14 @@ def test_weights_that_are_no_numbers_stop_training_before_they_are_saved(data, t
 
 def test_a_chain_that_is_no_number_is_not_saved_though_w_is_still_good(data, tmp_path, monkeypatch):
     """EntropySGD's w moves once in inner_steps minibatches; until then only its chain shows what has happened."""
-    real = session.Session.run_batch
+    real = trainer.Session.run_batch
 
     def poisoned(self, order):
         real(self, order)
         if self.t == 6:
             next(self.model.parameters()).data.view(-1)[0] = torch.nan
 
-    monkeypatch.setattr(session.Session, "run_batch", poisoned)
+    monkeypatch.setattr(trainer.Session, "run_batch", poisoned)
     with pytest.raises(Refused, match=r"finite weights, got nan or inf at step 5 \(epoch 2, minibatch 3"):
         run_with(data, tmp_path / "run", "optimizer.inner_steps=20", method="at+ensgd")
     assert all(value.isfinite().all() for value in load_state(tmp_path / "run")[0]["model"].values())

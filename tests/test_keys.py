@@ -9,13 +9,13 @@ import pytest
 import torch
 from ran import ran
 
-from rb_smooth import notation, recipe, registry
-from rb_smooth.console import console
-from rb_smooth.declaration import Data, Evaluate, Extra, Train
-from rb_smooth.keys import chapters
-from rb_smooth.reference import print_keys, selected, write_keys
-from rb_smooth.refusal import Refused
-from rb_smooth.sections import SECTIONS
+from rb_smooth import recipe
+from rb_smooth.config import registry, yaml
+from rb_smooth.config.reference import chapters, print_keys, selected, write_keys
+from rb_smooth.config.schema import Data, Evaluate, Extra, Train
+from rb_smooth.config.sections import SECTIONS
+from rb_smooth.core.console import console
+from rb_smooth.core.errors import Refused
 
 PAGE = Path(__file__).parents[1] / "docs" / "recipes.md"
 CHAPTERS = {each.title: each for section in SECTIONS for each in chapters(section)}
@@ -77,7 +77,7 @@ def test_everything_that_a_recipe_can_say_is_told():
 def test_a_default_reads_back_as_what_the_code_takes(title):
     for key in CHAPTERS[title].keys:
         default = registry.options_of(*addressed(title))[key.name].default
-        read = notation.parse(key.default, title)
+        read = yaml.parse(key.default, title)
         assert {"none": None, "required": registry.inspect.Parameter.empty}.get(read, read) == default
 
 

@@ -21,22 +21,24 @@ from ran import ran
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from rb_smooth import landscape, refusal, schema, training
-from rb_smooth.contracts import Threat
-from rb_smooth.data import digits
-from rb_smooth.evaluation import accuracy
-from rb_smooth.images import Images
-from rb_smooth.registry import build_model
-from rb_smooth.run_folder import Run
-from rb_smooth.settings import gather
-from rb_smooth.splits import split
-from rb_smooth.study import grids
-from rb_smooth.study.bands import gathered
-from rb_smooth.study.directions import filter_normalised, random_direction
-from rb_smooth.study.losses import AdversarialLoss
-from rb_smooth.study.slices import Settings, Slice, cut
-from rb_smooth.study.specimens import find_specimen
-from rb_smooth.study.surfaces import FIGURES, About, Surface, read_surface
+from rb_smooth import landscape
+from rb_smooth.analysis.adversarial_loss import AdversarialLoss
+from rb_smooth.analysis.landscape import compute
+from rb_smooth.analysis.landscape.aggregate import gathered
+from rb_smooth.analysis.landscape.directions import filter_normalised, random_direction
+from rb_smooth.analysis.landscape.slices import Settings, Slice, cut
+from rb_smooth.analysis.landscape.surface import FIGURES, About, Surface, read_surface
+from rb_smooth.analysis.trained_model import find_specimen
+from rb_smooth.config.overrides import gather
+from rb_smooth.config.registry import build_model
+from rb_smooth.core import errors
+from rb_smooth.core.threat import Threat
+from rb_smooth.data.datasets import digits
+from rb_smooth.data.images import Images
+from rb_smooth.data.splits import split
+from rb_smooth.evaluation.accuracy import accuracy
+from rb_smooth.training import loop, validate
+from rb_smooth.training.run_folder.run import Run
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 CPU = torch.device("cpu")
@@ -53,7 +55,7 @@ def about(**changed):
 def prober(model, images, **changed):
     """What computes points of the slice through `model`'s weights; of the training images, four are the test images."""
     specimen = SimpleNamespace(load=lambda which: copy.deepcopy(model).eval())
-    return grids.Prober([Slice(about(**changed), Path("unused"), specimen, images, images[:4])], CPU)
+    return compute.Prober([Slice(about(**changed), Path("unused"), specimen, images, images[:4])], CPU)
 
 
 def along(model, images, **changed):
@@ -148,7 +150,7 @@ def test_elsewhere_it_is_the_loss_of_the_moved_weights_with_batchnorms_statistic
 
 def test_each_landscape_is_of_its_own_network_in_any_order(net, images):
     first, second = (prober(model, images) for model in (net, nn.Sequential(nn.Flatten(), nn.Linear(72, 5))))
-    both = grids.Prober([*first.slices, *second.slices], CPU)
+    both = compute.Prober([*first.slices, *second.slices], CPU)
     centre = ((2,),)
     figures = [first((0, *centre)), second((0, *centre))]
     assert [both((number, *centre)) for number in (1, 0, 1)] == [figures[1], figures[0], figures[1]]
@@ -184,12 +186,12 @@ def trained(tmp_path_factory):
     """runs/ with one run of a tiny net, first and second epoch kept."""
     source, runs = digits(Path("unused")), tmp_path_factory.mktemp("home") / "runs"
     gathered_recipe = gather("digits", "at", [*TINY, "train.keep=[1]"])
-    recipe = schema.check(*gathered_recipe)
+    recipe = validate.check(*gathered_recipe)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("rb_smooth.reports.draw_curves", lambda logs, path: None)
+        patched.setattr("rb_smooth.training.run_folder.reporting.draw_curves", lambda logs, path: None)
         run = Run(runs / "digits/at-s0")
         run.begin(*gathered_recipe)
-        training.train(
+        loop.train(
             recipe, run, split(source, validation=200, split_seed=0, select="validation", train_examples=128), CPU
         )
     return run.path
@@ -213,13 +215,13 @@ def kept():
 @pytest.fixture
 def computed(monkeypatch):
     """Every point that is computed in this process, in order."""
-    done, real = [], grids.Prober.__call__
+    done, real = [], compute.Prober.__call__
 
     def noted(self, task):
         done.append(task)
         return real(self, task)
 
-    monkeypatch.setattr(grids.Prober, "__call__", noted)
+    monkeypatch.setattr(compute.Prober, "__call__", noted)
     return done
 
 
@@ -266,10 +268,10 @@ def test_stopped_and_gone_on_equals_undisturbed_for_any_number_of_processes(home
 
     with monkeypatch.context() as patched:
         patched.setattr(Surface, "fill", fill_and_stop)
-        assert program(*command, "--workers=2") == refusal.INTERRUPTED
+        assert program(*command, "--workers=2") == errors.INTERRUPTED
     assert nobody_is_left()
     assert read_surface(path).done.sum() == 3
-    with pytest.raises(refusal.Refused, match="got 3 of 5 points; repeat"):
+    with pytest.raises(errors.Refused, match="got 3 of 5 points; repeat"):
         sys.argv = ["landscape", "plot", str(path)]
         landscape.main()
     assert program(*command, "--workers=1") == 0
@@ -279,14 +281,14 @@ def test_stopped_and_gone_on_equals_undisturbed_for_any_number_of_processes(home
 
 
 def test_what_is_found_reaches_the_disk_before_the_end(home, monkeypatch):
-    monkeypatch.setattr(grids, "_SAVE_S", 0.0)
-    real, found = grids.Prober.__call__, []
+    monkeypatch.setattr(compute, "_SAVE_S", 0.0)
+    real, found = compute.Prober.__call__, []
 
     def looked(self, task):
         found.append(sum(read_surface(path).done.sum() for path in Path().rglob("*.npz")))
         return real(self, task)
 
-    monkeypatch.setattr(grids.Prober, "__call__", looked)
+    monkeypatch.setattr(compute.Prober, "__call__", looked)
     assert program("at-s0", *QUICK, "--weights=best", "--workers=1") == 0
     assert found == [0, 1, 2, 3, 4]
 
@@ -432,19 +434,19 @@ def test_the_gap_is_robust_accuracy_on_training_minus_on_test_images():
     ],
 )
 def test_landscapes_of_other_losses_and_grids_are_not_drawn_on_one_axis(other):
-    with pytest.raises(refusal.Refused, match="draw them apart"):
+    with pytest.raises(errors.Refused, match="draw them apart"):
         gathered([surface("at-s0", 1.0), surface("at-s1", 1.0, seed=1, **other)])
 
 
 def test_runs_seen_in_different_directions_are_not_compared():
-    with pytest.raises(refusal.Refused, match="same directions"):
+    with pytest.raises(errors.Refused, match="same directions"):
         gathered([surface("at-s0", 1.0, 0), surface("at-s1", 1.0, 1, seed=1)])
 
 
 def test_more_methods_than_colours_are_refused_before_anything_is_drawn():
     many = [surface(f"m{i}-s0", 1.0, method=f"m{i}").about for i in range(8)]
     landscape.check_drawable(many[:7], Path("x.png"))
-    with pytest.raises(refusal.Refused, match="at most 7 methods"):
+    with pytest.raises(errors.Refused, match="at most 7 methods"):
         landscape.check_drawable(many, Path("x.png"))
 
 

@@ -10,12 +10,13 @@ import torch
 import torch.nn.functional as F
 from ran import ran
 
-from rb_smooth import laws
-from rb_smooth.averaging.ema import EMA
-from rb_smooth.contracts import Outcome, Threat
-from rb_smooth.laws import __main__ as program
-from rb_smooth.laws.subjects import Broken
-from rb_smooth.optimizers.sgd import SGD
+from rb_smooth import laws as program
+from rb_smooth.components import conformance
+from rb_smooth.components.averaging.ema import EMA
+from rb_smooth.components.conformance.fixtures import Broken
+from rb_smooth.components.interfaces import Outcome
+from rb_smooth.components.optimizers.sgd import SGD
+from rb_smooth.core.threat import Threat
 
 
 class Shift:
@@ -158,7 +159,7 @@ BREAKERS = {
     "options_are_keyword_only_and_fit_their_annotations": positional,
     "it_says_what_it_is": undocumented,
 }
-LAWS = {law.__name__: law for box in laws.BOXES for law in laws.of(box)}
+LAWS = {law.__name__: law for box in conformance.BOXES for law in conformance.of(box)}
 
 
 def test_every_law_has_its_breaker():
@@ -181,7 +182,7 @@ def test_a_shift_that_moves_storage_is_found_too():
     [("perturbation", Shift), ("objective", Signed), ("optimizer", Hoarder), ("averaging", Drifting)],
 )
 def test_the_same_method_unspoilt_breaks_none(box, lawful):
-    for law in laws.of(box):
+    for law in conformance.of(box):
         law(lawful)
 
 
@@ -192,7 +193,7 @@ def said_of(*arguments):
 def test_the_program_tells_each_law_and_fails_if_one_is_broken(site, capsys):
     assert said_of("perturbation", "awp") == 0
     told = capsys.readouterr().out
-    assert told.count("holds") == len(laws.of("perturbation"))
+    assert told.count("holds") == len(conformance.of("perturbation"))
     text = "class Loose:\n    def __call__(self, model, loss):\n        raise KeyError('w')\n"
     site.add("loose", methods={"perturbation.loose": "loose:Loose"}, files={"loose.py": text})
     assert said_of("perturbation", "loose") == 1

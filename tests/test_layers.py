@@ -11,7 +11,7 @@ import pytest
 from layers import Layer, built, repacked
 from made_plugins import laid_out
 
-from rb_smooth import bridge
+from rb_smooth.core import robustbench
 
 pytestmark = pytest.mark.slow
 OLD_ROBUSTBENCH = {
@@ -37,7 +37,7 @@ assert rb_smooth.doctor.main() == 0
 import torch, torchattacks
 import robustbench, robustbench.loaders
 from robustbench.data import load_imagenet
-from rb_smooth.objectives.at import AT
+from rb_smooth.components.objectives.at import AT
 
 net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 10))
 x, y = torch.rand(2, 3, 2, 2), torch.tensor([1, 2])
@@ -149,5 +149,6 @@ def test_an_original_autoattack_is_left_alone_and_named(layer, wheels, tmp_path)
     assert (clean, robust) == ("Clean accuracy: 100.00%", "Adversarial accuracy: 0.00%")
     assert benchmarked == "(1.0, 0.0)"
     assert (
-        told == f"autoattack 0.1 in RobustBench's benchmark, {bridge.our_attacks()} (the same code) in our evaluations"
+        told
+        == f"autoattack 0.1 in RobustBench's benchmark, {robustbench.our_attacks()} (the same code) in our evaluations"
     )

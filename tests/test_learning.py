@@ -10,14 +10,14 @@ import pytest
 import torch
 from tiers import quickly
 
-from rb_smooth import schema
-from rb_smooth.contracts import Threat
-from rb_smooth.data import digits
-from rb_smooth.declaration import Recipe
-from rb_smooth.evaluation import accuracy
-from rb_smooth.session import Session
-from rb_smooth.settings import gather
-from rb_smooth.splits import split
+from rb_smooth.config.overrides import gather
+from rb_smooth.config.schema import Recipe
+from rb_smooth.core.threat import Threat
+from rb_smooth.data.datasets import digits
+from rb_smooth.data.splits import split
+from rb_smooth.evaluation.accuracy import accuracy
+from rb_smooth.training import validate
+from rb_smooth.training.trainer import Session
 
 METHODS = ["".join(parts) for parts in product(("at", "trades", "mart"), ("", "+awp"), ("", "+ensgd", "+ensgd2"))]
 METHODS += ["at-l2", "mart-l2"]
@@ -31,7 +31,7 @@ def recipe_of(method: str, seed: int) -> Recipe:
     if method != "standard":
         settings += ["objective.steps=3", f"objective.step_size={STEP_SIZE['L2' if 'l2' in method else 'Linf']}"]
     settings += CHAIN if "ensgd" in method else []
-    return schema.check(*gather("digits", method, settings))
+    return validate.check(*gather("digits", method, settings))
 
 
 @cache

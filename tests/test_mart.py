@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from printed import kl, pgd, pgd_l2
 
-from rb_smooth.objectives.mart import MART, boosted_cross_entropy
+from rb_smooth.components.objectives.mart import MART, boosted_cross_entropy
 
 
 @pytest.mark.parametrize(("norm", "printed"), [("Linf", pgd), ("L2", pgd_l2)])

@@ -15,12 +15,14 @@ from hypothesis import strategies as st
 from made_entries import SCORE, entered, printed, with_points
 from scipy.stats import binomtest, chi2_contingency, multinomial
 
-from rb_smooth.board import matchup, neighbours, outcomes, proportions
-from rb_smooth.board.contenders import published_rows
-from rb_smooth.board.portrait import load_lines, shown
-from rb_smooth.board.proportions import Pairs
-from rb_smooth.comparison import holm
-from rb_smooth.refusal import Refused
+from rb_smooth.core import statistics
+from rb_smooth.core.errors import Refused
+from rb_smooth.core.statistics import Pairs, holm
+from rb_smooth.evaluation import per_example
+from rb_smooth.leaderboard import entries, metadata
+from rb_smooth.leaderboard.reports import comparison, ranking
+from rb_smooth.leaderboard.reports.comparable import published_rows
+from rb_smooth.leaderboard.reports.entry_report import load_lines, shown
 
 COUNTS = st.builds(Pairs, *[st.integers(0, 40)] * 4).filter(lambda pairs: pairs.n > 0)
 
@@ -29,13 +31,13 @@ COUNTS = st.builds(Pairs, *[st.integers(0, 40)] * 4).filter(lambda pairs: pairs.
 
 def test_the_paired_test_and_interval_are_as_printed_by_fagerland():
     pairs = Pairs(59, 6, 16, 80)  # Cavo et al. 2012, in Fagerland, Lydersen and Laake's book
-    assert proportions.mcnemar(pairs) == pytest.approx(0.052479, abs=5e-7)
-    assert proportions.tango(pairs) == pytest.approx((-0.1240, -0.0054), abs=5e-5)
+    assert statistics.mcnemar(pairs) == pytest.approx(0.052479, abs=5e-7)
+    assert statistics.tango(pairs) == pytest.approx((-0.1240, -0.0054), abs=5e-5)
 
 
 def test_models_that_never_differ_show_no_difference_and_yet_an_interval():
-    assert proportions.mcnemar(Pairs(3, 0, 0, 7)) == 1.0
-    low, high = proportions.tango(Pairs(30, 0, 0, 20))
+    assert statistics.mcnemar(Pairs(3, 0, 0, 7)) == 1.0
+    low, high = statistics.tango(Pairs(30, 0, 0, 20))
     assert low == pytest.approx(-high)
     assert 0.05 < high < 0.1
 
@@ -54,7 +56,7 @@ def test_models_that_never_differ_show_no_difference_and_yet_an_interval():
 )
 def test_the_unpaired_interval_is_as_printed_by_newcombe(counts, printed_interval):
     a, m, b, n = counts
-    assert proportions.newcombe(a / m, m, b / n, n) == pytest.approx(printed_interval, abs=5e-5)
+    assert statistics.newcombe(a / m, m, b / n, n) == pytest.approx(printed_interval, abs=5e-5)
 
 
 @given(st.integers(1, 200), st.data())
@@ -62,24 +64,24 @@ def test_the_unpaired_interval_is_as_printed_by_newcombe(counts, printed_interva
 def test_wilson_is_scipys(n, data):
     right = data.draw(st.integers(0, n))
     theirs = binomtest(right, n).proportion_ci(0.95, method="wilson")
-    assert proportions.wilson(right, n) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+    assert statistics.wilson(right, n) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
 
 
 def test_the_unpaired_test_is_pearsons_without_continuity_correction():
     table = [[56, 14], [48, 32]]
-    assert proportions.two_proportions(56 / 70, 70, 48 / 80, 80) == pytest.approx(
+    assert statistics.two_proportions(56 / 70, 70, 48 / 80, 80) == pytest.approx(
         chi2_contingency(table, correction=False).pvalue
     )
-    assert proportions.two_proportions(1.0, 10, 1.0, 20) == 1.0
+    assert statistics.two_proportions(1.0, 10, 1.0, 20) == 1.0
 
 
 @given(COUNTS)
 @settings(max_examples=60)
 def test_who_comes_first_changes_the_sign_and_nothing_else(pairs):
     swapped = pairs._replace(only_one=pairs.only_other, only_other=pairs.only_one)
-    low, high = proportions.tango(pairs)
-    assert proportions.tango(swapped) == pytest.approx((-high, -low), abs=1e-9)
-    assert proportions.mcnemar(swapped) == pytest.approx(proportions.mcnemar(pairs))
+    low, high = statistics.tango(pairs)
+    assert statistics.tango(swapped) == pytest.approx((-high, -low), abs=1e-9)
+    assert statistics.mcnemar(swapped) == pytest.approx(statistics.mcnemar(pairs))
     found = (pairs.only_one - pairs.only_other) / pairs.n
     assert -1 <= low <= found + 1e-9
     assert found - 1e-9 <= high <= 1
@@ -91,9 +93,9 @@ def test_who_comes_first_changes_the_sign_and_nothing_else(pairs):
 def test_tango_leaves_out_zero_where_the_score_test_rejects(pairs):
     b, c = pairs.only_one, pairs.only_other
     z = (b - c) / math.sqrt(b + c) if b + c else 0.0  # under no difference the score test is McNemar's own
-    low, high = proportions.tango(pairs)
-    if abs(abs(z) - proportions.Z) > 1e-6:
-        assert (abs(z) > proportions.Z) == (low > 0 or high < 0)
+    low, high = statistics.tango(pairs)
+    if abs(abs(z) - statistics.Z) > 1e-6:
+        assert (abs(z) > statistics.Z) == (low > 0 or high < 0)
 
 
 @pytest.mark.parametrize("cells", [(0.1, 0.1), (0.2, 0.1), (0.05, 0.02), (0.3, 0.05)])
@@ -104,7 +106,7 @@ def test_the_paired_interval_covers_the_truth_in_95_of_100(cells):
         for c in range(n + 1 - b):
             chance = multinomial.pmf([b, c, n - b - c], n, [only_one, only_other, 1 - only_one - only_other])
             if chance > 1e-7:
-                low, high = proportions.tango(Pairs(n - b - c, b, c, 0))
+                low, high = statistics.tango(Pairs(n - b - c, b, c, 0))
                 covered += chance * (low <= only_one - only_other <= high)
     assert 0.935 <= covered <= 0.99  # a little more than asked where two points in thirty differ
 
@@ -123,37 +125,37 @@ def pair(folder, **changed):
 
 
 def test_two_entries_of_known_points_are_compared_point_by_point(tmp_path):
-    found = matchup.differences(*pair(tmp_path))
+    found = comparison.differences(*pair(tmp_path))
     figure = found["figures"]["autoattack"]
     assert found["apart"] == []
     assert figure["pairs"] == {"both": 70, "only_one": 24, "only_other": 6, "neither": 100}
     assert figure["difference"] == pytest.approx(0.09)
     assert figure["p"] == pytest.approx(binomtest(24, 30).pvalue)
-    assert (figure["low"], figure["high"]) == pytest.approx(proportions.tango(Pairs(70, 24, 6, 100)))
+    assert (figure["low"], figure["high"]) == pytest.approx(statistics.tango(Pairs(70, 24, 6, 100)))
     assert found["figures"]["clean"]["difference"] == 0.0
     assert json.loads(json.dumps(found, allow_nan=False)) == found
 
 
 def test_without_the_points_of_one_shares_are_compared_and_that_is_more_cautious(tmp_path):
     one, two = pair(tmp_path)
-    paired = matchup.differences(one, two)["figures"]["autoattack"]
+    paired = comparison.differences(one, two)["figures"]["autoattack"]
     two.points.unlink()
-    found = matchup.differences(one, two)
+    found = comparison.differences(one, two)
     figure = found["figures"]["autoattack"]
     assert (figure["kind"], figure["pairs"], found["notes"]) == ("same points", None, [])
     assert figure["difference"] == pytest.approx(paired["difference"])
     assert figure["high"] - figure["low"] > 1.5 * (paired["high"] - paired["low"])
     assert figure["p"] > paired["p"]
-    assert "models tend to fail on the same ones" in printed(matchup.matched([one, two]))
+    assert "models tend to fail on the same ones" in printed(comparison.matched([one, two]))
 
 
 def test_a_damaged_points_file_is_named_and_the_shares_are_compared(tmp_path):
     one, two = pair(tmp_path)
     two.points.write_text(two.points.read_text().replace("apgd-ce", "apgd-xx", 1))
-    found = matchup.differences(one, two)
+    found = comparison.differences(one, two)
     assert found["figures"]["autoattack"]["kind"] == "same points"
     assert str(two.points) in found["notes"][0]
-    assert found["notes"][0] in printed(matchup.matched([one, two]))
+    assert found["notes"][0] in printed(comparison.matched([one, two]))
 
 
 @pytest.mark.parametrize(
@@ -172,9 +174,9 @@ def test_what_was_measured_otherwise_is_not_ranked_and_the_difference_is_named(t
     one, two = pair(tmp_path, **changed)
     if "n" in changed:
         two.points.unlink()
-    found = matchup.differences(one, two)
+    found = comparison.differences(one, two)
     assert why in found["apart"]
-    text = printed(matchup.matched([one, two]))
+    text = printed(comparison.matched([one, two]))
     assert f"not ranked: one and two differ in {'; '.join(found['apart'])}" in text
     assert re.search(r"^ *– +one ", text, re.M)
     of_one_thing = not {"version", "threat"} & changed.keys()
@@ -188,14 +190,14 @@ def test_what_was_measured_otherwise_is_not_ranked_and_the_difference_is_named(t
 def test_what_was_measured_alike_is_ranked_and_p_is_corrected_for_every_pair(tmp_path):
     one, two = pair(tmp_path)
     third = entered(tmp_path, "three", n=200, autoattack=0.30, official=False)
-    text = printed(matchup.matched([third, two, one]))
+    text = printed(comparison.matched([third, two, one]))
     assert [line.split()[:2] for line in text.splitlines() if re.match(r" *\d ", line)] == [
         ["1", "one"],
         ["2", "two"],
         ["3", "three"],
     ]
     p = [
-        matchup.differences(*models)["figures"]["autoattack"]["p"]
+        comparison.differences(*models)["figures"]["autoattack"]["p"]
         for models in ((one, two), (one, third), (two, third))
     ]
     for each, corrected in zip(p, holm(p)):
@@ -204,14 +206,14 @@ def test_what_was_measured_alike_is_ranked_and_p_is_corrected_for_every_pair(tmp
 
 
 def test_another_data_set_has_no_difference_at_all(tmp_path):
-    found = matchup.differences(entered(tmp_path, "one"), entered(tmp_path, "two", dataset="svhn"))
+    found = comparison.differences(entered(tmp_path, "one"), entered(tmp_path, "two", dataset="svhn"))
     assert found["figures"] == {"clean": None, "autoattack": None}
 
 
 def test_a_figure_chosen_on_the_test_set_or_marked_unreliable_says_so(tmp_path):
     chosen = entered(tmp_path, "one", selected_on="test")
     doubted = entered(tmp_path, "two", told={"unreliable": True})
-    text = printed(matchup.matched([chosen, doubted]))
+    text = printed(comparison.matched([chosen, doubted]))
     assert "one (selected on test)" in text
     assert "two (unreliable)" in text
 
@@ -221,27 +223,27 @@ def test_a_figure_chosen_on_the_test_set_or_marked_unreliable_says_so(tmp_path):
 
 def test_published_entries_are_compared_by_their_shares_and_eps_0031_is_not_ranked(tmp_path):
     rows, mine = published_rows("cifar10", "Linf"), entered(tmp_path, "mine", autoattack=0.55)
-    same = matchup.differences(mine, rows["Wu2020Adversarial"])
+    same = comparison.differences(mine, rows["Wu2020Adversarial"])
     assert same["apart"] == []
     figure = same["figures"]["autoattack"]
     assert figure["difference"] == pytest.approx(0.55 - rows["Wu2020Adversarial"]["autoattack"])
-    assert (figure["low"], figure["high"]) == pytest.approx(proportions.newcombe(0.55, 10_000, 0.5617, 10_000))
-    other = matchup.differences(mine, rows["Zhang2019Theoretically"])
+    assert (figure["low"], figure["high"]) == pytest.approx(statistics.newcombe(0.55, 10_000, 0.5617, 10_000))
+    other = comparison.differences(mine, rows["Zhang2019Theoretically"])
     assert other["apart"] == ["eps: 8/255 and 0.031"]
     assert other["figures"]["autoattack"] is None
     unofficial = entered(tmp_path, "unofficial", official=False)
-    assert matchup.differences(unofficial, rows["Wu2020Adversarial"])["apart"] == ["test points: not the same"]
+    assert comparison.differences(unofficial, rows["Wu2020Adversarial"])["apart"] == ["test points: not the same"]
 
 
 def test_eps_is_one_number_however_it_was_written(tmp_path):
     near = entered(tmp_path, "near", threat=SCORE["threat"] | {"eps": 0.0313725490196})
-    assert matchup.differences(entered(tmp_path, "one"), near)["apart"] == []
+    assert comparison.differences(entered(tmp_path, "one"), near)["apart"] == []
 
 
 def test_a_place_is_counted_among_all_among_equal_data_and_in_the_family(tmp_path):
     rows = [row for row in published_rows("cifar10", "Linf").values() if row["eps"] == "8/255"]
     mine = entered(tmp_path, "mine", autoattack=0.53, interval=[0.52, 0.54])
-    found = neighbours.position(mine)
+    found = ranking.position(mine)
     assert found["unranked"] == ""
     everyone, plain, kin, plain_kin = found["places"]
     for place, members in (
@@ -257,16 +259,16 @@ def test_a_place_is_counted_among_all_among_equal_data_and_in_the_family(tmp_pat
     assert plain_kin["of"] < kin["of"]
     assert not plain_kin["above"]["extra_data"]
     assert json.loads(json.dumps(found)) == found
-    text = printed(neighbours.placed(mine))
+    text = printed(ranking.placed(mine))
     assert everyone["above"]["name"] in text
     assert found["date"] in text
 
 
 def test_the_first_has_nobody_above(tmp_path):
-    found = neighbours.position(entered(tmp_path, "mine", autoattack=0.9, interval=[0.89, 0.91]))
+    found = ranking.position(entered(tmp_path, "mine", autoattack=0.9, interval=[0.89, 0.91]))
     assert found["places"][0]["above"] is None
     assert found["places"][0]["ranks"] == [1, 1]
-    assert "nobody" in printed(neighbours.placed(entered(tmp_path, "mine", autoattack=0.9, interval=[0.89, 0.91])))
+    assert "nobody" in printed(ranking.placed(entered(tmp_path, "mine", autoattack=0.9, interval=[0.89, 0.91])))
 
 
 @pytest.mark.parametrize(
@@ -279,9 +281,9 @@ def test_the_first_has_nobody_above(tmp_path):
 )
 def test_what_cannot_be_placed_says_why(tmp_path, changed, why):
     mine = entered(tmp_path, "mine", **changed)
-    assert why in neighbours.position(mine)["unranked"]
-    assert neighbours.position(mine)["places"] == []
-    assert why in printed(neighbours.placed(mine))
+    assert why in ranking.position(mine)["unranked"]
+    assert ranking.position(mine)["places"] == []
+    assert why in printed(ranking.placed(mine))
 
 
 @pytest.mark.parametrize(
@@ -295,13 +297,13 @@ def test_what_cannot_be_placed_says_why(tmp_path, changed, why):
     ],
 )
 def test_families_are_of_equal_depth_and_width(architecture, kin):
-    assert neighbours.family(architecture) == kin
+    assert metadata.family(architecture) == kin
 
 
 def test_a_lone_entry_is_compared_with_those_next_to_it(tmp_path):
     mine = entered(tmp_path, "mine")
-    text = printed(matchup.matched([mine]))
-    above = neighbours.position(mine)["places"][0]["above"]["name"]
+    text = printed(comparison.matched([mine]))
+    above = ranking.position(mine)["places"][0]["above"]["name"]
     assert text.count(above) >= 2
     assert "difference in points" in text
 
@@ -369,26 +371,26 @@ def test_the_lines_that_load_it_are_python_whatever_the_folder_is_called(tmp_pat
 )
 def test_damaged_points_are_refused_by_name(tmp_path, old, new, found):
     mine = with_points(entered(tmp_path, "mine", n=2, autoattack=0.5), [True, False])
-    assert outcomes.tally(outcomes.read_outcomes(mine)) == {"apgd-ce": 1}
+    assert per_example.tally(entries.read_outcomes(mine)) == {"apgd-ce": 1}
     text = mine.points.read_text()
     assert old in text
     mine.points.write_text(text.replace(old, new, 1))
     with pytest.raises(Refused, match=found) as refused:
-        outcomes.read_outcomes(mine)
+        entries.read_outcomes(mine)
     assert str(mine.points) in str(refused.value)
 
 
 def test_points_that_are_no_text_are_refused_and_none_are_none(tmp_path):
     mine = entered(tmp_path, "mine")
-    assert outcomes.read_outcomes(mine) is None
+    assert entries.read_outcomes(mine) is None
     mine.points.parent.mkdir(parents=True)
     mine.points.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(Refused, match=r"mine\.csv"):
-        outcomes.read_outcomes(mine)
+        entries.read_outcomes(mine)
 
 
 def test_comparing_showing_and_packing_cost_no_torch():
-    rooms = ("matchup", "neighbours", "portrait", "papertables", "bundle")
-    modules = ", ".join(f"rb_smooth.board.{name}" for name in rooms)
+    rooms = ("comparison", "ranking", "entry_report", "latex", "bundle")
+    modules = ", ".join(f"rb_smooth.leaderboard.reports.{name}" for name in rooms)
     code = f"import {modules}, sys; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

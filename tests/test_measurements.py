@@ -14,8 +14,9 @@ from measurements import CLAIMED_ON, CLAIMS, MAIN, claim_lines, detectable, figu
 from scipy.stats import t, ttest_rel
 from test_reproducing import ran_as, results
 
-from rb_smooth import files
-from rb_smooth.comparison import groups, holm
+from rb_smooth.core import files
+from rb_smooth.core.statistics import holm
+from rb_smooth.training.sweep.comparison import groups
 
 
 @pytest.fixture

@@ -14,21 +14,22 @@ import torch
 from tiers import quickly
 from torch import nn
 
-from rb_smooth import memory_format, networks, schema
-from rb_smooth.data import digits
-from rb_smooth.memory_format import (
+from rb_smooth.components import memory_format
+from rb_smooth.components.memory_format import (
     Convolution,
     choose,
     convolutions,
     instruction_set,
     is_wrong_in_channels_last,
 )
-from rb_smooth.models import Normalized
-from rb_smooth.refusal import Refused
-from rb_smooth.registry import build_model
-from rb_smooth.session import Session
-from rb_smooth.settings import gather
-from rb_smooth.splits import split
+from rb_smooth.components.models import Normalized
+from rb_smooth.config.overrides import gather
+from rb_smooth.config.registry import build_model
+from rb_smooth.core.errors import Refused
+from rb_smooth.data.datasets import digits
+from rb_smooth.data.splits import split
+from rb_smooth.training import model_setup, validate
+from rb_smooth.training.trainer import Session
 
 CPU = torch.device("cpu")
 PLAIN, LAST = torch.contiguous_format, torch.channels_last
@@ -152,7 +153,7 @@ def test_looking_for_convolutions_leaves_the_network_as_found(net):
 LIMITS = ["SSE41", "AVX", "AVX2", "AVX512_CORE", "AVX512_CORE_AMX", "DEFAULT", "nonsense", None]
 SAY = """
 import json, torch
-from rb_smooth.memory_format import choose, instruction_set
+from rb_smooth.components.memory_format import choose, instruction_set
 net = torch.nn.Sequential(torch.nn.Conv2d(4, 8, 1, stride=2), torch.nn.Conv2d(8, 8, 3))
 chosen = str(choose(net, (4, 8, 8), torch.device("cpu")))
 net(torch.rand(16, 4, 8, 8))  # with ONEDNN_VERBOSE, oneDNN says at its first use which instructions it uses
@@ -190,7 +191,7 @@ def data():
 
 def session(data, *settings):
     quick = ["data.validation=60", "objective.steps=1", "train.epochs=1", "schedule.drops=[]"]
-    return Session(schema.check(*gather("digits", "at", [*quick, *settings])), data, CPU)
+    return Session(validate.check(*gather("digits", "at", [*quick, *settings])), data, CPU)
 
 
 @pytest.mark.parametrize(("width", "layout"), [(4, PLAIN), (16, LAST)])
@@ -204,7 +205,7 @@ def test_training_uses_the_layout_that_is_chosen(data, on, width, layout):
 
 def test_a_stored_true_means_auto_when_a_run_goes_on(data, on):
     on("AVX2")
-    recipe = schema.check(*gather("digits", "at", ["model.width=4", "train.channels_last=true"]))
+    recipe = validate.check(*gather("digits", "at", ["model.width=4", "train.channels_last=true"]))
     assert Session(recipe, data, CPU, begins=False).layout is PLAIN
     with pytest.raises(Refused, match="use auto"):
         Session(recipe, data, CPU)
@@ -217,8 +218,8 @@ def test_recipes_do_not_list_the_key():
 def test_the_compiler_may_not_choose_channels_last_where_the_layout_is_plain(net, monkeypatch):
     given = []
     monkeypatch.setattr(torch, "compile", lambda model, **options: given.append(options) or model)
-    networks.trained_form(net, CPU, True, PLAIN)
-    networks.trained_form(net, CPU, True, LAST)
+    model_setup.trained_form(net, CPU, True, PLAIN)
+    model_setup.trained_form(net, CPU, True, LAST)
     assert given[0]["options"] == {"layout_optimization": False}
     assert "options" not in given[1]
 

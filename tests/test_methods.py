@@ -9,13 +9,13 @@ from functools import partial
 import pytest
 import torch
 
-from rb_smooth import laws
-from rb_smooth.registry import find, make, names
+from rb_smooth.components import conformance
+from rb_smooth.config.registry import find, make, names
 
 
 def constructors() -> Iterator[tuple[str, str, object]]:
     """(box, title, constructor) of every method, with its defaults; of what knows balls, in the L2 ball too."""
-    for box in laws.BOXES:
+    for box in conformance.BOXES:
         for name in names(box):
             yield box, name, find(box, name)
             if "norm" in inspect.signature(find(box, name)).parameters:
@@ -27,7 +27,7 @@ def constructors() -> Iterator[tuple[str, str, object]]:
     [
         pytest.param(law, constructor, id=f"{title}: {law.__name__}")
         for box, title, constructor in constructors()
-        for law in laws.of(box)
+        for law in conformance.of(box)
     ],
 )
 def test_a_method_obeys_the_law(law, constructor):

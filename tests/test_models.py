@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rb_smooth import bridge, models
-from rb_smooth.refusal import Refused
-from rb_smooth.registry import build_model
+from rb_smooth.components import models
+from rb_smooth.config.registry import build_model
+from rb_smooth.core import robustbench
+from rb_smooth.core.errors import Refused
 
 
 def parameters(net):
@@ -16,7 +17,7 @@ def parameters(net):
 
 def test_wrn_34_10_is_robustbenchs_with_46_million_parameters():
     with torch.device("meta"):
-        ours, theirs = models.wideresnet(3, 10), bridge.architectures("wide_resnet").WideResNet(34, 10, 10)
+        ours, theirs = models.wideresnet(3, 10), robustbench.architectures("wide_resnet").WideResNet(34, 10, 10)
     assert [(key, p.shape) for key, p in ours.named_parameters()] == [
         (k, p.shape) for k, p in theirs.named_parameters()
     ]

@@ -10,12 +10,14 @@ from tiers import quickly
 from torch._dynamo.utils import counters
 from traces import same, snapshot
 
-from rb_smooth import declaration, devices, networks, plan, schema, training
-from rb_smooth.data import digits
-from rb_smooth.run_folder import Run
-from rb_smooth.session import Session
-from rb_smooth.settings import gather
-from rb_smooth.splits import split
+from rb_smooth.components import flops
+from rb_smooth.config import schema as declaration
+from rb_smooth.config.overrides import gather
+from rb_smooth.data.datasets import digits
+from rb_smooth.data.splits import split
+from rb_smooth.training import cost, loop, model_setup, validate
+from rb_smooth.training.run_folder.run import Run
+from rb_smooth.training.trainer import Session
 
 CPU = torch.device("cpu")
 QUICK = ["data.validation=60", "objective.steps=2", "model.width=2", "train.epochs=1", "schedule.drops=[]"]
@@ -31,7 +33,7 @@ def data():
 
 
 def after_three_steps(data, method, *settings, device=CPU):
-    session = Session(schema.check(*gather("digits", method, [*QUICK, *settings])), data, device)
+    session = Session(validate.check(*gather("digits", method, [*QUICK, *settings])), data, device)
     order = session.order()
     for _ in range(3):
         session.run_batch(order)
@@ -41,7 +43,7 @@ def after_three_steps(data, method, *settings, device=CPU):
 @pytest.fixture
 def traced(monkeypatch):
     """Compiled as far as autograd's two programs, without the minutes of a C++ compiler."""
-    monkeypatch.setattr(networks, "_COMPILER", "aot_eager")
+    monkeypatch.setattr(model_setup, "_COMPILER", "aot_eager")
     torch._dynamo.reset()
     counters.clear()
 
@@ -77,7 +79,7 @@ def test_where_compiling_fails_training_says_so_and_goes_on_without(data, traced
     def broken(*_):
         raise ZeroDivisionError("no compiler here")
 
-    monkeypatch.setattr(networks, "_COMPILER", broken)
+    monkeypatch.setattr(model_setup, "_COMPILER", broken)
     eager = after_three_steps(data, "at+ensgd", "train.compile=false")
     failed = after_three_steps(data, "at+ensgd", "train.compile=true")
     assert not failed.compiled
@@ -102,38 +104,38 @@ def test_in_another_layout_the_weights_are_the_same_numbers_and_leave_in_the_usu
     assert all(p.is_contiguous(memory_format=torch.channels_last) for p in kernels)
     for one, other in zip(plain.optimizer.deployed(), last.optimizer.deployed()):
         assert (one - other).norm() < 0.05 * one.norm() + 1e-3  # signs of gradients near zero may fall otherwise
-    recipe = schema.check(*gather("digits", "at+wa", [*QUICK, *WIDE, "train.channels_last=true"]))
+    recipe = validate.check(*gather("digits", "at+wa", [*QUICK, *WIDE, "train.channels_last=true"]))
     run = Run(tmp_path / "run")
-    training.train(recipe, run, data, CPU)
+    loop.train(recipe, run, data, CPU)
     assert all(value.is_contiguous() for name in ("best", "last") for value in run.load(name).values())
 
 
 def test_what_is_timed_beforehand_neither_compiles_nor_synchronises(data):
     wishes = ["train.compile=true", "train.sync_bn=true"]
-    scratch = plan._scratch(schema.check(*gather("digits", "at", [*QUICK, *wishes])), data, CPU, 4)
+    scratch = cost._scratch(validate.check(*gather("digits", "at", [*QUICK, *wishes])), data, CPU, 4)
     assert not scratch.compiled
     assert not any(isinstance(module, torch.nn.SyncBatchNorm) for module in scratch.model.modules())
 
 
 def test_what_is_timed_beforehand_computes_as_the_whole_minibatch_will(data, monkeypatch):
-    recipe = schema.check(*gather("digits", "at", QUICK))
-    flop = networks.forward_flop(networks.new_network(recipe, data, begins=False), data.shape)
-    monkeypatch.setattr(networks, "computes_in_bf16", lambda device: True)
-    monkeypatch.setattr(networks, "_LARGE_FLOP", flop * recipe.data.batch_size)
-    assert plan._scratch(recipe, data, CPU, 4).precision == "bf16"
+    recipe = validate.check(*gather("digits", "at", QUICK))
+    flop = flops.forward_flop(model_setup.new_network(recipe, data, begins=False), data.shape)
+    monkeypatch.setattr(model_setup, "computes_in_bf16", lambda device: True)
+    monkeypatch.setattr(flops, "_LARGE_FLOP", flop * recipe.data.batch_size)
+    assert cost._scratch(recipe, data, CPU, 4).precision == "bf16"
 
 
 def test_threads_that_one_small_net_gave_up_are_there_for_the_next_run(data, monkeypatch):
     before = torch.get_num_threads()
-    monkeypatch.setattr(networks, "THREADS", 2)
-    monkeypatch.setattr(plan, "_WORTH_WORKERS_FLOP", 0)
-    recipe = schema.check(*gather("digits", "at", QUICK))
+    monkeypatch.setattr(flops, "THREADS", 2)
+    monkeypatch.setattr(cost, "_WORTH_WORKERS_FLOP", 0)
+    recipe = validate.check(*gather("digits", "at", QUICK))
     try:
         for _ in range(2):
-            assert plan.spare_threads(recipe, data) == 2
+            assert cost.spare_threads(recipe, data) == 2
             assert torch.get_num_threads() == 1
-        monkeypatch.setattr(networks, "_LARGE_FLOP", 1)
-        assert plan.spare_threads(recipe, data) == 1
+        monkeypatch.setattr(flops, "_LARGE_FLOP", 1)
+        assert cost.spare_threads(recipe, data) == 1
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
@@ -141,27 +143,27 @@ def test_threads_that_one_small_net_gave_up_are_there_for_the_next_run(data, mon
 
 @pytest.mark.parametrize("native", [True, False])
 def test_auto_is_bf16_where_it_pays_and_compiled_on_gpus(net, native, monkeypatch):
-    monkeypatch.setattr(networks, "computes_in_bf16", lambda device: native)
-    monkeypatch.setattr(networks, "_LARGE_FLOP", 10 * networks.forward_flop(net, (2, 6, 6)))
+    monkeypatch.setattr(model_setup, "computes_in_bf16", lambda device: native)
+    monkeypatch.setattr(flops, "_LARGE_FLOP", 10 * flops.forward_flop(net, (2, 6, 6)))
     auto, gpu = declaration.Train(epochs=1), torch.device("cuda")
-    assert networks.chosen_form(auto, net, (2, 6, 6), 9, CPU) == ("fp32", False)
-    assert networks.chosen_form(auto, net, (2, 6, 6), 10, CPU) == ("bf16" if native else "fp32", False)
-    assert networks.chosen_form(auto, net, (2, 6, 6), 1, gpu) == ("bf16" if native else "fp32", "reduce-overhead")
+    assert model_setup.chosen_form(auto, net, (2, 6, 6), 9, CPU) == ("fp32", False)
+    assert model_setup.chosen_form(auto, net, (2, 6, 6), 10, CPU) == ("bf16" if native else "fp32", False)
+    assert model_setup.chosen_form(auto, net, (2, 6, 6), 1, gpu) == ("bf16" if native else "fp32", "reduce-overhead")
     asked = declaration.Train(epochs=1, precision="fp32", compile="reduce-overhead")
     for device in (CPU, gpu):
-        assert networks.chosen_form(asked, net, (2, 6, 6), 10, device) == ("fp32", "reduce-overhead")
+        assert model_setup.chosen_form(asked, net, (2, 6, 6), 10, device) == ("fp32", "reduce-overhead")
 
 
 def test_a_torch_that_cannot_tell_is_taken_for_one_without_bf16(monkeypatch):
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True, raising=False)
-    assert networks.computes_in_bf16(CPU)
+    assert model_setup.computes_in_bf16(CPU)
     monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported")
-    assert not networks.computes_in_bf16(CPU)
+    assert not model_setup.computes_in_bf16(CPU)
 
 
 def test_a_session_computes_in_the_form_that_is_chosen(data, monkeypatch):
-    monkeypatch.setattr(networks, "computes_in_bf16", lambda device: True)
-    monkeypatch.setattr(networks, "_LARGE_FLOP", 1)
+    monkeypatch.setattr(model_setup, "computes_in_bf16", lambda device: True)
+    monkeypatch.setattr(flops, "_LARGE_FLOP", 1)
     session = after_three_steps(data, "at", *WIDE)
     assert session.precision == "bf16"
     kernel = session.model.net[1].conv2.weight
@@ -171,7 +173,7 @@ def test_a_session_computes_in_the_form_that_is_chosen(data, monkeypatch):
 
 def test_flops_are_two_per_multiplication_of_convolutions_and_matrices_and_counting_leaves_no_trace(net):
     before = snapshot(net)
-    assert networks.forward_flop(net, (2, 6, 6)) == 2 * (4 * 2 * 9 * 36 + 4 * 36 * 5)
+    assert flops.forward_flop(net, (2, 6, 6)) == 2 * (4 * 2 * 9 * 36 + 4 * 36 * 5)
     assert same(before, snapshot(net))
 
 
@@ -191,7 +193,7 @@ class Overwriting(torch.nn.Module):
 def test_outputs_in_cuda_graphs_outlast_the_next_pass(net, batch):
     x, graphed = batch[0], Overwriting(net.eval())
     with torch.no_grad():
-        lost, kept = graphed(x), networks.OutputsKept(graphed)(x)
+        lost, kept = graphed(x), model_setup.OutputsKept(graphed)(x)
         graphed(1 - x)
         assert not torch.equal(lost, net(x))
         assert torch.equal(kept, net(x))
@@ -201,9 +203,9 @@ def test_outputs_in_cuda_graphs_outlast_the_next_pass(net, batch):
 def test_the_way_of_compiling_reaches_the_compiler(net, monkeypatch, wish, mode):
     modes = []
     monkeypatch.setattr(torch, "compile", lambda model, *, mode, **_: modes.append(mode) or model)
-    trained = networks.trained_form(net, CPU, wish)
+    trained = model_setup.trained_form(net, CPU, wish)
     assert modes == [mode]
-    assert isinstance(trained, networks.OutputsKept) == (mode is not None)
+    assert isinstance(trained, model_setup.OutputsKept) == (mode is not None)
     assert list(trained.parameters()) == list(net.parameters())
 
 
@@ -229,5 +231,5 @@ def test_a_gpu_without_a_number_is_the_current_one(monkeypatch, name, number):
     monkeypatch.setattr(torch, "empty", lambda *_, **__: None)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
-    assert devices.existing_device(name) == torch.device("cuda", number)
+    assert validate.existing_device(name) == torch.device("cuda", number)
     assert chosen == [torch.device("cuda", number)]

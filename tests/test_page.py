@@ -18,9 +18,9 @@ import pytest
 from made_entries import entered, with_points
 from PIL import Image
 
-from rb_smooth import files
-from rb_smooth.page import bearings, boards, building, details, drawings, pictures, rows, serving
-from rb_smooth.refusal import Refused
+from rb_smooth.core import files
+from rb_smooth.core.errors import Refused
+from rb_smooth.leaderboard.page import boards, charts, details, gallery, landmarks, render, rows, server
 
 LOG = """epoch,lr,loss,train_robust,val_clean,val_robust,best,seconds
 0,0.1,2.1,0.30,0.60,0.35,True,60.0
@@ -31,7 +31,7 @@ LOG = """epoch,lr,loss,train_robust,val_clean,val_robust,best,seconds
 
 def with_examples(entry, k=3):
     x = np.arange(k * 3 * 8 * 8, dtype=np.uint8).reshape(k, 3, 8, 8)
-    numbers = {name: np.arange(k) + place for place, name in enumerate(pictures.FIELDS)}
+    numbers = {name: np.arange(k) + place for place, name in enumerate(gallery.FIELDS)}
     files.write_arrays(entry.examples, numbers | {"x": x, "x_adv": (x / 255).astype(np.float32)})
     return x
 
@@ -58,14 +58,14 @@ def test_an_official_entry_is_ranked_among_the_published_of_its_eps(tmp_path):
     entered(tmp_path, "mine", autoattack=0.5055, interval=[0.4957, 0.5153])
     board = board_of(tmp_path)
     mine = row_of(board, "mine")
-    group = bearings.group_of(board, mine)
+    group = landmarks.group_of(board, mine)
     assert mine.rank == 1 + sum(row.best_known > 0.5055 for row in group.rows)
     assert {row.eps for row in group.rows} == {"8/255"}
     assert group.rows[0].name == "Bartoldson2024Adversarial_WRN-94-16"
     assert [row.best_known for row in group.rows] == sorted((row.best_known for row in group.rows), reverse=True)
     apart = next(g for g in board.groups if g.eps == "0.031")
     assert apart.why == "Not ranked with those above: ε is 0.031 here, 8/255 there"
-    assert bearings.group_of(board, row_of(board, "Zhang2019Theoretically")) is apart
+    assert landmarks.group_of(board, row_of(board, "Zhang2019Theoretically")) is apart
 
 
 @pytest.mark.parametrize(
@@ -84,14 +84,14 @@ def test_what_is_not_comparable_stands_below_the_published_with_the_reason(tmp_p
     assert [row.name for row in last.rows] == ["mine"]
     assert last.rows[0].rank is None
     assert last.why == f"Published entries not ranked: {why}"
-    assert last.why in bearings.headline(board)
-    assert last.why in bearings.standing(last.rows[0], last)
+    assert last.why in landmarks.headline(board)
+    assert last.why in landmarks.standing(last.rows[0], last)
 
 
 def test_an_entry_of_the_smaller_eps_is_ranked_among_the_published_of_that_eps(tmp_path):
     entered(tmp_path, "mine", threat={"norm": "Linf", "eps": 0.031, "step_size": 0.01})
     board = board_of(tmp_path)
-    group = bearings.group_of(board, row_of(board, "mine"))
+    group = landmarks.group_of(board, row_of(board, "mine"))
     assert (group.eps, len(group.rows)) == ("0.031", 7)
 
 
@@ -113,7 +113,7 @@ def test_quick_is_never_called_autoattack(tmp_path):
     entered(tmp_path, "mine", dataset="digits", official=False, version="quick")
     board = board_of(tmp_path, "digits-Linf")
     assert board.figure == "Robust accuracy, upper bound (quick, not AutoAttack)"
-    assert "not AutoAttack" in bearings.headline(board)
+    assert "not AutoAttack" in landmarks.headline(board)
     assert board_of(tmp_path).figure == "AutoAttack robust accuracy"
 
 
@@ -121,11 +121,11 @@ def test_the_interval_says_which_ranks_are_possible_and_kin_are_of_the_same_arch
     entered(tmp_path, "mine", autoattack=0.5055, interval=[0.45, 0.56])
     board = board_of(tmp_path)
     mine = row_of(board, "mine")
-    group = bearings.group_of(board, mine)
+    group = landmarks.group_of(board, mine)
     others = [row.best_known for row in group.rows if row is not mine]
     best, worst = (1 + sum(other > end for other in others) for end in (0.56, 0.45))
-    assert f"({best} to {worst} by its 95 % interval)" in bearings.standing(mine, group)
-    marks = {mark.what: mark.row for mark in bearings.landmarks(mine, group)}
+    assert f"({best} to {worst} by its 95 % interval)" in landmarks.standing(mine, group)
+    marks = {mark.what: mark.row for mark in landmarks.landmarks(mine, group)}
     kin = marks["best other ResNet-18 without extra data"]
     assert kin.architecture in ("ResNet-18", "PreActResNet-18")
     assert not kin.extra_data
@@ -135,7 +135,7 @@ def test_the_interval_says_which_ranks_are_possible_and_kin_are_of_the_same_arch
 def test_a_model_that_may_be_unreliable_does_not_speak_for_ours(tmp_path):
     entered(tmp_path, "sound", autoattack=0.5)
     entered(tmp_path, "doubtful", autoattack=0.6, told={"unreliable": True})
-    assert bearings.headline(board_of(tmp_path)).startswith("Our best, sound, keeps 50.00 %")
+    assert landmarks.headline(board_of(tmp_path)).startswith("Our best, sound, keeps 50.00 %")
 
 
 def test_whatever_lies_among_the_entries_is_named_and_the_others_are_shown(tmp_path):
@@ -146,7 +146,7 @@ def test_whatever_lies_among_the_entries_is_named_and_the_others_are_shown(tmp_p
         entered(tmp_path, name, **changed)
     moved = entered(tmp_path, "moved", threat={"norm": "L2", "eps": 8 / 255, "step_size": 0.01})
     moved.path.rename(mine.path.parent / "moved.json")
-    text = building.built(tmp_path)
+    text = render.built(tmp_path)
     for name in ("stray0", "stray1", "stray2", "nan", "many", "odd", "moved"):
         assert f"{name}.json" in text[text.index('id="complaints"') :]
         assert f'data-key="cifar10-Linf-{name}"' not in text
@@ -158,7 +158,7 @@ def test_what_is_damaged_beside_an_entry_is_named_and_the_entry_is_shown(tmp_pat
     for path in (entry.points, entry.curves, entry.examples):
         path.write_text("nonsense")
     strange = entered(tmp_path, "strange", attacks=["none"])
-    text = building.built(tmp_path)
+    text = render.built(tmp_path)
     complaints = text[text.index('id="complaints"') :]
     for path in (entry.points, entry.curves, entry.examples, strange.path):
         assert str(path) in complaints
@@ -181,7 +181,7 @@ def test_every_link_inside_the_page_has_its_end_and_no_id_is_given_twice(tmp_pat
                 if name in ("href", "aria-labelledby", "data-copies") and (name != "href" or value.startswith("#")):
                     links.add(value.removeprefix("#"))
 
-    Reader().feed(building.built(tmp_path))
+    Reader().feed(render.built(tmp_path))
     assert len(ids) == len(set(ids))
     assert links <= set(ids)
     assert len(links) > 150
@@ -190,13 +190,14 @@ def test_every_link_inside_the_page_has_its_end_and_no_id_is_given_twice(tmp_pat
 def test_equal_files_give_equal_bytes_in_any_process_and_no_torch_is_needed(tmp_path):
     full(tmp_path)
     code = (
-        "import sys; from pathlib import Path; import rb_smooth.page.building as b, rb_smooth.page.serving\n"
+        "import sys; from pathlib import Path; import rb_smooth.leaderboard.page.render as b\n"
+        "import rb_smooth.leaderboard.page.server\n"
         "assert 'matplotlib' not in sys.modules\n"
         f"b.write_page(Path({str(tmp_path)!r})); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONHASHSEED": "7", "PATH": ""})
     there = hashlib.sha256((tmp_path / "index.html").read_bytes()).hexdigest()
-    assert hashlib.sha256(building.write_page(tmp_path).read_bytes()).hexdigest() == there
+    assert hashlib.sha256(render.write_page(tmp_path).read_bytes()).hexdigest() == there
 
 
 def test_only_links_to_the_web_are_offered():
@@ -209,7 +210,7 @@ def test_only_links_to_the_web_are_offered():
 def test_every_model_is_a_point_that_says_its_figures_and_none_lies_outside_the_picture(tmp_path):
     entered(tmp_path, "mine", autoattack=0.5, interval=[0.49, 0.51])
     board = board_of(tmp_path)
-    svg = drawings.draw_scatter(board)
+    svg = charts.draw_scatter(board)
     assert svg.count('class="point"') == len(board.rows)
     assert (
         "<title>mine: 80.00 % clean, 50.00 % robust, 95 % interval 49.00 to 51.00; ResNet-18, ours, rank "
@@ -219,7 +220,7 @@ def test_every_model_is_a_point_that_says_its_figures_and_none_lies_outside_the_
     places = re.findall(r'<use [^>]*\bx="([\d.]+)" y="([\d.]+)"', svg)
     assert len(places) == len(board.rows)
     assert all(0 < float(x) < width and 0 < float(y) < height for x, y in places)
-    assert drawings.is_cut(board)  # some published models are broken altogether
+    assert charts.is_cut(board)  # some published models are broken altogether
     assert "#0000f" not in svg  # every colour is the page's own
     assert not re.search(r"<style|<metadata|font-family", svg)
 
@@ -227,8 +228,8 @@ def test_every_model_is_a_point_that_says_its_figures_and_none_lies_outside_the_
 def test_pictures_are_the_images_pixel_for_pixel(tmp_path):
     entry = full(tmp_path)
     x = with_examples(entry, 12)
-    pairs = pictures.read_pairs(entry.examples)
-    assert len(pairs) == pictures.MOST
+    pairs = gallery.read_pairs(entry.examples)
+    assert len(pairs) == gallery.MOST
     for pair, image in zip(pairs, x):
         for uri in (pair.clean, pair.adversarial):
             png = Image.open(io.BytesIO(base64.b64decode(uri.removeprefix("data:image/png;base64,"))))
@@ -242,17 +243,17 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path, spoilt):
     arrays = files.read_arrays(entry.examples)
     files.write_arrays(entry.examples, arrays | {spoilt: arrays[spoilt][:1]})
     with pytest.raises(Refused, match="other shapes"):
-        pictures.read_pairs(entry.examples)
+        gallery.read_pairs(entry.examples)
 
 
 def test_galleries_and_curves_for_which_there_is_no_room_are_left_out(tmp_path, monkeypatch):
     full(tmp_path)
-    text = building.built(tmp_path)
+    text = render.built(tmp_path)
     assert "data:image/png" in text
     assert 'aria-label="Training of full: 3 epochs' in text
-    monkeypatch.setattr(building, "PICTURES", 100)
-    monkeypatch.setattr(building, "CURVES", 0)
-    smaller = building.built(tmp_path)
+    monkeypatch.setattr(render, "PICTURES", 100)
+    monkeypatch.setattr(render, "CURVES", 0)
+    smaller = render.built(tmp_path)
     assert "data:image/png" not in smaller
     assert 'aria-label="Training of full' not in smaller
     assert "Left out, to keep the page small" in smaller
@@ -280,7 +281,7 @@ def row_of_entry(entry):
 
 
 def test_nothing_there_is_a_page_of_the_published(tmp_path):
-    text = building.built(tmp_path / "nowhere")
+    text = render.built(tmp_path / "nowhere")
     assert "99 published models; none of ours is on this board yet." in text
     assert "78fcc9e48a" in text
     assert "2025-03-31" in text
@@ -290,7 +291,7 @@ def test_the_server_gives_the_page_alone_and_to_this_machine_alone(tmp_path):
     page = tmp_path / "index.html"
     page.write_text("first")
     (tmp_path / "secret").write_text("x")
-    with serving.server(page, 0) as running:
+    with server.server(page, 0) as running:
         host, port = running.server_address[:2]
         assert host == "127.0.0.1"
         threading.Thread(target=running.serve_forever, daemon=True).start()
@@ -300,26 +301,24 @@ def test_the_server_gives_the_page_alone_and_to_this_machine_alone(tmp_path):
         with pytest.raises(urllib.error.HTTPError, match="404"):
             urllib.request.urlopen(f"http://127.0.0.1:{port}/secret")
         with pytest.raises(Refused, match=f"expected a free port, got {port}"):
-            serving.server(page, port)
+            server.server(page, port)
         running.shutdown()
 
 
 def test_ctrl_c_ends_serving_in_peace(tmp_path, monkeypatch):
     opened = []
-    monkeypatch.setattr(serving, "write_page", lambda leaderboard: leaderboard / "index.html")
-    monkeypatch.setattr(serving.webbrowser, "open", opened.append)
-    monkeypatch.setattr(
-        serving.ThreadingHTTPServer, "serve_forever", lambda _: (_ for _ in ()).throw(KeyboardInterrupt)
-    )
-    serving.serve(tmp_path, 0)
+    monkeypatch.setattr(server, "write_page", lambda leaderboard: leaderboard / "index.html")
+    monkeypatch.setattr(server.webbrowser, "open", opened.append)
+    monkeypatch.setattr(server.ThreadingHTTPServer, "serve_forever", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+    server.serve(tmp_path, 0)
     assert len(opened) == 1
     assert opened[0].startswith("http://127.0.0.1:")
-    serving.serve(tmp_path, 0, open_browser=False)
+    server.serve(tmp_path, 0, open_browser=False)
     assert len(opened) == 1
 
 
 def test_the_page_is_told_to_load_nothing_and_to_run_its_own_two_scripts(tmp_path):
-    text = building.built(tmp_path)
+    text = render.built(tmp_path)
     policy = re.search(r'Content-Security-Policy" content="([^"]+)"', text)[1]
     assert policy.startswith("default-src 'none'; img-src data:;")
     scripts = re.findall(r"<script>(.*?)</script>", text, re.S)

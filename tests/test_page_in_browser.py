@@ -7,8 +7,8 @@ from browser import chromium, emulate, requested, said
 from made_entries import entered, with_points
 from test_page import LOG, with_examples
 
-from rb_smooth import files
-from rb_smooth.page.building import write_page
+from rb_smooth.core import files
+from rb_smooth.leaderboard.page.render import write_page
 
 pytestmark = pytest.mark.slow
 

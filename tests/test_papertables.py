@@ -13,10 +13,10 @@ from statistics import fmean, stdev
 import pytest
 from made_entries import SCORE, entered
 
-from rb_smooth.board.citations import PAPERS
-from rb_smooth.board.papertables import as_bibtex, as_csv, as_latex, escaped, tables, tabulated
-from rb_smooth.entries import published
-from rb_smooth.refusal import Refused
+from rb_smooth.core.errors import Refused
+from rb_smooth.leaderboard.entries import published
+from rb_smooth.leaderboard.metadata import PAPERS
+from rb_smooth.leaderboard.reports.latex import as_bibtex, as_csv, as_latex, escaped, tables, tabulated
 
 DAY = date(2026, 1, 31)
 

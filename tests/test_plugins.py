@@ -17,29 +17,23 @@ from made_entries import entered
 from ran import ran
 
 import rb_smooth
-from rb_smooth import (
-    augmentations,
-    cookbook,
-    data,
-    doctor,
-    leaderboard,
-    models,
-    recipe,
-    registry,
-    schedules,
-    schema,
-    zoo,
-)
-from rb_smooth.console import console
-from rb_smooth.data import digits
-from rb_smooth.declaration import source_of
-from rb_smooth.entries import listed, read_entry
-from rb_smooth.listing import print_recipes
-from rb_smooth.refusal import Refused
-from rb_smooth.run_folder import place
-from rb_smooth.session import Session
-from rb_smooth.settings import gather
-from rb_smooth.splits import split
+from rb_smooth import doctor, recipe
+from rb_smooth.components import models, schedules
+from rb_smooth.config import registry, resolver
+from rb_smooth.config.listing import print_recipes
+from rb_smooth.config.overrides import gather
+from rb_smooth.config.schema import source_of
+from rb_smooth.core.console import console
+from rb_smooth.core.errors import Refused
+from rb_smooth.data import augmentations, datasets
+from rb_smooth.data.datasets import digits
+from rb_smooth.data.splits import split
+from rb_smooth.leaderboard import __main__ as leaderboard
+from rb_smooth.leaderboard import zoo
+from rb_smooth.leaderboard.entries import listed, read_entry
+from rb_smooth.training import validate
+from rb_smooth.training.run_folder.run import place
+from rb_smooth.training.trainer import Session
 
 SAM = "rb-smooth-sam 0.1"
 QUICK = ["data.train_examples=256", "objective.steps=2", "model.width=4"]
@@ -61,7 +55,12 @@ def alone(tmp_path, monkeypatch):
 
 
 def test_names_of_ours_are_the_public_functions_of_their_file():
-    for kind, module in {"model": models, "schedule": schedules, "data": data, "augmentation": augmentations}.items():
+    for kind, module in {
+        "model": models,
+        "schedule": schedules,
+        "data": datasets,
+        "augmentation": augmentations,
+    }.items():
         functions = [each for each in vars(module).values() if inspect.isfunction(each)]
         own = {each.__name__ for each in functions if each.__module__ == module.__name__}
         assert set(registry.names(kind)) == {name for name in own if not name.startswith("_")}
@@ -75,7 +74,7 @@ def test_a_packages_names_are_known_with_whose_they_are(site, alone):
     assert registry.find("perturbation", "sam").__name__ == "SAM"
     assert registry.package_of("perturbation", "sam") == SAM
     assert registry.package_of("perturbation", "awp") is None
-    assert "at+sam" in cookbook.methods("digits")
+    assert "at+sam" in resolver.methods("digits")
     assert f"+sam Sharpness-Aware Minimization (Foret et al., arXiv 2010.01412) on top. (from {SAM})" in told()
     assert f"perturbation sam {SAM}" in told()
 
@@ -94,7 +93,7 @@ def test_a_run_of_its_unchanged_recipe_is_named_by_it_alone(site, alone):
 def test_sam_in_a_recipe_moves_the_weights_as_its_paper_prints(site, alone):
     """Foret et al.: w <- w - lr * gradient at w + rho g / ||g||, here with SGD's momentum and weight decay at w."""
     site.add_sample()
-    checked = schema.check(*gather("digits", "at+sam", [*QUICK, "perturbation.rho=0.2"]))
+    checked = validate.check(*gather("digits", "at+sam", [*QUICK, "perturbation.rho=0.2"]))
     images = split(digits(Path("unused")), validation=60, split_seed=0, select="validation", train_examples=256)
     session = Session(checked, images, torch.device("cpu"))
     net, order = copy.deepcopy(session.model), session.order()
@@ -156,7 +155,7 @@ def test_an_entry_whose_network_is_another_packages_is_built_only_with_it(tmp_pa
 
 
 def test_no_package_changes_what_a_name_of_ours_means(site, alone):
-    ours = {method: cookbook.resolve("digits", method) for method in cookbook.methods("digits")}
+    ours = {method: resolver.resolve("digits", method) for method in resolver.methods("digits")}
     base = (Path(__file__).parents[1] / "recipes" / "digits" / "at.yaml").read_text()
     grabbing = {
         "at.yaml": base.replace("lr: 0.1", "lr: 7"),
@@ -167,9 +166,9 @@ def test_no_package_changes_what_a_name_of_ours_means(site, alone):
     at = {"objective.at": "grabbing:AT", "model.resnet18": "grabbing:AT"}
     files = {f"grabbing/recipes/digits/{name}": text for name, text in grabbing.items()}
     site.add("grabbing", methods=at, recipes="grabbing.recipes", files={"grabbing/__init__.py": BROKEN, **files})
-    assert {method: cookbook.resolve("digits", method) for method in ours} == ours
-    assert {method for method in cookbook.methods("digits") if "+grab" not in method} == ours.keys()
-    assert registry.find("objective", "at").__module__ == "rb_smooth.objectives.at"
+    assert {method: resolver.resolve("digits", method) for method in ours} == ours
+    assert {method for method in resolver.methods("digits") if "+grab" not in method} == ours.keys()
+    assert registry.find("objective", "at").__module__ == "rb_smooth.components.objectives.at"
     assert registry.package_of("objective", "at") is None
     said = told()
     for name in ("objective at", "model resnet18"):
@@ -188,15 +187,15 @@ def test_what_two_packages_call_by_one_name_is_refused_naming_both(site, alone):
     with pytest.raises(Refused, match=both.format("averaging mean")):
         registry.find("averaging", "mean")
     with pytest.raises(Refused, match=both.format(r"\+mean")):
-        cookbook.resolve("digits", "mart+mean")
-    assert not any("+mean" in method for method in cookbook.methods("digits"))
-    assert cookbook.resolve("digits", "at+wa")[0] == "at+wa"
+        resolver.resolve("digits", "mart+mean")
+    assert not any("+mean" in method for method in resolver.methods("digits"))
+    assert resolver.resolve("digits", "at+wa")[0] == "at+wa"
     assert "averaging mean one 1.0 and two 1.0" in told()
     Path("recipes/digits").mkdir(parents=True)
     Path("recipes/digits/+mean.yaml").write_text("averaging: {name: ema}\n")  # yours settles it
-    assert cookbook.resolve("digits", "mart+mean")[1]["averaging"] == {"name": "ema"}
+    assert resolver.resolve("digits", "mart+mean")[1]["averaging"] == {"name": "ema"}
     with pytest.raises(Refused, match=both.format(r"at\+mean")):
-        cookbook.resolve("digits", "at+mean")
+        resolver.resolve("digits", "at+mean")
 
 
 @pytest.mark.parametrize(
@@ -212,15 +211,15 @@ def test_a_package_that_fails_is_told_where_it_is_needed_and_breaks_nothing_else
     parts = {"+worse.yaml": "hello", "+mean.yaml": "averaging: {name: mean}"}
     files = {"fragile.py": text, **{f"fragile_recipes/digits/{name}": part for name, part in parts.items()}}
     site.add("fragile", methods={"averaging.mean": "fragile:Mean"}, recipes="fragile_recipes", files=files)
-    assert cookbook.resolve("digits", "at+mean")[1]["averaging"] == {"name": "mean"}
+    assert resolver.resolve("digits", "at+mean")[1]["averaging"] == {"name": "mean"}
     with pytest.raises(Refused, match=said) as refused:
-        schema.check(*gather("digits", "at+mean"))
+        validate.check(*gather("digits", "at+mean"))
     assert "\n" not in str(refused.value)
     with pytest.raises(Refused, match=r"\+worse\.yaml"):
-        cookbook.resolve("digits", "at+worse")
-    assert "at+mean" in cookbook.methods("digits")
-    assert "at+worse" not in cookbook.methods("digits")
-    schema.check(*gather("digits", "at+wa"))
+        resolver.resolve("digits", "at+worse")
+    assert "at+mean" in resolver.methods("digits")
+    assert "at+worse" not in resolver.methods("digits")
+    validate.check(*gather("digits", "at+wa"))
     assert "averaging mean fragile 1.0" in told()
     assert re.search(said, doctor._plugins().cure)
     assert not doctor._plugins().fatal
@@ -254,14 +253,15 @@ def test_listing_and_importing_touch_neither_torch_nor_the_package(site, tmp_pat
 
 EVERYTHING = """
 from dataclasses import replace
-from rb_smooth import augmentations, data, models, schedules
-from rb_smooth.averaging.ema import EMA
-from rb_smooth.objectives.at import AT
-from rb_smooth.optimizers.sgd import SGD
-from rb_smooth.perturbations.awp import AWP
+from rb_smooth.data import augmentations, datasets
+from rb_smooth.components import models, schedules
+from rb_smooth.components.averaging.ema import EMA
+from rb_smooth.components.objectives.at import AT
+from rb_smooth.components.optimizers.sgd import SGD
+from rb_smooth.components.perturbations.awp import AWP
 
 def toys(data_dir, *, count: int):
-    found = data.digits(data_dir)
+    found = datasets.digits(data_dir)
     return replace(found, board="toys", train=found.train[:count], test=found.test[:40], official=True)
 
 def net(channels, classes, *, width: int = 2):
@@ -285,8 +285,8 @@ def test_everything_that_a_recipe_names_may_be_another_packages(site, alone):
     ) + "".join(f"{kind}: {{name: their_{kind}}}\n" for kind in (*methods, "model", "schedule"))
     files = {"everything.py": EVERYTHING, "served/toys/base.yaml": sections}
     site.add("everything", "3", methods=named, recipes="served", files=files)
-    assert cookbook.methods("toys") == ["base"]
-    checked = schema.check(*gather("toys", "base"))
+    assert resolver.methods("toys") == ["base"]
+    checked = validate.check(*gather("toys", "base"))
     assert checked.packages == dict.fromkeys(named, "everything 3")
     source = source_of(checked.sections["data"], Path("unused"))
     assert source.board == "toys"
@@ -298,4 +298,4 @@ def test_everything_that_a_recipe_names_may_be_another_packages(site, alone):
     assert all(not torch.equal(p, q) for p, q in zip(session.model.parameters(), before))
     assert session.optimizer.param_groups[0]["lr"] == 0.05
     with pytest.raises(Refused, match="expected an option of data their_data, got 'cout'; did you mean 'count'"):
-        schema.check(*gather("toys", "base", ["data.cout=3"]))
+        validate.check(*gather("toys", "base", ["data.cout=3"]))

@@ -8,8 +8,7 @@ from made_entries import entered, with_points
 from pointwise import detectable, entries_of, point_lines
 from scipy.stats import binomtest
 
-from rb_smooth.board.proportions import Pairs, tango
-from rb_smooth.comparison import holm
+from rb_smooth.core.statistics import Pairs, holm, tango
 
 N = 100
 STOOD = {"at": 40, "at+ensgd": 41, "at+awp": 52, "at+awp+ensgd": 50}

@@ -9,15 +9,16 @@ import pytest
 from PIL import Image
 from ran import ran
 
-from rb_smooth import recipe, schema
-from rb_smooth.outlines import outline
-from rb_smooth.refusal import Refused
-from rb_smooth.registry import make
-from rb_smooth.settings import gather
+from rb_smooth import recipe
+from rb_smooth.config.overrides import gather
+from rb_smooth.config.registry import make
+from rb_smooth.core.errors import Refused
+from rb_smooth.data.image_spec import outline
+from rb_smooth.training import validate
 
 
 def checked(method, *settings, dataset="digits"):
-    return schema.check(*gather(dataset, method, settings))
+    return validate.check(*gather(dataset, method, settings))
 
 
 def folder(root, classes):

@@ -13,13 +13,16 @@ from cifar_files import write_cifar10
 from ran import ran
 
 import rb_smooth
-from rb_smooth import bridge, data, files, recipe, schema, session
-from rb_smooth.credits import architecture, saw_more
-from rb_smooth.pretrained import ZooModel
-from rb_smooth.refusal import Refused
-from rb_smooth.registry import build_model
-from rb_smooth.settings import gather
-from rb_smooth.splits import split
+from rb_smooth import recipe
+from rb_smooth.config.overrides import gather
+from rb_smooth.config.registry import build_model
+from rb_smooth.core import files, robustbench
+from rb_smooth.core.errors import Refused
+from rb_smooth.data import datasets
+from rb_smooth.data.splits import split
+from rb_smooth.leaderboard.metadata import architecture, saw_more
+from rb_smooth.training import trainer, validate
+from rb_smooth.training.model_setup import ZooModel
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 SETTINGS = [
@@ -33,7 +36,7 @@ IMAGE = (3, 32, 32)
 def published():
     """A small network that normalises by itself, as many in the zoo do."""
 
-    class Theirs(bridge.architectures("wide_resnet").WideResNet):
+    class Theirs(robustbench.architectures("wide_resnet").WideResNet):
         def __init__(self):
             super().__init__(depth=10, num_classes=10, widen_factor=1)
             self.register_buffer("mu", torch.tensor([0.4, 0.5, 0.6]).view(1, 3, 1, 1))
@@ -50,7 +53,7 @@ def weights(tmp_path, monkeypatch):
     """A folder with CIFAR-10 and with the weights that its user has downloaded, in the form in which many are kept."""
     monkeypatch.chdir(tmp_path)
     write_cifar10(tmp_path / "data", monkeypatch)
-    table = bridge.zoo_table("cifar10", "Linf")
+    table = robustbench.zoo_table("cifar10", "Linf")
     monkeypatch.setitem(table, "Theirs2020", {"model": published, "gdrive_id": "x"})
     state = {f"module.{key}": value for key, value in published().state_dict().items()}
     files.save_tensors(Path("models/cifar10/Linf/Theirs2020.pt"), {"state_dict": state})
@@ -59,10 +62,10 @@ def weights(tmp_path, monkeypatch):
 
 def begun(*settings, progress="new"):
     """A session of that recipe, of a run which is as far as that."""
-    declared = schema.check(*gather("cifar10", "at", [*SETTINGS, *settings]), progress)
-    source = data.cifar10(Path("data"))
+    declared = validate.check(*gather("cifar10", "at", [*SETTINGS, *settings]), progress)
+    source = datasets.cifar10(Path("data"))
     images = split(source, validation=10, split_seed=0, select="validation", batch_size=16)
-    return session.Session(declared, images, torch.device("cpu"), begins=progress == "new")
+    return trainer.Session(declared, images, torch.device("cpu"), begins=progress == "new")
 
 
 def fine_tuned(*arguments):
@@ -158,7 +161,7 @@ def test_a_network_that_looks_at_its_numbers_as_it_answers_is_checked_in_earnest
         def forward(self, x):
             return super().forward(x) * (1.0 if x.sum().item() < 1e9 else 0.0)  # which no meta tensor can tell
 
-    monkeypatch.setitem(bridge.zoo_table("cifar10", "Linf")["Theirs2020"], "model", Looking)
+    monkeypatch.setitem(robustbench.zoo_table("cifar10", "Linf")["Theirs2020"], "model", Looking)
     assert begun().batches == 2
 
 

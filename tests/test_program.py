@@ -22,11 +22,17 @@ from ran import ran
 from tiers import quickly
 
 import rb_smooth
-from rb_smooth import assessment, attackers, bridge, cookbook, data, files, recipe, refusal, zoo
-from rb_smooth.contracts import Threat
-from rb_smooth.evaluation import accuracy
-from rb_smooth.registry import build_model
-from rb_smooth.settings import gather
+from rb_smooth import recipe
+from rb_smooth.config import resolver
+from rb_smooth.config.overrides import gather
+from rb_smooth.config.registry import build_model
+from rb_smooth.core import errors, files
+from rb_smooth.core import robustbench as bridge
+from rb_smooth.core.threat import Threat
+from rb_smooth.data import datasets
+from rb_smooth.evaluation import attack_workers, evaluator
+from rb_smooth.evaluation.accuracy import accuracy
+from rb_smooth.leaderboard import zoo
 
 ENSGD = ["--set=optimizer.inner_steps=2", *QUICK]  # several outer steps even in so short a run
 
@@ -223,7 +229,7 @@ def forget(folder):
 @pytest.mark.slow
 def test_an_evaluation_stopped_in_autoattack_goes_on_from_there(easy, monkeypatch, capsys):
     folder, command = easy
-    before, attack, attacked = scored(folder), attackers._Alone.attack, []
+    before, attack, attacked = scored(folder), attack_workers._Alone.attack, []
     kept, found = forget(folder)
     assert found > 8
 
@@ -233,11 +239,13 @@ def test_an_evaluation_stopped_in_autoattack_goes_on_from_there(easy, monkeypatc
         attacked.append(unit)
         return attack(self, unit)
 
-    monkeypatch.setattr(attackers._Alone, "attack", stopped)
+    monkeypatch.setattr(attack_workers._Alone, "attack", stopped)
     assert run(*command) == 130
     assert "goes on from there" in capsys.readouterr().err
     assert units(kept) == 3
-    monkeypatch.setattr(attackers._Alone, "attack", lambda self, unit: (attacked.append(unit), attack(self, unit))[1])
+    monkeypatch.setattr(
+        attack_workers._Alone, "attack", lambda self, unit: (attacked.append(unit), attack(self, unit))[1]
+    )
     assert run(*command) == 0
     assert len(attacked) == found
     assert scored(folder) == before
@@ -285,13 +293,13 @@ def test_a_plan_calls_quick_an_upper_bound(tmp_path, monkeypatch, capsys):
 @pytest.mark.slow
 def test_no_more_processes_attack_than_there_are_batches(easy, monkeypatch):
     folder, command = easy
-    asked, autoattack = [], assessment.autoattack
+    asked, autoattack = [], evaluator.autoattack
 
     def alone(*given, workers, **options):
         asked.append(workers)
         return autoattack(*given, **options)
 
-    monkeypatch.setattr(assessment, "autoattack", alone)
+    monkeypatch.setattr(evaluator, "autoattack", alone)
     forget(folder)
     assert run(*command, "--workers=99") == 0
     assert asked == [12]
@@ -326,7 +334,7 @@ def test_the_entry_is_the_best_epoch_and_its_score_the_best_epochs(inside):
     try:
         assert run("digits", "at+awp", *QUICK, "--replace") == 0
         score = json.loads((folder / "score.json").read_text())
-        points = data.digits(Path("unused")).test[:24]
+        points = datasets.digits(Path("unused")).test[:24]
         measured = []
         for weights in (best, worse):
             model = build_model("small_preactresnet", {"width": 4}, (1, 8, 8), 10)
@@ -375,7 +383,7 @@ def test_our_models_load_through_our_own_door_and_through_robustbenchs(inside, m
 
 def test_an_unknown_model_is_refused_with_the_nearest(alone):
     name = entries()[0].stem
-    with pytest.raises(refusal.Refused, match=re.escape(name)):
+    with pytest.raises(errors.Refused, match=re.escape(name)):
         rb_smooth.load_model(name + "x", dataset="digits")
 
 
@@ -441,7 +449,7 @@ def test_list_and_show_need_no_torch(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", code, "list"], capture_output=True, text=True, check=True, cwd=tmp_path
     )
-    for dataset in cookbook.datasets():
+    for dataset in resolver.datasets():
         assert dataset in done.stdout
     assert "at+awp+ensgd" in done.stdout
 
@@ -647,7 +655,7 @@ def test_loading_executes_no_code(tmp_path):
             return (Path.touch, (tmp_path / "ran",))
 
     torch.save({"x": Evil()}, tmp_path / "evil.pt", pickle_module=pickle)
-    with pytest.raises(refusal.Refused, match="foreign"):
+    with pytest.raises(errors.Refused, match="foreign"):
         files.load_tensors(tmp_path / "evil.pt")
     assert not (tmp_path / "ran").exists()
 
@@ -655,7 +663,7 @@ def test_loading_executes_no_code(tmp_path):
 def test_an_export_that_loads_back_as_another_model_is_refused_and_leaves_the_board_as_it_was(
     alone, monkeypatch, capsys
 ):
-    from rb_smooth import submission
+    from rb_smooth.leaderboard import submission
 
     real, built = submission.build, []
 

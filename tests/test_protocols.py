@@ -13,13 +13,14 @@ from tiers import quickly
 from torch import nn
 from traces import Dying, same, snapshot
 
-from rb_smooth import attackers, bridge, launch
-from rb_smooth.contracts import Threat
-from rb_smooth.data import Images
-from rb_smooth.exactness import full_float32
-from rb_smooth.protocols import autoattack
-from rb_smooth.refusal import Refused
-from rb_smooth.units import Finding, Unit, UnitStore
+from rb_smooth.core import environment, robustbench
+from rb_smooth.core.determinism import full_float32
+from rb_smooth.core.errors import Refused
+from rb_smooth.core.threat import Threat
+from rb_smooth.data.images import Images
+from rb_smooth.evaluation import attack_workers
+from rb_smooth.evaluation.attack_cache import Finding, Unit, UnitStore
+from rb_smooth.evaluation.autoattack import autoattack
 
 LINF, L2 = Threat("Linf", 0.02, 0.005), Threat("L2", 0.15, 0.04)
 ASKED = {"classes": 5, "batch_size": 10, "seed": 3, "kept": 9}
@@ -75,10 +76,10 @@ def test_autoattack_leaves_model_and_random_state_as_found(net, points, short_at
 
 
 def test_the_seed_reaches_every_attack(net, points, monkeypatch):
-    attacks = bridge.standard_attacks(net, LINF, 5, 3, torch.device("cpu"))
+    attacks = robustbench.standard_attacks(net, LINF, 5, 3, torch.device("cpu"))
     assert [attack.__self__.seed for attack in attacks.values()] == [3] * 4
     given = []
-    monkeypatch.setattr(bridge, "standard_attacks", lambda *arguments: given.append(arguments) or attacks)
+    monkeypatch.setattr(robustbench, "standard_attacks", lambda *arguments: given.append(arguments) or attacks)
     autoattack(net, points[:2], LINF, classes=5, batch_size=10, seed=7)
     assert given[0][1:4] == (LINF, 5, 7)
 
@@ -118,7 +119,7 @@ def test_a_crew_is_gone_after_an_error(net, points):
     x, y = points.x.float() / 255, points.y
     with (
         pytest.raises(RuntimeError, match="stop here"),
-        attackers.ready(net, x, y, LINF, classes=5, seed=0, workers=2) as crew,
+        attack_workers.ready(net, x, y, LINF, classes=5, seed=0, workers=2) as crew,
     ):
         next(crew.findings([Unit("apgd-ce", number, torch.arange(24)) for number in range(4)], lambda _: None))
         raise RuntimeError("stop here")
@@ -130,16 +131,16 @@ def test_a_worker_that_dies_is_said_in_one_line(points):
     x, y = points.x.float() / 255, points.y
     with (
         pytest.raises(Refused, match="expected 2 processes to attack in, got one that ended"),
-        attackers.ready(Dying(), x, y, LINF, classes=5, seed=0, workers=2) as crew,
+        attack_workers.ready(Dying(), x, y, LINF, classes=5, seed=0, workers=2) as crew,
     ):
         list(crew.findings([Unit("apgd-ce", 0, torch.arange(24))], lambda _: None))
 
 
 def test_workers_take_no_more_threads_than_the_environment_allows(net, points, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setattr(launch, "usable_cores", lambda: 64)
+    monkeypatch.setattr(environment, "usable_cores", lambda: 64)
     x, y = points.x.float() / 255, points.y
-    with attackers.ready(net, x, y, LINF, classes=5, seed=0, workers=2) as crew:
+    with attack_workers.ready(net, x, y, LINF, classes=5, seed=0, workers=2) as crew:
         assert crew.pool.submit(torch.get_num_threads).result() == 1
 
 
@@ -185,7 +186,7 @@ def attacked(monkeypatch):
     class Attacked(list):
         until = None
 
-    seen, attack = Attacked(), attackers._Alone.attack
+    seen, attack = Attacked(), attack_workers._Alone.attack
 
     def counted(self, unit):
         if len(seen) == seen.until:
@@ -193,7 +194,7 @@ def attacked(monkeypatch):
         seen.append((unit.attack, unit.number))
         return attack(self, unit)
 
-    monkeypatch.setattr(attackers._Alone, "attack", counted)
+    monkeypatch.setattr(attack_workers._Alone, "attack", counted)
     return seen
 
 

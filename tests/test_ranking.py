@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from rb_smooth import entries, files
-from rb_smooth.board import ranking
-from rb_smooth.entries import Entry
-from rb_smooth.refusal import Refused
+from rb_smooth.core import files, formatting
+from rb_smooth.core.errors import Refused
+from rb_smooth.leaderboard import entries
+from rb_smooth.leaderboard.entries import Entry
+from rb_smooth.leaderboard.reports import ranking
 
 SCORE = {
     "clean": 0.82,
@@ -33,7 +34,7 @@ SCORE = {
 def entered(folder, name, **changed) -> Entry:
     score = deepcopy(SCORE) | changed
     own = {"score": score, "run": name, "model": {"name": "net", "classes": 10}}
-    info = {"autoattack_acc": entries.percent(score["autoattack"]), "architecture": "net", "rb_smooth": own}
+    info = {"autoattack_acc": formatting.percent(score["autoattack"]), "architecture": "net", "rb_smooth": own}
     entry = Entry(folder, "cifar10", "Linf", name, info)
     files.write_json(entry.path, info)
     return entry
@@ -140,17 +141,17 @@ def test_the_published_tables_are_whole_dated_and_shares():
 )
 def test_a_name_that_could_leave_the_folder_or_confuse_robustbench_is_refused(name):
     with pytest.raises(Refused):
-        entries.check_name(name)
+        files.check_name(name)
 
 
 @pytest.mark.parametrize("name", ["..", "x" * 300, "a b"])
 def test_a_name_that_no_file_can_have_is_refused(name):
     with pytest.raises(Refused):
-        entries.check_name(name)
+        files.check_name(name)
 
 
 def test_eps_is_written_as_robustbench_writes_it():
-    assert [entries.eps_text(e) for e in (8 / 255, 4 / 255, 0.5, 0.15, 0.031, 128 / 255)] == [
+    assert [formatting.eps_text(e) for e in (8 / 255, 4 / 255, 0.5, 0.15, 0.031, 128 / 255)] == [
         "8/255",
         "4/255",
         "0.5",

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from rb_smooth import cookbook, notation, schema
-from rb_smooth.refusal import Refused
-from rb_smooth.run_folder import place, variant
-from rb_smooth.sections import SECTIONS
-from rb_smooth.settings import gather, scale
+from rb_smooth.config import resolver, yaml
+from rb_smooth.config.overrides import gather, scale
+from rb_smooth.config.sections import SECTIONS
+from rb_smooth.core.errors import Refused
+from rb_smooth.training import validate
+from rb_smooth.training.run_folder.run import place, variant
 
 
 @pytest.fixture
@@ -44,26 +45,26 @@ def kitchen(tmp_path, monkeypatch):
     ],
 )
 def test_fractions_and_powers_of_ten_are_numbers(text, value):
-    read = notation.parse(text, "here")
+    read = yaml.parse(text, "here")
     assert read == value
     assert type(read) is type(value)
 
 
 def test_what_is_dumped_reads_back_the_same():
     sections = {"name": "x/y", "a": {"eps": 8 / 255, "lr": 5e-4, "p": 0.2, "s": "8/255", "n": None}, "b": [{"c": 1.0}]}
-    assert notation.parse(notation.dump(sections), "here") == sections
-    assert "8/255" in notation.dump({"eps": 8 / 255})
+    assert yaml.parse(yaml.dump(sections), "here") == sections
+    assert "8/255" in yaml.dump({"eps": 8 / 255})
 
 
 @pytest.mark.parametrize("text", ["!!python/object/apply:os.system ['true']", "{a: 1", "1/0"])
 def test_unsafe_or_broken_yaml_is_refused_in_one_line(text):
     with pytest.raises(Refused, match="expected YAML in here") as refused:
-        notation.parse(text, "here")
+        yaml.parse(text, "here")
     assert "\n" not in str(refused.value)
 
 
 def test_a_name_is_the_sum_of_its_files_in_one_order(kitchen):
-    name, sections = cookbook.resolve("toy", "at-l2+ensgd")
+    name, sections = resolver.resolve("toy", "at-l2+ensgd")
     assert name == "at+ensgd-l2"
     assert sections["optimizer"] == {"name": "entropy_sgd", "lr": 1.0}  # a section with another name replaces the whole
     assert sections["objective"]["norm"] == "L2"  # one without a name changes the keys it lists
@@ -72,60 +73,60 @@ def test_a_name_is_the_sum_of_its_files_in_one_order(kitchen):
 
 def test_a_file_of_the_full_name_wins_over_the_sum_however_it_is_typed(kitchen):
     for typed in ("at+awp+ensgd", "at+ensgd+awp"):
-        assert cookbook.resolve("toy", typed)[1]["perturbation"]["gamma"] == 0.005
-    assert cookbook.resolve("toy", "at+awp+ensgd-l2")[1]["perturbation"]["gamma"] == 0.005
-    assert cookbook.resolve("toy", "at+awp")[1]["perturbation"]["gamma"] == 0.01
+        assert resolver.resolve("toy", typed)[1]["perturbation"]["gamma"] == 0.005
+    assert resolver.resolve("toy", "at+awp+ensgd-l2")[1]["perturbation"]["gamma"] == 0.005
+    assert resolver.resolve("toy", "at+awp")[1]["perturbation"]["gamma"] == 0.01
 
 
 def test_two_parts_for_one_section_are_refused(kitchen):
     with pytest.raises(Refused, match=r"\+ensgd and \+slow for the optimizer"):
-        cookbook.resolve("toy", "at+ensgd+slow")
-    assert "at+ensgd+slow" not in cookbook.methods("toy")
-    assert "at+awp+ensgd-l2" in cookbook.methods("toy")
+        resolver.resolve("toy", "at+ensgd+slow")
+    assert "at+ensgd+slow" not in resolver.methods("toy")
+    assert "at+awp+ensgd-l2" in resolver.methods("toy")
 
 
 def test_a_part_goes_with_the_bases_that_it_names(kitchen):
     (kitchen / "-l2.yaml").write_text("bases: [other, more]\nobjective: {norm: L2, eps: 0.5, step_size: 0.1}\n")
     with pytest.raises(Refused, match="expected -l2 with other or more, got at"):
-        cookbook.resolve("toy", "at-l2")
-    assert "at-l2" not in cookbook.methods("toy")
+        resolver.resolve("toy", "at-l2")
+    assert "at-l2" not in resolver.methods("toy")
     (kitchen / "other.yaml").write_text((kitchen / "at.yaml").read_text())
-    assert cookbook.resolve("toy", "other-l2")[1].keys() == set(SECTIONS)
+    assert resolver.resolve("toy", "other-l2")[1].keys() == set(SECTIONS)
 
 
 def test_a_part_without_a_file_is_known_from_its_cell_and_taken_only_with_it(kitchen):
     (kitchen / "at+awp-tuned.yaml").write_text("perturbation: {gamma: 0.3}\n")
     for typed in ("at+awp-tuned", "at-tuned+awp", "at-tuned-l2+awp"):
-        name, sections = cookbook.resolve("toy", typed)
+        name, sections = resolver.resolve("toy", typed)
         assert name.endswith("-tuned")
         assert sections["perturbation"]["gamma"] == 0.3
     with pytest.raises(Refused, match=r"expected -tuned as in at\+awp-tuned"):
-        cookbook.resolve("toy", "at+ensgd-tuned")
-    assert "at+awp-l2-tuned" in cookbook.methods("toy")
-    assert "at-tuned" not in cookbook.methods("toy")
+        resolver.resolve("toy", "at+ensgd-tuned")
+    assert "at+awp-l2-tuned" in resolver.methods("toy")
+    assert "at-tuned" not in resolver.methods("toy")
 
 
 def test_two_cells_that_speak_of_one_section_are_refused_until_a_longer_one_decides(kitchen):
     (kitchen / "at+awp-l2.yaml").write_text("perturbation: {gamma: 0.3}\n")
     with pytest.raises(Refused, match=r"got at\+awp\+ensgd and at\+awp-l2 for the perturbation"):
-        cookbook.resolve("toy", "at+awp+ensgd-l2")
-    assert "at+awp+ensgd-l2" not in cookbook.methods("toy")
+        resolver.resolve("toy", "at+awp+ensgd-l2")
+    assert "at+awp+ensgd-l2" not in resolver.methods("toy")
     (kitchen / "at+awp+ensgd-l2.yaml").write_text("perturbation: {gamma: 0.4}\n")
-    assert cookbook.resolve("toy", "at+awp+ensgd-l2")[1]["perturbation"]["gamma"] == 0.4
+    assert resolver.resolve("toy", "at+awp+ensgd-l2")[1]["perturbation"]["gamma"] == 0.4
 
 
 def test_what_a_part_changes_in_a_section_is_changed_in_the_cells_values_too(kitchen):
     (kitchen / "+twice.yaml").write_text("perturbation: {gamma: 2}\noptimizer: {momentum: 0.5}\n")
-    sections = cookbook.resolve("toy", "at+twice+awp+ensgd")[1]
+    sections = resolver.resolve("toy", "at+twice+awp+ensgd")[1]
     assert sections["perturbation"] == {"name": "awp", "gamma": 2}
     assert sections["optimizer"] == {"name": "entropy_sgd", "lr": 1.0, "momentum": 0.5}
 
 
 def test_a_broken_part_breaks_only_the_sums_that_it_is_in(kitchen):
     (kitchen / "+broken.yaml").write_text("hello")
-    assert cookbook.resolve("toy", "at+awp")[0] == "at+awp"
+    assert resolver.resolve("toy", "at+awp")[0] == "at+awp"
     with pytest.raises(Refused, match=r"\+broken\.yaml"):
-        cookbook.resolve("toy", "at+broken")
+        resolver.resolve("toy", "at+broken")
 
 
 @pytest.mark.parametrize(
@@ -143,29 +144,29 @@ def test_a_broken_part_breaks_only_the_sums_that_it_is_in(kitchen):
 def test_what_a_file_of_a_sum_cannot_say_is_refused(kitchen, file, text, said):
     (kitchen / file).write_text(text)
     with pytest.raises(Refused, match=said):
-        cookbook.resolve("toy", "at+awp-l2")
+        resolver.resolve("toy", "at+awp-l2")
 
 
 def test_a_cell_within_the_sum_gives_its_values_and_a_longer_one_wins(kitchen):
     (kitchen / "at+awp.yaml").write_text("perturbation: {gamma: 0.2}\naveraging: {name: ema}\n")
-    assert cookbook.resolve("toy", "at+awp")[1]["perturbation"]["gamma"] == 0.2
-    sections = cookbook.resolve("toy", "at+awp+ensgd-l2")[1]
+    assert resolver.resolve("toy", "at+awp")[1]["perturbation"]["gamma"] == 0.2
+    sections = resolver.resolve("toy", "at+awp+ensgd-l2")[1]
     assert sections["perturbation"]["gamma"] == 0.005
     assert sections["averaging"] == {"name": "ema"}
 
 
 def test_a_part_named_twice_is_refused(kitchen):
     with pytest.raises(Refused, match="each part once"):
-        cookbook.resolve("toy", "at+awp+awp")
+        resolver.resolve("toy", "at+awp+awp")
 
 
 def test_your_own_recipes_come_before_the_shipped_ones(kitchen):
-    assert "digits" in cookbook.datasets()
+    assert "digits" in resolver.datasets()
     mine = Path("recipes/digits")
     mine.mkdir()
     text = (kitchen / "at.yaml").read_text().replace("lr: 0.1", "lr: 0.07")
     (mine / "at.yaml").write_text(text)
-    assert cookbook.resolve("digits", "at")[1]["optimizer"]["lr"] == 0.07
+    assert resolver.resolve("digits", "at")[1]["optimizer"]["lr"] == 0.07
     assert re.fullmatch("_[0-9a-f]{6}", variant(*gather("digits", "at"), "_"))  # not mistaken for the shipped one
 
 
@@ -192,7 +193,7 @@ def test_another_length_keeps_the_shape_rounding_half_up(kitchen):
     staged = sections | {"optimizer": [{"from_epoch": 0, "name": "sgd"}, {"from_epoch": 15, "name": "entropy_sgd"}]}
     assert [s["from_epoch"] for s in scale(staged, 10)["optimizer"]] == [0, 5]
     assert [s["name"] for s in scale(staged, 1)["optimizer"]] == ["sgd"]  # the other would begin at its end
-    assert schema.check("cifar10", "at", sections).title == "at (30 epochs)"
+    assert validate.check("cifar10", "at", sections).title == "at (30 epochs)"
 
 
 def test_other_settings_are_another_folder_and_the_evaluation_is_not_one(kitchen):
@@ -218,11 +219,11 @@ def test_another_name_comes_without_the_options_of_the_old_one(kitchen):
 
 
 def test_every_shipped_recipe_is_valid():
-    for dataset in cookbook.datasets():
-        for method in cookbook.methods(dataset):
+    for dataset in resolver.datasets():
+        for method in resolver.methods(dataset):
             name, sections = gather(dataset, method)[1:]
             assert name == method
-            schema.check(dataset, name, sections)
+            validate.check(dataset, name, sections)
 
 
 @pytest.mark.parametrize(
@@ -261,18 +262,18 @@ def test_every_shipped_recipe_is_valid():
 )
 def test_a_wrong_setting_is_refused_by_name(settings, said):
     with pytest.raises(Refused, match=re.escape(said)) as refused:
-        schema.check(*gather("digits", "at", settings))
+        validate.check(*gather("digits", "at", settings))
     assert "\n" not in str(refused.value)
 
 
 def test_what_cannot_be_scaled_is_refused_by_the_check_and_not_by_a_crash():
     for setting in ("schedule.drops=[a]", "schedule.drops=[null]"):
         with pytest.raises(Refused, match="drops"):
-            schema.check(*gather("digits", "at", [setting], epochs=3))
+            validate.check(*gather("digits", "at", [setting], epochs=3))
     _, _, sections = gather("digits", "at")
     assert scale(scale(sections, 10), 5)["train"]["scaled_from"] == 40  # the recipe's own length, however often
     with pytest.raises(Refused, match="from_epoch"):
-        schema.check("digits", "at", scale(sections | {"optimizer": [{"name": "sgd"}, 3]}, 5))
+        validate.check("digits", "at", scale(sections | {"optimizer": [{"name": "sgd"}, 3]}, 5))
 
 
 @pytest.mark.parametrize(
@@ -305,7 +306,7 @@ def test_a_folder_or_binary_in_the_place_of_a_recipe_is_refused(tmp_path):
 
 def test_a_recipe_of_your_own_needs_no_seed(tmp_path):
     _, _, sections = gather("digits", "at")
-    (tmp_path / "mine.yaml").write_text(notation.dump({**sections, "train": {"epochs": 2}}))
+    (tmp_path / "mine.yaml").write_text(yaml.dump({**sections, "train": {"epochs": 2}}))
     assert gather(str(tmp_path / "mine.yaml"))[2]["train"] == {"seed": 0, "epochs": 2}
 
 
@@ -323,20 +324,20 @@ def test_a_recipe_of_your_own_needs_no_seed(tmp_path):
 def test_stages_must_start_at_zero_ascend_and_be_whole(stages):
     _, _, sections = gather("digits", "at")
     with pytest.raises(Refused, match="from_epoch"):
-        schema.check("digits", "at", sections | {"optimizer": stages})
+        validate.check("digits", "at", sections | {"optimizer": stages})
 
 
 def test_a_stage_that_is_never_reached_is_refused():
     _, _, sections = gather("digits", "at")
     stages = [{"from_epoch": 0, "name": "sgd"}, {"from_epoch": 40, "name": "entropy_sgd"}]
     with pytest.raises(Refused, match="optimizer in recipe digits/at to start within 40 epochs, got from_epoch 40"):
-        schema.check("digits", "at", sections | {"optimizer": stages})
+        validate.check("digits", "at", sections | {"optimizer": stages})
 
 
 def test_a_stage_is_in_force_from_its_epoch_on():
     _, _, sections = gather("digits", "at")
     stages = [{"from_epoch": 0, "name": "sgd"}, {"from_epoch": 10, "name": "entropy_sgd"}]
-    recipe = schema.check("digits", "at", sections | {"optimizer": stages})
+    recipe = validate.check("digits", "at", sections | {"optimizer": stages})
     assert [recipe.stage("optimizer", epoch).name for epoch in (0, 9, 10, 39)] == [
         "sgd",
         "sgd",
@@ -365,4 +366,4 @@ def test_epochs_to_keep_are_those_typed_and_lie_within_the_length():
     _, _, sections = gather("cifar10", "at", ["train.keep=[0,15]"], epochs=30)
     assert sections["train"]["keep"] == [0, 15]
     with pytest.raises(Refused, match=r"expected train\.keep in recipe digits/at within 40 epochs, got 41"):
-        schema.check(*gather("digits", "at", ["train.keep=[41]"]))
+        validate.check(*gather("digits", "at", ["train.keep=[41]"]))

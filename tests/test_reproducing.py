@@ -13,12 +13,12 @@ from paper_tables import command, of_cell, overview_lines
 from ran import ran
 from reproducing import PAGE, README, board_lines, checked, measured, readme_lines, tried_lines, write_page
 
-from rb_smooth import files
-from rb_smooth.cells import shipped_cells
-from rb_smooth.comparison import FIGURES, Result, groups
-from rb_smooth.entries import published
-from rb_smooth.refusal import Refused
-from rb_smooth.settings import gather
+from rb_smooth.config.listing import shipped_cells
+from rb_smooth.config.overrides import gather
+from rb_smooth.core import files
+from rb_smooth.core.errors import Refused
+from rb_smooth.leaderboard.entries import published
+from rb_smooth.training.sweep.comparison import FIGURES, Result, groups
 
 CELLS = shipped_cells()
 BY_NAME = {(cell.table, cell.row, cell.column): cell for cell in CELLS}

@@ -13,13 +13,14 @@ import torch
 from interruptions import stop_after
 from tiers import quickly
 
-from rb_smooth import schema, states, training
-from rb_smooth.data import digits
-from rb_smooth.refusal import Interrupted, Refused
-from rb_smooth.run_folder import Run
-from rb_smooth.settings import gather
-from rb_smooth.splits import split
-from rb_smooth.states import load_state
+from rb_smooth.config.overrides import gather
+from rb_smooth.core.errors import Interrupted, Refused
+from rb_smooth.data.datasets import digits
+from rb_smooth.data.splits import split
+from rb_smooth.training import loop, validate
+from rb_smooth.training.run_folder import resume
+from rb_smooth.training.run_folder.resume import load_state
+from rb_smooth.training.run_folder.run import Run
 
 CPU = torch.device("cpu")
 QUICK = ["data.validation=60", "objective.steps=1", "train.epochs=3", "schedule.drops=[2]", "model.width=2"]
@@ -34,13 +35,13 @@ def data():
 
 @pytest.fixture(scope="module")
 def recipe():
-    return schema.check(*gather("digits", "at+awp+ensgd2+wa", [*QUICK, "optimizer.inner_steps=2"]))
+    return validate.check(*gather("digits", "at+awp+ensgd2+wa", [*QUICK, "optimizer.inner_steps=2"]))
 
 
 @pytest.fixture(scope="module")
 def whole(recipe, data, tmp_path_factory):
     run = Run(tmp_path_factory.mktemp("runs") / "whole")
-    training.train(recipe, run, data, CPU)
+    loop.train(recipe, run, data, CPU)
     return run
 
 
@@ -49,12 +50,12 @@ def stopped(recipe, data, path, monkeypatch, batches=7, **options):
     run = Run(path)
     with monkeypatch.context() as patched, pytest.raises(Interrupted):
         stop_after(patched, batches)
-        training.train(recipe, run, data, CPU, **options)
+        loop.train(recipe, run, data, CPU, **options)
     return run
 
 
 def ends_like(whole, run, recipe, data):
-    training.train(recipe, run, data, CPU)
+    loop.train(recipe, run, data, CPU)
     for name in ("best", "last"):
         one, other = whole.load(name), run.load(name)
         assert all(torch.equal(one[key], other[key]) for key in one)
@@ -106,33 +107,33 @@ def test_where_no_state_is_whole_one_line_says_so(recipe, data, tmp_path, monkey
     for path in run.path.glob("resume*"):
         path.write_bytes(b"rubbish")
     with pytest.raises(Refused, match=r"resume\.pt.*no other state of this run is whole: use --fresh"):
-        training.train(recipe, run, data, CPU)
+        loop.train(recipe, run, data, CPU)
 
 
 def test_a_state_of_a_newer_version_is_refused_naming_both(recipe, data, tmp_path, monkeypatch):
     with monkeypatch.context() as newer:
-        newer.setattr(states, "FORMAT", 99)
+        newer.setattr(resume, "FORMAT", 99)
         run = stopped(recipe, data, tmp_path / "run", monkeypatch)
-    with pytest.raises(Refused, match=rf"format {states.FORMAT} or before in .*resume\.pt, got 99"):
-        training.train(recipe, run, data, CPU)
+    with pytest.raises(Refused, match=rf"format {resume.FORMAT} or before in .*resume\.pt, got 99"):
+        loop.train(recipe, run, data, CPU)
 
 
 def test_a_state_of_other_data_is_refused_naming_both(recipe, data, tmp_path, monkeypatch):
     run = stopped(recipe, data, tmp_path / "run", monkeypatch)
     other = replace(data, train=replace(data.train, y=data.train.y.flip(0)))
     with pytest.raises(Refused, match=r"images and labels that .* was trained with \(SHA-256 [0-9a-f]{8}…\)"):
-        training.train(recipe, run, other, CPU)
+        loop.train(recipe, run, other, CPU)
 
 
 def test_within_an_epoch_the_state_is_saved_as_often_as_asked(recipe, data, tmp_path, monkeypatch):
-    positions, real = [], states.save_state
+    positions, real = [], resume.save_state
     monkeypatch.setattr(
-        training, "save_state", lambda folder, state: (positions.append(state["position"][2]), real(folder, state))
+        loop, "save_state", lambda folder, state: (positions.append(state["position"][2]), real(folder, state))
     )
-    training.train(recipe, Run(tmp_path / "often"), data, CPU, saved_every_s=0)
+    loop.train(recipe, Run(tmp_path / "often"), data, CPU, saved_every_s=0)
     assert positions == [1, 2, 3, 3, 4, 5, 6, 6, 7, 8, 9, 9]
     positions.clear()
-    training.train(recipe, Run(tmp_path / "seldom"), data, CPU)
+    loop.train(recipe, Run(tmp_path / "seldom"), data, CPU)
     assert positions == [3, 6, 9]
 
 
@@ -154,7 +155,7 @@ def test_a_full_disk_leaves_the_last_whole_state(recipe, data, tmp_path, monkeyp
 
     with monkeypatch.context() as patched, pytest.raises(OSError, match="No space"):
         patched.setattr("os.fsync", full)
-        training.train(recipe, run, data, CPU)
+        loop.train(recipe, run, data, CPU)
     assert load_state(run.path)[0]["position"] == before
     ends_like(whole, run, recipe, data)
 

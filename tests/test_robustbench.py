@@ -14,10 +14,12 @@ from PIL import Image
 from tiers import quickly
 
 import rb_smooth
-from rb_smooth import bridge, entries, files
-from rb_smooth.declaration import source_of
-from rb_smooth.refusal import Refused
-from rb_smooth.registry import build_model
+from rb_smooth.config.registry import build_model
+from rb_smooth.config.schema import source_of
+from rb_smooth.core import files
+from rb_smooth.core import robustbench as bridge
+from rb_smooth.core.errors import Refused
+from rb_smooth.leaderboard import entries
 
 POINTS = 8
 BOARDS = [

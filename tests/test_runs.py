@@ -14,9 +14,11 @@ import pytest
 from logged import SCORE, rows, run_in
 from ran import ran
 
-from rb_smooth import crashes, notation, runs
-from rb_smooth.run_folder import Run
-from rb_smooth.summaries import summarise
+from rb_smooth import runs
+from rb_smooth.config import yaml
+from rb_smooth.core import crashes
+from rb_smooth.training.run_folder.run import Run
+from rb_smooth.training.run_folder.summary import summarise
 
 
 def program(*arguments):
@@ -63,8 +65,8 @@ def test_a_run_whose_lock_is_held_is_training_or_evaluating_now(home, capsys):
 WORK = """
 import os, sys
 from pathlib import Path
-from rb_smooth import crashes
-from rb_smooth.run_folder import Run
+from rb_smooth.core import crashes
+from rb_smooth.training.run_folder.run import Run
 run = Run(Path(sys.argv[1]))
 with run.locked(), crashes.recorded(run.crash_file):
     os.kill(os.getpid(), int(sys.argv[2]))
@@ -217,7 +219,7 @@ def test_twenty_runs_are_listed_quickly_and_without_torch_or_matplotlib(tmp_path
 
     def read_plainly():
         for run in found:
-            notation.parse((run.path / "recipe.yaml").read_text(), "recipe.yaml")
+            yaml.parse((run.path / "recipe.yaml").read_text(), "recipe.yaml")
             json.loads((run.path / "score.json").read_text())
             for row in csv.DictReader((run.path / "log.csv").open()):
                 {key: value if value in ("True", "False") else float(value) for key, value in row.items()}

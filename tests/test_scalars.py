@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 from logged import rows
 
-from rb_smooth.scalars import Scalars
+from rb_smooth.training.run_folder.reporting import Scalars
 
 pytest.importorskip("tensorboard")
 

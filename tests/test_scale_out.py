@@ -16,8 +16,8 @@ import torch
 from ranks import COMBINATIONS, CPU, tiny
 from test_program import run
 
-from rb_smooth import training
-from rb_smooth.run_folder import Run
+from rb_smooth.training import loop
+from rb_smooth.training.run_folder.run import Run
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 RANKS = str(Path(__file__).with_name("ranks.py"))
@@ -107,7 +107,7 @@ def test_stopped_through_one_process_all_save_and_go_on_bit_for_bit(done):
 def test_another_number_of_processes_goes_on_from_the_same_state(done, tmp_path):
     recipe, data = tiny()
     run = Run(done / "by another number")
-    training.train(recipe, run, data, CPU)
+    loop.train(recipe, run, data, CPU)
     assert [row["epoch"] for row in rows(run.path)] == ["0", "1", "2"]
     assert rows(run.path)[:2] == rows(done / "whole")[:2]
     losses = [float(row["loss"]) for row in rows(run.path)]

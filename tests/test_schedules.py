@@ -7,9 +7,9 @@ from itertools import pairwise
 import pytest
 import torch
 
-from rb_smooth import schedules
-from rb_smooth.refusal import Refused
-from rb_smooth.registry import make
+from rb_smooth.components import schedules
+from rb_smooth.config.registry import make
+from rb_smooth.core.errors import Refused
 
 
 def test_one_cycle_is_torchs_over_a_long_run():

@@ -19,14 +19,14 @@ from torch.func import functional_call, hessian
 from torch.nn.functional import cross_entropy, logsigmoid
 
 from rb_smooth import smoothness
-from rb_smooth.contracts import Threat
-from rb_smooth.images import Images
-from rb_smooth.study.curvature import dominant_eigenvalue, estimate_trace, top_eigenvalue
-from rb_smooth.study.losses import AdversarialLoss, flat
-from rb_smooth.study.probes import boundary_shares, diameter, probe
-from rb_smooth.study.records import estimate, keep_record, lipschitz, paired, ratio, read_records
-from rb_smooth.study.reporting import text_of
-from rb_smooth.study.sharpness import find_sharpness
+from rb_smooth.analysis.adversarial_loss import AdversarialLoss, flat
+from rb_smooth.analysis.smoothness.curvature import dominant_eigenvalue, estimate_trace, find_sharpness, top_eigenvalue
+from rb_smooth.analysis.smoothness.probes import boundary_shares, diameter, probe
+from rb_smooth.analysis.smoothness.records import keep_record, lipschitz, paired, read_records
+from rb_smooth.analysis.smoothness.tables import text_of
+from rb_smooth.core.statistics import estimate, ratio
+from rb_smooth.core.threat import Threat
+from rb_smooth.data.images import Images
 
 BALLS = [Threat("L2", 0.2, 0.04), Threat("Linf", 0.1, 0.02)]
 MARGIN_NORM = {"L2": 2, "Linf": 1}
@@ -240,7 +240,7 @@ def test_the_program_measures_every_run_under_every_loss(measured):
 
 def test_the_same_command_measures_nothing_again(measured, monkeypatch, capsys):
     monkeypatch.chdir(measured)
-    monkeypatch.setattr("rb_smooth.study.measuring.measured", None)
+    monkeypatch.setattr("rb_smooth.analysis.smoothness.metrics.measured", None)
     assert program() == 0
     shown = capsys.readouterr().out
     assert "Linf 0.15 over L2 0.8: relative Lipschitz constant times" in shown
@@ -269,7 +269,8 @@ def test_other_settings_are_measured_beside(measured, monkeypatch):
     monkeypatch.chdir(measured)
     before = (measured / "smoothness.json").read_bytes()
     monkeypatch.setattr(
-        "rb_smooth.study.measuring.measured", lambda *_: read_records(measured / "smoothness.json")[1]["found"]
+        "rb_smooth.analysis.smoothness.metrics.measured",
+        lambda *_: read_records(measured / "smoothness.json")[1]["found"],
     )
     assert program("--under", "L2", "--eps", "L2=0.4") == 0
     try:

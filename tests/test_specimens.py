@@ -7,13 +7,13 @@ import torch
 from made_entries import entered, with_weights
 from made_runs import made_run
 
-from rb_smooth import files
-from rb_smooth.data import digits
-from rb_smooth.declaration import source_of
-from rb_smooth.images import Images
-from rb_smooth.refusal import Refused
-from rb_smooth.splits import split
-from rb_smooth.study.specimens import find_specimen, first_images
+from rb_smooth.analysis.trained_model import find_specimen, first_images
+from rb_smooth.config.schema import source_of
+from rb_smooth.core import files
+from rb_smooth.core.errors import Refused
+from rb_smooth.data.datasets import digits
+from rb_smooth.data.images import Images
+from rb_smooth.data.splits import split
 
 
 def find(home, what):

@@ -17,17 +17,20 @@ from interruptions import stop_after
 from PIL import Image
 from tiers import quickly
 
-from rb_smooth import data, images, run_folder, schema, streaming, training
-from rb_smooth.assessment import score
-from rb_smooth.images import ImageFiles, Images, parts
-from rb_smooth.minibatches import Minibatches
-from rb_smooth.refusal import Interrupted, Refused, answering
-from rb_smooth.run_folder import Run
-from rb_smooth.sections import digest
-from rb_smooth.settings import gather
-from rb_smooth.splits import fingerprint, split
-from rb_smooth.states import load_state
-from rb_smooth.streaming import Prefetched, default_workers
+from rb_smooth.config.overrides import gather
+from rb_smooth.config.sections import digest
+from rb_smooth.core.cli import answering
+from rb_smooth.core.errors import Interrupted, Refused
+from rb_smooth.data import datasets, images, prefetch
+from rb_smooth.data.images import ImageFiles, Images, parts
+from rb_smooth.data.prefetch import Prefetched, default_workers
+from rb_smooth.data.splits import fingerprint, split
+from rb_smooth.training import loop, validate
+from rb_smooth.training.batches import Minibatches
+from rb_smooth.training.pipeline import score
+from rb_smooth.training.run_folder import run as run_folder
+from rb_smooth.training.run_folder.resume import load_state
+from rb_smooth.training.run_folder.run import Run
 
 CPU = torch.device("cpu")
 QUICK = ["data.name=folder", "data.validation=20", "data.batch_size=20", "objective.steps=1", "model.width=2"]
@@ -56,17 +59,17 @@ def own(root, tmp_path):
 
 
 def read(root, **options):
-    source = data.folder(root, root=str(root), **options)
+    source = datasets.folder(root, root=str(root), **options)
     return split(source, validation=20, split_seed=0, select="validation")
 
 
 def declared(root, *settings):
-    return schema.check(*gather("digits", "at", [*QUICK, f"data.root={root}", *settings], EPOCHS))
+    return validate.check(*gather("digits", "at", [*QUICK, f"data.root={root}", *settings], EPOCHS))
 
 
 def trained(recipe, data, path):
     run = Run(path)
-    training.train(recipe, run, data, CPU)
+    loop.train(recipe, run, data, CPU)
     return run
 
 
@@ -110,9 +113,9 @@ def test_a_run_stopped_within_an_epoch_goes_on_to_the_same_end_with_other_worker
     recipe, run = declared(root), Run(tmp_path / "run")
     with monkeypatch.context() as patched, pytest.raises(Interrupted):
         stop_after(patched, batches)
-        training.train(recipe, run, read(root, stream=True, workers=2), CPU)
+        loop.train(recipe, run, read(root, stream=True, workers=2), CPU)
     assert not children()
-    training.train(recipe, run, read(root, stream=True, workers=1), CPU)
+    loop.train(recipe, run, read(root, stream=True, workers=1), CPU)
     same_end(run, in_memory)
 
 
@@ -121,8 +124,8 @@ def test_a_run_begun_streamed_may_go_on_in_memory(root, tmp_path, in_memory, mon
     recipe, run = declared(root), Run(tmp_path / "run")
     with monkeypatch.context() as patched, pytest.raises(Interrupted):
         stop_after(patched, 3)
-        training.train(recipe, run, read(root, stream=True, workers=1), CPU)
-    training.train(recipe, run, read(root, stream=False), CPU)
+        loop.train(recipe, run, read(root, stream=True, workers=1), CPU)
+    loop.train(recipe, run, read(root, stream=False), CPU)
     same_end(run, in_memory)
     assert run.path.joinpath("training.json").read_text().count('"files"') == 1
 
@@ -219,9 +222,9 @@ def test_files_are_known_again_by_names_sizes_and_labels(own):
 
 def test_a_folder_is_streamed_where_it_would_not_fit(root, monkeypatch):
     assert isinstance(read(root).train, Images)
-    monkeypatch.setattr(data, "_IN_MEMORY", 160 * 8 * 8 * 3)
+    monkeypatch.setattr(datasets, "_IN_MEMORY", 160 * 8 * 8 * 3)
     assert isinstance(read(root).train, Images)
-    monkeypatch.setattr(data, "_IN_MEMORY", 160 * 8 * 8 * 3 - 1)
+    monkeypatch.setattr(datasets, "_IN_MEMORY", 160 * 8 * 8 * 3 - 1)
     streamed = read(root)
     assert isinstance(streamed.train, ImageFiles)
     assert isinstance(streamed.test, ImageFiles)
@@ -230,11 +233,11 @@ def test_a_folder_is_streamed_where_it_would_not_fit(root, monkeypatch):
 
 def test_means_are_of_a_sample_that_is_the_same_streamed_and_in_memory(root, monkeypatch):
     pixels = read(root, stream=False).source.train.x.double() / 255
-    everything = data.folder(root, root=str(root), stream=True)
+    everything = datasets.folder(root, root=str(root), stream=True)
     assert everything.mean == pytest.approx(pixels.mean((0, 2, 3)).tolist(), rel=1e-12)
     assert everything.std == pytest.approx(pixels.transpose(0, 1).flatten(1).std(1).tolist(), rel=1e-12)
-    monkeypatch.setattr(data, "_SAMPLED", 30)
-    some = [data.folder(root, root=str(root), stream=stream) for stream in (True, False)]
+    monkeypatch.setattr(datasets, "_SAMPLED", 30)
+    some = [datasets.folder(root, root=str(root), stream=stream) for stream in (True, False)]
     assert (some[0].mean, some[0].std) == (some[1].mean, some[1].std)
     assert some[0].mean != everything.mean
 
@@ -259,11 +262,11 @@ def test_a_damaged_image_met_in_training_is_one_line_that_names_it(own, tmp_path
     recipe, run, streamed = declared(own), Run(tmp_path / "run"), read(own, stream=True, workers=workers)
     victim = os.fsdecode(streamed.train.names[Minibatches(recipe, streamed).order(1).train[3][5]])
     content = (own / "train" / victim).read_bytes()
-    real = training.save_state
+    real = loop.save_state
     monkeypatch.setattr(
-        training, "save_state", lambda *saved: (real(*saved), (own / "train" / victim).write_bytes(content[:70]))
+        loop, "save_state", lambda *saved: (real(*saved), (own / "train" / victim).write_bytes(content[:70]))
     )
-    assert answering(lambda: training.train(recipe, run, streamed, CPU))() == 2
+    assert answering(lambda: loop.train(recipe, run, streamed, CPU))() == 2
     said = capsys.readouterr().err
     assert victim in said
     assert said.count("\n") == 1
@@ -312,7 +315,7 @@ def test_images_are_resized_streamed_as_in_memory(root):
 @pytest.mark.slow
 def test_workers_outlast_the_signals_that_ask_training_to_stop_but_sigterm_not_for_ever(prefetched, monkeypatch):
     """They reach every process of a terminal or a job; training ends its workers itself."""
-    monkeypatch.setattr(streaming, "_LAST_STEP_S", 2)
+    monkeypatch.setattr(prefetch, "_LAST_STEP_S", 2)
     order = torch.arange(100).view(10, 10)
     prefetched.take(order, 0)
     prefetched.take(order, 1)
@@ -330,7 +333,7 @@ def test_workers_outlast_the_signals_that_ask_training_to_stop_but_sigterm_not_f
 @pytest.mark.slow
 def test_what_a_spawned_worker_imports_holds_no_attack():
     code = (
-        "import sys; import rb_smooth.streaming;"
+        "import sys; import rb_smooth.data.prefetch;"
         "assert not {'torchattacks', 'robustbench', 'torchvision', 'pyautoattack'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

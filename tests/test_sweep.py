@@ -15,9 +15,11 @@ import torch
 from digits_run import QUICK, SETTINGS
 from test_program import run
 
-from rb_smooth import devices, launch, plan, sweep
-from rb_smooth.data import _downloading
-from rb_smooth.refusal import Refused
+from rb_smooth.core import environment
+from rb_smooth.core.errors import Refused
+from rb_smooth.data.datasets import _downloading
+from rb_smooth.training import cost, validate
+from rb_smooth.training.sweep import sweep
 
 SWEEP = ["digits", "at", "at+awp", "--seeds=0,1", "--workers=2", *QUICK]
 
@@ -96,7 +98,8 @@ def test_the_record_holds_every_figure_and_where_it_comes_from(inside):
 def test_the_same_command_again_starts_nothing_and_needs_no_torch(inside, home):
     before = record()
     code = (
-        "import subprocess, sys; from rb_smooth import attempts, recipe; attempts.subprocess = None; "
+        "import subprocess, sys; from rb_smooth import recipe; from rb_smooth.training.sweep import job_queue; "
+        "job_queue.subprocess = None; "
         "recipe.main(); assert 'torch' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code, *SWEEP], capture_output=True, text=True)
@@ -206,7 +209,7 @@ def test_workers_have_a_gpu_each_or_share_what_there_is(monkeypatch):
     with pytest.raises(Refused, match="a device that this machine has, got 'cuba'"):
         sweep.choose_devices(None, 2, "cuba")
     assert sweep.choose_devices(None, None, "cpu") == ["cpu"]
-    monkeypatch.setattr(devices, "existing_device", lambda name: None)
+    monkeypatch.setattr(validate, "existing_device", lambda name: None)
     assert sweep.choose_devices(None, 2, "cuda:1") == ["cuda:1", "cuda:1"]
     with pytest.raises(Refused, match="got 2; it has 2 GPUs, from 0"):
         sweep.choose_devices([0, 2], None, "auto")
@@ -226,8 +229,8 @@ def test_plan_says_what_is_ahead_for_each_method_and_how_many_runs(elsewhere, ca
 
 
 def test_a_plan_of_runs_side_by_side_lets_each_attack_by_itself(elsewhere, monkeypatch):
-    asked, estimate = [], plan.estimate
-    monkeypatch.setattr(plan, "estimate", lambda *given: asked.append(given[-1]) or estimate(*given))
+    asked, estimate = [], cost.estimate
+    monkeypatch.setattr(cost, "estimate", lambda *given: asked.append(given[-1]) or estimate(*given))
     assert run("digits", "at", "trades", "--workers=3", "--plan", *QUICK) == 0
     assert asked == [1, 1]
 
@@ -266,7 +269,7 @@ def test_what_a_user_can_mend_is_one_line_before_anything_starts(elsewhere, hand
 
 
 def test_torchrun_is_not_for_several_runs(elsewhere, handed_over, monkeypatch, capsys):
-    monkeypatch.setattr(launch, "SIZE", 2)
+    monkeypatch.setattr(environment, "SIZE", 2)
     assert run("digits", "at", "--seeds=0,1") == 2
     assert "torchrun" in capsys.readouterr().err
     assert not handed_over

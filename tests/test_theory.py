@@ -12,14 +12,13 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from rb_smooth.refusal import answering
-from rb_smooth.theory import __main__ as program
-from rb_smooth.theory import linear, linear_statements
-from rb_smooth.theory.arrays import largest_ratio
-from rb_smooth.theory.pairs import random_pairs
-from rb_smooth.theory.rows import Falsifier, Row
-from rb_smooth.theory.statements import STATEMENTS, examine
-from rb_smooth.theory.table import table_of
+from rb_smooth import theory as program
+from rb_smooth.analysis.theory import linear, linear_statements
+from rb_smooth.analysis.theory.numeric import largest_ratio, random_pairs
+from rb_smooth.analysis.theory.results import Falsifier, Row
+from rb_smooth.analysis.theory.tables import table_of
+from rb_smooth.core.cli import answering
+from rb_smooth.theory import STATEMENTS, examine
 
 
 @pytest.fixture(scope="module")
@@ -222,7 +221,7 @@ def test_a_document_without_a_place_for_a_statement_is_left_as_it_is(typed, tmp_
 
 def test_figures_are_drawn_into_the_folder_and_named(typed, monkeypatch, tmp_path):
     drawn = SimpleNamespace(draw_all=lambda folder: [folder / "balls.png"])
-    monkeypatch.setitem(sys.modules, "rb_smooth.theory.figures", drawn)
+    monkeypatch.setitem(sys.modules, "rb_smooth.analysis.theory.figures", drawn)
     ran = typed("--only", "Lemma 2", "--figures", str(tmp_path))
     assert ran.code == 0
     assert ran.out.splitlines()[-1] == f"drawn: {tmp_path / 'balls.png'}"
@@ -230,5 +229,5 @@ def test_figures_are_drawn_into_the_folder_and_named(typed, monkeypatch, tmp_pat
 
 
 def test_the_theory_costs_no_torch_and_no_pictures():
-    code = "import sys, rb_smooth.theory.__main__; assert not {'torch', 'matplotlib'} & sys.modules.keys()"
+    code = "import sys, rb_smooth.theory; assert not {'torch', 'matplotlib'} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -13,13 +13,11 @@ from matplotlib.image import imread
 from matplotlib.text import Text
 from scipy.special import expit
 
-from rb_smooth.plots.lines import draw_broken
-from rb_smooth.plots.style import new_figure, save_figure
-from rb_smooth.plots.surfaces import Surface, draw_surfaces
-from rb_smooth.refusal import Refused
-from rb_smooth.theory import figures
-from rb_smooth.theory.figures import EPS, GAMMAS, X, Y
-from rb_smooth.theory.toys import swish, swish_adversarial_loss, swish_loss
+from rb_smooth.analysis.plot_style import new_figure, save_figure
+from rb_smooth.analysis.theory import figures
+from rb_smooth.analysis.theory.figures import EPS, GAMMAS, X, Y, swish, swish_adversarial_loss, swish_loss
+from rb_smooth.analysis.theory.plot_surfaces import Surface, draw_broken, draw_surfaces
+from rb_smooth.core.errors import Refused
 
 FEW = 21
 SURFACES = ("figure-2", "figure-4", "figure-5")
@@ -184,7 +182,7 @@ def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):
 
 def test_drawing_costs_no_torch_and_no_pyplot():
     code = (
-        "import sys; from rb_smooth.theory import figures; figures.draw_examples(9);"
+        "import sys; from rb_smooth.analysis.theory import figures; figures.draw_examples(9);"
         "assert not {'torch', 'matplotlib.pyplot'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -8,13 +8,12 @@ from scipy.integrate import dblquad, quad
 from scipy.optimize import minimize
 from scipy.special import erfc, expit
 
-from rb_smooth.refusal import Refused
-from rb_smooth.theory import entropy, linear
-from rb_smooth.theory.arrays import derivative_error
-from rb_smooth.theory.concave import ConcaveLoss
-from rb_smooth.theory.entropy import EntropyLoss, covering, smoothed_absolute_value
-from rb_smooth.theory.pairs import random_pairs
-from rb_smooth.theory.smoothing_statements import diagonal_step
+from rb_smooth.analysis.theory import entropy, linear
+from rb_smooth.analysis.theory.entropy import EntropyLoss, covering, smoothed_absolute_value
+from rb_smooth.analysis.theory.implicit import ConcaveLoss
+from rb_smooth.analysis.theory.numeric import derivative_error, random_pairs
+from rb_smooth.analysis.theory.smoothing_statements import diagonal_step
+from rb_smooth.core.errors import Refused
 
 X, Y, EPS = np.array([1.0, 2.0]), 1, 0.6
 DIRECTION = np.array([np.cos(0.7), np.sin(0.7)])

@@ -10,11 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.special import expit
 
-from rb_smooth.theory import linear
-from rb_smooth.theory.arrays import derivative_error
-from rb_smooth.theory.concave import ConcaveLoss, border
-from rb_smooth.theory.entropy import EntropyLoss, covering, smoothed_absolute_value
-from rb_smooth.theory.smoothing_statements import diagonal_step, whole_step
+from rb_smooth.analysis.theory import linear
+from rb_smooth.analysis.theory.entropy import EntropyLoss, covering, smoothed_absolute_value
+from rb_smooth.analysis.theory.implicit import ConcaveLoss, border
+from rb_smooth.analysis.theory.numeric import derivative_error
+from rb_smooth.analysis.theory.smoothing_statements import diagonal_step, whole_step
 
 pytestmark = pytest.mark.slow
 

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from printed import kl, pgd_kl
 
-from rb_smooth.divergence import kl_divergence
-from rb_smooth.objectives.trades import TRADES
+from rb_smooth.components.losses import kl_divergence
+from rb_smooth.components.objectives.trades import TRADES
 
 
 def weight_gradient(net, loss):

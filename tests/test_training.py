@@ -15,17 +15,19 @@ from interruptions import stop_after
 from tiers import quickly
 from traces import same, snapshot
 
-from rb_smooth import batchnorm, epochs, interruption, schedules, schema, session, training
-from rb_smooth.augmentations import flip
-from rb_smooth.checkpoints import exported
-from rb_smooth.data import digits
-from rb_smooth.evaluation import accuracy
-from rb_smooth.interruption import stop_requests
-from rb_smooth.refusal import Interrupted, Refused
-from rb_smooth.run_folder import Run
-from rb_smooth.seeding import AUGMENT, mix
-from rb_smooth.settings import gather
-from rb_smooth.splits import split
+from rb_smooth.components import batchnorm, schedules
+from rb_smooth.components.checkpoints import exported
+from rb_smooth.config.overrides import gather
+from rb_smooth.core import worker_pool
+from rb_smooth.core.determinism import AUGMENT, mix
+from rb_smooth.core.errors import Interrupted, Refused
+from rb_smooth.core.worker_pool import stop_requests
+from rb_smooth.data.augmentations import flip
+from rb_smooth.data.datasets import digits
+from rb_smooth.data.splits import split
+from rb_smooth.evaluation.accuracy import accuracy
+from rb_smooth.training import loop, trainer, validate
+from rb_smooth.training.run_folder.run import Run
 
 CPU = torch.device("cpu")
 QUICK = [
@@ -47,7 +49,7 @@ def source():
 
 def recipe_and_data(source, method="at+ensgd", *settings):
     inner = ["optimizer.inner_steps=2"] if "ensgd" in method else []  # several outer steps even in so short a run
-    recipe = schema.check(*gather("digits", method, [*QUICK, *inner, *settings]))
+    recipe = validate.check(*gather("digits", method, [*QUICK, *inner, *settings]))
     section = recipe.data
     data = split(
         source,
@@ -62,7 +64,7 @@ def recipe_and_data(source, method="at+ensgd", *settings):
 def trained(source, path, *arguments):
     recipe, data = recipe_and_data(source, *arguments)
     run = Run(path)
-    training.train(recipe, run, data, CPU)
+    loop.train(recipe, run, data, CPU)
     return run
 
 
@@ -119,7 +121,7 @@ def test_a_seed_fixes_everything_and_another_changes_it(source, tmp_path, undist
 
 @pytest.mark.parametrize("method", ["at+ensgd", "at+ensgd+wa"])
 def test_looking_at_the_deployed_model_leaves_no_trace(source, method):
-    state = session.Session(*recipe_and_data(source, method), CPU)
+    state = trainer.Session(*recipe_and_data(source, method), CPU)
     for _ in range(3):
         state.run_batch(state.order())
     before, deployed = snapshot(state.model), [w.clone() for w in state.averaging.weights(state.optimizer.deployed())]
@@ -138,9 +140,9 @@ def test_looking_at_the_deployed_model_leaves_no_trace(source, method):
 def test_what_is_saved_is_what_is_deployed_recalibrated(source, tmp_path, monkeypatch, method):
     """w or its average, not the chain nor the initial weights; statistics from the last minibatches at w."""
     sessions = []
-    real = session.Session.__init__
+    real = trainer.Session.__init__
     monkeypatch.setattr(
-        session.Session, "__init__", lambda self, *a, **k: (real(self, *a, **k), sessions.append(self))[0]
+        trainer.Session, "__init__", lambda self, *a, **k: (real(self, *a, **k), sessions.append(self))[0]
     )
     run = trained(source, tmp_path / "run", method)
     (state,) = sessions
@@ -148,7 +150,7 @@ def test_what_is_saved_is_what_is_deployed_recalibrated(source, tmp_path, monkey
     deployed = state.averaging.weights(state.optimizer.deployed())
     assert all(torch.equal(last[name], w) for name, w in zip(names, deployed))
     torch.manual_seed(mix(0, 0))
-    initial = session.Session(state.recipe, split(source, validation=60, split_seed=0, select="validation"), CPU).model
+    initial = trainer.Session(state.recipe, split(source, validation=60, split_seed=0, select="validation"), CPU).model
     assert any(not torch.equal(last[name], p) for name, p in initial.named_parameters())
     if method != "at":
         assert any(not torch.equal(last[name], p) for name, p in state.model.named_parameters())
@@ -162,7 +164,7 @@ def test_what_is_saved_is_what_is_deployed_recalibrated(source, tmp_path, monkey
 
 
 def test_recalibrate_zero_leaves_statistics_alone(source):
-    state = session.Session(*recipe_and_data(source, "at", "train.recalibrate=0"), CPU)
+    state = trainer.Session(*recipe_and_data(source, "at", "train.recalibrate=0"), CPU)
     state.run_batch(state.order())
     statistics = state.model.net[4].running_mean.clone()
     with state.deployed() as model:
@@ -170,7 +172,7 @@ def test_recalibrate_zero_leaves_statistics_alone(source):
 
 
 def test_the_last_minibatches_are_kept_as_training_saw_them(source):
-    state = session.Session(*recipe_and_data(source, "at", "train.recalibrate=2", "data.batch_size=32"), CPU)
+    state = trainer.Session(*recipe_and_data(source, "at", "train.recalibrate=2", "data.batch_size=32"), CPU)
     for _ in range(4):
         state.run_batch(state.order())
     assert len(state.kept) == 2
@@ -182,7 +184,7 @@ def test_the_last_minibatches_are_kept_as_training_saw_them(source):
 
 
 def test_each_epoch_is_one_pass_in_a_fresh_order(source):
-    state = session.Session(*recipe_and_data(source, "at"), CPU)
+    state = trainer.Session(*recipe_and_data(source, "at"), CPU)
     first = state.order().train
     assert first.shape == (3, 64)  # the last, incomplete minibatch is dropped
     assert len(set(first.flatten().tolist())) == 3 * 64
@@ -193,7 +195,7 @@ def test_each_epoch_is_one_pass_in_a_fresh_order(source):
 
 def test_the_best_epoch_is_the_earliest_of_the_most_robust(source, tmp_path, monkeypatch):
     shares = iter([0.9, 0.3, 0.9, 0.5, 0.9, 0.5])  # clean and robust, epoch by epoch
-    monkeypatch.setattr(epochs, "accuracy", lambda *_: next(shares))
+    monkeypatch.setattr(loop, "accuracy", lambda *_: next(shares))
     run = trained(source, tmp_path / "run", "at")
     rows = list(csv.DictReader((run.path / "log.csv").open()))
     assert [row["best"] for row in rows] == ["True", "True", "False"]
@@ -202,12 +204,12 @@ def test_the_best_epoch_is_the_earliest_of_the_most_robust(source, tmp_path, mon
 
 def test_standard_training_selects_by_clean_accuracy(source, tmp_path, monkeypatch):
     shares = iter([0.5, 0.9, 0.6, 0.1, 0.4, 0.9])
-    monkeypatch.setattr(epochs, "accuracy", lambda *_: next(shares))
+    monkeypatch.setattr(loop, "accuracy", lambda *_: next(shares))
     recipe, data = recipe_and_data(source, "at")
     sections = dict(recipe.sections) | {"objective": {"name": "standard"}}
     sections["evaluate"] = sections["evaluate"] | {"norm": "Linf", "eps": 0.15, "step_size": 0.03}
     run = Run(tmp_path / "run")
-    training.train(schema.check("digits", "standard", sections), run, data, CPU)
+    loop.train(validate.check("digits", "standard", sections), run, data, CPU)
     rows = list(csv.DictReader((run.path / "log.csv").open()))
     assert [row["best"] for row in rows] == ["True", "True", "False"]
 
@@ -217,10 +219,10 @@ def test_stages_of_the_objective_are_selected_by_the_last_ones_threat(source, tm
     recipe, data = recipe_and_data(source, "at")
     attack = dict(recipe.sections["objective"])
     stages = [{"name": "standard", "from_epoch": 0}, attack | {"from_epoch": 2}]
-    recipe = schema.check("digits", "staged", dict(recipe.sections) | {"objective": stages})
+    recipe = validate.check("digits", "staged", dict(recipe.sections) | {"objective": stages})
     shares = iter([0.9, 0.1, 0.9, 0.2, 0.8, 0.3])
-    monkeypatch.setattr(epochs, "accuracy", lambda *_: next(shares))
-    training.train(recipe, Run(tmp_path / "run"), data, CPU)
+    monkeypatch.setattr(loop, "accuracy", lambda *_: next(shares))
+    loop.train(recipe, Run(tmp_path / "run"), data, CPU)
     rows = list(csv.DictReader((tmp_path / "run" / "log.csv").open()))
     assert [row["best"] for row in rows] == ["True", "True", "True"]
 
@@ -233,7 +235,7 @@ def test_a_stop_that_comes_twice_at_once_is_one_and_a_later_one_acts_at_once(mon
             signal.raise_signal(signal.SIGINT)
             signal.raise_signal(signal.SIGINT)
             went_on = len(stop)
-            monkeypatch.setattr(interruption, "_SAME_REQUEST_S", 0.0)
+            monkeypatch.setattr(worker_pool, "_SAME_REQUEST_S", 0.0)
             signal.raise_signal(signal.SIGINT)
             raise AssertionError("went on once more")
         assert went_on == 2
@@ -245,9 +247,9 @@ def test_a_stop_that_comes_twice_at_once_is_one_and_a_later_one_acts_at_once(mon
 def test_a_stop_after_the_last_epoch_resumes_to_the_same_end(source, tmp_path, monkeypatch):
     recipe, data = recipe_and_data(source, "at+ensgd")
     stages = [dict(recipe.sections["optimizer"]) | {"from_epoch": 0}, {"name": "sgd", "from_epoch": 2}]
-    recipe = schema.check("digits", "staged", dict(recipe.sections) | {"optimizer": stages})
-    training.train(recipe, Run(tmp_path / "whole"), data, CPU)
-    real = training.end_epoch
+    recipe = validate.check("digits", "staged", dict(recipe.sections) | {"optimizer": stages})
+    loop.train(recipe, Run(tmp_path / "whole"), data, CPU)
+    real = loop.end_epoch
 
     def interrupted(session, run):
         if session.epoch == 2:
@@ -255,9 +257,9 @@ def test_a_stop_after_the_last_epoch_resumes_to_the_same_end(source, tmp_path, m
         return real(session, run)
 
     with monkeypatch.context() as patched, pytest.raises(Interrupted, match="3 of 3 epochs and 0 minibatches"):
-        patched.setattr(training, "end_epoch", interrupted)
-        training.train(recipe, Run(tmp_path / "parts"), data, CPU)
-    training.train(recipe, Run(tmp_path / "parts"), data, CPU)
+        patched.setattr(loop, "end_epoch", interrupted)
+        loop.train(recipe, Run(tmp_path / "parts"), data, CPU)
+    loop.train(recipe, Run(tmp_path / "parts"), data, CPU)
     one, other = Run(tmp_path / "whole").load("last"), Run(tmp_path / "parts").load("last")
     assert all(torch.equal(one[key], other[key]) for key in one)
 
@@ -274,8 +276,8 @@ def test_another_precision_or_foreign_state_is_refused_at_resume(source, tmp_pat
 
 def test_augmentation_and_schedule_reach_every_minibatch(source, monkeypatch):
     recipe, data = recipe_and_data(source, "at", "data.augment=[flip]", "data.batch_size=50")
-    recipe = schema.check("digits", "at", dict(recipe.sections) | {"schedule": {"name": "cosine"}})
-    state = session.Session(recipe, data, CPU)
+    recipe = validate.check("digits", "at", dict(recipe.sections) | {"schedule": {"name": "cosine"}})
+    state = trainer.Session(recipe, data, CPU)
     rates, batches = [], []
     for _ in range(4):
         state.run_batch(state.order())
@@ -293,8 +295,8 @@ def test_a_new_stage_starts_a_fresh_optimizer_from_the_deployed_weights(source):
     recipe, data = recipe_and_data(source, "at+ensgd")
     chain = dict(recipe.sections["optimizer"])
     stages = [chain | {"from_epoch": 0}, {"name": "sgd", "lr": 0.05, "from_epoch": 1}]
-    recipe = schema.check("digits", "staged", dict(recipe.sections) | {"optimizer": stages})
-    state = session.Session(recipe, data, CPU)
+    recipe = validate.check("digits", "staged", dict(recipe.sections) | {"optimizer": stages})
+    state = trainer.Session(recipe, data, CPU)
     for _ in range(3):
         state.run_batch(state.order())
     assert state.optimizer.param_groups[0]["k"] == 1  # an open inner loop
@@ -313,7 +315,7 @@ def test_a_new_stage_starts_a_fresh_optimizer_from_the_deployed_weights(source):
 def test_after_a_switch_the_schedule_goes_on_in_absolute_epochs_on_the_new_stages_rate(source):
     recipe, data = recipe_and_data(source, "at", "schedule.drops=[1, 2]")
     stages = [{"name": "sgd", "lr": 0.1, "from_epoch": 0}, {"name": "entropy_sgd", "lr": 0.8, "from_epoch": 1}]
-    state = session.Session(schema.check("digits", "s", dict(recipe.sections) | {"optimizer": stages}), data, CPU)
+    state = trainer.Session(validate.check("digits", "s", dict(recipe.sections) | {"optimizer": stages}), data, CPU)
     rates = []
     for epoch in range(3):
         state.enter(epoch)
@@ -329,8 +331,8 @@ def test_with_averaging_the_average_is_validated_and_saved_and_raw_w_is_a_furthe
     source, tmp_path, monkeypatch, undisturbed
 ):
     plain, seen = undisturbed("at+ensgd"), []
-    real = epochs.accuracy
-    monkeypatch.setattr(epochs, "accuracy", lambda m, *a: (seen.append(m.net[0].weight.clone()), real(m, *a))[1])
+    real = loop.accuracy
+    monkeypatch.setattr(loop, "accuracy", lambda m, *a: (seen.append(m.net[0].weight.clone()), real(m, *a))[1])
     run = trained(source, tmp_path / "run", "at+ensgd+wa")
     rows = list(csv.DictReader((run.path / "log.csv").open()))
     assert {"val_clean", "val_robust", "val_w_clean", "val_w_robust"} <= rows[0].keys()
@@ -351,13 +353,13 @@ def test_a_staged_run_resumes_at_the_switch(source, tmp_path, monkeypatch):
     recipe, data = recipe_and_data(source, "at+ensgd")
     chain = dict(recipe.sections["optimizer"])
     stages = [{"name": "sgd", "from_epoch": 0}, chain | {"from_epoch": 1}, {"name": "sgd", "lr": 0.01, "from_epoch": 2}]
-    recipe = schema.check("digits", "staged", dict(recipe.sections) | {"optimizer": stages})
-    training.train(recipe, Run(tmp_path / "whole"), data, CPU)
+    recipe = validate.check("digits", "staged", dict(recipe.sections) | {"optimizer": stages})
+    loop.train(recipe, Run(tmp_path / "whole"), data, CPU)
     for batches in (2, 3):  # the last minibatch before a switch; the first after it
         with monkeypatch.context() as patched, pytest.raises(Interrupted):
             stop_after(patched, batches)
-            training.train(recipe, Run(tmp_path / str(batches)), data, CPU)
-        training.train(recipe, Run(tmp_path / str(batches)), data, CPU)
+            loop.train(recipe, Run(tmp_path / str(batches)), data, CPU)
+        loop.train(recipe, Run(tmp_path / str(batches)), data, CPU)
         one, other = Run(tmp_path / "whole").load("last"), Run(tmp_path / str(batches)).load("last")
         assert all(torch.equal(one[key], other[key]) for key in one)
 
@@ -366,8 +368,8 @@ def test_what_an_optimizer_reports_is_a_column_of_the_log_empty_where_another_wa
     recipe, data = recipe_and_data(source, "at+ensgd2", "optimizer.gamma=1e9")
     second_order = dict(recipe.sections["optimizer"]) | {"from_epoch": 1}
     stages = [{"name": "sgd", "from_epoch": 0}, second_order, {"name": "sgd", "from_epoch": 2}]
-    recipe = schema.check("digits", "staged", dict(recipe.sections) | {"optimizer": stages})
-    training.train(recipe, Run(tmp_path / "run"), data, CPU)
+    recipe = validate.check("digits", "staged", dict(recipe.sections) | {"optimizer": stages})
+    loop.train(recipe, Run(tmp_path / "run"), data, CPU)
     rows = list(csv.DictReader((tmp_path / "run" / "log.csv").open()))
     assert [row["clamped"] == "" for row in rows] == [True, False, True]
     assert float(rows[1]["clamped"]) > 0.5  # gamma is absurd: nearly every weight meets the floor
@@ -381,7 +383,7 @@ def test_the_schedule_reaches_the_optimizer(undisturbed):
 
 
 def test_the_average_is_of_what_is_deployed_after_every_minibatch(source):
-    state = session.Session(*recipe_and_data(source, "at+ensgd+wa", "averaging.decay=0"), CPU)
+    state = trainer.Session(*recipe_and_data(source, "at+ensgd+wa", "averaging.decay=0"), CPU)
     for _ in range(3):
         state.run_batch(state.order())
         deployed = state.optimizer.deployed()
@@ -392,7 +394,7 @@ def test_the_average_is_of_what_is_deployed_after_every_minibatch(source):
 def test_every_minibatch_draws_noise_of_its_own(source):
     """The same noise again and again would be a drift, not a diffusion."""
     settings = ("optimizer.inner_lr=1e-30", "optimizer.noise=1e12", "optimizer.inner_steps=10", "optimizer.beta=0")
-    state = session.Session(*recipe_and_data(source, "at+ensgd", *settings), CPU)
+    state = trainer.Session(*recipe_and_data(source, "at+ensgd", *settings), CPU)
     chain = [[p.detach().clone() for p in state.model.parameters()]]
     for _ in range(3):
         state.run_batch(state.order())
@@ -406,7 +408,7 @@ def test_every_minibatch_draws_noise_of_its_own(source):
 @pytest.mark.parametrize("standardise", [True, False])
 def test_inputs_are_standardised_inside_the_model_or_not_at_all(source, standardise):
     recipe, data = recipe_and_data(source, "at", f"data.standardise={standardise}")
-    model = session.Session(recipe, data, CPU).model
+    model = trainer.Session(recipe, data, CPU).model
     assert model.mean.item() == pytest.approx(source.mean[0] if standardise else 0)
     assert model.std.item() == pytest.approx(source.std[0] if standardise else 1)
 
@@ -425,13 +427,13 @@ def test_bf16_trains_with_fp32_weights_and_takes_the_gradient_where_the_perturba
     settings = ("train.precision=bf16", "perturbation.gamma=0.5", "optimizer.momentum=0", "optimizer.weight_decay=0")
     moved = {}
     for cached in (True, False):
-        state = session.Session(*recipe_and_data(source, "at+awp", *settings), CPU)
+        state = trainer.Session(*recipe_and_data(source, "at+awp", *settings), CPU)
         real = torch.autocast
         monkeypatch.setattr(
-            session.torch, "autocast", lambda *a, cache_enabled, r=real, **k: r(*a, cache_enabled=False, **k)
+            trainer.torch, "autocast", lambda *a, cache_enabled, r=real, **k: r(*a, cache_enabled=False, **k)
         )
         if cached:
-            monkeypatch.setattr(session.torch, "autocast", real)
+            monkeypatch.setattr(trainer.torch, "autocast", real)
         state.run_batch(state.order())
         moved[cached] = [p.detach().clone() for p in state.model.parameters()]
         assert all(p.dtype == torch.float32 and p.isfinite().all() for p in state.model.parameters())
@@ -442,12 +444,12 @@ def test_bf16_trains_with_fp32_weights_and_takes_the_gradient_where_the_perturba
 def test_weights_of_chosen_epochs_are_kept_and_test_accuracy_is_logged_if_asked(source, tmp_path):
     recipe, data = recipe_and_data(source, "at+wa", "train.keep=[0,2]", "train.log_test=30")
     run = Run(tmp_path / "run")
-    training.train(recipe, run, data, CPU)
+    loop.train(recipe, run, data, CPU)
     kept = sorted(path.stem for path in run.path.glob("epoch-*.pt"))
     assert kept == ["epoch-0", "epoch-2"]
     rows = list(csv.DictReader((run.path / "log.csv").open()))
     for column in ("test_clean", "test_robust", "test_w_clean", "test_w_robust", "train_clean"):
         assert all(0 <= float(row[column]) <= 1 for row in rows)
-    model = session.Session(recipe, data, CPU).model
+    model = trainer.Session(recipe, data, CPU).model
     run.load_into(model, "epoch-2")
     assert accuracy(model, data.test[:30]) == float(rows[1]["test_clean"])

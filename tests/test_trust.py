@@ -14,13 +14,14 @@ import torch
 from torch import nn
 from traces import same, snapshot
 
-from rb_smooth import bridge, trust
-from rb_smooth.contracts import Threat
-from rb_smooth.images import Images
-from rb_smooth.models import Normalized
-from rb_smooth.protocols import AttackResult, AutoAttackResult
-from rb_smooth.refusal import Refused
-from rb_smooth.trust import gradient_checks
+from rb_smooth.components.models import Normalized
+from rb_smooth.core import robustbench
+from rb_smooth.core.errors import Refused
+from rb_smooth.core.threat import Threat
+from rb_smooth.data.images import Images
+from rb_smooth.evaluation import checks as trust
+from rb_smooth.evaluation.autoattack import AttackResult, AutoAttackResult
+from rb_smooth.evaluation.checks import gradients
 
 LINF, L2 = Threat("Linf", 8 / 255, 2 / 255), Threat("L2", 0.5, 0.1)
 PAGE = Path(__file__).parents[1] / "docs" / "trust.md"
@@ -48,7 +49,7 @@ def doubts(checks) -> list:
 
 def found_by_autoattack(shares, points=1000, clean=0.9, warnings=()) -> AutoAttackResult:
     """A result with these shares left by its attacks, in their order; the first points stand."""
-    attacks = {name: AttackResult(share, 1.0) for name, share in zip(bridge.ATTACKS, shares)}
+    attacks = {name: AttackResult(share, 1.0) for name, share in zip(robustbench.ATTACKS, shares)}
     robust = torch.arange(points) < round(shares[-1] * points)
     nothing = torch.zeros(points)
     return AutoAttackResult(robust, clean, attacks, nothing.long(), nothing, 1.0, list(warnings), {})
@@ -88,7 +89,7 @@ def test_honest_nets_pass_before_the_attack(trained, net, threat):
 
 
 def test_an_untrained_resnet_of_robustbench_passes_before_the_attack():
-    resnet = bridge.architectures("resnet")
+    resnet = robustbench.architectures("resnet")
     model = Normalized(resnet.ResNet(resnet.BasicBlock, [2, 2, 2, 2], num_classes=10), [0.5] * 3, [0.25] * 3)
     checks = trust.before_attack(model, labelled_by(model, 1, 3, 32, 32), LINF, 10)
     assert not doubts(checks)
@@ -215,7 +216,7 @@ def test_checks_are_plain_values(trained):
 def test_derivatives_are_taken_along_the_direction_of_length_one_that_predicts_most():
     gradient = 7 * torch.randn(5, 2, 3, 3)
     for norm, order, most in (("Linf", torch.inf, 1), ("L2", 2, 2)):
-        direction = gradient_checks._steepest(gradient, norm).flatten(1)
+        direction = gradients._steepest(gradient, norm).flatten(1)
         assert torch.allclose(direction.norm(order, dim=1), torch.ones(5))
         assert torch.allclose((direction * gradient.flatten(1)).sum(1), gradient.flatten(1).norm(most, dim=1))
 

@@ -12,8 +12,8 @@ from ran import ran
 from scipy.stats import ttest_rel
 from tuning import Trial, outcome, table, tried
 
-from rb_smooth import files, launch
-from rb_smooth.logs import read_log
+from rb_smooth.core import environment, files
+from rb_smooth.training.run_folder.log import read_log
 
 
 def test_every_grid_is_crossed_and_a_recipe_that_is_there_comes_once():
@@ -69,7 +69,7 @@ def test_rows_are_compared_with_the_first_by_seed():
 def test_the_command_leaves_every_figure_and_where_it_comes_from(tmp_path, monkeypatch, workers):
     monkeypatch.setattr(tuning, "outcome", _pretended)
     monkeypatch.setattr(tuning, "carried_out", _in_this_process)
-    monkeypatch.setattr(launch, "usable_cores", lambda: 4)
+    monkeypatch.setattr(environment, "usable_cores", lambda: 4)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
     threads = []
     monkeypatch.setattr(torch, "set_num_threads", threads.append)

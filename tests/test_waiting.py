@@ -10,13 +10,13 @@ import torch
 from tiers import pairwise, quickly
 from waits import Waits
 
-from rb_smooth import schema, training
-from rb_smooth.data import digits
-from rb_smooth.registry import names
-from rb_smooth.run_folder import Run
-from rb_smooth.session import Session
-from rb_smooth.settings import gather
-from rb_smooth.splits import split
+from rb_smooth.config.overrides import gather
+from rb_smooth.config.registry import names
+from rb_smooth.data.datasets import digits
+from rb_smooth.data.splits import split
+from rb_smooth.training import loop, validate
+from rb_smooth.training.run_folder.run import Run
+from rb_smooth.training.trainer import Session
 
 QUICK = ["train.epochs=1", "schedule.drops=[]", "model.width=2", "data.batch_size=16"]
 AUGMENTED = "data.augment=[crop, flip, rotate]"
@@ -44,7 +44,7 @@ def begun(source, device, method, *settings):
     inner = {} if optimizer == "sgd" else {"inner_steps": 2}
     sections |= {"optimizer": {"name": optimizer} | inner, "averaging": {"name": averaging}}
     sections["evaluate"] |= {"norm": "Linf", "eps": 0.15, "step_size": 0.03}
-    session = Session(schema.check("digits", "any", sections), data_of(source), device)
+    session = Session(validate.check("digits", "any", sections), data_of(source), device)
     order = session.order()
     for _ in range(2):
         session.run_batch(order)
@@ -73,11 +73,11 @@ def test_an_epoch_of_more_minibatches_reads_no_more_often(source, tmp_path):
     """What is read is read at its end, progress bar and all."""
     reads = []
     for batches in (2, 4):
-        recipe = schema.check(
+        recipe = validate.check(
             *gather("digits", "at+awp+ensgd+wa", [*QUICK, "objective.steps=1", "train.recalibrate=1"])
         )
         with Waits() as waits:
-            training.train(recipe, Run(tmp_path / str(batches)), data_of(source, 16 * batches), torch.device("cpu"))
+            loop.train(recipe, Run(tmp_path / str(batches)), data_of(source, 16 * batches), torch.device("cpu"))
         reads.append(waits.seen)
     assert reads[0] == reads[1] != []
 

@@ -56,7 +56,11 @@ def test_the_wheel_holds_the_package_its_recipes_and_tables_and_nothing_else(whe
         if path.is_file() and "__pycache__" not in path.parts
     }
     assert {name: text for name, text in there.items() if not name.startswith(f"{info}/")} == ours
-    assert {"rb_smooth/py.typed", "rb_smooth/page/page.js", "rb_smooth/_data/recipes/cells.yaml"} <= there.keys()
+    assert {
+        "rb_smooth/py.typed",
+        "rb_smooth/leaderboard/page/page.js",
+        "rb_smooth/_data/recipes/cells.yaml",
+    } <= there.keys()
 
 
 def test_the_sdist_builds_the_very_same_wheel(wheel, tmp_path):
@@ -68,9 +72,10 @@ def test_the_sdist_builds_the_very_same_wheel(wheel, tmp_path):
 
 def test_what_is_imported_is_the_installed_package_with_its_own_data(layer, tmp_path):
     code = (
-        "import importlib.metadata, json, rb_smooth; from rb_smooth import entries, zoo; print(json.dumps(dict("
+        "import importlib.metadata, json, rb_smooth; from rb_smooth.core import environment; "
+        "from rb_smooth.leaderboard import entries, zoo; print(json.dumps(dict("
         "file=rb_smooth.__file__, version=importlib.metadata.version('rb_smooth'), recipes=zoo.recipes(), "
-        "roots=[str(root) for root in entries.data_roots()], "
+        "roots=[str(root) for root in environment.data_roots()], "
         "published=len(entries.published('cifar10', 'Linf')['entries']))))"
     )
     found = json.loads(layer.run("-c", code, cwd=tmp_path))

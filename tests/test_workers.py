@@ -13,10 +13,9 @@ from pathlib import Path
 import filelock
 import pytest
 
-from rb_smooth import workers
-from rb_smooth.attempts import Job
-from rb_smooth.run_folder import Run
-from rb_smooth.workers import work_off
+from rb_smooth.training.run_folder.run import Run
+from rb_smooth.training.sweep import job_queue
+from rb_smooth.training.sweep.job_queue import Job, work_off
 
 
 def job(place, name, code, done=None, network=""):
@@ -27,8 +26,8 @@ def job(place, name, code, done=None, network=""):
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch):
-    monkeypatch.setattr(workers, "_RETRY_S", 0.1)
-    monkeypatch.setattr(workers, "_POLL_S", 0.02)
+    monkeypatch.setattr(job_queue, "_RETRY_S", 0.1)
+    monkeypatch.setattr(job_queue, "_POLL_S", 0.02)
 
 
 def test_each_job_is_carried_out_once_and_one_at_a_time_on_a_device(tmp_path):
@@ -179,15 +178,16 @@ def test_a_run_that_another_process_took_after_our_look_is_put_back(tmp_path, mo
 PROGRAM = """
 import sys
 from pathlib import Path
-from rb_smooth import interruption, workers
-from rb_smooth.attempts import Job
-from rb_smooth.refusal import answering
-from rb_smooth.run_folder import Run
-workers._RETRY_S, interruption._SAME_REQUEST_S = 0.1, 0.0  # any second signal is a second request
+from rb_smooth.core import worker_pool
+from rb_smooth.training.sweep import job_queue
+from rb_smooth.training.sweep.job_queue import Job
+from rb_smooth.core.cli import answering
+from rb_smooth.training.run_folder.run import Run
+job_queue._RETRY_S, worker_pool._SAME_REQUEST_S = 0.1, 0.0  # any second signal is a second request
 place, count, code = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 folders = [place / str(i) for i in range(count)]
 jobs = [Job(f.name, Run(f), (sys.executable, "-c", code, str(f)), (f / "done").exists) for f in folders]
-sys.exit(answering(lambda: len(workers.work_off(jobs, ["cpu", "cpu"])))())
+sys.exit(answering(lambda: len(job_queue.work_off(jobs, ["cpu", "cpu"])))())
 """
 """A program with a queue of its own, on the runs 0, 1, … in a folder; each executes the code given."""
 

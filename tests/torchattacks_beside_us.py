@@ -12,8 +12,8 @@ import socket
 import torch
 
 import rb_smooth
-from rb_smooth import bridge
-from rb_smooth.registry import build_model
+from rb_smooth.config.registry import build_model
+from rb_smooth.core import robustbench as bridge
 
 
 def no_network(*_: object) -> None:

@@ -6,7 +6,7 @@ import os
 
 from torch import nn
 
-from rb_smooth.laws.subjects import same, snapshot
+from rb_smooth.components.conformance.fixtures import same, snapshot
 
 __all__ = ["Dying", "same", "snapshot"]
 

@@ -5,10 +5,10 @@ import torch
 import torch.nn.functional as F
 from rb_smooth_sam.sam import SAM
 
-from rb_smooth import laws
+from rb_smooth.components import conformance
 
 
-@pytest.mark.parametrize("law", laws.of("perturbation"))
+@pytest.mark.parametrize("law", conformance.of("perturbation"))
 def test_sam_obeys(law):
     law(SAM)
 

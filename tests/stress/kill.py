@@ -25,11 +25,12 @@ import torch
 import torch._dynamo  # as the next: what the first optimizer imports, here once, and not in every process
 import torch.utils.tensorboard
 
-from rb_smooth import reports, schema, training
-from rb_smooth.data import digits
-from rb_smooth.run_folder import Run
-from rb_smooth.settings import gather
-from rb_smooth.splits import Dataset, split
+from rb_smooth.config.overrides import gather
+from rb_smooth.data.datasets import digits
+from rb_smooth.data.splits import Dataset, split
+from rb_smooth.training import loop, validate
+from rb_smooth.training.run_folder import reporting
+from rb_smooth.training.run_folder.run import Run
 
 METHODS = ["".join(parts) for parts in itertools.product(["at"], ["", "+awp"], ["", "+ensgd", "+ensgd2"], ["+wa"])]
 TINY = ["model.width=2", "objective.steps=1", "data.batch_size=32", "data.validation=60", "train.recalibrate=2"]
@@ -39,11 +40,11 @@ TIMED = {"seconds", "images_per_s"}
 
 def train(method: str, path: Path, data: Dataset) -> None:
     chain = ["optimizer.inner_steps=2"] if "ensgd" in method else []
-    recipe = schema.check(*gather("digits", method, [*TINY, *SHORT, *chain]))
+    recipe = validate.check(*gather("digits", method, [*TINY, *SHORT, *chain]))
     run = Run(path)
     with run.locked():
         if not run.is_trained:
-            training.train(recipe, run, data, torch.device("cpu"), saved_every_s=0)
+            loop.train(recipe, run, data, torch.device("cpu"), saved_every_s=0)
 
 
 def child(method: str, path: Path, data: Dataset, slow_disk: bool = False) -> int:
@@ -100,7 +101,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the moments (default: 0)")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    reports.draw_curves = lambda logs, path: None  # or half of the moments would fall into the picture
+    reporting.draw_curves = lambda logs, path: None  # or half of the moments would fall into the picture
     moments = random.Random(options.seed)
     data = split(digits(Path("unused")), validation=60, split_seed=0, select="validation", train_examples=200)
     identical = while_saving = 0

@@ -18,9 +18,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
-from rb_smooth import processes, ranges
-from rb_smooth.batchnorm import frozen_running_stats
-from rb_smooth.weights import shifted
+from rb_smooth.components import ranges
+from rb_smooth.components.batchnorm import frozen_running_stats
+from rb_smooth.components.weights import shifted
+from rb_smooth.core import distributed
 
 
 class SAM:
@@ -44,5 +45,5 @@ class SAM:
         """v, one tensor for each of `weights`."""
         with frozen_running_stats(model), torch.enable_grad():
             g = torch.autograd.grad(loss(), weights, allow_unused=True, materialize_grads=True)
-        processes.average(g)
+        distributed.average(g)
         return torch._foreach_mul(g, self.rho / (get_total_norm(g) + 1e-12))

@@ -1,0 +1,104 @@
+"""How fast gradients change and attacks move with the weights, against how far the weights moved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rb_smooth.analysis.plot_style import new_figure, save_figure, styled
+from rb_smooth.analysis.smoothness.records import LOSSES, Record, by_method, lipschitz, moved, radii_of
+from rb_smooth.core.statistics import Estimate, estimate
+from rb_smooth.training.run_folder.curves import COLOURS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+_STYLES = {
+    "standard": ((COLOURS[6], "o"),),
+    "L2": ((COLOURS[0], "s"), (COLOURS[5], "D"), (COLOURS[2], "P")),
+    "Linf": ((COLOURS[1], "^"), (COLOURS[4], "v"), (COLOURS[3], "X")),
+}
+"""Colour and marker of each norm's balls, the smallest first."""
+_DIRECTIONS = {"random": "-", "descent": (0, (4, 2))}
+_ROWS: tuple[tuple[str, Callable[[Record, str, float], float]], ...] = (
+    ("relative Lipschitz constant\nof the gradient", partial(lipschitz, relative=True)),
+    ("attacks moved\n(share of the ball's diameter)", moved),
+)
+
+
+def draw_gradients(records: Sequence[Record], path: Path) -> list[Path]:
+    """Write `path` + .png and .svg: a column for each method; above, relative Lipschitz constants, below, how far
+    attacks moved. Returns both names.
+
+    Points are means over seeds, along random directions (solid) and down the gradient (dashed), bars 95 % intervals.
+    """
+    with styled():
+        return save_figure(_drawn(records), path)
+
+
+def _drawn(records: Sequence[Record]) -> Figure:
+    groups, radii = by_method(records), radii_of(records)
+    methods, styles = list(dict.fromkeys(method for method, _ in groups)), _styles(records)
+    figure = new_figure(max(4.6, 2.3 * len(methods) + 1.2), 5.8)
+    figure.set_layout_engine("constrained")
+    panels = figure.subplots(2, len(methods), sharex=True, sharey="row", squeeze=False)
+    for column, method in zip(panels.T, methods, strict=True):
+        for panel, (label, value) in zip(column, _ROWS, strict=True):
+            for ball, direction in product(styles, _DIRECTIONS):
+                members = groups.get((method, ball), [])
+                if members and (value is not moved or ball != "standard"):  # where nothing attacks
+                    found = [estimate([value(record, direction, radius) for record in members]) for radius in radii]
+                    _draw_line(panel, radii, found, ball, direction, styles[ball])
+            _dress(panel)
+            if method == methods[0]:
+                panel.set_ylabel(label)
+        column[0].set_title(method)
+        column[1].set_xlabel("‖w1 − w2‖ / ‖w‖")
+    pairs = [pair for panel in panels[0] for pair in zip(*panel.get_legend_handles_labels(), strict=True)]
+    legend = {label: handle for handle, label in pairs}
+    place: Any = "outside lower center"
+    figure.legend(legend.values(), legend.keys(), loc=place, ncols=max(2, len(styles)), frameon=False)
+    return figure
+
+
+def _styles(records: Sequence[Record]) -> dict[str, tuple[str, str]]:
+    """Colour and marker of every ball, balls in the order of `by_method`."""
+    balls = {ball: members[0]["under"] for (_, ball), members in by_method(records).items()}
+    return {
+        ball: _STYLES[loss][rank % len(_STYLES[loss])]
+        for loss in LOSSES
+        for rank, ball in enumerate(ball for ball, its in balls.items() if its == loss)
+    }
+
+
+def _draw_line(
+    panel: Axes, radii: Sequence[float], found: Sequence[Estimate], ball: str, direction: str, style: tuple[str, str]
+) -> None:
+    """Means with their intervals; a lower bound below zero, which a logarithmic axis has no place for, is cut."""
+    colour, marker = style
+    name = f"{ball.replace('Linf', 'L∞')}{' loss' if ball == 'standard' else ''}"
+    means = [each.mean for each in found]
+    below = [min(each.mean - each.low, 0.95 * each.mean) if each.low is not None else 0.0 for each in found]
+    above = [each.high - each.mean if each.high is not None else 0.0 for each in found]
+    panel.errorbar(
+        radii,
+        means,
+        yerr=[below, above],
+        linestyle=_DIRECTIONS[direction],
+        label=f"{name}, {'random direction' if direction == 'random' else 'down the gradient'}",
+        color=colour,
+        marker=marker,
+        markersize=4,
+        elinewidth=0.9,
+        capsize=2,
+    )
+
+
+def _dress(panel: Axes) -> None:
+    panel.set(xscale="log", yscale="log")
+    panel.grid()

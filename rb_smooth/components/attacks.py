@@ -1,0 +1,86 @@
+"""Crafting adversarial examples with torchattacks' own PGD, under our control of modes, gradients and statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torchattacks
+from torch import Tensor, nn
+
+from rb_smooth.components import batchnorm, ranges, weights
+from rb_smooth.core.threat import Norm, Threat
+
+_EPS: dict[str, float] = {"Linf": 8 / 255, "L2": 128 / 255}
+_STEP_SIZE: dict[str, float] = {"Linf": 2 / 255, "L2": 15 / 255}
+
+
+def ball(norm: Norm, eps: float | None, step_size: float | None, steps: int) -> Threat:
+    """The threat that PGD's settings describe; each norm has its own default eps and step (8/255 and 2/255 for Linf,
+    128/255 and 15/255 for L2). Raises ValueError for what is out of range.
+    """
+    if norm not in _EPS:
+        raise ValueError(f"expected norm Linf or L2, got {norm!r}")
+    eps = _EPS[norm] if eps is None else eps
+    step_size = _STEP_SIZE[norm] if step_size is None else step_size
+    ranges.above(0, eps=eps, step_size=step_size)
+    ranges.at_least(1, steps=steps)
+    return Threat(norm, eps, step_size)
+
+
+@contextmanager
+def crafting(model: nn.Module, bn_mode: batchnorm.BatchNormMode) -> Iterator[None]:
+    """Inside, forward and backward passes to the input cost nothing else and leave no trace in `model`.
+
+    Modes, requires_grad, p.grad and BatchNorm's buffers are left as found, also on an exception.
+    """
+    with batchnorm.mode(model, bn_mode), batchnorm.frozen_running_stats(model), weights.frozen(model):
+        yield
+
+
+def pgd(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, steps: int) -> Tensor:
+    """Projected gradient ascent on cross-entropy from a random start in the ball.
+
+    Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks", arXiv 1706.06083.
+
+    x: (B, C, H, W) in [0, 1]; y: (B,) int64. Returns x_adv of x's shape in [0, 1], detached, within threat.eps of x.
+    Linf starts uniformly in the cube; L2 along a random direction at a radius uniform in [0, eps].
+    To be called inside `crafting`.
+    """
+    attack = torchattacks.PGD if threat.norm == "Linf" else _PGDL2
+    crafter = attack(model, eps=threat.eps, alpha=threat.step_size, steps=steps, random_start=True)
+    # `forward` is the attack itself. `__call__` would first switch the whole model to eval mode and afterwards the
+    # whole model to train mode, layers frozen by hand included.
+    # Contiguous, for random starts are drawn in the order of memory: x in any layout gets the same ones.
+    with torch.enable_grad():
+        return crafter.forward(x.contiguous(), y)
+
+
+def pgd_kl(model: nn.Module, x: Tensor, threat: Threat, steps: int) -> Tensor:
+    """Sign ascent on KL(p(x) || p(x_adv)) from x + 0.001 N(0, I), within the Linf ball: the attack inside TRADES.
+
+    Zhang et al., arXiv 1901.08573. Arguments and result as `pgd`'s. To be called inside `crafting`.
+    """
+    crafter = _TPGD(model, eps=threat.eps, alpha=threat.step_size, steps=steps)
+    with torch.enable_grad():
+        return crafter.forward(x.contiguous())
+
+
+class _PGDL2(torchattacks.PGDL2):
+    """Takes gradients by .view, and so needs them laid out as its images; a channels_last network's are not."""
+
+    def get_logits(self, inputs: Tensor) -> Tensor:
+        inputs.register_hook(Tensor.contiguous)
+        return super().get_logits(inputs)
+
+
+class _TPGD(torchattacks.TPGD):
+    """Compares predictions in fp32 at least: on a CPU, autocast leaves softmax in bfloat16.
+
+    The divergence begins at nearly 0, and eight bits see no difference between predictions that near.
+    """
+
+    def get_logits(self, inputs: Tensor) -> Tensor:
+        logits = super().get_logits(inputs)
+        return logits.float() if logits.dtype == torch.bfloat16 else logits

@@ -1,0 +1,85 @@
+"""On what methods are tried: a tiny net with BatchNorm, a minibatch, some tensors; and what must be found unchanged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rb_smooth.components.models import Normalized
+from rb_smooth.core.determinism import random_state_kept
+
+
+class Broken(AssertionError):
+    """A law does not hold. The message says what was found."""
+
+
+def must(holds: bool, otherwise: str) -> None:
+    """Raises Broken, saying `otherwise`. An assert would say nothing where pytest does not look on."""
+    if not holds:
+        raise Broken(otherwise)
+
+
+def small_net() -> Normalized:
+    """Small, and yet convolution, BatchNorm and a linear layer, for (B, 2, 6, 6) images of 5 classes."""
+    with random_state_kept():
+        torch.manual_seed(0)
+        inner = nn.Sequential(
+            nn.Conv2d(2, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 5)
+        )
+        model = Normalized(inner, [0.4, 0.5], [0.3, 0.2])
+        with torch.no_grad():  # running statistics that are not their initial values
+            for _ in range(3):
+                model(torch.rand(16, 2, 6, 6))
+    return model
+
+
+def small_batch() -> tuple[Tensor, Tensor]:
+    """12 images for `small_net`, with labels."""
+    return torch.rand(12, 2, 6, 6, generator=torch.Generator().manual_seed(0)), torch.arange(12) % 5
+
+
+def cross_entropy(model: nn.Module) -> Callable[[], Tensor]:
+    """As training gives it to a perturbation: the loss on a minibatch at the present weights."""
+    x, y = small_batch()
+    return lambda: F.cross_entropy(model(x), y)
+
+
+def tensors() -> list[Tensor]:
+    """Two parameters of an optimizer, always the same."""
+    generator = torch.Generator().manual_seed(1)
+    return [torch.randn(shape, generator=generator).requires_grad_() for shape in ((3, 2), (4,))]
+
+
+def learn(optimizer: Any, params: list[Tensor], steps: int) -> None:
+    """`steps` minibatches, with gradients that depend on where the parameters are."""
+    for k in range(steps):
+        for i, p in enumerate(params):
+            p.grad = torch.sin(p.detach() * (i + 1) + k)
+        optimizer.step()
+
+
+def equal(some: list[Tensor], others: list[Tensor]) -> bool:
+    """Bit for bit."""
+    return len(some) == len(others) and all(map(torch.equal, some, others))
+
+
+def snapshot(model: nn.Module) -> list[Any]:
+    """Everything that a method might leave changed: weights, buffers, gradients, modes, requires_grad."""
+    return [
+        {key: value.clone() for key, value in model.state_dict().items()},
+        [None if p.grad is None else p.grad.clone() for p in model.parameters()],
+        [module.training for module in model.modules()],
+        [p.requires_grad for p in model.parameters()],
+    ]
+
+
+def same(before: list[Any], after: list[Any]) -> bool:
+    """Whether two snapshots of one model are equal, bit for bit."""
+    weights = all(torch.equal(before[0][key], after[0][key]) for key in before[0])
+    pairs = zip(before[1], after[1], strict=True)
+    grads = all((a is None) == (b is None) and (a is None or torch.equal(a, b)) for a, b in pairs)
+    return weights and grads and before[2:] == after[2:]

@@ -1,0 +1,156 @@
+"""Choose the memory layout of a network's weights: channels_last is faster, but not every kernel for it is right.
+
+On CPUs whose best instruction set is AVX2, oneDNN computes the weight gradient of some 1x1 convolutions in
+channels_last by a kernel that writes out of bounds: wrong gradients, a corrupted heap or a hang (uxlfoundation/oneDNN
+issue 6035). Networks with such a convolution get plain layout there. `benchmarks/conv_layouts.py` finds the boundary.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from rb_smooth.components.batchnorm import modes_kept
+from rb_smooth.components.models import Normalized
+from rb_smooth.core.console import detail
+from rb_smooth.core.errors import Refused
+
+InstructionSet = Literal["SSE4.1", "AVX", "AVX2", "AVX-512", "unknown"]
+Wish = bool | Literal["auto"]
+
+_X86 = ("SSE4.1", "AVX", "AVX2", "AVX-512")
+"""From the oldest to the newest; oneDNN uses the newest that the CPU has and ONEDNN_MAX_CPU_ISA allows."""
+
+_MOST_WRONG_CHANNELS = 7
+"""Input channels up to which the AVX2 kernel is wrong: fewer than a vector of eight (benchmarks/conv-layouts.json).
+
+Grouped convolutions were right there; they count here by the channels of a group, to be safe.
+"""
+
+
+class Convolution(NamedTuple):
+    """A 2D convolution in a forward pass. channels: input channels of each group; channels_last: whether it ran so."""
+
+    channels: int
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    channels_last: bool
+
+    def __str__(self) -> str:
+        kernel, stride = ("x".join(map(str, each)) for each in (self.kernel, self.stride))
+        return f"{kernel} convolution of {self.channels} input channels with stride {stride}"
+
+
+def choose(
+    model: nn.Module, shape: tuple[int, int, int], device: torch.device, wish: Wish = "auto"
+) -> torch.memory_format:
+    """The layout for `model` on images of `shape` (C, H, W): channels_last unless a convolution would be wrong in it.
+
+    wish: `train.channels_last`. Raises Refused if it is True and some convolution is known to be wrong in
+    channels_last here, and if a convolution of the network runs in channels_last whatever the layout of its weights.
+    """
+    if device.type != "cpu":
+        return torch.channels_last if wish else torch.contiguous_format
+    instructions = instruction_set()
+    if instructions == "unknown" and wish == "auto":
+        detail("plain memory layout: channels_last has not been tested on this kind of CPU")
+        return torch.contiguous_format
+    wrong = [each for each in convolutions(model, shape) if is_wrong_in_channels_last(each, instructions)]
+    if any(each.channels_last for each in wrong):
+        raise Refused(
+            f"expected convolutions that oneDNN computes rightly on this CPU ({instructions}), got a {wrong[0]} that "
+            "this network runs in channels_last; set ONEDNN_MAX_CPU_ISA=AVX, or use another device"
+        )
+    if wrong and wish is True:
+        raise Refused(
+            f"expected train.channels_last=auto or false on this CPU ({instructions}), got true; in channels_last "
+            f"oneDNN computes wrong weight gradients for this network's {wrong[0]}; use auto"
+        )
+    if wrong and wish:
+        detail(f"plain memory layout: oneDNN is wrong in channels_last on {instructions} for a {wrong[0]}")
+    return torch.contiguous_format if wrong or not wish else torch.channels_last
+
+
+def is_wrong_in_channels_last(convolution: Convolution, instructions: InstructionSet) -> bool:
+    """Whether oneDNN's weight gradient of this convolution, in channels_last, is wrong with these instructions."""
+    return (
+        instructions == "AVX2"
+        and set(convolution.kernel) == {1}
+        and max(convolution.stride) > 1
+        and convolution.channels <= _MOST_WRONG_CHANNELS
+    )
+
+
+def instruction_set() -> InstructionSet:
+    """The newest family of vector instructions that oneDNN uses here: the CPU's, or less by ONEDNN_MAX_CPU_ISA."""
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return "unknown"
+    # torch >= 2.6 can tell, but by no public name; `torch.backends.cpu` says what ATEN_CPU_CAPABILITY allows instead.
+    has = {name: getattr(torch.cpu, f"_is_{name}_supported", lambda: False)() for name in ("avx2", "avx512")}
+    cpu: InstructionSet = "AVX-512" if has["avx512"] else "AVX2" if has["avx2"] else "AVX"
+    limit = _limit(os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or "")
+    return min(cpu, limit, key=_X86.index)
+
+
+def _limit(name: str) -> InstructionSet:
+    """The family that a value of ONEDNN_MAX_CPU_ISA allows. oneDNN ignores values that it does not know."""
+    name = name.upper()
+    if name == "SSE41":
+        return "SSE4.1"
+    if name == "AVX":
+        return "AVX"
+    return "AVX2" if name in ("AVX2", "AVX2_VNNI", "AVX2_VNNI_2") else "AVX-512"
+
+
+def convolutions(model: nn.Module, shape: tuple[int, int, int]) -> list[Convolution]:
+    """Every 2D convolution of a forward pass of one image of `shape` (C, H, W), called as a module or a function.
+
+    `model` lies in the layout in which it came, and leaves as found.
+    """
+    recorder = _Recorder()
+    image = torch.zeros(1, *shape, device=next(model.parameters()).device)
+    with modes_kept(model), torch.no_grad(), recorder:
+        model.eval()(image)
+    return recorder.found
+
+
+def lay_out(model: nn.Module, layout: torch.memory_format) -> None:
+    """Put the weights of `model` into `layout`, in place; in plain layout a `Normalized` puts its images there too."""
+    model.to(memory_format=layout)
+    if isinstance(model, Normalized):
+        model.plain_inputs = layout is torch.contiguous_format
+
+
+class _Recorder(TorchDispatchMode):
+    """Records the convolutions that run inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[Convolution] = []
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function is torch.ops.aten.convolution.default and args[1].ndim == 4:
+            x, weight, stride = args[0], args[1], args[3]
+            kernel = tuple(weight.shape[2:])
+            steps = tuple(stride) * (len(kernel) // len(stride))
+            last = any(_is_channels_last(each) for each in (x, weight))
+            self.found.append(Convolution(weight.shape[1], kernel, steps, last))
+        return function(*args, **(kwargs or {}))
+
+
+def _is_channels_last(tensor: Tensor) -> bool:
+    """Whether torch computes in channels_last, as c10 decides; images of one channel can have either strides."""
+    least = 0
+    for dimension in (1, 3, 2, 0):
+        stride, size = tensor.stride(dimension), tensor.size(dimension)
+        if size == 0 or stride < least or (dimension == 1 and stride == 0):
+            return False
+        if dimension == 0 and least == tensor.stride(1):
+            return False
+        least = stride * max(size, 1)
+    return True

@@ -1,0 +1,79 @@
+"""MART: misclassification-aware adversarial training.
+
+Wang et al., "Improving Adversarial Robustness Requires Revisiting Misclassified Examples", ICLR 2020:
+
+    min_w  mean over (x, y) of  BCE(p(x_adv), y) + beta * KL(p(x) || p(x_adv)) * (1 - p_y(x))
+
+    BCE(p, y) = -log p_y - log(1 - max over k != y of p_k)
+    x_adv    <- PGD on cross-entropy, as in `at`;   p = softmax(f), and gradients flow through all of it
+
+Images that are misclassified even when clean, p_y(x) small, get the whole of the divergence; others little.
+
+Differs from the authors' code (which is not among our sources; written from the formulas):
+    - Nothing is added or clamped inside the logarithms: 1 - p_k is the sum of the other probabilities, and its
+      logarithm their logsumexp, finite for finite logits.
+    - PGD starts uniformly in the ball, as in `at`. `step_size` and `steps` default to those of `at`.
+    - Running statistics, the last minibatch, selection: as in `at`.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rb_smooth.components import ranges
+from rb_smooth.components.attacks import ball, crafting, pgd
+from rb_smooth.components.batchnorm import BatchNormMode
+from rb_smooth.components.interfaces import Outcome
+from rb_smooth.components.losses import kl_divergence, log_p
+from rb_smooth.core.threat import Norm
+
+
+class MART:
+    """Boosted cross-entropy at PGD's adversarial examples, plus a divergence weighed by how unsure x itself is.
+    Source: Wang et al., ICLR 2020.
+
+    norm, eps, step_size, steps: as at's.
+    beta (>= 0): weight of the divergence, the paper's lambda. Source: recalled from the MART paper, not read.
+    bn_mode: by what BatchNorm normalises while crafting; eval: its running statistics; train: the batch. Source:
+        inferred, as trades.
+    """
+
+    def __init__(
+        self,
+        *,
+        norm: Norm = "Linf",
+        eps: float | None = None,
+        step_size: float | None = None,
+        steps: int = 10,
+        beta: float = 5.0,
+        bn_mode: BatchNormMode = "eval",
+    ) -> None:
+        self.threat = ball(norm, eps, step_size, steps)
+        ranges.at_least(0, beta=beta)
+        self.steps, self.beta, self.bn_mode = steps, beta, bn_mode
+
+    def craft(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        """x_adv for x (B, C, H, W) in [0, 1] and y (B,) int64: of x's shape, in the ball and in [0, 1], detached.
+
+        Modes, p.grad, requires_grad and BatchNorm's buffers of `model` are left as found.
+        """
+        with crafting(model, self.bn_mode):
+            return pgd(model, x, y, self.threat, self.steps)
+
+    def loss(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> Outcome:
+        """The scalar to minimise, over the minibatch, and the logits (B, classes) at x_adv; in the model's mode."""
+        clean, attacked = model(x), model(x_adv)
+        unsure = 1 - clean.softmax(1).gather(1, y[:, None]).squeeze(1)
+        divergence = kl_divergence(clean, attacked)
+        loss = boosted_cross_entropy(attacked, y) + self.beta * divergence * unsure
+        return Outcome(loss.mean(), attacked)
+
+
+def boosted_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
+    """BCE of each row: -log p_y - log(1 - the largest other probability). (B, classes >= 2), (B,) -> (B,)."""
+    log = log_p(logits)
+    rival = log.scatter(1, y[:, None], -torch.inf).argmax(1, keepdim=True)
+    all_but_rival = log.scatter(1, rival, -torch.inf).logsumexp(1)
+    return F.nll_loss(log, y, reduction="none") - all_but_rival

@@ -1,0 +1,216 @@
+"""A Langevin chain around the deployed weights, as an optimizer: what EntropySGD and its second-order form share.
+
+Two loops become one counter. `k` in each param group tells where in the inner loop a minibatch falls, so that step() is
+called once per minibatch like any optimizer's, an epoch is one pass over the data, and a checkpoint in the middle of an
+inner loop costs nothing. What a method makes of the chain, it says in two functions: `_estimate` and `_gradient`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rb_smooth.components import ranges
+
+State = dict[str, Any]
+
+_CACHED = 2**18
+"""Numbers of a bundle: with their gradients and states they are a few MB."""
+
+
+class LangevinOptimizer(torch.optim.Optimizer):
+    """After step() the parameters hold the chain w'; eval() brings w, train() brings w' back.
+
+    defaults: lr, momentum, nesterov, weight_decay, inner_lr, inner_steps, gamma, beta, noise, and what a method adds.
+    State of a parameter: w, mu, and with momentum m (of the chain) and M (of w); one copy of the parameter each.
+
+    In every other respect a torch.optim.Optimizer: groups, schedulers, hooks, closures, state_dict, add_param_group.
+    """
+
+    generator: torch.Generator | None = None
+    """Of the noise; None: torch's global one. A copied optimizer has None: torch copies groups and state alone."""
+
+    def __init__(self, params: Any, defaults: dict[str, Any], generator: torch.Generator | None) -> None:
+        ranges.at_least(0, **{key: defaults[key] for key in ("lr", "weight_decay", "gamma", "noise")})
+        ranges.above(0, inner_lr=defaults["inner_lr"])
+        ranges.at_least(1, inner_steps=defaults["inner_steps"])
+        ranges.below_one(momentum=defaults["momentum"], beta=defaults["beta"])
+        self.generator = generator
+        super().__init__(params, {**defaults, "k": 0, "train_mode": True})  # k: minibatches since the last outer step
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """One minibatch: a step of the chain and, every inner_steps-th time, a step of w.
+
+        closure: computes the loss and its gradients, once, at w'; its result is returned. None: p.grad is ready.
+        """
+        if not all(group["train_mode"] for group in self.param_groups):
+            raise RuntimeError(
+                f"{type(self).__name__}.step() in eval mode: gradients are wanted at w', not at w; call "
+                "optimizer.train()"
+            )
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for bundle in _bundles(p for p in group["params"] if p.grad is not None):
+                self._inner_step(bundle, group)
+            group["k"] += 1
+            if group["k"] == group["inner_steps"]:
+                for bundle in _bundles(p for p in group["params"] if p in self.state and self.state[p]["moved"]):
+                    self._outer_step(bundle, group)
+                group["k"] = 0
+        return loss
+
+    def train(self) -> None:
+        """Parameters := w'. Call it before taking gradients."""
+        self._swap(train_mode=True)
+
+    def eval(self) -> None:
+        """Parameters := w. Call it before evaluating or saving what is deployed."""
+        self._swap(train_mode=False)
+
+    def deployed(self) -> list[Tensor]:
+        """w, in the order of the parameters, without swapping. Not a copy: read it, do not keep it."""
+        return [
+            self.state[p]["w"] if p in self.state and group["train_mode"] else p.detach()
+            for group in self.param_groups
+            for p in group["params"]
+        ]
+
+    def report(self) -> dict[str, float]:
+        """Nothing of its own for the log."""
+        return {}
+
+    def _new_state(self, p: Tensor, group: dict[str, Any]) -> State:
+        state = {"w": p.detach().clone(), "mu": p.detach().clone()}
+        if group["momentum"]:
+            state |= {"m": torch.zeros_like(p), "M": torch.zeros_like(p)}
+        return state
+
+    def _estimate(self, chain: list[Tensor], states: list[State], group: dict[str, Any]) -> None:
+        """What is estimated from the chain, after each of its steps: the mean, mu <- beta * mu + (1 - beta) * w'."""
+        torch._foreach_lerp_([s["mu"] for s in states], chain, 1 - group["beta"])
+
+    def _gradient(self, states: list[State], group: dict[str, Any]) -> list[Tensor]:
+        """The direction against which an outer step moves w, before weight decay and momentum; a list of its own."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def _swap(self, train_mode: bool) -> None:
+        """Exchange the contents, not the storage, of p and its state "w": exact, and without further memory."""
+        for group in self.param_groups:
+            if group["train_mode"] != train_mode:
+                for p in group["params"]:
+                    if p in self.state:
+                        other = self.state[p]["w"]
+                        ours = p.detach().clone()
+                        p.copy_(other)
+                        other.copy_(ours)
+                group["train_mode"] = train_mode
+
+    def _inner_step(self, chain: list[Tensor], group: dict[str, Any]) -> None:
+        for p in chain:
+            if p not in self.state:
+                self.state[p] = self._new_state(p, group)
+        states = [self.state[p] for p in chain]
+        for state in states:
+            state["moved"] = True  # since the last outer step; who had no gradient since then is left alone
+        move_chain(
+            chain,
+            [p.grad for p in chain if p.grad is not None],
+            [s["w"] for s in states],
+            [s["m"] for s in states] if group["momentum"] else None,
+            **{key: group[key] for key in ("momentum", "nesterov", "weight_decay", "inner_lr", "gamma", "noise")},
+            generator=self.generator,
+        )
+        self._estimate(chain, states, group)
+
+    def _outer_step(self, chain: list[Tensor], group: dict[str, Any]) -> None:
+        states = [self.state[p] for p in chain]
+        w = [s["w"] for s in states]
+        move_weights(
+            w,
+            self._gradient(states, group),
+            [s["M"] for s in states] if group["momentum"] else None,
+            **{key: group[key] for key in ("lr", "momentum", "nesterov", "weight_decay")},
+        )
+        torch._foreach_copy_(chain, w)
+        torch._foreach_copy_([s["mu"] for s in states], w)
+        if group["momentum"]:
+            torch._foreach_zero_([s["m"] for s in states])
+        for state in states:
+            state["moved"] = False
+
+
+def _bundles(parameters: Iterable[Tensor]) -> Iterator[list[Tensor]]:
+    """What to move together: on a GPU all, since a launch costs more than its work; on a CPU as many as stay in its
+    cache from one operation to the next.
+    """
+    bundle: list[Tensor] = []
+    for p in parameters:
+        bundle.append(p)
+        if p.device.type == "cpu" and sum(each.numel() for each in bundle) > _CACHED:
+            yield bundle
+            bundle = []
+    if bundle:
+        yield bundle
+
+
+def move_chain(
+    chain: list[Tensor],
+    gradients: list[Tensor],
+    w: list[Tensor],
+    m: list[Tensor] | None,
+    *,
+    momentum: float,
+    nesterov: bool,
+    weight_decay: float,
+    inner_lr: float,
+    gamma: float,
+    noise: float,
+    generator: torch.Generator | None,
+) -> None:
+    """One step of the chain w', in place. `m` is None if and only if momentum is 0. Costs one copy of it."""
+    d = list(torch._foreach_add(gradients, chain, alpha=weight_decay))
+    d = _with_momentum(d, m, momentum, nesterov)
+    # w' - inner_lr * gamma * (w' - w): the pull stays out of d, hence out of m
+    torch._foreach_lerp_(chain, w, inner_lr * gamma)
+    torch._foreach_add_(chain, d, alpha=-inner_lr)
+    del d  # before more is drawn
+    if noise:
+        for p in chain:
+            # Contiguous: into another layout torch draws eight times slower, and in another order.
+            xi = torch.empty(p.shape, dtype=p.dtype, device=p.device).normal_(generator=generator)
+            p.add_(xi, alpha=noise * (2 * inner_lr) ** 0.5)
+
+
+def move_weights(
+    w: list[Tensor],
+    gradients: list[Tensor],
+    M: list[Tensor] | None,
+    *,
+    lr: float,
+    momentum: float,
+    nesterov: bool,
+    weight_decay: float,
+) -> None:
+    """One step of w against `gradients`, in place. `M` is None if and only if momentum is 0. Overwrites `gradients`."""
+    torch._foreach_add_(gradients, w, alpha=weight_decay)
+    torch._foreach_add_(w, _with_momentum(gradients, M, momentum, nesterov), alpha=-lr)
+
+
+def _with_momentum(d: list[Tensor], buffer: list[Tensor] | None, momentum: float, nesterov: bool) -> list[Tensor]:
+    """The direction to descend: d itself, the buffer that d has moved, or, Nesterov's, both in the place of d."""
+    if buffer is None:
+        return d
+    torch._foreach_mul_(buffer, momentum)
+    torch._foreach_add_(buffer, d)
+    if not nesterov:
+        return buffer
+    torch._foreach_add_(d, buffer, alpha=momentum)
+    return d

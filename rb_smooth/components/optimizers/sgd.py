@@ -1,0 +1,68 @@
+"""Stochastic gradient descent with momentum: torch's own, speaking the two-point language of `interfaces.Optimizer`.
+
+    d = g + wd * w;   m <- mom * m + d;   d <- d + mom * m  (Nesterov; d <- m without);   w <- w - lr * d
+
+Its two points are one: gradients are taken where the weights are deployed, w' = w.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rb_smooth.components import ranges
+
+
+class SGD(torch.optim.SGD):
+    """torch.optim.SGD. Source: torch; both papers' optimizer beside EntropySGD.
+
+    lr (>= 0): learning rate, which schedules change. Source: Kanai et al., appendix E (0.01 on SVHN).
+    momentum (>= 0, < 1): what remains of the direction after a step. Source: Kanai et al., appendix E.
+    nesterov: Nesterov's form of momentum, which must be > 0. Source: torch's default.
+    weight_decay (>= 0): L2 penalty of every parameter. Source: Kanai et al., appendix E.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        *,
+        lr: float = 0.1,
+        momentum: float = 0.9,
+        nesterov: bool = False,
+        weight_decay: float = 5e-4,
+    ) -> None:
+        ranges.at_least(0, lr=lr, weight_decay=weight_decay)
+        ranges.below_one(momentum=momentum)
+        if nesterov and not momentum:
+            raise ValueError("expected momentum > 0 for nesterov, got 0")
+        super().__init__(params, lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay)
+        self.defaults["train_mode"] = True  # of groups that are added later, too
+        self.train()
+        self.register_step_pre_hook(_refuse_in_eval_mode)  # a step() of our own around torch's would run hooks twice
+
+    def train(self) -> None:
+        """Steps may come. The parameters are the same in both modes; EntropySGD's are not."""
+        self._set_mode(True)
+
+    def eval(self) -> None:
+        """No step may come: code that keeps to this keeps to EntropySGD's two points, too."""
+        self._set_mode(False)
+
+    def deployed(self) -> list[Tensor]:
+        """The parameters, in order. Not a copy: read it, do not keep it."""
+        return [p.detach() for group in self.param_groups for p in group["params"]]
+
+    def report(self) -> dict[str, float]:
+        """Nothing of its own for the log."""
+        return {}
+
+    def _set_mode(self, train_mode: bool) -> None:
+        for group in self.param_groups:
+            group["train_mode"] = train_mode
+
+
+def _refuse_in_eval_mode(optimizer: torch.optim.Optimizer, *_: object) -> None:
+    if not all(group["train_mode"] for group in optimizer.param_groups):
+        raise RuntimeError("SGD.step() in eval mode; call optimizer.train() before taking gradients")

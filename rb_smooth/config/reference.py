@@ -1,0 +1,245 @@
+"""What a recipe may say: every key of every section, read from the code that takes it, printed and written.
+
+A method's keys are its options, each told by a line of its docstring, which goes on further in:
+
+    gamma (relative to a weight tensor's norm, >= 0): size of the neighbourhood. Source: the AWP authors' code.
+    norm, steps: as at's.
+
+In brackets stand unit and range; what is a choice needs none. The first paragraph says what the method is, and its
+source. A key of `config.schema` is told in the same way by the docstring below it, which need not repeat its name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from inspect import getdoc
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from rb_smooth.config import registry
+from rb_smooth.config.schema import Data, Evaluate, Extra, Train
+from rb_smooth.config.sections import SECTIONS
+from rb_smooth.core.console import console
+from rb_smooth.core.errors import Refused, nearest
+from rb_smooth.core.files import write_between
+from rb_smooth.core.formatting import number_text
+
+_OPTION = re.compile(r"(\w+(?:, \w+)*)(?: \((.*?)\))?: +(.*)")
+_KEY = re.compile(r"(?:\((.*?)\) )?(.*)")
+_WORDS = {int: "integer", float: "number", str: "text", tuple: "list", list: "list"}
+_LIMITS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
+
+
+class Key(NamedTuple):
+    """values: unit and range, or what to choose from; default: as in a recipe, or none, or required.
+
+    What the docstring does not tell is empty: of ours nothing is, as a test sees to.
+    """
+
+    name: str
+    values: str
+    default: str
+    what: str
+    source: str
+
+
+class Chapter(NamedTuple):
+    """Keys that stand together. title: "train", "data.extra", "objective.at"; package: whose, if it is not ours."""
+
+    title: str
+    what: str
+    source: str
+    keys: tuple[Key, ...]
+    package: str | None = None
+
+
+def chapters(section: str) -> list[Chapter]:
+    """Of one section of a recipe: its own keys, if it has any, then what it may name, with options. Costs torch."""
+    if section == "train":
+        return [_declared(section, Train)]
+    if section == "evaluate":
+        return [_declared(section, Evaluate)]
+    named = [_method(section, name) for name in registry.names(section)]
+    if section != "data":
+        return named
+    augmentations = [_method("augmentation", name, "data.augment") for name in registry.names("augmentation")]
+    return [_declared("data", Data), _declared("data.extra", Extra), *augmentations, *named]
+
+
+def _declared(title: str, cls: type[BaseModel]) -> Chapter:
+    keys = []
+    for name, field in cls.model_fields.items():
+        unit, text = re.fullmatch(_KEY, _joined(field.description or "")).groups("")  # type: ignore[union-attr]
+        default = "required" if field.is_required() else _written(field.default)
+        keys.append(_key(name, _values(field.annotation, unit, field.metadata), default, text))
+    return Chapter(title, *_told(_paragraphs(cls)[0].removeprefix(f"`{title}:` ")), tuple(keys))
+
+
+def _method(kind: str, name: str, place: str | None = None) -> Chapter:
+    """place: where a recipe names it, if that is not called as the kind."""
+    title, package = f"{place or kind}.{name}", registry.package_of(kind, name)
+    try:
+        options, said = registry.options_of(kind, name), _said(kind, name)
+    except Refused as refused:  # what is broken in another package keeps nothing else from being shown
+        return Chapter(title, str(refused), "", (), package)
+    keys = []
+    for key, option in options.items():
+        unit, text = said.get(key, ("", ""))
+        default = "required" if option.default is option.empty else _written(option.default)
+        keys.append(_key(key, _values(option.annotation, unit), default, text))
+    return Chapter(title, *_told(_paragraphs(registry.find(kind, name))[0]), tuple(keys), package)
+
+
+def _said(kind: str, name: str) -> dict[str, tuple[str, str]]:
+    """Option -> (unit and range, text); of one that is "as at's." what `at` says."""
+    found: dict[str, tuple[str, str]] = {}
+    for line in "\n".join(_paragraphs(registry.find(kind, name))).splitlines():
+        if told := re.fullmatch(_OPTION, line):
+            names, unit, text = told.groups("")
+            other = re.fullmatch(r"as (\w+)'s\.", text)
+            for each in names.split(", "):
+                found[each] = _said(kind, other[1])[each] if other else (unit, text)
+    return found
+
+
+def _paragraphs(made: Any) -> list[str]:
+    """Of a docstring, with the lines that go on further in joined to the one before."""
+    text = getdoc(getattr(made, "func", made)) or ""
+    return [re.sub(r"\n +", " ", paragraph) for paragraph in text.split("\n\n")]
+
+
+def _key(name: str, values: str, default: str, text: str) -> Key:
+    """Told as cells of a table are: with a capital and without the last full stop."""
+    what, source = (re.sub(r"(?<! al)\.$", "", part) for part in _told(text))
+    return Key(name, values, default, what[:1].upper() + what[1:], source)
+
+
+def _told(text: str) -> tuple[str, str]:
+    """What it does, and the source."""
+    what, _, source = _joined(text).partition("Source: ")
+    return what.strip(), source
+
+
+def _joined(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _values(annotation: Any, said: str, limits: Sequence[Any] = ()) -> str:
+    """said: unit and range; a unit stands in the place of the type."""
+    words, choices = _admitted(annotation)
+    ranges = [part for part in said.split(", ") if part.startswith(("<", ">"))]
+    unit = said.removesuffix(", ".join(ranges)).rstrip(", ")
+    words = [unit or words[0], *words[1:]] if words else []
+    return "; ".join(filter(None, [", ".join([*words, *_ranges(limits), *ranges]), ", ".join(choices)]))
+
+
+def _admitted(annotation: Any) -> tuple[list[str], list[str]]:
+    """What an annotation admits: type and ranges in words; and each value that can be chosen, as it is written."""
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        words, choices = _admitted(inner[0])
+        return [*words, *_ranges(inner[1:])], choices
+    if origin in (Union, UnionType):
+        parts = [_admitted(each) for each in inner]
+        return [word for words, _ in parts for word in words], [choice for _, choices in parts for choice in choices]
+    if origin is Literal or annotation is bool:
+        return [], [f"`{_written(choice)}`" for choice in inner or (True, False)]
+    return ([] if annotation is NoneType else [_WORDS.get(origin or annotation, "")]), []
+
+
+def _ranges(limits: Sequence[Any]) -> list[str]:
+    """Of what pydantic's types carry: `Gt(0)` -> > 0."""
+    return [f"{sign} {getattr(each, name)}" for each in limits for name, sign in _LIMITS.items() if hasattr(each, name)]
+
+
+def _written(value: Any) -> str:
+    """As a recipe writes it; what is None there is left out."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return number_text(value) if isinstance(value, float) else str(list(value) if isinstance(value, tuple) else value)
+
+
+_HEADINGS = ("key", "values", "default", "what it does", "source")
+
+
+def print_keys(topics: Sequence[str]) -> None:
+    """The tables of each topic; of all sections where none is given."""
+    for chapter in _chosen(topics):
+        whose = f" (from {chapter.package})" if chapter.package else ""
+        console.print(f"{chapter.title}{whose}: {_sentence(chapter)}", soft_wrap=False)
+        console.print(_table(chapter.keys) if chapter.keys else "", soft_wrap=False)
+
+
+def as_plain(topics: Sequence[str]) -> list[dict[str, Any]]:
+    """The same for programs."""
+    return [each._asdict() | {"keys": [key._asdict() for key in each.keys]} for each in _chosen(topics)]
+
+
+def _chosen(topics: Sequence[str]) -> list[Chapter]:
+    return [each for topic in topics or SECTIONS for each in selected(topic)]
+
+
+def selected(topic: str) -> list[Chapter]:
+    """What is told of a section (`data`), a part of it (`data.augment`), a method (`objective.at`), or of one key of
+    those that have it (`objective.eps`, `objective.at.eps`). Raises Refused for anything else.
+    """
+    section, key = topic.partition(".")[0], topic.rpartition(".")[2]
+    if section not in SECTIONS:
+        raise Refused(f"expected a section, {nearest(section, SECTIONS)}")
+    found = chapters(section)
+    places = [each for each in found if topic in (f"{section}.{key}", f"{each.title}.{key}")]
+    narrowed = [each._replace(keys=tuple(own for own in each.keys if own.name == key)) for each in places]
+    shown = [each for each in narrowed if each.keys]
+    shown += [each for each in found if f"{each.title}.".startswith(f"{topic}.")]
+    if not shown:
+        known = {each.title for each in found} | {f"{section}.{own.name}" for each in found for own in each.keys}
+        raise Refused(f"expected a method or a key of {section}, {nearest(topic, known)}")
+    return shown
+
+
+def write_keys(path: Path) -> None:
+    """Put each section's tables, without other packages' methods, into the document at `path`, between comments of
+    its name. Raises Refused as `files.write_between` does.
+    """
+    write_between(path, {section: list(_markdown(chapters(section))) for section in SECTIONS})
+
+
+def _sentence(chapter: Chapter) -> str:
+    return f"{chapter.what} Source: {chapter.source}" if chapter.source else chapter.what
+
+
+def _table(keys: Sequence[Key]) -> Table:
+    table = Table(*_HEADINGS, box=SIMPLE_HEAD, pad_edge=False)
+    table.columns[0].no_wrap = True
+    for key in keys:
+        table.add_row(*(cell.replace("`", "") for cell in key))
+    return table
+
+
+def _markdown(found: Sequence[Chapter]) -> Iterator[str]:
+    """Lines: of a section's own keys the table, of a method also its name and what it is."""
+    for chapter in found:
+        if chapter.package is not None:
+            continue
+        if "." in chapter.title:
+            yield from (f"### `{chapter.title}`", "", _sentence(chapter), "")
+        if chapter.keys:
+            yield f"| {' | '.join(_HEADINGS)} |"
+            yield "|---|---|---|---|---|"
+            yield from map(_row, chapter.keys)
+            yield ""
+
+
+def _row(key: Key) -> str:
+    values = key.values.replace(">=", "≥").replace("<=", "≤")
+    default = key.default if key.default in ("none", "required") else f"`{key.default}`"
+    cells = (f"`{key.name}`", values, default, key.what, key.source)
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"

@@ -1,0 +1,242 @@
+"""What a recipe declares, typed and frozen; training asks it for its objects. `validate.check` makes one from text.
+
+What stands below a key is what `recipe keys` shows of it (reference.py): (its unit) what it does. Source: where from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+
+from rb_smooth.config.registry import make, package_of, packages_of, sentence
+from rb_smooth.core.errors import Refused
+
+if TYPE_CHECKING:
+    from rb_smooth.core.threat import Threat
+    from rb_smooth.data.datasets import Source
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Extra(_Section):
+    """`data.extra:` generated or unlabelled images, mixed into every minibatch."""
+
+    file: str
+    """(path of an .npz) It holds `image` (N, H, W, C) uint8 and, where labels are given, `label` (N,). Source: the form
+    in which such images are published."""
+    share: float = Field(gt=0, lt=1)
+    """(share, in whole images) How much of every minibatch is from the file. Source: ours."""
+    labels: Literal["given", "pseudo"] = "given"
+    """Those in the file, or, pseudo, what `labeller` takes the images for. Source: ours."""
+    labeller: str | None = None
+    """(a finished run's folder) Its best weights label the images where `labels` is pseudo. Source: ours."""
+
+
+class Data(BaseModel):
+    """`data:` what every data set takes; further keys are the options of the one that `name` names."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", use_attribute_docstrings=True)
+    name: str
+    """(a data set) Which one; it decides the board that entries stand on. Source: ours."""
+    batch_size: PositiveInt
+    """(images) In a minibatch, of all processes together. Source: the AWP authors' code, 128; inferred for Kanai et
+    al."""
+    augment: tuple[Any, ...] = ()
+    """(list of names, or {name: …, options}) What each minibatch of training goes through, in this order. Source: the
+    AWP authors' code, other ones for each data set; inferred for Kanai et al."""
+    standardise: bool = True
+    """Whether the model subtracts the data's mean and divides by their standard deviation; inputs stay in [0, 1].
+    Source: Kanai et al., appendix E; not for TRADES, their appendix F.2."""
+    extra: Extra | None = None
+    """(keys of `data.extra`) Generated or unlabelled images, mixed into every minibatch. Source: ours."""
+    validation: NonNegativeInt = 0
+    """(images) Held out of the training set, stratified, to choose the best epoch on. Source: ours; both papers choose
+    on the test set."""
+    split_seed: NonNegativeInt = 0
+    """By it `validation` and `train_examples` are drawn: the same images for every seed and method. Source: ours."""
+    train_examples: PositiveInt | None = None
+    """(images) Train on a stratified part of this size, without it on everything. Source: ours."""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+    @property
+    def augmentations(self) -> list[tuple[str, dict[str, Any]]]:
+        """Name and options of each: `flip`, or `{name: crop, border: zero}`."""
+        listed = [{"name": each} if isinstance(each, str) else each for each in self.augment]
+        for each in listed:
+            if not isinstance(each, dict) or not isinstance(each.get("name"), str):
+                raise Refused(f"expected data.augment to list `flip` or `{{name: crop, …}}`, got {each!r}; correct it")
+        return [(each["name"], {key: each[key] for key in each if key != "name"}) for each in listed]
+
+
+def source_of(section: Mapping[str, Any], data_dir: Path) -> Source:
+    """The data set that a `data:` section names, whole; keys about training are passed over, and need not be there.
+
+    Another package's is never official, whatever it says of itself: we have not seen by what its files are checked.
+    """
+    options = {key: value for key, value in section.items() if key not in Data.model_fields}
+    source: Source = make("data", section["name"], options, data_dir)
+    return source if package_of("data", section["name"]) is None else replace(source, official=False)
+
+
+class Train(_Section):
+    """`train:` how long, from which seed, and how the best epoch is chosen."""
+
+    epochs: PositiveInt
+    """(epochs) Passes over the training images, whatever the optimizer. Source: the AWP authors' code, 200; inferred
+    for Kanai et al."""
+    seed: NonNegativeInt = 0
+    """Of initialisation, shuffling, augmentation, attacks' starts and noise. Source: ours."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """In which passes compute; weights, their gradients and the optimizer's state are fp32 always. auto: bf16 on a GPU
+    that has it, and on a CPU that has it for a net of 1 GFLOP a minibatch or more; else fp32. Source: ours."""
+    channels_last: bool | Literal["auto"] = "auto"
+    """Memory layout of the weights. auto: channels_last, which is faster, unless oneDNN's kernels are known to be wrong
+    for one of the network's convolutions on this CPU; true: refused in that case. Source: ours
+    (benchmarks/precision.json, benchmarks/conv-layouts.json)."""
+    compile: bool | Literal["auto", "reduce-overhead"] = "auto"
+    """Whether torch.compile makes one program of the crafting passes and one of the training passes; auto: on a GPU.
+    reduce-overhead: in CUDA graphs too, which `auto` means for one process. Source: ours."""
+    select: Literal["validation", "test"] = "validation"
+    """Which images choose the best epoch, by PGD-20 accuracy (clean accuracy for `standard`); test: and nothing is held
+    out of training. Source: ours; both papers choose on the test set."""
+    recalibrate: int = Field(16, ge=0, le=10_000)
+    """(minibatches) The last of training, by which BatchNorm's statistics are set before every evaluation; 0: left
+    alone. Source: ours; the Entropy-SGD authors' code takes an epoch."""
+    keep: tuple[NonNegativeInt, ...] = ()
+    """(list of epochs) After how many what is deployed is kept beside best and last, as `epoch-<n>.pt`; 0: before
+    the first. Source: ours."""
+    log_test: NonNegativeInt = 0
+    """(images) The first of the test set, whose accuracy every epoch logs; for the log alone, nothing is chosen by it.
+    Source: ours."""
+    scaled_from: PositiveInt | None = None
+    """(epochs) The recipe's own length, where `--epochs` made it another; not to be set by hand. Source: ours."""
+    sync_bn: bool = False
+    """Whether BatchNorm normalises by the minibatches of all processes together; GPUs only. Source: torch's
+    SyncBatchNorm."""
+    start: str | None = None
+    """(path of a checkpoint) To start from, in any common form; without it from scratch. Source: ours."""
+
+
+class Evaluate(_Section):
+    """`evaluate:` the final attack; norm, eps and step_size default to the objective's."""
+
+    attack: Literal["autoattack"] = "autoattack"
+    """What comes after clean accuracy and PGD-20. Source: Croce and Hein, arXiv 2003.01690."""
+    version: Literal["standard", "quick"] = "standard"
+    """AutoAttack, or, quick, its first two attacks, APGD-CE and APGD-T, on the points that PGD-20 left: an upper bound
+    of what AutoAttack leaves, named so wherever it appears, and never ranked among AutoAttack's figures. Source: Croce
+    and Hein, arXiv 2003.01690; quick is ours."""
+    n_examples: PositiveInt = 10_000
+    """(images) Test points, the first ones. Source: RobustBench."""
+    batch_size: PositiveInt = 250
+    """(images) Attacked at a time; part of the protocol, since an attack draws one stream of numbers for a batch.
+    Source: AutoAttack's own."""
+    seed: NonNegativeInt = 0
+    """Of the attacks' random numbers. Source: ours."""
+    keep_adversarial: NonNegativeInt = 12
+    """(images) Of how many test points, the first ones, the adversarial examples are kept. Source: ours."""
+    norm: Literal["Linf", "L2"] | None = None
+    """Norm of the ball that is attacked; the objective's by default. Source: ours."""
+    eps: PositiveFloat | None = None
+    """(pixels from 0 to 1) Radius of that ball; the objective's by default. Source: ours; RobustBench ranks at 8/255 in
+    Linf and at 0.5 in L2."""
+    step_size: PositiveFloat | None = None
+    """(pixels from 0 to 1) PGD-20's, AutoAttack has its own; the objective's by default. Source: Kanai et al., appendix
+    E: the same as in training."""
+
+
+def protocol(keys: Mapping[str, Any]) -> Evaluate:
+    """An `evaluate:` of these keys, the others by default. Raises Refused for what cannot be meant."""
+    try:
+        return Evaluate(**keys)
+    except ValidationError as error:
+        raise Refused(sentence(error, "evaluate")) from None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A named method with its options, in force from `from_epoch` (epochs count from 0)."""
+
+    name: str
+    options: Mapping[str, Any]
+    from_epoch: int = 0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A checked recipe. `sections` is the resolved text of it, for storing; the rest is the same, typed."""
+
+    dataset: str
+    method: str
+    sections: Mapping[str, Any]
+    data: Data
+    train: Train
+    evaluate: Evaluate
+    stages: Mapping[str, tuple[Stage, ...]]
+
+    @property
+    def title(self) -> str:
+        """`at+ensgd`, or `at+ensgd (30 epochs, selected on test)`: what a reader must know beside the name."""
+        net = self.stage("model")
+        epochs = f"{self.train.epochs} epoch{'s' if self.train.epochs > 1 else ''}"
+        notes = [] if self.train.scaled_from is None else [epochs]
+        notes += [f"from {net.options['id']}"] if net.name == "robustbench" and self.train.start is None else []
+        notes += ["selected on test"] if self.train.select == "test" else []
+        return f"{self.method} ({', '.join(notes)})" if notes else self.method
+
+    @property
+    def staged(self) -> str:
+        """`optimizer: sgd, entropy_sgd from epoch 5`, of each section that has stages; empty if none has."""
+        return "; ".join(
+            f"{kind}: {', '.join(s.name + (f' from epoch {s.from_epoch}' if s.from_epoch else '') for s in stages)}"
+            for kind, stages in self.stages.items()
+            if len(stages) > 1
+        )
+
+    @property
+    def packages(self) -> dict[str, str]:
+        """Whose methods these are, of those that are not ours: {"perturbation.sam": "rb-smooth-sam 0.1"}."""
+        named = [(kind, stage.name) for kind, stages in self.stages.items() for stage in stages]
+        named += [("data", self.data.name), *(("augmentation", name) for name, _ in self.data.augmentations)]
+        return packages_of(named)
+
+    def stage(self, kind: str, epoch: int = 0) -> Stage:
+        return [stage for stage in self.stages[kind] if stage.from_epoch <= epoch][-1]
+
+    def make(self, kind: str, *given: Any, epoch: int = 0, **injected: Any) -> Any:
+        """What section `kind` describes at `epoch`: called with `given`, its options, and the `injected` it takes."""
+        stage = self.stage(kind, epoch)
+        return make(kind, stage.name, stage.options, *given, **injected)
+
+    @property
+    def trained_threat(self) -> Threat | None:
+        """The ball that the last objective defends: by it the best epoch is selected, whatever the earlier stages."""
+        return self.make("objective", epoch=self.train.epochs - 1).threat
+
+    @property
+    def threat(self) -> Threat:
+        """The ball in which the final model is attacked: the recipe's evaluation, else its last objective's own."""
+        from rb_smooth.core.threat import Threat
+
+        trained, asked = self.trained_threat, self.evaluate
+        if trained is None or asked.norm not in (None, trained.norm):
+            if asked.norm is None or asked.eps is None or asked.step_size is None:
+                raise Refused(
+                    "expected evaluate.norm, eps and step_size where training defends no ball or one of another norm, "
+                    "got only some; set all three"
+                )
+            return Threat(asked.norm, asked.eps, asked.step_size)
+        return Threat(
+            trained.norm,
+            trained.eps if asked.eps is None else asked.eps,
+            trained.step_size if asked.step_size is None else asked.step_size,
+        )

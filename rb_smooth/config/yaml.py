@@ -1,0 +1,61 @@
+"""YAML as recipes write it: 8/255 and 5e-4 are numbers, loading is safe, a section is one line."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import yaml
+
+from rb_smooth.core.errors import Refused
+from rb_smooth.core.formatting import number_text
+
+_FRACTION = re.compile(r"^\d+/\d+$")
+_SCIENTIFIC = re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$")
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain YAML 1.1 reads 8/255 and 5e-4 as strings."""
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes k/255 as people write it."""
+
+
+def parse(text: str, where: str) -> Any:
+    """The value of YAML `text`. Raises Refused, naming `where`, when it is not safe YAML."""
+    try:
+        return yaml.load(text, _Loader)
+    except (yaml.YAMLError, ZeroDivisionError, ValueError, RecursionError) as error:
+        raise Refused(f"expected YAML in {where}, got {' '.join(str(error).split())}; correct it") from None
+
+
+def dump(sections: dict[str, Any]) -> str:
+    """One line per section, as in the shipped recipes. `parse` reads back the same values."""
+    return "".join(
+        yaml.dump({key: value}, Dumper=_Dumper, sort_keys=False, width=10_000)
+        if not isinstance(value, (dict, list))
+        else f"{key + ':':<13} {_flow(value)}\n"
+        for key, value in sections.items()
+    )
+
+
+def _flow(value: Any) -> str:
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, default_flow_style=True, width=10_000).strip()
+
+
+def _read_fraction(loader: _Loader, node: yaml.ScalarNode) -> float:
+    numerator, denominator = map(int, str(loader.construct_scalar(node)).split("/"))
+    return numerator / denominator
+
+
+def _write_float(dumper: _Dumper, value: float) -> yaml.Node:
+    text = number_text(value)
+    return dumper.represent_scalar("!fraction", text) if "/" in text else yaml.SafeDumper.represent_float(dumper, value)
+
+
+for _class in (_Loader, _Dumper):
+    _class.add_implicit_resolver("!fraction", _FRACTION, list("0123456789"))
+    _class.add_implicit_resolver("tag:yaml.org,2002:float", _SCIENTIFIC, list("-+0123456789"))
+_Loader.add_constructor("!fraction", _read_fraction)
+_Dumper.add_representer(float, _write_float)

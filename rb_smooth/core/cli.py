@@ -1,0 +1,164 @@
+"""What the command lines of all programs share: --version, -q and -v, examples in the help, one line for a slip, and
+exit codes.
+
+Costs no torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import io
+import logging
+import os
+import platform
+import re
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+from rb_smooth.core import environment, robustbench
+from rb_smooth.core.environment import Loudness, commit
+from rb_smooth.core.errors import FAILED, INTERRUPTED, REFUSED, Failed, Interrupted, Refused, nearest
+
+SCRIPT = "rb-smooth"
+_MODULE = "python -m rb_smooth."
+
+
+class CommandLine(argparse.ArgumentParser):
+    """Like its base, but what it cannot read is a Refused, and options are spelt out in full."""
+
+    def __init__(self, **told: Any) -> None:
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **told)
+        loudness = self.add_mutually_exclusive_group()
+        loudness.add_argument("-q", "--quiet", action=_Quiet, help="results and warnings only")
+        loudness.add_argument("-v", "--verbose", action=_Verbose, help="what libraries log, and where an error arose")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        options, unread = super().parse_known_args(args, namespace)
+        if unread:
+            first = unread[0].partition("=")[0]
+            if not first.startswith("-"):
+                raise Refused(
+                    f"expected nothing more for {self.prog}, got {first!r}; drop it, or quote what has spaces"
+                )
+            known = re.findall(r"(?<=[\s,])--?[a-z][\w-]*", self.format_help())
+            raise Refused(f"expected an option of {self.prog}, {nearest(first, set(known))}")
+        return options, unread
+
+    def error(self, message: str) -> NoReturn:
+        raise Refused(f"{message}; {self.prog} --help says what is expected")
+
+
+def program(name: str, description: str | None) -> CommandLine:
+    """The command line of the program `name`, in the words in which it was called; its help is `description`."""
+    text = description or ""
+    if environment.as_script:
+        text = text.replace(_MODULE, f"{SCRIPT} ")
+    called = f"{SCRIPT} {name}".rstrip() if environment.as_script else f"{_MODULE}{name}"
+    parser = CommandLine(prog=called, description=text)
+    parser.add_argument("--version", action=_Version, help="which versions are at work, and stop")
+    return parser
+
+
+class _Flag(argparse.Action):
+    """An option without a value that does something when it is met."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **told: Any) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, default=argparse.SUPPRESS, **told)
+
+
+class _Version(_Flag):
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        own, *others = (f"{package} {number}" for package, number in robustbench.versions().items())
+        print(f"{own} (commit {commit()}), Python {platform.python_version()}, {', '.join(others)}")
+        parser.exit()
+
+
+class _Quiet(_Flag):
+    def __call__(self, *_: Any) -> None:
+        environment.loudness = Loudness.QUIET
+
+
+class _Verbose(_Flag):
+    def __call__(self, *_: Any) -> None:
+        environment.loudness = Loudness.VERBOSE
+        logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+        logging.getLogger("auto-attack").setLevel(logging.DEBUG)  # where it says how far it is
+
+
+_CURES = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some of your quota",
+    errno.EACCES: "allow it, or choose another folder",
+    errno.EPERM: "allow it, or choose another folder",
+    errno.EROFS: "choose a folder that can be written",
+    errno.ENOTDIR: "choose a folder",
+    errno.EEXIST: "choose a folder",
+    errno.EISDIR: "choose a file, or move the folder away",
+    errno.ENAMETOOLONG: "choose a shorter name",
+}
+
+
+def answering(main: Callable[[], int | None]) -> Callable[[], int]:
+    """Turn what a program's `main` raises into an exit code and, where a user can mend it, one line."""
+
+    def program() -> int:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="replace")  # a terminal without UTF-8 must not end a run
+        with _sigterm_as_ctrl_c():
+            try:
+                return main() or 0
+            except Refused as refused:
+                return _say(str(refused), REFUSED)
+            except Failed as failed:
+                return _say(str(failed), FAILED)
+            except Interrupted as interrupted:
+                return _say(str(interrupted), INTERRUPTED)
+            except KeyboardInterrupt:
+                return _say("stopped; what was finished is kept, and the same command goes on from there", INTERRUPTED)
+            except BrokenPipeError:  # whoever read our output has left
+                sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (lives until the process ends)
+                return REFUSED
+            except OSError as error:
+                if error.errno not in _CURES:
+                    raise
+                what = error.filename or "the output folder"
+                cure = _CURES[error.errno]
+                return _say(f"expected to use {what}, got '{error.strerror}'; {cure} and repeat the command", REFUSED)
+            except RuntimeError as error:
+                if str(error).startswith("DataLoader worker"):  # it died: killed for memory, or out of shared memory
+                    cause = str(error).splitlines()[0]
+                    return _say(f"expected processes that decode images, got '{cause}'; lower data.workers", REFUSED)
+                if type(error).__name__ != "OutOfMemoryError" and "can't allocate memory" not in str(error):
+                    raise  # torch's own class is named here, so that torch stays unimported
+                return _say("expected net and batch to fit, got out of memory; lower data.batch_size (--set)", REFUSED)
+
+    return program
+
+
+@contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """A batch system's polite stop ends as Ctrl-C does. Outside the main thread signals are somebody else's."""
+    try:
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    except ValueError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _say(message: str, code: int) -> int:
+    """Of several processes each says what only it may have met; that the job was stopped, the first says."""
+    if environment.loudness is environment.Loudness.VERBOSE:
+        traceback.print_exc()
+    if environment.RANK == 0 or code == REFUSED:
+        speaker = f"rb_smooth, process {environment.RANK}" if environment.RANK else "rb_smooth"
+        print(f"{speaker}: {message}", file=sys.stderr)
+    return code

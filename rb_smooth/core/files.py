@@ -1,0 +1,173 @@
+"""Whole files or none: what is written is complete or absent. Also the marked parts of documents, and file names."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rb_smooth.core.errors import Refused
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace `path` by `content`; whoever reads it meanwhile sees the old file or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes files that only their owner can read
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except BaseException as error:
+        Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and error.filename is None:
+            raise OSError(error.errno, error.strerror, str(path)) from None  # a full disk does not say what was written
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Raises Refused when the file is missing or is not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise Refused(f"expected the file {path}, got nothing there; check the name") from None
+    except ValueError as error:
+        raise Refused(f"expected JSON in {path}, got {error}; restore or delete it") from None
+    except IsADirectoryError:
+        raise Refused(f"expected the file {path}, got a folder; move it away") from None
+
+
+def write_arrays(path: Path, arrays: dict[str, Any]) -> None:
+    """An .npz of numpy arrays; `read_arrays` takes them back."""
+    import numpy as np
+
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    write_bytes(path, buffer.getvalue())
+
+
+def read_arrays(path: Path) -> dict[str, Any]:
+    """The arrays of an .npz. No code from the file is executed. Raises Refused if it is missing or damaged."""
+    import zipfile
+    import zlib
+
+    import numpy as np
+
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return dict(archive.items())
+    except (OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+        cause = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise Refused(f"expected arrays in {path}, got a damaged or foreign file ({cause}); restore it") from None
+
+
+def save_tensors(path: Path, value: Any) -> None:
+    """Write tensors and plain Python types so that `load_tensors` takes them back."""
+    import torch
+
+    buffer = io.BytesIO()  # torch writing to a full disk raises a bare RuntimeError; Python's own write names the cause
+    torch.save(value, buffer)
+    write_bytes(path, buffer.getvalue())
+
+
+def load_tensors(path: Path) -> Any:
+    """Read a file of tensors, onto the CPU. No code from the file is executed. Raises Refused if it is damaged.
+
+    torch checks no checksum: a flipped bit would be a wrong weight. So those of the zip file are checked first.
+    """
+    import pickle
+    import struct
+    import zipfile
+    import zlib
+
+    import torch
+
+    damage = (
+        *(EOFError, ValueError, LookupError, TypeError, AttributeError),
+        *(pickle.UnpicklingError, struct.error, zipfile.BadZipFile, zlib.error),
+    )
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                if (damaged := archive.testzip()) is not None:
+                    raise EOFError(f"the checksum of {damaged} is wrong")
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, OSError, *damage) as error:
+        cause = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if isinstance(error, pickle.UnpicklingError):  # torch's own words advise to execute what is in the file
+            cause = "it holds more than tensors, or is none of torch's"
+        raise Refused(f"expected tensors in {path}, got a damaged or foreign file ({cause}); restore it") from None
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _sync_folder(folder: Path) -> None:
+    """Names reach the disk too: a file that is whole after a power cut must also be found."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
+
+
+def write_between(path: Path, blocks: Mapping[str, Sequence[str]]) -> None:
+    """Put each block's lines between <!-- name --> and <!-- /name --> of the document at `path`.
+
+    Raises Refused where there is no document, or a place is missing or there twice; then nothing is written.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise Refused(f"expected a document in {path}, got {type(error).__name__}; check the name") from None
+    for name, lines in blocks.items():
+        text = between(text, name, lines, path.name)
+    write_text(path, text)
+
+
+def between(text: str, name: str, lines: Sequence[str], where: str) -> str:
+    """`text` with `lines` in the place of what stood between the comments. where: the document, for Refused."""
+    opening, closing = f"<!-- {name} -->", f"<!-- /{name} -->"
+    block = "\n".join([opening, *lines, closing])
+    replaced, count = re.subn(f"{re.escape(opening)}\n.*?{re.escape(closing)}", lambda _: block, text, flags=re.DOTALL)
+    if count != 1:
+        raise Refused(f"expected '{opening}' and '{closing}' once in {where}, got them {count} times; put them right")
+    return replaced
+
+
+def check_name(name: str) -> str:
+    """A file name that cannot leave its folder, and that RobustBench's loader does not treat specially."""
+    if not re.fullmatch(r"[\w+.-]{1,100}", name) or name.startswith("."):
+        raise Refused(f"expected a name of letters, digits and . _ + -, got {name!r}; choose another")
+    if "Kireev2021Effectiveness" in name or name == "Andriushchenko2020Understanding":
+        raise Refused(f"expected a name that RobustBench's loader treats like any other, got {name!r}; choose another")
+    return name

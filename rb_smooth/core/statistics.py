@@ -1,0 +1,189 @@
+"""Intervals and tests: of shares of test points, and of methods over seeds.
+
+All intervals are of 95 %, all tests two-sided. What compares shares of points speaks of other test points of the same
+kind, for the models as they are; what compares means over seeds, of other seeds of the same method.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean, stdev
+from typing import Any, NamedTuple
+
+Z = 1.959963984540054
+"""The normal distribution's 97.5 % quantile."""
+
+
+class Pairs(NamedTuple):
+    """The same points under two models, counted: who was right where. Differences are the one minus the other."""
+
+    both: int
+    only_one: int
+    only_other: int
+    neither: int
+
+    @property
+    def n(self) -> int:
+        return sum(self)
+
+
+def wilson(right: float, n: int) -> tuple[float, float]:
+    """Wilson's score interval of a share of which `right` of `n` points were counted.
+
+    Wilson, "Probable inference, the law of succession, and statistical inference", 1927. `right` need not be whole:
+    published shares are rounded.
+    """
+    p = right / n
+    middle, half = p + Z * Z / (2 * n), Z * math.sqrt(p * (1 - p) / n + Z * Z / (4 * n * n))
+    scale = 1 + Z * Z / n
+    return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
+
+
+def mcnemar(pairs: Pairs) -> float:
+    """p of McNemar's exact test: were the points that only one model has right dealt by a fair coin?
+
+    McNemar, "Note on the sampling error of the difference between correlated proportions or percentages", 1947; the
+    exact form is the sign test. It never rejects too often; a little too rarely where such points are few. 1 for none.
+    """
+    from scipy.stats import binomtest
+
+    decided = pairs.only_one + pairs.only_other
+    return float(binomtest(pairs.only_one, decided).pvalue) if decided else 1.0
+
+
+def tango(pairs: Pairs) -> tuple[float, float]:
+    """Tango's score interval of the difference of two shares of the same points.
+
+    Tango, "Equivalence test and confidence interval for the difference in proportions for the paired-sample design",
+    Statistics in Medicine 17, 1998: all differences D that a score test does not reject. Of n points only the first
+    model has b right and only the second c; q is the likeliest share of the latter if D is true:
+
+        | b - c - n D |  <=  z sqrt(n (2 q + D (1 - D)))
+        q = (sqrt(B^2 - 8 n C) - B) / (4 n),    B = -b - c + (2 n - b + c) D,    C = -c D (1 - D)
+
+    Chosen because it keeps its 95 % for few points and for few that differ, where Wald's is too narrow and is nothing
+    at all for b = c = 0, and stays within [-1, 1] (Fagerland, Lydersen and Laake, "Recommended tests and confidence
+    intervals for paired binomial proportions", 2014, recommend it). It can leave out 0 where the exact test, which is
+    the more cautious, says p just above 0.05.
+    """
+    b, c, n = pairs.only_one, pairs.only_other, pairs.n
+
+    def score(difference: float) -> float:
+        """Standard normal if `difference` is the true one; falls as it grows."""
+        off = b - c - n * difference
+        linear, constant = -b - c + (2 * n - b + c) * difference, -c * difference * (1 - difference)
+        share = (math.sqrt(max(linear * linear - 8 * n * constant, 0.0)) - linear) / (4 * n)
+        variance = n * (2 * share + difference * (1 - difference))
+        return off / math.sqrt(variance) if variance > 1e-12 else math.copysign(math.inf, off) if off else 0.0
+
+    found = (b - c) / n
+    return _crossing(score, Z, -1.0, found), _crossing(score, -Z, found, 1.0)
+
+
+def _crossing(score: Callable[[float], float], level: float, low: float, high: float) -> float:
+    """Where between `low` and `high` the falling `score` passes `level`, by halving; to 1e-12."""
+    while high - low > 1e-12:
+        middle = (low + high) / 2
+        low, high = (middle, high) if score(middle) > level else (low, middle)
+    return (low + high) / 2
+
+
+def newcombe(first: float, n_first: int, second: float, n_second: int) -> tuple[float, float]:
+    """Newcombe's hybrid score interval of the difference of two shares, each of points of its own.
+
+    Newcombe, "Interval estimation for the difference between independent proportions", Statistics in Medicine 17, 1998,
+    method 10: Wilson's two intervals, put together as errors that are independent. first, second: shares in [0, 1].
+    """
+    (low, high), (low_second, high_second) = wilson(first * n_first, n_first), wilson(second * n_second, n_second)
+    difference = first - second
+    below = math.hypot(first - low, high_second - second)
+    above = math.hypot(high - first, second - low_second)
+    return max(-1.0, difference - below), min(1.0, difference + above)
+
+
+def two_proportions(first: float, n_first: int, second: float, n_second: int) -> float:
+    """p of the test that two shares, each of points of its own, are samples of one: Pearson's, by the pooled share."""
+    pooled = (first * n_first + second * n_second) / (n_first + n_second)
+    variance = pooled * (1 - pooled) * (1 / n_first + 1 / n_second)
+    return math.erfc(abs(first - second) / math.sqrt(2 * variance)) if variance > 0 else 1.0
+
+
+def paired(here: Mapping[int, float], there: Mapping[int, float]) -> dict[str, Any]:
+    """`here` minus `there`, both by seed, over their common seeds: a two-sided paired t-test.
+
+    Returns `seeds`, `mean`, Student's 95 % interval `low` to `high`, `p`, and `p_holm` for whoever tests several of
+    them; these are None, and `untested` says why, where there is no test to make.
+    """
+    seeds = sorted(there.keys() & here.keys())
+    differences = [here[seed] - there[seed] for seed in seeds]
+    found: dict[str, Any] = {
+        "seeds": seeds,
+        "mean": fmean(differences) if seeds else None,
+        **dict.fromkeys(("low", "high", "p", "p_holm", "untested")),
+    }
+    if len(seeds) < 2:
+        return found | {"untested": "fewer than 2 seeds in common"}
+    if stdev(differences) < 1e-9:  # no more than rounding
+        return found | {"untested": "the same difference for every seed"}
+    from scipy.stats import ttest_rel
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # scipy's, of nearly equal values: seen to above
+        test = ttest_rel([here[seed] for seed in seeds], [there[seed] for seed in seeds])
+        low, high = test.confidence_interval(0.95)
+    return found | {"low": float(low), "high": float(high), "p": float(test.pvalue)}
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Holm's step-down correction of p-values that belong together; in the order given."""
+    adjusted, highest = [0.0] * len(p), 0.0
+    for tested, index in enumerate(sorted(range(len(p)), key=p.__getitem__)):
+        highest = max(highest, min(1.0, (len(p) - tested) * p[index]))
+        adjusted[index] = highest
+    return adjusted
+
+
+def corrected(differences: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same of `paired`, with Holm's p over those that were tested."""
+    tested = [each for each in differences if each["p"] is not None]
+    for each, p in zip(tested, holm([each["p"] for each in tested]), strict=True):
+        each["p_holm"] = p
+    return differences
+
+
+def interval(share: float, n: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share measured on n points."""
+    from scipy.stats import binomtest
+
+    bounds = binomtest(round(share * n), n).proportion_ci(0.95, method="wilson")
+    return float(bounds.low), float(bounds.high)
+
+
+class Estimate(NamedTuple):
+    """low, high: a 95 % interval by Student's t over n seeds; None of one seed."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    n: int
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """Mean and interval of one value for each seed."""
+    from scipy.stats import t
+
+    n, mean = len(values), fmean(values)
+    if n < 2:
+        return Estimate(mean, None, None, n)
+    half = float(t.ppf(0.975, n - 1)) * stdev(values) / math.sqrt(n)
+    return Estimate(mean, mean - half, mean + half, n)
+
+
+def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Estimate:
+    """The geometric mean of ratios paired by seed, with the interval of the mean logarithm."""
+    logs = estimate([math.log(one / other) for one, other in zip(numerators, denominators, strict=True)])
+    if logs.low is None or logs.high is None:
+        return Estimate(math.exp(logs.mean), None, None, logs.n)
+    return Estimate(math.exp(logs.mean), math.exp(logs.low), math.exp(logs.high), logs.n)

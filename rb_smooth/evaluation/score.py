@@ -1,0 +1,90 @@
+"""What an evaluation says of a model, as an object: `score.json`'s values by name, and in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from rb_smooth.core.formatting import eps_text
+from rb_smooth.core.threat import Threat
+
+if TYPE_CHECKING:
+    from rb_smooth.evaluation.checks.verdicts import Check
+
+
+@dataclass(frozen=True)
+class Score:
+    """How accurate a model is on `n` test points. Accuracies are shares in [0, 1]; str() makes a sentence of it.
+
+    clean:      of the points as they are.
+    pgd20:      after PGD with 20 steps from a random start, in `threat`.
+    autoattack: after the attacks of `version`: "standard" is AutoAttack, "quick" leaves an upper bound of its figure.
+    interval:   Wilson's 95 % interval of `autoattack`, as it would come out on other points.
+    attacks:    by name, in order: what is still right after this attack and those before it.
+    threat:     norm, eps and PGD's step_size; pixels are in [0, 1].
+    checks:     trust checks (name, verdict, found), as docs/trust.md tells.
+    warnings:   what AutoAttack itself warned of.
+    seconds:    of attacking, added up over processes.
+    values:     all that is kept, as plain values: seed, versions of packages, SHA-256 of the points, …
+    """
+
+    clean: float
+    pgd20: float
+    autoattack: float
+    interval: tuple[float, float]
+    n: int
+    version: str
+    threat: Threat
+    attacks: Mapping[str, float]
+    checks: tuple[Check, ...]
+    warnings: tuple[str, ...]
+    seconds: float
+    values: dict[str, Any] = field(repr=False)
+
+    @classmethod
+    def of(cls, values: dict[str, Any]) -> Score:
+        """The score that `evaluator.assess`, score.json or a leaderboard's entry tells."""
+        from rb_smooth.evaluation.checks.verdicts import Check
+
+        low, high = values["interval"]
+        return cls(
+            clean=values["clean"],
+            pgd20=values["pgd20"],
+            autoattack=values["autoattack"],
+            interval=(low, high),
+            n=values["n"],
+            version=values["version"],
+            threat=Threat(**values["threat"]),
+            attacks={name: attack["robust"] for name, attack in values["attacks"].items()},
+            checks=tuple(Check(**check) for check in values.get("checks", ())),
+            warnings=tuple(values["warnings"]),
+            seconds=values["seconds"],
+            values=values,
+        )
+
+    @property
+    def doubts(self) -> tuple[Check, ...]:
+        """The checks that found `autoattack` to be too high, perhaps by far; none, and there is no reason to doubt."""
+        return tuple(check for check in self.checks if check.verdict == "unreliable")
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        doubts = f"; unreliable: {', '.join(check.name for check in self.doubts)}" if self.doubts else ""
+        return (
+            f"clean {self.clean:.1%}, PGD-20 {self.pgd20:.1%}, {attack_title(self.values)} {self.autoattack:.1%} "
+            f"(95 % interval {low:.1%} to {high:.1%}) on {self.n} points, {self.threat.norm} eps "
+            f"{eps_text(self.threat.eps)}{doubts}"
+        )
+
+
+def protocol_of(score: dict[str, Any]) -> tuple[Any, ...]:
+    """Two scores are comparable if and only if these are equal: ball, attack, and the very points."""
+    threat = score["threat"]
+    return threat["norm"], round(threat["eps"], 9), score["version"], score["n"], score["fingerprint"]
+
+
+def attack_title(score: dict[str, Any]) -> str:
+    """What the figure `autoattack` of a score is called, wherever it appears: only `standard` is AutoAttack."""
+    version = score["version"]
+    return "AutoAttack" if version == "standard" else f"upper bound ({version}, not AutoAttack)"

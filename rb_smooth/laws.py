@@ -1,0 +1,44 @@
+"""python -m rb_smooth.laws perturbation sam: whether a method obeys the laws that every method obeys.
+
+The exit code is 1 if one is broken.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from rb_smooth.components import conformance
+from rb_smooth.config.registry import find
+from rb_smooth.core.cli import answering, program
+from rb_smooth.core.console import console
+from rb_smooth.core.errors import Failed
+
+
+def main() -> int:
+    parser = program("laws", __doc__)
+    parser.add_argument("box", choices=conformance.BOXES)
+    parser.add_argument("name", help="as a recipe says it")
+    options = parser.parse_args()
+    constructor, broken = find(options.box, options.name), 0
+    for law in conformance.of(options.box):
+        found = _found(law, constructor)
+        broken += found != ""
+        console.print(f"{'BROKEN' if found else 'holds '} {law.__name__.replace('_', ' ')}{found and ': ' + found}")
+    if broken:
+        raise Failed(f"expected {options.box} {options.name} to obey every law, got {broken} broken; mend it")
+    return 0
+
+
+def _found(law: conformance.Law, constructor: Callable[..., Any]) -> str:
+    """What contradicts the law; empty if it holds. A method that raises obeys nothing."""
+    try:
+        law(constructor)
+    except Exception as error:
+        return " ".join(str(error).split()) if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}"
+    return ""
+
+
+if __name__ == "__main__":
+    sys.exit(answering(main)())

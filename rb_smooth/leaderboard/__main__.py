@@ -1,0 +1,219 @@
+"""python -m rb_smooth.leaderboard: enter models, measure them again, compare them, and show the board.
+
+    python -m rb_smooth.leaderboard submit runs/digits/at-s0            a run of ours
+    python -m rb_smooth.leaderboard submit net.pt --arch resnet18 --dataset cifar10 --threat Linf --eps 8/255
+    python -m rb_smooth.leaderboard evaluate NAME --eps 2/255..16/255 --norms Linf,L2
+    python -m rb_smooth.leaderboard verify NAME                         again, from the stored weights: same or not
+    python -m rb_smooth.leaderboard reproduce NAME                      again, from the stored recipe
+    python -m rb_smooth.leaderboard show NAME                           all there is to know of one entry
+    python -m rb_smooth.leaderboard compare NAME [NAME …]               ranks, neighbours, paired differences
+    python -m rb_smooth.leaderboard table cifar10 Linf --latex          paper-ready; or --csv, --bibtex
+    python -m rb_smooth.leaderboard bundle NAME                         what RobustBench's new-model issue asks for
+    python -m rb_smooth.leaderboard page                                leaderboard/index.html; `serve` opens it
+
+Exit codes: 0 done; 1 verify or reproduce found a difference; 2 something to mend (one line says what); 130 stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any
+
+from rb_smooth.core.cli import answering
+from rb_smooth.core.console import console
+from rb_smooth.core.errors import Refused
+from rb_smooth.evaluation.radii import read_radii
+from rb_smooth.leaderboard.entries import Entry, find_entry, listed
+from rb_smooth.leaderboard.parser import asked, parsed
+
+DIFFERENT = 1
+
+
+def main() -> int:
+    options = parsed(__doc__ or "")
+    commands = {
+        "submit": _submit,
+        "evaluate": _evaluate,
+        "verify": _verify,
+        "reproduce": _reproduce,
+        "show": _show,
+        "compare": _compare,
+        "table": _table,
+        "bundle": _bundle,
+        "page": _page,
+        "serve": _serve,
+    }
+    return commands[options.command](options) or 0
+
+
+def _submit(options: argparse.Namespace) -> None:
+    from rb_smooth.leaderboard.reports.ranking import standings
+    from rb_smooth.training.run_folder.summary import is_run
+
+    entry = _submitted_run(options) if is_run(options.what) else _submitted_checkpoint(options)
+    _print(standings(entry))
+    for check in entry.own["score"].get("checks", []):
+        if check["verdict"] == "unreliable":
+            console.print(f"unreliable: {check['name']}: {check['found']}")
+    console.print(f"entry: {entry.path}")
+
+
+def _submitted_run(options: argparse.Namespace) -> Entry:
+    from rb_smooth.leaderboard.submission import submit
+    from rb_smooth.training.run_folder.run import Run
+
+    run = Run(options.what)
+    if run.score is None and run.is_trained:
+        from rb_smooth.training.pipeline import Options, finish
+
+        finish(run, Options(data_dir=options.data_dir, device=options.device, workers=options.workers))
+    return submit(run, options.leaderboard, options.replace)
+
+
+def _submitted_checkpoint(options: argparse.Namespace) -> Entry:
+    from rb_smooth.config.overrides import override
+    from rb_smooth.config.yaml import parse
+    from rb_smooth.core.threat import Threat
+    from rb_smooth.leaderboard.external import Outsider, admit
+    from rb_smooth.training.validate import existing_device
+
+    for option in ("arch", "dataset", "threat", "eps"):
+        if getattr(options, option) is None:
+            raise Refused(f"expected --{option} with a checkpoint, got none; say --arch, --dataset, --threat and --eps")
+    if len(found := read_radii(options.eps)) > 1:
+        raise Refused(f"expected one --eps with a checkpoint, got {options.eps}; correct it")
+    eps = found[0]
+    start: dict[str, Any] = {"data": {"name": options.dataset}, "model": {"name": options.arch}, "evaluate": {}}
+    sections = override(start, options.set)
+    model = dict(sections["model"])
+    told = {key: getattr(options, key) for key in ("link", "authors", "venue") if getattr(options, key) is not None}
+    told |= {"additional_data": options.additional_data} | ({"name": options.title} if options.title else {})
+    step_size = parse(options.step_size, "--step-size") if options.step_size else eps / 4
+    return admit(
+        Outsider(
+            checkpoint=options.what,
+            architecture=model.pop("name"),
+            options=model,
+            data=sections["data"],
+            threat=Threat(options.threat, eps, float(step_size)),
+            asked=asked(options, sections["evaluate"]),
+            standardise=options.standardise,
+            key=options.key,
+            name=options.name,
+            told=told,
+        ),
+        options.leaderboard,
+        data_dir=options.data_dir,
+        device=existing_device(options.device),
+        workers=options.workers,
+        replace=options.replace,
+    )
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from rb_smooth.leaderboard.robustness_curve import Subject, draw_profile
+    from rb_smooth.training.validate import existing_device
+
+    entries, _ = listed(options.leaderboard, options.dataset or "*", options.threat or "*")
+    if any(entry.name == options.what for entry in entries):
+        subject = Subject.ours(_found(options.what, options))
+    else:
+        board = options.dataset or "cifar10", options.threat or "Linf"
+        subject = Subject.published(options.what, *board, options.zoo_dir, options.leaderboard)
+    draw_profile(
+        subject,
+        read_radii(options.eps or "8/255"),
+        options.norms.split(",") if options.norms else [subject.threat],
+        asked(options, {"version": "quick"}),
+        data_dir=options.data_dir,
+        device=existing_device(options.device),
+        workers=options.workers,
+    )
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from rb_smooth.leaderboard.verification import verify
+    from rb_smooth.training.validate import existing_device
+
+    entry = _found(options.what, options)
+    verdict = verify(entry, data_dir=options.data_dir, device=existing_device(options.device), workers=options.workers)
+    for figure, (then, now) in verdict.figures.items():
+        console.print(f"{figure:<12} {then:.4%} then, {now:.4%} now{'' if then == now else '  different'}")
+    points = "unknown: the entry keeps no points.csv" if verdict.points is None else str(verdict.points)
+    console.print(f"points that fared otherwise: {points}")
+    for condition in verdict.conditions:
+        console.print(f"condition that changed: {condition}")
+    console.print(f"{entry.name}: {'same' if verdict.same else 'different'}")
+    return 0 if verdict.same else DIFFERENT
+
+
+def _reproduce(options: argparse.Namespace) -> int:
+    from rb_smooth.leaderboard.verification import reproduce
+    from rb_smooth.training.pipeline import Options
+
+    where = {"runs": options.runs, "data_dir": options.data_dir, "device": options.device, "workers": options.workers}
+    return 0 if reproduce(_found(options.what, options), Options(**where)) else DIFFERENT
+
+
+def _found(name: str, options: argparse.Namespace) -> Entry:
+    return find_entry(name, options.leaderboard, options.dataset, options.threat)
+
+
+def _show(options: argparse.Namespace) -> None:
+    from rb_smooth.leaderboard.reports.entry_report import shown
+
+    entry = _found(options.what, options)
+    if options.json:
+        print(json.dumps(entry.info, indent=2, ensure_ascii=False))
+        return
+    _print(shown(entry))
+
+
+def _compare(options: argparse.Namespace) -> None:
+    """Entries of ours, and published ones of the same board by their names."""
+    from rb_smooth.leaderboard.reports.comparable import chosen
+    from rb_smooth.leaderboard.reports.comparison import compared, matched
+
+    entries = chosen(options.what, options.leaderboard, options.dataset, options.threat)
+    if options.json:
+        print(json.dumps(compared(entries), indent=2, ensure_ascii=False))
+        return
+    _print(matched(entries))
+
+
+def _table(options: argparse.Namespace) -> None:
+    from rb_smooth.leaderboard.reports.latex import tabulated
+
+    entries, complaints = listed(options.leaderboard, options.dataset, options.threat)
+    print(tabulated(entries, options.form or "csv", options.published), end="")
+    for complaint in complaints:
+        print(complaint, file=sys.stderr)
+
+
+def _bundle(options: argparse.Namespace) -> None:
+    from rb_smooth.leaderboard.reports.bundle import pack
+
+    console.print(f"bundle: {pack(_found(options.what, options), options.out)}")
+
+
+def _page(options: argparse.Namespace) -> None:
+    from rb_smooth.leaderboard.page.render import write_page
+
+    console.print(f"page: {write_page(options.leaderboard)}")
+
+
+def _serve(options: argparse.Namespace) -> None:
+    from rb_smooth.leaderboard.page.server import serve
+
+    serve(options.leaderboard, options.port, not options.no_browser)
+
+
+def _print(lines: list[Any]) -> None:
+    for each in lines:
+        console.print(each, soft_wrap=isinstance(each, str))  # columns that fold keep to the width
+
+
+if __name__ == "__main__":
+    sys.exit(answering(main)())

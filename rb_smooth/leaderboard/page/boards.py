@@ -1,0 +1,134 @@
+"""Who stands on which board, and in which group there: only what is comparable is ranked together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rb_smooth.core.environment import data_roots
+from rb_smooth.leaderboard.entries import Entry, listed, published
+from rb_smooth.leaderboard.page.rows import Keys, Row, fault, own_row, published_row
+from rb_smooth.leaderboard.reports.ranking import of_equal_eps, why_apart, why_unranked
+
+_TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "svhn": "SVHN", "digits": "Digits", "imagenet": "ImageNet"}
+_NORMS = {"Linf": "ℓ∞", "L2": "ℓ2"}
+
+
+@dataclass(frozen=True)
+class Group:
+    """What is comparable, best first. title: what is equal in it. why: why it is apart from the first; empty there.
+
+    eps: of all its models, as text. published: whether RobustBench's figures are in it.
+    """
+
+    title: str
+    why: str
+    eps: str
+    published: bool
+    rows: list[Row]
+
+
+@dataclass(frozen=True)
+class Board:
+    """All models of one data set and norm. source: of the published figures, with commit and date; None without any."""
+
+    key: str
+    dataset: str
+    threat: str
+    groups: list[Group]
+    source: dict[str, str] | None
+
+    @property
+    def title(self) -> str:
+        return f"{_TITLES.get(self.dataset, self.dataset)} {_NORMS.get(self.threat, self.threat)}"
+
+    @property
+    def rows(self) -> list[Row]:
+        return [row for group in self.groups for row in group.rows]
+
+    @property
+    def ours(self) -> list[Row]:
+        return [row for row in self.rows if row.ours]
+
+    @property
+    def figure(self) -> str:
+        """What the robust accuracies of this board are called: AutoAttack's, unless none of them is."""
+        attacks = sorted({row.attack for row in self.rows})
+        return "AutoAttack robust accuracy" if "AutoAttack" in attacks else f"Robust accuracy, {attacks[0]}"
+
+
+def read_boards(leaderboard: Path) -> tuple[list[Board], list[str]]:
+    """(boards, complaints): the published first, then those of our own alone; what is no entry is named, not shown."""
+    entries, complaints = listed(leaderboard)
+    faults = [fault(entry) for entry in entries]
+    complaints += [
+        f"passed over: expected an entry of rb_smooth in {entry.path}, got {found}; restore or delete it"
+        for entry, found in zip(entries, faults, strict=True)
+        if found
+    ]
+    sound = [entry for entry, found in zip(entries, faults, strict=True) if not found]
+    names = dict.fromkeys([*_published_boards(), *((entry.dataset, entry.threat) for entry in sound)])
+    keys = Keys()
+    return [_board(name, [e for e in sound if (e.dataset, e.threat) == name], keys) for name in names], complaints
+
+
+def _published_boards() -> list[tuple[str, str]]:
+    folders = [root / folder for root in data_roots() for folder in ("leaderboard/published", "published")]
+    names = {path.stem.rpartition("-")[::2] for folder in folders for path in folder.glob("*-*.json")}
+    return sorted(names, key=lambda name: (name[0], name[1] == "L2"))
+
+
+def _board(name: tuple[str, str], entries: list[Entry], keys: Keys) -> Board:
+    key = keys.new("-".join(name))
+    table = published(*name)
+    by_eps = _by_eps(published_row(each, keys.new(f"{key}-{each['name']}")) for each in table["entries"])
+    apart: dict[tuple[Any, ...], list[Row]] = {}
+    for entry in entries:
+        row, why = own_row(entry, keys.new(f"{key}-{entry.name}")), why_unranked(entry, table)
+        if by_eps and not why:
+            by_eps[of_equal_eps(entry, table)[0]["eps"]].append(row)
+        else:
+            apart.setdefault((why, entry.protocol()), []).append(row)
+    groups: list[Group] = []
+    for eps, rows in by_eps.items():
+        why = f"Not ranked with those above: ε is {eps} here, {groups[0].eps} there" if groups else ""
+        groups.append(Group(f"ε = {eps}, all test points, AutoAttack", why, eps, True, _ranked(rows)))
+    for (why, *_), rows in sorted(apart.items(), key=lambda item: _weight(item[1])):
+        reason = why or (_why_below(rows[0], groups[0].rows[0]) if groups else "")
+        groups.append(Group(_own_title(rows[0]), reason[:1].upper() + reason[1:], rows[0].eps, False, _ranked(rows)))
+    source = {part: str(table[part]) for part in ("source", "commit", "date")} if by_eps else None
+    return Board(key, *name, groups, source)
+
+
+def _by_eps(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """The eps of most models comes first: 8/255 is not 0.031, and RobustBench has both on one board."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row.eps, []).append(row)
+    return dict(sorted(groups.items(), key=lambda item: -len(item[1])))
+
+
+def _why_below(row: Row, first: Row) -> str:
+    assert row.entry and first.entry, "the published are grouped by eps alone"  # noqa: PT018
+    return f"Not ranked with those above: {why_apart(row.entry, first.entry)}"
+
+
+def _weight(rows: list[Row]) -> tuple[Any, ...]:
+    """Less for what comes first: AutoAttack, the whole test set, many points, many models."""
+    score = rows[0].score
+    return score["version"] != "standard", not score["whole"], -score["n"], -len(rows), rows[0].key
+
+
+def _own_title(row: Row) -> str:
+    points = f"all {row.score['n']} test points" if row.score["whole"] else f"{row.score['n']} test points"
+    return f"ε = {row.eps}, {points}, {row.attack}"
+
+
+def _ranked(rows: list[Row]) -> list[Row]:
+    """Best first. Equal models share a rank; one alone has none."""
+    ordered = sorted(rows, key=lambda row: (-row.best_known, row.name))
+    if len(rows) < 2:
+        return ordered
+    return [replace(row, rank=1 + sum(other.best_known > row.best_known for other in rows)) for row in ordered]

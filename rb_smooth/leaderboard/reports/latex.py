@@ -1,0 +1,235 @@
+"""Our entries of one board as a paper prints them: LaTeX, CSV and BibTeX.
+
+Entries that differ in nothing but the seed are one row: mean ± standard deviation (of a sample) over seeds. Entries
+measured otherwise (other ball, attack, points or selection) stand in a table of their own. Bold is only what the test
+paired over seeds, with Holm's correction, finds to be the best: `comparison.best_method`.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Sequence
+from datetime import date
+from typing import Any
+
+from rb_smooth.core.errors import Refused
+from rb_smooth.core.formatting import eps_text, percent
+from rb_smooth.evaluation.score import attack_title
+from rb_smooth.leaderboard.entries import Entry, published
+from rb_smooth.leaderboard.metadata import AUTOATTACK, ROBUSTBENCH, architecture_title, used_by, written
+from rb_smooth.leaderboard.reports.ranking import of_equal_eps, why_unranked
+from rb_smooth.training.sweep.comparison import Result, best_method, groups
+
+_FIGURES = {"clean": "Clean", "pgd20": "PGD-20", "autoattack": "AutoAttack", "last_pgd20": "Last PGD-20", "gap": "Gap"}
+
+_OF_TRAINING = ("last_pgd20", "gap")
+"""Figures of runs; a checkpoint that was brought from elsewhere has none."""
+
+_NOT_KNOWN = "not known"
+"""On what a checkpoint from elsewhere was selected."""
+
+_SEED = re.compile(r"_s\d+(?=_[0-9a-f]{6}$|$)")
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+} | {mark: f"\\{mark}" for mark in "&%$#_{}"}
+
+Row = dict[str, Any]
+
+
+def tables(entries: Sequence[Entry], add_published: int = 0) -> list[dict[str, Any]]:
+    """The tables' content, as plain values: one for each protocol, best rows first.
+
+    Each holds `dataset`, the group's `protocol` and `differences` (`comparison.groups`), `rows` and `remark`. A row:
+    `title`, `architecture`, `seeds`, `ours`, `best`, `extra_data`, and for every figure `mean` and `std`, or None.
+    add_published: how many of RobustBench's best to add where they are comparable; `remark` says why they are not.
+    Raises Refused for no entries, for entries of several boards, and if published rows fit none of the tables.
+    """
+    boards = {(entry.dataset, entry.threat) for entry in entries}
+    if len(boards) != 1:
+        names = ", ".join(sorted(" ".join(board) for board in boards)) or "no entries"
+        raise Refused(f"expected entries of one board, got {names}; name a data set and a norm that has entries")
+    by_run = {_run(entry): entry for entry in entries}
+    made = [_table(group, by_run, add_published) for group in groups(map(_result, entries))]
+    if add_published and all(each["remark"] for each in made):
+        raise Refused(
+            f"expected entries that compare with published ones, got none ({made[0]['remark']}); leave those out"
+        )
+    return made
+
+
+def as_latex(entries: Sequence[Entry], add_published: int = 0, made: date | None = None) -> str:
+    r"""Tables for `\usepackage{booktabs}`; percent. made: the date in the caption, today if None."""
+    day = made or date.today()
+    head = "% needs \\usepackage{booktabs}; references: the same command with --bibtex\n"
+    return head + "\n".join(_latex_table(each, day) for each in tables(entries, add_published))
+
+
+def as_csv(entries: Sequence[Entry], add_published: int = 0) -> str:
+    """One line for each row of each table: shares in [0, 1], empty where there is no such figure."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    names = ("robust" if figure == "autoattack" else figure for figure in _FIGURES)  # `attack` says by which
+    spread = [f"{name}_{part}" for name in names for part in ("mean", "std")]
+    about = ("dataset", "norm", "eps", "attack", "n", "fingerprint", "selected_on")
+    writer.writerow([*about, "method", "architecture", "extra_data", "source", "seeds", "best", *spread])
+    for each in tables(entries, add_published):
+        protocol = each["protocol"]
+        terms = [each["dataset"], protocol["norm"], eps_text(protocol["eps"]), attack_title(protocol), protocol["n"]]
+        for row in each["rows"]:
+            source = [protocol["fingerprint"], protocol["selected_on"]] if row["ours"] else ["", ""]
+            of = [row["title"], row["architecture"], row["extra_data"], "ours" if row["ours"] else "published"]
+            figures = [row[figure] or {} for figure in _FIGURES]
+            values = [each.get(part) for each in figures for part in ("mean", "std")]
+            seeds = " ".join(map(str, row["seeds"]))
+            writer.writerow([*terms, *source, *of, seeds, row["best"], *values])
+    return text.getvalue()
+
+
+def as_bibtex(entries: Sequence[Entry]) -> str:
+    """The papers behind the methods of these entries, AutoAttack's and RobustBench's."""
+    return written(paper for entry in entries for paper in used_by(entry))
+
+
+def tabulated(entries: Sequence[Entry], form: str, add_published: int = 0) -> str:
+    """The tables in one `form`: latex, csv or bibtex."""
+    if form == "bibtex":
+        return as_bibtex(entries)
+    return {"latex": as_latex, "csv": as_csv}[form](entries, add_published)
+
+
+def escaped(text: str) -> str:
+    """`text` as LaTeX prints it, whatever it holds; one line."""
+    return "".join(_LATEX.get(mark, mark) for mark in " ".join(text.split()))
+
+
+def _run(entry: Entry) -> tuple[str, int]:
+    """(the entry's name without its seed, the seed); a checkpoint has none, whatever its name looks like."""
+    if "origin" in entry.own:
+        return entry.name, 0
+    return _SEED.sub("", entry.name), entry.own["recipe"]["train"]["seed"]
+
+
+def _result(entry: Entry) -> Result:
+    """A checkpoint lacks what training knows: stand-ins let it into a group, and `_row` takes them out again."""
+    score = {"selected_on": _NOT_KNOWN, "last": {"pgd20": entry.own["score"]["pgd20"]}} | entry.own["score"]
+    return Result(*_run(entry), score | {"title": entry.own["method"]})
+
+
+def _table(group: dict[str, Any], by_run: dict[tuple[str, int], Entry], add_published: int) -> dict[str, Any]:
+    members = [by_run[method["method"], method["seeds"][0]] for method in group["methods"]]
+    best = best_method(group)
+    rows = [_row(method, entry, best) for method, entry in zip(group["methods"], members, strict=True)]
+    titles = [(row["title"], row["architecture"]) for row in rows]
+    for row, method in zip(rows, group["methods"], strict=True):
+        if titles.count((row["title"], row["architecture"])) > 1:  # other settings, same words
+            row["title"] = method["method"]
+    mine = members[0]
+    board = published(mine.dataset, mine.threat)
+    remark = why_unranked(mine, board) or ("" if board["entries"] else "RobustBench has no such board")
+    if not remark:
+        rows += [_published_row(row) for row in of_equal_eps(mine, board)[:add_published]]
+    rows.sort(key=lambda row: -row["autoattack"]["mean"])
+    if not rows[0]["ours"]:  # best of ours, and yet not of the table
+        rows = [row | {"best": False} for row in rows]
+    return {
+        "dataset": mine.dataset,
+        "rows": rows,
+        "remark": remark if add_published else "",
+        "source": f"{board['source']}, {board['date']}" if not remark and add_published else "",
+        **group,
+    }
+
+
+def _row(method: Row, entry: Entry, best: str | None) -> Row:
+    figures = {figure: {part: method[figure][part] for part in ("mean", "std")} for figure in _FIGURES}
+    return {
+        "title": method["title"],
+        "architecture": architecture_title(entry),
+        "extra_data": bool(entry.info["additional_data"]),
+        "seeds": method["seeds"],
+        "ours": True,
+        "best": method["method"] == best,
+        **figures,
+        **({} if "last" in entry.own["score"] else dict.fromkeys(_OF_TRAINING)),
+    }
+
+
+def _published_row(row: Row) -> Row:
+    return {
+        "title": row["name"],
+        "architecture": row["architecture"],
+        "extra_data": row["extra_data"],
+        "seeds": [],
+        "ours": False,
+        "best": False,
+        **dict.fromkeys(_FIGURES),
+        **{figure: {"mean": row[figure], "std": None} for figure in ("clean", "autoattack")},
+    }
+
+
+def _latex_table(table: dict[str, Any], day: date) -> str:
+    protocol = table["protocol"]
+    shown = [figure for figure in _FIGURES if any(row[figure] for row in table["rows"])]
+    attack = "AutoAttack" if protocol["version"] == "standard" else "Upper bound"
+    headings = [attack if figure == "autoattack" else _FIGURES[figure] for figure in shown]
+    lines = [
+        r"\begin{table}",
+        r"  \centering",
+        f"  \\caption{{{_caption(table, day)}}}",
+        f"  \\begin{{tabular}}{{llr{'r' * len(shown)}}}",
+        r"    \toprule",
+        f"    {' & '.join(['Method', 'Architecture', 'Seeds', *headings])} \\\\",
+        r"    \midrule",
+        *(f"    {_latex_row(row, shown)}" for row in table["rows"]),
+        r"    \bottomrule",
+        r"  \end{tabular}",
+        r"\end{table}",
+    ]
+    remark = [f"% {' '.join(table['remark'].split())}"] if table["remark"] else []
+    return "\n".join([*remark, *lines, ""])
+
+
+def _latex_row(row: Row, shown: list[str]) -> str:
+    name = escaped(row["title"]) if row["ours"] else f"{escaped(row['title'])}~\\cite{{{ROBUSTBENCH}}}"
+    name += "$^{+}$" if row["extra_data"] else ""
+    cells = [_spread(row[figure], row["best"] and figure == "autoattack") for figure in shown]
+    return " & ".join([name, escaped(row["architecture"]), str(len(row["seeds"]) or "--"), *cells]) + r" \\"
+
+
+def _spread(figure: dict[str, float | None] | None, bold: bool) -> str:
+    if figure is None or figure["mean"] is None:
+        return "--"
+    text = percent(figure["mean"])
+    text = f"\\textbf{{{text}}}" if bold else text
+    return text if figure["std"] is None else f"{text} $\\pm$ {percent(figure['std'])}"
+
+
+def _caption(table: dict[str, Any], day: date) -> str:
+    protocol = table["protocol"]
+    norm = {"Linf": r"\ell_\infty", "L2": r"\ell_2"}.get(protocol["norm"], escaped(protocol["norm"]))
+    attack = f"AutoAttack~\\cite{{{AUTOATTACK}}}, standard" if protocol["version"] == "standard" else ""
+    sentences = [
+        f"{escaped(table['dataset'])}, ${norm}$, $\\varepsilon = {eps_text(protocol['eps'])}$: accuracy in percent on "
+        f"{protocol['n']} test points",
+        f"attack: {attack or escaped(attack_title(protocol))}",
+        "how the weights were selected is not known"
+        if protocol["selected_on"] == _NOT_KNOWN
+        else f"epoch selected on {escaped(protocol['selected_on'])}",
+        r"mean $\pm$ standard deviation over seeds",
+    ]
+    if any(row["best"] for row in table["rows"]):
+        sentences.append(r"bold: better than the second of ours, paired over seeds, $p < 0.05$ (Holm)")
+    if any(row["extra_data"] for row in table["rows"]):
+        sentences.append("$^{+}$ extra training data")
+    if table["source"]:
+        sentences.append(f"published: {escaped(table['source'])}")
+    return "; ".join(sentences) + f" ({day.isoformat()})."

@@ -1,0 +1,145 @@
+"""What run folders say of their runs, in a few figures. Only reads, and costs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rb_smooth.core.errors import Refused, nearest
+from rb_smooth.training.run_folder.log import best_row, read_log
+from rb_smooth.training.run_folder.run import Run
+
+_MARKS = ("recipe.yaml", "log.csv", "score.json", "best.pt", "last.pt", "resume.pt")
+"""Files by any of which a folder is known to be a run's, even if others are lost."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Accuracies are shares in [0, 1], of the best epoch's weights; None where there is no such figure yet.
+
+    test_bound is an upper bound of test_autoattack, where that was not measured.
+    state: new, training, stopped, crashed, trained, evaluating, evaluated or damaged; training and evaluating are going
+    on now. crash: the signal by which the last process that worked on the run ended, where it is crashed.
+    gap: PGD-20 accuracy of the best epoch minus the last's, robust overfitting; `gap_on` says on which images.
+    changed: seconds since 1970. damage: what is wrong, and what to do.
+    """
+
+    name: str
+    state: str
+    changed: float
+    epochs_done: int = 0
+    epochs: int | None = None
+    best_epoch: int | None = None
+    seconds: float = 0.0
+    val_clean: float | None = None
+    val_robust: float | None = None
+    test_clean: float | None = None
+    test_pgd20: float | None = None
+    test_autoattack: float | None = None
+    test_bound: float | None = None
+    test_points: int | None = None
+    gap: float | None = None
+    gap_on: str | None = None
+    damage: str | None = None
+    crash: str | None = None
+
+
+def find_runs(folder: Path) -> Iterator[tuple[str, Run]]:
+    """The runs in `folder`, and in the folders in it, as recipes place them: (name below `folder`, run)."""
+    for path in sorted([*folder.glob("*"), *folder.glob("*/*")]):
+        if is_run(path):
+            yield path.relative_to(folder).as_posix(), Run(path)
+
+
+def find_run(name: str, folder: Path) -> Run:
+    """The run of that path, of that name below `folder`, or in any folder there. Raises Refused, with the nearest."""
+    if is_run(Path(name)):
+        return Run(Path(name))
+    runs = dict(find_runs(folder))
+    matching = [each for each in runs if each == name or each.rpartition("/")[2] == name]
+    if name in matching or len(matching) == 1:
+        return runs[name if name in matching else matching[0]]
+    if matching:
+        raise Refused(f"expected one run, got {name!r}, which is {' and '.join(matching)} in {folder}; say which")
+    raise Refused(f"expected a run's folder, or a run in {folder}, {nearest(name, runs)}")
+
+
+def is_run(path: Path) -> bool:
+    """Whether it holds a run; a folder into which one may not look is taken for one, and told as damaged."""
+    try:
+        return any((path / mark).exists() for mark in _MARKS) or Run(path).crash is not None
+    except PermissionError:
+        return True
+
+
+def summarise(name: str, run: Run) -> Summary:
+    """The figures of one run. A damaged one is told, never raised."""
+    changed = _changed(run.path)
+    try:
+        state = _state(run)
+        crash = run.crash if state == "crashed" else None
+        return Summary(name, state, changed, crash=crash, **_trained(run), **_tested(run))
+    except (Refused, OSError) as error:
+        return Summary(name, "damaged", changed, damage=str(error))
+
+
+def _state(run: Run) -> str:
+    if run.is_in_use:
+        return "evaluating" if run.is_trained else "training"
+    if run.crash is not None:
+        return "crashed"
+    if run.is_trained:
+        return "trained" if run.score is None else "evaluated"
+    return "stopped" if run.progress == "begun" or (run.path / "log.csv").exists() else "new"
+
+
+def _trained(run: Run) -> dict[str, Any]:
+    """What recipe.yaml and log.csv say; the gap, unless the test set can tell it."""
+    if run.crash is not None and not (run.path / "recipe.yaml").exists():
+        return {}  # it crashed before its recipe was written
+    train = run.header.get("train", {})
+    found: dict[str, Any] = {"epochs": train.get("epochs") if isinstance(train, dict) else None}
+    if not (run.path / "log.csv").exists():
+        return found
+    rows = read_log(run.path / "log.csv")
+    best = best_row(rows)
+    found |= {
+        "epochs_done": len(rows),
+        "best_epoch": best["epoch"] + 1,
+        "seconds": sum(row["seconds"] for row in rows),
+        "val_clean": best["val_clean"],
+        "val_robust": best["val_robust"],
+    }
+    if run.score is None:
+        found |= {"gap": best["val_robust"] - rows[-1]["val_robust"], "gap_on": "validation"}
+    return found
+
+
+def _tested(run: Run) -> dict[str, Any]:
+    """What score.json says, once there is one."""
+    if (score := run.score) is None:
+        return {}
+    try:
+        return {
+            "test_clean": float(score["clean"]),
+            "test_pgd20": float(score["pgd20"]),
+            "test_autoattack" if score["version"] == "standard" else "test_bound": float(score["autoattack"]),
+            "test_points": int(score["n"]),
+            "gap": score["pgd20"] - score["last"]["pgd20"],
+            "gap_on": "test",
+        }
+    except (KeyError, TypeError, ValueError):
+        path = run.path / "score.json"
+        raise Refused(f"expected an evaluation in {path}, got other JSON; delete it and repeat the command") from None
+
+
+def _changed(folder: Path) -> float:
+    """When a file of the run was last written, the lock apart, which looking touches too; 0 if nobody may say."""
+    newest = 0.0
+    for path in folder.glob("[!.]*"):
+        with suppress(OSError):  # of a run in progress, a file may be gone by now
+            newest = max(newest, path.stat().st_mtime)
+    return newest
