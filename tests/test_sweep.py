@@ -195,7 +195,7 @@ def test_images_of_other_shapes_are_another_network(elsewhere):
     sections = {"train": {"seed": 0}, "model": {"name": "resnet18"}}
 
     def network(**data):
-        return sweep.Member(("mine.yaml",), "folder", "mine", {**sections, "data": data}, None).network
+        return sweep.Member(("mine.yaml",), "folder", "mine", {**sections, "data": data}, None, None).network
 
     assert network(name="folder", image_size=32) != network(name="folder", image_size=64)
     assert network(name="folder", image_size=32, stream=True) == network(name="folder", image_size=32)
