@@ -10,14 +10,14 @@ from torch.profiler import ProfilerActivity, profile, record_function
 _MARK = "counted from here on"
 
 
-class Held(NamedTuple):
+class AllocatedBytes(NamedTuple):
     """Bytes beyond those held before: the most at any moment, and what was still held at the end."""
 
     peak: int
-    kept: int
+    retained: int
 
 
-def held_by(work: Callable[[], object], after: Callable[[], object] = lambda: None) -> Held:
+def measure_allocations(work: Callable[[], object], after: Callable[[], object] = lambda: None) -> AllocatedBytes:
     """What `work` makes torch's allocator hold.
 
     after: done before, uncounted; what of its memory `work` frees is known then, and counts as less held.
@@ -35,4 +35,4 @@ def held_by(work: Callable[[], object], after: Callable[[], object] = lambda: No
         if event.name() == "[memory]" and event.start_ns() >= begun:
             held += event.nbytes()
             peak = max(peak, held)
-    return Held(peak, held)
+    return AllocatedBytes(peak, held)

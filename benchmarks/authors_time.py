@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from authors_way import AuthorsStep
-from figures import figure
-from interleaved import interleaved, ratios
-from subjects import SMALL_NET, first_minibatch, on_random_images, step_of
+from authors_step import AuthorsStep
+from benchmark_figure import figure
+from benchmark_runs import SMALL_NET, first_minibatch, on_random_images, training_step_of
+from interleaved_timing import ratios, time_interleaved
 
 _BATCH_SIZE = 16
 
@@ -21,8 +21,8 @@ def measure(toy: bool) -> dict[str, Any]:
     x, y = first_minibatch(theirs)
     theirs.model.train()
     authors = AuthorsStep(theirs.model, steps=theirs.objective.steps, gamma=0.01)  # type: ignore[attr-defined]
-    contenders = {"authors": lambda: authors(x, y), "ours": step_of(ours, x, y)}
-    times = interleaved(contenders, seconds=0 if toy else 60, fewest=3)
+    contenders = {"authors": lambda: authors(x, y), "ours": training_step_of(ours, x, y)}
+    times = time_interleaved(contenders, seconds=0 if toy else 60, fewest=3)
     kernel = next(each for each in ours.model.parameters() if each.ndim == 4)
     return {
         "figures": [

@@ -6,43 +6,43 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from figures import Figure, figure
-from interleaved import interleaved, ratios
-from subjects import first_minibatch, on_random_images, step_of
+from benchmark_figure import Figure, figure
+from benchmark_runs import first_minibatch, on_random_images, training_step_of
+from interleaved_timing import ratios, time_interleaved
 from torch import Tensor
 
 from rb_smooth.components import batchnorm, weights
-from rb_smooth.training.trainer import Session
+from rb_smooth.training.trainer import Trainer
 
 
-def beside_the_floor(
+def compare_with_bare_passes(
     what: str, method: str, images: int, *settings: str, seconds: float, at_most: float | None = None
 ) -> tuple[Figure, int]:
     """A step of cifar10/`method` over its bare passes, and the forward passes that both take."""
-    session = on_random_images(method, images, *settings)
-    x, y = first_minibatch(session)
-    contenders = {"ours": step_of(session, x, y), "floor": bare_step(session, x, y)}
-    ours, floor = (forwards_of(session, work) for work in contenders.values())  # warms up
+    trainer = on_random_images(method, images, *settings)
+    x, y = first_minibatch(trainer)
+    contenders = {"ours": training_step_of(trainer, x, y), "floor": bare_step(trainer, x, y)}
+    ours, floor = (count_forwards(trainer, work) for work in contenders.values())  # warms up
     assert ours == floor, f"the floor must have the step's {ours} forward passes, and has {floor}"
-    times = interleaved(contenders, seconds=seconds, fewest=3, warm_up=False)
+    times = time_interleaved(contenders, seconds=seconds, fewest=3, warm_up=False)
     return figure(what, "×", ratios(times, "ours", "floor"), at_most=at_most), ours
 
 
-def bare_step(session: Session, x: Tensor, y: Tensor) -> Callable[[], None]:
-    """As many passes over x and y as a step of `session`, through its network, in its layout, modes and precision.
+def bare_step(trainer: Trainer, x: Tensor, y: Tensor) -> Callable[[], None]:
+    """As many passes over x and y as a step of `trainer`, through its network, in its layout, modes and precision.
 
     An attack step is one pass to the input, its parameters frozen. A training pass forwards as often as the objective
     does (TRADES: clean and attacked images) and goes back to the parameters; AWP takes one more such pass. TRADES
     forwards once more before its attack, without gradient. The losses are plain cross-entropies.
     """
-    model, objective, recipe = session.model, session.objective, session.recipe
+    model, objective, recipe = trainer.model, trainer.objective, trainer.recipe
     is_trades = recipe.stage("objective").name == "trades"
     forwards = 2 if is_trades else 1
     training_passes = 1 + (recipe.stage("perturbation").name == "awp")
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-6, momentum=0.9, weight_decay=5e-4)
 
     def attack() -> None:
-        with weights.frozen(model), batchnorm.mode(model, objective.bn_mode):  # type: ignore[attr-defined]
+        with weights.no_param_grad(model), batchnorm.batchnorm_mode(model, objective.bn_mode):  # type: ignore[attr-defined]
             if is_trades:
                 with torch.no_grad():
                     model(x)
@@ -55,7 +55,7 @@ def bare_step(session: Session, x: Tensor, y: Tensor) -> Callable[[], None]:
         sum(F.cross_entropy(model(x), y) for _ in range(forwards)).backward()  # type: ignore[union-attr]
 
     def step() -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=session.precision == "bf16", cache_enabled=False):
+        with torch.autocast("cpu", torch.bfloat16, enabled=trainer.precision == "bf16", cache_enabled=False):
             attack()
             for _ in range(training_passes):
                 train()
@@ -64,7 +64,7 @@ def bare_step(session: Session, x: Tensor, y: Tensor) -> Callable[[], None]:
     return step
 
 
-def forwards_of(session: Session, work: Callable[[], object]) -> int:
+def count_forwards(trainer: Trainer, work: Callable[[], object]) -> int:
     """How often `work` calls the network: by this the floor is held to the step's own number of passes."""
     called = 0
 
@@ -72,7 +72,7 @@ def forwards_of(session: Session, work: Callable[[], object]) -> int:
         nonlocal called
         called += 1
 
-    handle = session.model.register_forward_hook(count)
+    handle = trainer.model.register_forward_hook(count)
     try:
         work()
     finally:

@@ -19,34 +19,34 @@ import torch
 
 from rb_smooth.components import batchnorm, weights
 from rb_smooth.components.attacks import pgd
-from rb_smooth.config.overrides import gather
+from rb_smooth.config.overrides import resolve_config
 from rb_smooth.core import files, robustbench
-from rb_smooth.core.environment import commit
+from rb_smooth.core.environment import git_commit
 from rb_smooth.data.datasets import digits
 from rb_smooth.data.splits import split
-from rb_smooth.evaluation.accuracy import accuracy
+from rb_smooth.evaluation.accuracy import measure_accuracy
 from rb_smooth.training import validate
-from rb_smooth.training.trainer import Session
+from rb_smooth.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 
 
 def train(method: str, seed: int) -> dict[str, dict[str, float]]:
     """One run; for each way of gathering statistics, their distance from ours and the accuracies."""
-    recipe = validate.check(*gather("digits", method, [f"train.seed={seed}"]))
+    recipe = validate.check_recipe(*resolve_config("digits", method, [f"train.seed={seed}"]))
     data = split(digits(Path("data")), validation=200, split_seed=0, select="validation")
-    state = Session(recipe, data, CPU)
+    state = Trainer(recipe, data, CPU)
     theirs = copy.deepcopy(state.model)
     for epoch in range(recipe.train.epochs):
         state.epoch, state.batch = epoch, 0
-        order = state.order()
+        order = state.batch_order()
         while state.batch < state.batches:
             before = copy.deepcopy(state.model.state_dict())
             state.run_batch(order)
             _forward_as_the_authors_do(theirs, before, state)
     ways = {"authors": batchnorm.running_stats(theirs), "training": batchnorm.running_stats(state.model)}
     ways = {way: [each.clone() for each in buffers] for way, buffers in ways.items()}
-    with state.deployed() as model:
+    with state.evaluation_model() as model:
         ours = [each.clone() for each in batchnorm.running_stats(model)]
         results = {"recalibrated": _measured(model, ours, ours, data, recipe)}
         for way, buffers in ways.items():
@@ -54,12 +54,12 @@ def train(method: str, seed: int) -> dict[str, dict[str, float]]:
     return results
 
 
-def _forward_as_the_authors_do(theirs: torch.nn.Module, before: dict[str, torch.Tensor], state: Session) -> None:
+def _forward_as_the_authors_do(theirs: torch.nn.Module, before: dict[str, torch.Tensor], state: Trainer) -> None:
     """On this minibatch: 10 attack steps and a forward at their end, training's, and a clean one after the step."""
-    x, x_adv, y = state.kept[-1]
+    x, x_adv, y = state.calibration_batches[-1]
     _take_parameters(theirs, before)
     theirs.train()
-    with weights.frozen(theirs):
+    with weights.no_param_grad(theirs):
         pgd(theirs, x, y, state.objective.threat, state.objective.steps)
     with torch.no_grad():
         for _ in range(2):
@@ -76,14 +76,14 @@ def _take_parameters(model: torch.nn.Module, source: dict[str, torch.Tensor]) ->
 
 def _measured(model, buffers, ours, data, recipe) -> dict[str, float]:  # type: ignore[no-untyped-def]
     """With `buffers` as the model's running statistics."""
-    with weights.replaced(batchnorm.running_stats(model), buffers):
+    with weights.swapped(batchnorm.running_stats(model), buffers):
         moving = [(a.double(), b.double()) for a, b in zip(buffers, ours, strict=True) if a.ndim]
         return {
             "distance": (sum((a - b).square().sum() for a, b in moving) / sum(b.square().sum() for _, b in moving))
             .sqrt()
             .item(),
-            "clean": accuracy(model, data.validation),
-            "pgd20": accuracy(model, data.validation, recipe.threat),
+            "clean": measure_accuracy(model, data.validation),
+            "pgd20": measure_accuracy(model, data.validation, recipe.threat),
         }
 
 
@@ -104,8 +104,8 @@ def main() -> None:
         for way, figures in found[method].items():
             print(method, way, {key: [round(value, 4) for value in values] for key, values in figures.items()})
     if options.write:
-        about = {"command": "python benchmarks/batchnorm.py", "seeds": seeds, "points": 200, "commit": commit()}
-        files.write_json(options.write, about | {"versions": robustbench.versions(), "methods": found})
+        about = {"command": "python benchmarks/batchnorm.py", "seeds": seeds, "points": 200, "commit": git_commit()}
+        files.write_json(options.write, about | {"versions": robustbench.package_versions(), "methods": found})
 
 
 if __name__ == "__main__":

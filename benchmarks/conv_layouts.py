@@ -153,13 +153,17 @@ def main() -> None:
 
     from rb_smooth.components import memory_format
     from rb_smooth.core import files, robustbench
-    from rb_smooth.core.environment import commit
+    from rb_smooth.core.environment import git_commit
 
     rows = measure((1, 4, 6, 7) if options.toy else CHANNELS)
     wrong = [row for row in rows if is_wrong(row)]
     print(f"{len(wrong)} of {len(rows)} cases wrong, on {memory_format.instruction_set()}")
     if options.write:
-        about = {"command": "python benchmarks/conv_layouts.py", "commit": commit(), "versions": robustbench.versions()}
+        about = {
+            "command": "python benchmarks/conv_layouts.py",
+            "commit": git_commit(),
+            "versions": robustbench.package_versions(),
+        }
         about |= {"machine": machine_kind(), "instruction_set": memory_format.instruction_set()}
         files.write_json(options.write, about | {"cases": len(rows), "tolerance": TOLERANCE, "wrong": wrong})
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from figures import figure
+from benchmark_figure import figure
 
 _MAKEFILE = Path(__file__).parents[1] / "Makefile"
 _EPOCH = re.compile(r"epoch +(\d+)/(\d+)")

@@ -12,24 +12,24 @@ from pathlib import Path
 import psutil
 import torch
 
-from rb_smooth.config.overrides import gather
-from rb_smooth.config.registry import make
+from rb_smooth.config.overrides import resolve_config
+from rb_smooth.config.registry import build_component
 from rb_smooth.data.splits import split
 from rb_smooth.training import validate
-from rb_smooth.training.batches import Minibatches
+from rb_smooth.training.batches import BatchLoader
 
 
 def main(root: str, stream: str) -> None:
     torch.set_num_threads(1)
     settings = ["data.name=folder", f"data.root={root}", f"data.stream={stream}", "data.workers=0"]
-    recipe = validate.check(
-        *gather("digits", "at", [*settings, "data.batch_size=8", "data.validation=4", "model.width=1"])
+    recipe = validate.check_recipe(
+        *resolve_config("digits", "at", [*settings, "data.batch_size=8", "data.validation=4", "model.width=1"])
     )
     process, section = psutil.Process(), recipe.data
     before = process.memory_info().rss
-    source = make("data", section.name, section.options, Path("data"))
+    source = build_component("data", section.name, section.options, Path("data"))
     data = split(source, validation=section.validation, split_seed=section.split_seed, select=recipe.train.select)
-    minibatches, most = Minibatches(recipe, data), 0
+    minibatches, most = BatchLoader(recipe, data), 0
     order = minibatches.order(0)
     for batch in range(minibatches.per_epoch):
         minibatches.draw(order, batch, batch)

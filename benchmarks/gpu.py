@@ -23,12 +23,12 @@ import gpu_evaluation
 import gpu_speed
 import torch
 from gpu_data import images_of
-from gpu_ways import Cell
+from gpu_steps import Cell
 
 from rb_smooth.core import environment, files, robustbench
-from rb_smooth.core.cli import answering
-from rb_smooth.core.environment import commit
-from rb_smooth.core.errors import Refused
+from rb_smooth.core.cli import run_cli
+from rb_smooth.core.environment import git_commit
+from rb_smooth.core.errors import UserError
 
 OUT = Path(__file__).parent / "gpu.json"
 TOY = ("model.name=small_preactresnet", "model.width=2", "objective.steps=2")
@@ -49,12 +49,12 @@ def items(options: argparse.Namespace, device: torch.device) -> dict[str, Item]:
             else Cell(NETS[net], batch_size, without_graphs=device.type == "cuda" and not options.only_graphs)
         )
         data = images_of(options.data, 8 * shown.batch_size + 10, 20, size)
-        return gpu_speed.measured(shown, data, device)
+        return gpu_speed.measure_cell(shown, data, device)
 
     def evaluation() -> dict[str, Any]:
         cell = Cell("", 16, (*TOY, "model.width=8")) if toy else Cell("", 128)
         data = images_of(options.data, 100 * cell.batch_size, test, size)
-        return gpu_evaluation.measured(cell, data, device, test)
+        return gpu_evaluation.measure_evaluation(cell, data, device, test)
 
     return {
         "speed preactresnet18 128": partial(speed, "preactresnet18", 128),
@@ -76,7 +76,7 @@ def machine(device: torch.device) -> dict[str, Any]:
     }
 
 
-def parsed() -> argparse.Namespace:
+def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--items", default="", help="comma-separated beginnings of items' names; all by default")
     parser.add_argument("--data", default="random", help="random, or a folder with train/<class>/ and test/<class>/")
@@ -85,22 +85,22 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--only-graphs", action="store_true", help="do not time compiling without CUDA graphs too")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--out", type=Path, default=OUT)
-    parser.add_argument("--commit", default=commit(), help="of the code, where it lies in no checkout")
+    parser.add_argument("--commit", default=git_commit(), help="of the code, where it lies in no checkout")
     parser.add_argument("--again", action="store_true")
     parser.add_argument("--toy", action="store_true")
     options = parser.parse_args()
     if options.toy and options.out.resolve() == OUT:
-        raise Refused(f"expected --out FILE for a rehearsal, got {OUT.name}, which holds real numbers; name another")
+        raise UserError(f"expected --out FILE for a rehearsal, got {OUT.name}, which holds real numbers; name another")
     if options.device != "cuda" and not options.toy:
-        raise Refused(f"expected a GPU, got --device {options.device}; add --toy to rehearse without one")
+        raise UserError(f"expected a GPU, got --device {options.device}; add --toy to rehearse without one")
     if options.device == "cuda" and not torch.cuda.is_available():
-        raise Refused("expected a GPU, got none; rehearse with --toy --device cpu --out FILE")
+        raise UserError("expected a GPU, got none; rehearse with --toy --device cpu --out FILE")
     return options
 
 
-@answering
+@run_cli
 def main() -> None:
-    options, began = parsed(), time.monotonic()
+    options, began = parse_options(), time.monotonic()
     device = torch.device(options.device)
     here = machine(device)
     results = files.read_json(options.out) if options.out.exists() else {}
@@ -122,7 +122,7 @@ def main() -> None:
             "command": " ".join(["python", "benchmarks/gpu.py", *sys.argv[1:]]),
             "seed": 0,
             "data": "random" if options.data == "random" else "a folder of images",
-            "versions": robustbench.versions(),
+            "versions": robustbench.package_versions(),
             "machine": here,
             "seconds": time.monotonic() - start,
         }

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import torch
 
-from rb_smooth.data.datasets import Source, folder
+from rb_smooth.data.datasets import RawDataset, folder
 from rb_smooth.data.images import Images
-from rb_smooth.data.splits import Dataset, split
+from rb_smooth.data.splits import DataSplits, split
 
 CLASSES = 10
 
 
-def random_images(train: int, test: int, size: int) -> Dataset:
+def random_images(train: int, test: int, size: int) -> DataSplits:
     """Each class a texture of its own, as faint in an image as chance has it: some can be attacked, others cannot.
 
     size: height and width, multiples of 4. To speed pixels do not matter, except that AutoAttack works for as long as
@@ -29,11 +29,11 @@ def random_images(train: int, test: int, size: int) -> Dataset:
         return Images((x.clamp(0, 1) * 255).round().to(torch.uint8), y)
 
     moments = ((0.5,) * 3, (0.15,) * 3)
-    source = Source("random", drawn(train), drawn(test), tuple(map(str, range(CLASSES))), *moments)
+    source = RawDataset("random", drawn(train), drawn(test), tuple(map(str, range(CLASSES))), *moments)
     return split(source, validation=CLASSES, split_seed=0, select="validation")
 
 
-def images_of(where: str, train: int, test: int, size: int) -> Dataset:
+def images_of(where: str, train: int, test: int, size: int) -> DataSplits:
     """`random`, or a folder with train/<class>/ and test/<class>/, of which all training images are taken."""
     if where == "random":
         return random_images(train, test, size)

@@ -7,10 +7,10 @@ import time
 from typing import Any
 
 import torch
-from gpu_ways import COMPARED_AS, METHODS, Cell, Floor, Way, authors, session_of, stepping
+from gpu_steps import COMPARED_AS, METHODS, BarePasses, Cell, StepFunction, authors_step, make_trainer, training_steps
 
-from rb_smooth.data.splits import Dataset
-from rb_smooth.training.trainer import Session
+from rb_smooth.data.splits import DataSplits
+from rb_smooth.training.trainer import Trainer
 
 EPOCH = 49_000
 """Images of an epoch of CIFAR-10, of which 1,000 are held out."""
@@ -19,26 +19,26 @@ _WARM_UP = 3
 """Steps; CUDA graphs are recorded in the second."""
 
 
-def measured(cell: Cell, data: Dataset, device: torch.device) -> dict[str, Any]:
+def measure_cell(cell: Cell, data: DataSplits, device: torch.device) -> dict[str, Any]:
     """All methods of one cell: times, ratios by round, and each goal beside what was found."""
     _allow_many_programs()
     peak = _peak_flop_per_s(device)
-    sessions = {method: session_of(cell, method, data, device) for method in METHODS}
-    compiled: dict[str, Session] = {}
+    trainers = {method: make_trainer(cell, method, data, device) for method in METHODS}
+    compiled: dict[str, Trainer] = {}
     if cell.without_graphs:
-        compiled = {method: session_of(cell, method, data, device, "train.compile=true") for method in METHODS}
-    ways: dict[tuple[str, str], Way] = {}
-    for method, session in sessions.items():
-        ways[method, "ours"] = stepping(session)
+        compiled = {method: make_trainer(cell, method, data, device, "train.compile=true") for method in METHODS}
+    ways: dict[tuple[str, str], StepFunction] = {}
+    for method, trainer in trainers.items():
+        ways[method, "ours"] = training_steps(trainer)
         if method in compiled:
-            ways[method, "compiled"] = stepping(compiled[method])
+            ways[method, "compiled"] = training_steps(compiled[method])
         same = COMPARED_AS.get(method)
-        ways[method, "floor"] = ways[same, "floor"] if same else Floor(session)
-        ways[method, "authors"] = ways[same, "authors"] if same else authors(session, method)
-    warm_up_s, failed = _warmed_up(ways, device)
-    waits = {method: _waiting(ways[method, "ours"], device) for method in METHODS}
-    memory = {method: _memory(sessions[method], ways[method, "ours"], device) for method in METHODS}
-    times = interleaved(dict.fromkeys(ways.values()), cell.rounds, cell.round_s, device)
+        ways[method, "floor"] = ways[same, "floor"] if same else BarePasses(trainer)
+        ways[method, "authors"] = ways[same, "authors"] if same else authors_step(trainer, method)
+    warm_up_s, failed = _warm_up(ways, device)
+    waits = {method: _sync_warning(ways[method, "ours"], device) for method in METHODS}
+    memory = {method: _memory(trainers[method], ways[method, "ours"], device) for method in METHODS}
+    times = time_interleaved_on_device(dict.fromkeys(ways.values()), cell.rounds, cell.round_s, device)
 
     def ratio(one: tuple[str, str], other: tuple[str, str]) -> dict[str, Any] | None:
         if not {one, other} <= ways.keys():
@@ -48,7 +48,7 @@ def measured(cell: Cell, data: Dataset, device: torch.device) -> dict[str, Any]:
     methods: dict[str, Any] = {}
     for method in METHODS:
         step_s = statistics.median(times[ways[method, "ours"]])
-        flop = cell.batch_size * Floor(sessions[method]).flop_per_image()
+        flop = cell.batch_size * BarePasses(trainers[method]).flop_per_image()
         methods[method] = {
             "step_s": {way: spread(times[run]) for (of, way), run in ways.items() if of == method},
             "images_per_s": cell.batch_size / step_s,
@@ -64,10 +64,10 @@ def measured(cell: Cell, data: Dataset, device: torch.device) -> dict[str, Any]:
             "waits": waits[method],
         }
     return {
-        "precision": sessions["at"].precision,
+        "precision": trainers["at"].precision,
         "compiled": {  # False where compiling failed, and training went on without
-            "ours": {method: session.compiled for method, session in sessions.items()},
-            "compiled": {method: session.compiled for method, session in compiled.items()},
+            "ours": {method: trainer.compiled for method, trainer in trainers.items()},
+            "compiled": {method: trainer.compiled for method, trainer in compiled.items()},
         },
         "tf32": {"convolutions": torch.backends.cudnn.allow_tf32, "products": torch.backends.cuda.matmul.allow_tf32},
         "bf16_peak_flop_per_s": peak,
@@ -77,10 +77,12 @@ def measured(cell: Cell, data: Dataset, device: torch.device) -> dict[str, Any]:
     }
 
 
-def interleaved(ways: dict[Way, None], rounds: int, round_s: float, device: torch.device) -> dict[Way, list[float]]:
+def time_interleaved_on_device(
+    ways: dict[StepFunction, None], rounds: int, round_s: float, device: torch.device
+) -> dict[StepFunction, list[float]]:
     """Seconds a call of each way, round by round; in a round each is called as often as fills about `round_s`."""
     calls = {way: max(1, round(round_s / _seconds(way, 1, device))) for way in ways}
-    times: dict[Way, list[float]] = {way: [] for way in ways}
+    times: dict[StepFunction, list[float]] = {way: [] for way in ways}
     for _ in range(rounds):
         for way in ways:
             times[way].append(_seconds(way, calls[way], device))
@@ -92,7 +94,7 @@ def spread(values: list[float]) -> dict[str, float]:
     return {"median": median, "lower_quartile": low, "upper_quartile": high}
 
 
-def _seconds(way: Way, calls: int, device: torch.device) -> float:
+def _seconds(way: StepFunction, calls: int, device: torch.device) -> float:
     synchronise(device)
     start = time.perf_counter()
     for _ in range(calls):
@@ -106,9 +108,11 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _warmed_up(ways: dict[tuple[str, str], Way], device: torch.device) -> tuple[dict[Way, float], dict[str, str]]:
+def _warm_up(
+    ways: dict[tuple[str, str], StepFunction], device: torch.device
+) -> tuple[dict[StepFunction, float], dict[str, str]]:
     """Seconds of each way's first steps, compiling among them; the ways that failed leave, with their reasons."""
-    seconds: dict[Way, float] = {}
+    seconds: dict[StepFunction, float] = {}
     failed: dict[str, str] = {}
     for (method, way), run in list(ways.items()):
         if run in seconds:
@@ -123,7 +127,7 @@ def _warmed_up(ways: dict[tuple[str, str], Way], device: torch.device) -> tuple[
     return seconds, failed
 
 
-def _waiting(step: Way, device: torch.device) -> str | None:
+def _sync_warning(step: StepFunction, device: torch.device) -> str | None:
     """What torch says of the first operation in a step that waits for the GPU; None: nothing waits."""
     if device.type != "cuda":
         return "not seen without a GPU"
@@ -137,7 +141,7 @@ def _waiting(step: Way, device: torch.device) -> str | None:
     return None
 
 
-def _memory(session: Session, step: Way, device: torch.device) -> float | None:
+def _memory(trainer: Trainer, step: StepFunction, device: torch.device) -> float | None:
     """Most memory of two steps above what is held between them, in copies of the weights."""
     if device.type != "cuda":
         return None
@@ -147,7 +151,7 @@ def _memory(session: Session, step: Way, device: torch.device) -> float | None:
     step()
     step()
     synchronise(device)
-    of_weights = sum(p.numel() * p.element_size() for p in session.model.parameters())
+    of_weights = sum(p.numel() * p.element_size() for p in trainer.model.parameters())
     return (torch.cuda.max_memory_allocated(device) - held) / of_weights
 
 
@@ -178,12 +182,12 @@ def _goals(methods: dict[str, Any], cell: Cell) -> dict[str, dict[str, Any]]:
         "AWP's memory in weights": ("<=", 1.0, None if None in memory else memory[1] - memory[0]),
     }
     return {
-        what: {"goal": f"{sign} {goal}", "found": value, "met": _met(sign, goal, value)}
+        what: {"goal": f"{sign} {goal}", "found": value, "met": _is_reached(sign, goal, value)}
         for what, (sign, goal, value) in found.items()
     }
 
 
-def _met(sign: str, goal: float, value: float | None) -> bool | None:
+def _is_reached(sign: str, goal: float, value: float | None) -> bool | None:
     if value is None:
         return None
     return value >= goal if sign == ">=" else value <= goal

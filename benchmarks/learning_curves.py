@@ -19,24 +19,24 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from measurements import MAIN
+from result_tables import MAIN
 
-from rb_smooth.analysis.plot_style import new_figure, save_picture, styled
+from rb_smooth.analysis.plot_style import apply_style, new_figure, save_picture
 from rb_smooth.core import files
 from rb_smooth.training.run_folder.curves import COLOURS
-from rb_smooth.training.run_folder.log import Row, read_log
+from rb_smooth.training.run_folder.log import LogRow, read_log
 
 HERE = Path(__file__).parent
-KEPT, FIGURES = HERE / "curves", HERE.parent / "docs" / "figures"
+STORED_CURVES, FIGURES = HERE / "curves", HERE.parent / "docs" / "figures"
 COLUMNS = ("epoch", "lr", "loss", "train_robust", "val_clean", "val_robust", "test_clean", "test_robust", "seconds")
 """Of the logs, those that are kept; a cell is empty where a log has no such column."""
 
-Curves = dict[str, dict[int, list[Row]]]
+Curves = dict[str, dict[int, list[LogRow]]]
 """Method -> seed -> rows of its log."""
 
 
 def main() -> None:
-    for path in sorted(KEPT.glob("*.csv")):
+    for path in sorted(STORED_CURVES.glob("*.csv")):
         print(f"drawn: {draw(read_curves(path), FIGURES / f'learning-curves-{path.stem}.png')}")
 
 
@@ -75,7 +75,7 @@ def draw(curves: Curves, path: Path) -> Path:
     drawn = {method: list(seeds.values()) for method, seeds in curves.items()}
     tested = all("test_robust" in row for runs in drawn.values() for rows in runs for row in rows)
     column, images = ("test_robust", "test") if tested else ("val_robust", "validation")
-    with styled():
+    with apply_style():
         figure = new_figure(7.2, 3.8)
         by_epoch, by_time = figure.subplots(1, 2, sharey=True)
         for (method, runs), colour in zip(drawn.items(), COLOURS, strict=False):
@@ -86,7 +86,7 @@ def draw(curves: Curves, path: Path) -> Path:
                 panel.plot(x, means, color=colour, label=f"{method} ({len(runs)})")
                 panel.fill_between(x, lows, highs, color=colour, alpha=0.15, linewidth=0)
                 panel.grid(True)
-        by_epoch.set_ylim(*_shown(drawn.values(), column))
+        by_epoch.set_ylim(*_axis_limits(drawn.values(), column))
         by_epoch.set(xlabel="epoch", ylabel=f"PGD accuracy on {images} images (%)")
         by_time.set(xlabel="seconds of training (median run)")
         titles = by_epoch.get_legend_handles_labels()
@@ -95,7 +95,7 @@ def draw(curves: Curves, path: Path) -> Path:
         return save_picture(figure, path)
 
 
-def _shown(methods: Iterable[Sequence[Sequence[Row]]], column: str) -> tuple[float, float]:
+def _axis_limits(methods: Iterable[Sequence[Sequence[LogRow]]], column: str) -> tuple[float, float]:
     """Limits in % that hold all of the second half of training, where methods differ; the first epochs begin below."""
     late = [100 * row[column] for runs in methods for rows in runs for row in rows[len(rows) // 2 :]]
     margin = 0.25 * (max(late) - min(late)) + 0.5

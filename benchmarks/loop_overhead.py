@@ -12,10 +12,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from figures import figure
-from interleaved import interleaved
+from benchmark_figure import figure
+from benchmark_runs import on_digits
+from interleaved_timing import time_interleaved
 from rich.progress import Progress
-from subjects import on_digits
 
 from rb_smooth.core import distributed
 from rb_smooth.core.console import progress_bars
@@ -23,56 +23,56 @@ from rb_smooth.training import step
 from rb_smooth.training.diagnostics import check_finite
 from rb_smooth.training.loop import SAVED_EVERY_S
 from rb_smooth.training.run_folder.run import Run
-from rb_smooth.training.trainer import Session
+from rb_smooth.training.trainer import Trainer
 
 
 def measure(toy: bool) -> dict[str, Any]:
-    session = on_digits("at+awp+ensgd", *(("data.train_examples=64", "objective.steps=1") if toy else ()))
+    trainer = on_digits("at+awp+ensgd", *(("data.train_examples=64", "objective.steps=1") if toy else ()))
     with TemporaryDirectory() as folder, progress_bars() as bars:
-        loop, steps = _loop(session, Run(Path(folder)), bars), _bare_steps(session)
+        loop, steps = _loop(trainer, Run(Path(folder)), bars), _bare_steps(trainer)
         epochs = 3 if toy else 25
-        times = interleaved(
+        times = time_interleaved(
             {"loop": lambda: next(loop), "steps": lambda: next(steps)},
             seconds=0 if toy else 45,
-            fewest=3 * session.batches,
-            most=epochs * session.batches,
+            fewest=3 * trainer.batches,
+            most=epochs * trainer.batches,
         )
-    loops, bare = (_epochs(each, session.batches) for each in times.values())
+    loops, bare = (_epochs(each, trainer.batches) for each in times.values())
     beyond = [100 * (ours / floor - 1) for ours, floor in zip(loops, bare, strict=True)]
     what = "digits at+awp+ensgd: an epoch of the loop beyond its steps"
     return {
         "figures": [figure(what, "%", beyond, at_most=10.0)],
-        "minibatches": session.batches,
-        "batch_size": session.recipe.data.batch_size,
-        "precision": session.precision,
+        "minibatches": trainer.batches,
+        "batch_size": trainer.recipe.data.batch_size,
+        "precision": trainer.precision,
     }
 
 
-def _loop(session: Session, run: Run, bars: Progress) -> Iterator[None]:
+def _loop(trainer: Trainer, run: Run, bars: Progress) -> Iterator[None]:
     """The inner loop of `loop.train`, line by line, epoch after epoch; yields after every minibatch."""
     stop: list[float] = []
-    bar = bars.add_task("training", total=session.batches)
+    bar = bars.add_task("training", total=trainer.batches)
     saved_at, stopped = time.monotonic(), False
     while True:
-        session.batch, order = 0, session.order()
-        while session.batch < session.batches and not stopped:
-            session.run_batch(order)
-            bars.update(bar, completed=session.t, description="epoch")
-            stopped, _ = distributed.any_of(bool(stop), time.monotonic() - saved_at > SAVED_EVERY_S)
-            if session.batch == session.batches:
-                check_finite(session, run)
+        trainer.batch, order = 0, trainer.batch_order()
+        while trainer.batch < trainer.batches and not stopped:
+            trainer.run_batch(order)
+            bars.update(bar, completed=trainer.t, description="epoch")
+            stopped, _ = distributed.all_reduce_any(bool(stop), time.monotonic() - saved_at > SAVED_EVERY_S)
+            if trainer.batch == trainer.batches:
+                check_finite(trainer, run)
             yield
 
 
-def _bare_steps(session: Session) -> Iterator[None]:
-    """`step.step` on the same minibatches, drawn beforehand; in training's precision, without its seeds."""
-    order = session.order()
-    drawn = [session.minibatches.draw(order, batch, batch) for batch in range(session.batches)]
+def _bare_steps(trainer: Trainer) -> Iterator[None]:
+    """`step.training_step` on the same minibatches, drawn beforehand; in training's precision, without its seeds."""
+    order = trainer.batch_order()
+    drawn = [trainer.batch_loader.draw(order, batch, batch) for batch in range(trainer.batches)]
     while True:
         for t, (x, y) in enumerate(drawn):
-            methods = session.objective, session.perturbation, session.optimizer, session.averaging
-            with torch.autocast("cpu", torch.bfloat16, enabled=session.precision == "bf16", cache_enabled=False):
-                step.step(session.trained, *methods, x, y, t)
+            methods = trainer.objective, trainer.perturbation, trainer.optimizer, trainer.averaging
+            with torch.autocast("cpu", torch.bfloat16, enabled=trainer.precision == "bf16", cache_enabled=False):
+                step.training_step(trainer.trained, *methods, x, y, t)
             yield
 
 

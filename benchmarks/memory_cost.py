@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from allocations import Held, held_by
-from figures import Figure, figure
-from subjects import SMALL_NET, first_minibatch, on_random_images, step_of
+from allocations import AllocatedBytes, measure_allocations
+from benchmark_figure import Figure, figure
+from benchmark_runs import SMALL_NET, first_minibatch, on_random_images, training_step_of
 
-from rb_smooth.training.trainer import Session
+from rb_smooth.training.trainer import Trainer
 
 _OPTIMIZERS = {"at": "SGD", "at+ensgd": "EntropySGD", "at+ensgd2": "EntropySGD2"}
 _KEPT = {"EntropySGD": 4.0}  # w, mu, m, M
@@ -22,17 +22,19 @@ def measure(toy: bool) -> dict[str, Any]:
     smaller = ("objective.steps=1", *((SMALL_NET,) if toy else ()))
     images = 4 if toy else 128
     peaks = {method: _step_peak(on_random_images(method, images, *smaller)) for method in ("at", "at+awp")}
-    session = on_random_images("at+wa", images, *smaller)
-    weights = _bytes(session)
+    trainer = on_random_images("at+wa", images, *smaller)
+    weights = _bytes(trainer)
     figures = [_copies("AWP: peak of a step beyond AT's", peaks["at+awp"] - peaks["at"], weights, at_most=1.0)]
-    deployed = session.optimizer.deployed()
-    average = held_by(lambda: session.averaging.update(deployed, 0))
+    deployed = trainer.optimizer.deployed()
+    average = measure_allocations(lambda: trainer.averaging.update(deployed, 0))
     for method, name in _OPTIMIZERS.items():
         first, most = _optimizer(on_random_images(method, images, *smaller))
-        figures.append(_copies(f"{name}: kept beyond parameters and gradients", first.kept, weights, _KEPT.get(name)))
+        figures.append(
+            _copies(f"{name}: kept beyond parameters and gradients", first.retained, weights, _KEPT.get(name))
+        )
         goal = 1.0 if name in _KEPT else None
         figures.append(_copies(f"{name}: for a moment within a step, at most", most, weights, goal))
-    figures.append(_copies("EMA: kept", average.kept, weights))
+    figures.append(_copies("EMA: kept", average.retained, weights))
     return {"figures": figures, "batch_size": images, "bytes_of_the_weights": weights, "peak_bytes_of_a_step": peaks}
 
 
@@ -40,22 +42,23 @@ def _copies(what: str, held: int, weights: int, at_most: float | None = None) ->
     return figure(what, "copies", [held / weights], at_most=at_most)
 
 
-def _bytes(session: Session) -> int:
-    return sum(parameter.nbytes for parameter in session.model.parameters())
+def _bytes(trainer: Trainer) -> int:
+    return sum(parameter.nbytes for parameter in trainer.model.parameters())
 
 
-def _step_peak(session: Session) -> int:
+def _step_peak(trainer: Trainer) -> int:
     """Of a step that follows another: the optimizer's state and the last gradients are there already."""
-    step = step_of(session, *first_minibatch(session))
-    return held_by(step, after=step).peak
+    step = training_step_of(trainer, *first_minibatch(trainer))
+    return measure_allocations(step, after=step).peak
 
 
-def _optimizer(session: Session) -> tuple[Held, int]:
+def _optimizer(trainer: Trainer) -> tuple[AllocatedBytes, int]:
     """The first step, which makes the state, and the most that any of the steps up to the outer one needs beyond it."""
-    for parameter in session.model.parameters():
+    for parameter in trainer.model.parameters():
         parameter.grad = 1e-3 * parameter.detach().clone()
-    first = held_by(session.optimizer.step)
+    first = measure_allocations(trainer.optimizer.step)
     later = [
-        held_by(session.optimizer.step).peak for _ in range(session.optimizer.param_groups[0].get("inner_steps", 2))
+        measure_allocations(trainer.optimizer.step).peak
+        for _ in range(trainer.optimizer.param_groups[0].get("inner_steps", 2))
     ]
     return first, max(later)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from bare_passes import beside_the_floor
-from subjects import SMALL_NET
+from bare_passes import compare_with_bare_passes
+from benchmark_runs import SMALL_NET
 
 _METHODS = ("at", "at+ensgd", "at+awp+ensgd", "trades+awp")
 _BATCH_SIZE = 8
@@ -17,6 +17,6 @@ def measure(toy: bool) -> dict[str, Any]:
     figures, forwards = [], {}
     for method in _METHODS:
         what = f"step of {method} over its bare passes, by default"
-        found, forwards[method] = beside_the_floor(what, method, images, *smaller, seconds=0 if toy else 15)
+        found, forwards[method] = compare_with_bare_passes(what, method, images, *smaller, seconds=0 if toy else 15)
         figures.append(found)
     return {"figures": figures, "batch_size": images, "forwards": forwards}

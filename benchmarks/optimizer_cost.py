@@ -10,11 +10,11 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from figures import figure
-from interleaved import interleaved
-from subjects import SMALL_NET, first_minibatch, on_random_images
+from benchmark_figure import figure
+from benchmark_runs import SMALL_NET, first_minibatch, on_random_images
+from interleaved_timing import time_interleaved
 
-from rb_smooth.training.trainer import Session
+from rb_smooth.training.trainer import Trainer
 
 _TIMED_PASSES, _COUNTED_PASSES = 2, 11
 
@@ -22,12 +22,12 @@ _TIMED_PASSES, _COUNTED_PASSES = 2, 11
 def measure(toy: bool) -> dict[str, Any]:
     smaller = (SMALL_NET,) if toy else ()
     images = 4 if toy else 128
-    sessions = {method: on_random_images(method, images, *smaller) for method in ("at", "at+ensgd")}
-    group = sessions["at+ensgd"].optimizer.param_groups[0]
+    trainers = {method: on_random_images(method, images, *smaller) for method in ("at", "at+ensgd")}
+    group = trainers["at+ensgd"].optimizer.param_groups[0]
     steps = group["inner_steps"]
-    contenders: dict[str, Callable[[], object]] = {name: _steps(each, steps) for name, each in sessions.items()}
-    contenders["crafting"] = _crafting(sessions["at"])
-    times = interleaved(contenders, seconds=0 if toy else 40, fewest=3)
+    contenders: dict[str, Callable[[], object]] = {name: _steps(each, steps) for name, each in trainers.items()}
+    contenders["crafting"] = _crafting(trainers["at"])
+    times = time_interleaved(contenders, seconds=0 if toy else 40, fewest=3)
     parts = [
         100 * (entropy_sgd - sgd) / steps / (crafting * _COUNTED_PASSES / _TIMED_PASSES)
         for sgd, entropy_sgd, crafting in zip(*times.values(), strict=True)
@@ -37,29 +37,29 @@ def measure(toy: bool) -> dict[str, Any]:
         "figures": [figure(what, "%", parts, at_most=1.5)],
         "steps_averaged": steps,
         "scaled": f"{_TIMED_PASSES} crafting passes timed, a training step counted as {_COUNTED_PASSES} of them",
-        "precision": sessions["at"].precision,
+        "precision": trainers["at"].precision,
     }
 
 
-def _steps(session: Session, steps: int) -> Callable[[], None]:
+def _steps(trainer: Trainer, steps: int) -> Callable[[], None]:
     """As many optimizer steps as make one outer step of EntropySGD, on one gradient."""
-    for parameter in session.model.parameters():
+    for parameter in trainer.model.parameters():
         parameter.grad = 1e-3 * parameter.detach().clone()
 
     def work() -> None:
         for _ in range(steps):
-            session.optimizer.step()
+            trainer.optimizer.step()
 
     return work
 
 
-def _crafting(session: Session) -> Callable[[], object]:
+def _crafting(trainer: Trainer) -> Callable[[], object]:
     """Two of the attack's passes, in the precision and the layout of training."""
-    x, y = first_minibatch(session)
-    session.objective.steps = _TIMED_PASSES  # type: ignore[attr-defined]
+    x, y = first_minibatch(trainer)
+    trainer.objective.steps = _TIMED_PASSES  # type: ignore[attr-defined]
 
     def work() -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=session.precision == "bf16", cache_enabled=False):
-            session.objective.craft(session.model, x, y)
+        with torch.autocast("cpu", torch.bfloat16, enabled=trainer.precision == "bf16", cache_enabled=False):
+            trainer.objective.craft(trainer.model, x, y)
 
     return work

@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from measurements import FIGURES, MAIN, figure, head, line
+from result_tables import FIGURES, MAIN, figure, table_head, table_line
 
-from rb_smooth.config.listing import Cell
+from rb_smooth.config.listing import PaperResult
 from rb_smooth.core.formatting import percent
 from rb_smooth.evaluation.score import attack_title
 
-TOLD_WITH_THE_FIGURE = ("train.select=", "train.keep=", "train.log_test=", "evaluate.")
+PROTOCOL_SETTINGS = ("train.select=", "train.keep=", "train.log_test=", "evaluate.")
 """Settings that a cell does not name and that leave its figure a figure of the cell."""
 
 COLUMNS = dict(zip(MAIN, ("AT", "AT+EnSGD", "AWP", "AWP+EnSGD"), strict=True))
@@ -23,68 +23,82 @@ Record = dict[str, Any]
 """What `reproducing` says of benchmarks/*.json."""
 
 
-def overview_lines(cells: Sequence[Cell], results: Mapping[str, Record]) -> Iterator[str]:
+def overview_lines(paper_results: Sequence[PaperResult], results: Mapping[str, Record]) -> Iterator[str]:
     """Table 1 of Kanai et al. in its layout, ours / theirs; below it the same methods where we measured others."""
-    of_table = [cell for cell in cells if "Kanai" in cell.paper and "1" in cell.table.split(", ")]
-    yield from head("data (attack, network)", *COLUMNS.values())
-    for row, group in groupby(of_table, lambda cell: cell.row):
+    of_table = [
+        paper_result
+        for paper_result in paper_results
+        if "Kanai" in paper_result.paper and "1" in paper_result.table.split(", ")
+    ]
+    yield from table_head("data (attack, network)", *COLUMNS.values())
+    for row, group in groupby(of_table, lambda paper_result: paper_result.row):
         key = "autoattack" if "(AA" in row else "pgd20"
-        yield line(row, *(f"{_alone(key, cell, results)} / not available" for cell in group))
+        yield table_line(
+            row, *(f"{_single_figure(key, paper_result, results)} / not available" for paper_result in group)
+        )
     for name, record in results.items():
         for group in record["groups"]:
             rows = {row["method"]: row for row in group["methods"]}
             if rows.keys() & COLUMNS.keys():
                 n = group["protocol"]["n"]
                 ours = (figure("autoattack", rows[method], n) if method in rows else "" for method in COLUMNS)
-                yield line(f"ours: {record['images']} ({attack_title(group['protocol'])}; {link(name)})", *ours)
+                yield table_line(
+                    f"ours: {record['images']} ({attack_title(group['protocol'])}; {anchor_link(name)})", *ours
+                )
     yield ""
 
 
-def paper_lines(cells: Sequence[Cell], results: Mapping[str, Record]) -> Iterator[str]:
+def paper_lines(paper_results: Sequence[PaperResult], results: Mapping[str, Record]) -> Iterator[str]:
     """A table for each row of the paper's tables; where they are several, a cell says in which it stands."""
-    for row, group in groupby(cells, lambda cell: cell.row):
+    for row, group in groupby(paper_results, lambda paper_result: paper_result.row):
         columns = list(group)
-        tables = {cell.table for cell in columns}
-        yield f"**{row}**{_in(tables.pop()) if len(tables) == 1 else ''}"
+        tables = {paper_result.table for paper_result in columns}
+        yield f"**{row}**{_table_row(tables.pop()) if len(tables) == 1 else ''}"
         yield ""
-        yield from head("cell", "command", "hyperparameters", "ours", "theirs")
-        for cell in columns:
-            name = cell.column + (_in(cell.table) if tables else "")
-            needs = f"; needs {cell.needs}" if cell.needs else ""
-            ours = "<br>".join(of_cell(cell, results)) or "not measured yet"
-            yield line(name, f"`{command(cell)}`", cell.provenance + needs, ours, _reported(cell))
+        yield from table_head("cell", "command", "hyperparameters", "ours", "theirs")
+        for paper_result in columns:
+            name = paper_result.column + (_table_row(paper_result.table) if tables else "")
+            needs = f"; needs {paper_result.needs}" if paper_result.needs else ""
+            ours = "<br>".join(result_lines(paper_result, results)) or "not measured yet"
+            yield table_line(
+                name, f"`{command(paper_result)}`", paper_result.provenance + needs, ours, _reported(paper_result)
+            )
         yield ""
 
 
-def command(cell: Cell) -> str:
-    settings = [word for setting in cell.settings for word in ("--set", setting)]
-    return shlex.join(["python", "-m", "rb_smooth.recipe", *cell.recipe.split("/"), *settings])
+def command(paper_result: PaperResult) -> str:
+    settings = [word for setting in paper_result.settings for word in ("--set", setting)]
+    return shlex.join(["python", "-m", "rb_smooth.recipe", *paper_result.recipe.split("/"), *settings])
 
 
-def of_cell(cell: Cell, results: Mapping[str, Record]) -> Iterator[str]:
+def result_lines(paper_result: PaperResult, results: Mapping[str, Record]) -> Iterator[str]:
     """What was measured of it, a line for each protocol and length of training."""
-    for name, row, protocol in _measured(cell, results):
-        yield f"{_ours(row, protocol)} ({_about(row, protocol)}; {link(name)})"
+    for name, row, protocol in _measured(paper_result, results):
+        yield f"{_ours(row, protocol)} ({_caveats(row, protocol)}; {anchor_link(name)})"
 
 
-def _measured(cell: Cell, results: Mapping[str, Record]) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+def _measured(
+    paper_result: PaperResult, results: Mapping[str, Record]
+) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
     """(file, row, protocol) of all that is this cell's: the same data, method and settings."""
     for name, record in results.items():
-        settings = [each for each in record["settings"] if not each.startswith(TOLD_WITH_THE_FIGURE)]
-        if record["dataset"] != cell.recipe.split("/")[0] or sorted(settings) != sorted(cell.settings):
+        settings = [each for each in record["settings"] if not each.startswith(PROTOCOL_SETTINGS)]
+        if record["dataset"] != paper_result.recipe.split("/")[0] or sorted(settings) != sorted(paper_result.settings):
             continue
         for group in record["groups"]:
-            yield from ((name, row, group["protocol"]) for row in group["methods"] if row["method"] == _method(cell))
+            yield from (
+                (name, row, group["protocol"]) for row in group["methods"] if row["method"] == _method(paper_result)
+            )
 
 
-def _alone(key: str, cell: Cell, results: Mapping[str, Record]) -> str:
+def _single_figure(key: str, paper_result: PaperResult, results: Mapping[str, Record]) -> str:
     """One figure of it, without the rest."""
-    return "; ".join(figure(key, row, to["n"]) for _, row, to in _measured(cell, results)) or "not measured yet"
+    return "; ".join(figure(key, row, to["n"]) for _, row, to in _measured(paper_result, results)) or "not measured yet"
 
 
-def _method(cell: Cell) -> str:
+def _method(paper_result: PaperResult) -> str:
     """Its recipe's, whatever the network."""
-    return cell.recipe.split("/")[1]
+    return paper_result.recipe.split("/")[1]
 
 
 def _ours(row: dict[str, Any], protocol: dict[str, Any]) -> str:
@@ -92,23 +106,25 @@ def _ours(row: dict[str, Any], protocol: dict[str, Any]) -> str:
     return ", ".join(f"{names[key]} {figure(key, row, protocol['n'])}" for key in FIGURES)
 
 
-def _about(row: dict[str, Any], protocol: dict[str, Any]) -> str:
+def _caveats(row: dict[str, Any], protocol: dict[str, Any]) -> str:
     """How many seeds and points, and what was done otherwise than the recipe says: its title tells that."""
     seeds = f"{len(row['seeds'])} seed{'s' if len(row['seeds']) > 1 else ''}"
     note = row["title"].removeprefix(row["method"]).strip(" ()")
     return ", ".join(filter(None, [seeds, f"{protocol['n']:,} points", note]))
 
 
-def _reported(cell: Cell) -> str:
-    if cell.reported is None:
+def _reported(paper_result: PaperResult) -> str:
+    if paper_result.reported is None:
         return "not available"
-    told = [f"{name} {percent(cell.reported[key])}" for key, name in FIGURES.items() if key in cell.reported]
-    return f"{', '.join(told)} ({cell.reported['by']})"
+    told = [
+        f"{name} {percent(paper_result.reported[key])}" for key, name in FIGURES.items() if key in paper_result.reported
+    ]
+    return f"{', '.join(told)} ({paper_result.reported['by']})"
 
 
-def _in(table: str) -> str:
+def _table_row(table: str) -> str:
     return f" (Table{'s' if ',' in table else ''} {table})" if table[0].isdigit() else f" ({table})"
 
 
-def link(name: str) -> str:
+def anchor_link(name: str) -> str:
     return f"[{name}.json](../benchmarks/{name}.json)"

@@ -20,18 +20,18 @@ from typing import Any
 import torch
 from gpu import machine
 from gpu_data import random_images
-from gpu_speed import interleaved, spread
-from gpu_ways import stepping
+from gpu_speed import spread, time_interleaved_on_device
+from gpu_steps import training_steps
 
-from rb_smooth.components.flops import forward_flop
-from rb_smooth.config.overrides import gather
+from rb_smooth.components.flops import forward_flops
+from rb_smooth.config.overrides import resolve_config
 from rb_smooth.core import files, robustbench
-from rb_smooth.core.environment import commit
+from rb_smooth.core.environment import git_commit
 from rb_smooth.data.datasets import digits
-from rb_smooth.data.splits import Dataset, split
-from rb_smooth.evaluation.accuracy import accuracy
+from rb_smooth.data.splits import DataSplits, split
+from rb_smooth.evaluation.accuracy import measure_accuracy
 from rb_smooth.training import validate
-from rb_smooth.training.trainer import Session
+from rb_smooth.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 METHODS = ("at+awp", "at+awp+ensgd")
@@ -51,23 +51,23 @@ NETS = {  # name: recipe, settings, threads
 }
 
 
-def trained(data: Dataset, method: str, seed: int, form: str, epochs: int) -> dict[str, float]:
+def train_run(data: DataSplits, method: str, seed: int, form: str, epochs: int) -> dict[str, float]:
     """One run; accuracies on the validation images, shares in [0, 1]."""
-    recipe = validate.check(*gather("digits", method, [f"train.seed={seed}", *FORMS[form]], epochs))
-    session = Session(recipe, data, CPU)
-    while session.epoch < epochs:
-        order = session.order()
-        while session.batch < session.batches:
-            session.run_batch(order)
-        session.next_epoch()
-    with session.deployed() as model:
+    recipe = validate.check_recipe(*resolve_config("digits", method, [f"train.seed={seed}", *FORMS[form]], epochs))
+    trainer = Trainer(recipe, data, CPU)
+    while trainer.epoch < epochs:
+        order = trainer.batch_order()
+        while trainer.batch < trainer.batches:
+            trainer.run_batch(order)
+        trainer.next_epoch()
+    with trainer.evaluation_model() as model:
         return {
-            "clean": accuracy(model, data.validation),
-            "pgd20": accuracy(model, data.validation, recipe.threat),
+            "clean": measure_accuracy(model, data.validation),
+            "pgd20": measure_accuracy(model, data.validation, recipe.threat),
         }
 
 
-def paired(one: list[float], other: list[float]) -> dict[str, float]:
+def paired_interval(one: list[float], other: list[float]) -> dict[str, float]:
     """The mean of one - other, and Student's 95 % interval of it."""
     from scipy.stats import t
 
@@ -81,9 +81,9 @@ def accuracies(seeds: list[int], epochs: int) -> dict[str, Any]:
     torch.set_num_threads(1)
     data, found = _digits(), {}
     for method in METHODS:
-        runs = {form: [trained(data, method, seed, form, epochs) for seed in seeds] for form in (PLAIN, NARROW)}
+        runs = {form: [train_run(data, method, seed, form, epochs) for seed in seeds] for form in (PLAIN, NARROW)}
         figures = {form: {key: [run[key] for run in of] for key in of[0]} for form, of in runs.items()}
-        differences = {key: paired(figures[NARROW][key], figures[PLAIN][key]) for key in ("clean", "pgd20")}
+        differences = {key: paired_interval(figures[NARROW][key], figures[PLAIN][key]) for key in ("clean", "pgd20")}
         found[method] = figures | {f"{NARROW} minus {PLAIN}": differences}
         print(method, figures, differences)
     return found
@@ -95,17 +95,17 @@ def step_times(rounds: int) -> dict[str, Any]:
         torch.set_num_threads(threads)
         data = _digits() if dataset == "digits" else random_images(138, 0, 32)
         steps = [] if dataset == "digits" else ["objective.steps=1"]
-        sessions = {
-            form: Session(validate.check(*gather(dataset, "at", [*settings, *steps, *wish])), data, CPU)
+        trainers = {
+            form: Trainer(validate.check_recipe(*resolve_config(dataset, "at", [*settings, *steps, *wish])), data, CPU)
             for form, wish in FORMS.items()
         }
-        ways = {form: stepping(session) for form, session in sessions.items()}
+        ways = {form: training_steps(trainer) for form, trainer in trainers.items()}
         for way in ways.values():
             way()
-        times = interleaved(dict.fromkeys(ways.values()), rounds, 0.1, CPU)
-        plain, one = times[ways[PLAIN]], sessions[PLAIN]
+        times = time_interleaved_on_device(dict.fromkeys(ways.values()), rounds, 0.1, CPU)
+        plain, one = times[ways[PLAIN]], trainers[PLAIN]
         found[name] = {
-            "forward_flop": forward_flop(one.model, data.shape) * one.recipe.data.batch_size,
+            "forward_flop": forward_flops(one.model, data.shape) * one.recipe.data.batch_size,
             "threads": threads,
             "over fp32 NCHW": {
                 form: spread([a / b for a, b in zip(times[way], plain, strict=True)]) for form, way in ways.items()
@@ -115,7 +115,7 @@ def step_times(rounds: int) -> dict[str, Any]:
     return found
 
 
-def _digits() -> Dataset:
+def _digits() -> DataSplits:
     return split(digits(Path("data")), validation=200, split_seed=0, select="validation")
 
 
@@ -130,8 +130,8 @@ def main() -> None:
     found = {"step": step_times(ROUNDS), "accuracy": accuracies(seeds, options.epochs)}
     if options.write:
         command = f"python benchmarks/precision.py --seeds {options.seeds} --epochs {options.epochs}"
-        about = {"command": command, "commit": commit(), "seeds": seeds, "epochs": options.epochs, "points": 200}
-        files.write_json(options.write, about | {"versions": robustbench.versions(), "machine": here} | found)
+        about = {"command": command, "commit": git_commit(), "seeds": seeds, "epochs": options.epochs, "points": 200}
+        files.write_json(options.write, about | {"versions": robustbench.package_versions(), "machine": here} | found)
 
 
 if __name__ == "__main__":

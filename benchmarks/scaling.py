@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from interleaved import interleaved
-from subjects import first_minibatch, on_digits, step_of
+from benchmark_runs import first_minibatch, on_digits, training_step_of
+from interleaved_timing import time_interleaved
 
-from rb_smooth.evaluation.accuracy import accuracy
+from rb_smooth.evaluation.accuracy import measure_accuracy
 
 PICTURE = Path(__file__).with_suffix(".png")
 _FOLDER_MEMORY = Path(__file__).with_name("folder_memory.py")
@@ -37,7 +37,7 @@ class Series(NamedTuple):
     line: Line
 
 
-def fitted(x: Sequence[float], y: Sequence[float]) -> Series:
+def fit_line(x: Sequence[float], y: Sequence[float]) -> Series:
     slope, intercept = np.polyfit(x, y, 1)
     left = np.square(np.asarray(y) - slope * np.asarray(x) - intercept).sum()
     total = np.square(np.asarray(y) - np.mean(y)).sum()
@@ -46,9 +46,11 @@ def fitted(x: Sequence[float], y: Sequence[float]) -> Series:
 
 def measure(toy: bool) -> dict[str, Any]:
     panels = {
-        "batch size": {"step": _over(_step_of_batches((4, 8) if toy else (8, 16, 24, 32, 48, 64)), toy)},
-        "attack steps": {"step": _over(_step_of_attack_steps((1, 2) if toy else (1, 2, 5, 10, 15, 20)), toy)},
-        "points": {"PGD-20": _over(_evaluation_of_points((10, 20) if toy else (60, 120, 180, 240, 300, 360)), toy)},
+        "batch size": {"step": _relative_times(_step_of_batches((4, 8) if toy else (8, 16, 24, 32, 48, 64)), toy)},
+        "attack steps": {"step": _relative_times(_step_of_attack_steps((1, 2) if toy else (1, 2, 5, 10, 15, 20)), toy)},
+        "points": {
+            "PGD-20": _relative_times(_evaluation_of_points((10, 20) if toy else (60, 120, 180, 240, 300, 360)), toy)
+        },
         "images": _memory_of_folders((16, 32) if toy else (500, 1000, 2000, 4000)),
     }
     if not toy:
@@ -65,34 +67,34 @@ def measure(toy: bool) -> dict[str, Any]:
     }
 
 
-def _over(contenders: Mapping[int, Callable[[], object]], toy: bool) -> Series:
+def _relative_times(contenders: Mapping[int, Callable[[], object]], toy: bool) -> Series:
     """The median time of each, over that of the first."""
     named = {str(size): work for size, work in contenders.items()}
-    times = interleaved(named, seconds=0 if toy else 12, fewest=3)
+    times = time_interleaved(named, seconds=0 if toy else 12, fewest=3)
     medians = [float(np.median(each)) for each in (times[name] for name in named)]
-    return fitted([float(size) for size in contenders], [each / medians[0] for each in medians])
+    return fit_line([float(size) for size in contenders], [each / medians[0] for each in medians])
 
 
 def _step_of_batches(sizes: Sequence[int]) -> dict[int, Callable[[], object]]:
-    session = on_digits("at")
-    x, y = first_minibatch(session)
-    return {size: step_of(session, x[:size], y[:size]) for size in sizes}
+    trainer = on_digits("at")
+    x, y = first_minibatch(trainer)
+    return {size: training_step_of(trainer, x[:size], y[:size]) for size in sizes}
 
 
 def _step_of_attack_steps(counts: Sequence[int]) -> dict[int, Callable[[], object]]:
     found: dict[int, Callable[[], object]] = {}
     for count in counts:
-        session = on_digits("at", f"objective.steps={count}")
-        found[count] = step_of(session, *first_minibatch(session))
+        trainer = on_digits("at", f"objective.steps={count}")
+        found[count] = training_step_of(trainer, *first_minibatch(trainer))
     return found
 
 
 def _evaluation_of_points(counts: Sequence[int]) -> dict[int, Callable[[], object]]:
-    session = on_digits("at")
-    test, threat = session.data.test, session.objective.threat
+    trainer = on_digits("at")
+    test, threat = trainer.data.test, trainer.objective.threat
 
     def evaluating(count: int) -> Callable[[], object]:
-        return lambda: accuracy(session.model, test[:count], threat, batch_size=60)
+        return lambda: measure_accuracy(trainer.model, test[:count], threat, batch_size=60)
 
     return {count: evaluating(count) for count in counts}
 
@@ -109,7 +111,7 @@ def _memory_of_folders(counts: Sequence[int]) -> dict[str, Series]:
                     [sys.executable, _FOLDER_MEMORY, root, stream], check=True, capture_output=True, text=True
                 )
                 found[way].append(int(shown.stdout) / 2**20)
-    return {way: fitted([float(count) for count in counts], megabytes) for way, megabytes in found.items()}
+    return {way: fit_line([float(count) for count in counts], megabytes) for way, megabytes in found.items()}
 
 
 def _write_images(root: Path, count: int) -> None:

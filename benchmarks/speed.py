@@ -24,12 +24,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from figures import Figure, from_json
+from benchmark_figure import Figure, from_json
 
 from rb_smooth.core import environment, files, robustbench
-from rb_smooth.core.cli import answering
-from rb_smooth.core.environment import commit
-from rb_smooth.core.errors import Failed, Refused, nearest
+from rb_smooth.core.cli import run_cli
+from rb_smooth.core.environment import git_commit
+from rb_smooth.core.errors import Failed, UserError, did_you_mean
 from rb_smooth.core.files import write_between
 
 PARTS = {
@@ -63,11 +63,11 @@ def main() -> int:
         write_table(PAGE, files.read_json(RESULTS))
         return 0
     results = {} if options.toy or not RESULTS.exists() else files.read_json(RESULTS)
-    source = commit()  # of what is measured: the results of the first part make the checkout another
+    source = git_commit()  # of what is measured: the results of the first part make the checkout another
     for part in options.only:
         print(f"{part} …", flush=True)
         begun = time.monotonic()
-        found = _measured(part, options.toy)
+        found = _measure_in_subprocess(part, options.toy)
         results[part] = {"commit": source, "seconds": round(time.monotonic() - begun)} | found
         if not options.toy:
             results = {name: results[name] for name in PARTS if name in results}
@@ -130,11 +130,11 @@ def _parse() -> argparse.Namespace:
 def _parts(text: str) -> list[str]:
     for name in (names := text.split(",")):
         if name not in PARTS:
-            raise Refused(f"expected parts of the benchmark, {nearest(name, PARTS)}")
+            raise UserError(f"expected parts of the benchmark, {did_you_mean(name, PARTS)}")
     return names
 
 
-def _measured(part: str, toy: bool) -> dict[str, Any]:
+def _measure_in_subprocess(part: str, toy: bool) -> dict[str, Any]:
     """What `part` found in a fresh process: none finds caches, threads or memory that another has left."""
     with TemporaryDirectory() as folder:
         found = Path(folder) / "found.json"
@@ -153,7 +153,7 @@ def _measure_here(part: str, toy: bool, path: Path) -> None:
     about = {
         "command": f"{limit}python benchmarks/speed.py --only {part}",
         "seed": SEED,
-        "versions": {"python": platform.python_version(), **robustbench.versions()},
+        "versions": {"python": platform.python_version(), **robustbench.package_versions()},
         "machine": {
             **machine_kind(),
             "threads": torch.get_num_threads(),
@@ -176,4 +176,4 @@ def cpu_name() -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(answering(main)())
+    sys.exit(run_cli(main)())

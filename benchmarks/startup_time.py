@@ -7,8 +7,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from figures import figure
-from interleaved import interleaved
+from benchmark_figure import figure
+from interleaved_timing import time_interleaved
 
 _COMMANDS = {"--help": ["--help"], "list": ["list"]}
 _NO_TORCH = """
@@ -26,7 +26,7 @@ def measure(toy: bool) -> dict[str, Any]:
     for arguments in _COMMANDS.values():
         _run("-c", _NO_TORCH, *arguments)
     contenders = {name: _starting("-m", "rb_smooth.recipe", *arguments) for name, arguments in _COMMANDS.items()}
-    times = interleaved(
+    times = time_interleaved(
         contenders | {"pass": _starting("-c", "pass")}, seconds=0 if toy else 20, fewest=1 if toy else 5
     )
     figures = [

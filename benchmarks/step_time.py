@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from bare_passes import beside_the_floor
-from subjects import SMALL_NET
+from bare_passes import compare_with_bare_passes
+from benchmark_runs import SMALL_NET
 
 _BATCH_SIZE = 16
 """What two cores do in seconds; the recipe has 128, at which whatever is not a pass weighs less."""
@@ -20,6 +20,8 @@ def measure(toy: bool) -> dict[str, Any]:
     for layout, setting in _LAYOUTS.items():
         settings = ("train.precision=fp32", "train.compile=false", setting, *smaller)
         what = f"step of at+awp over its bare passes, fp32, {layout}"
-        found, forwards = beside_the_floor(what, "at+awp", images, *settings, seconds=0 if toy else 70, at_most=1.03)
+        found, forwards = compare_with_bare_passes(
+            what, "at+awp", images, *settings, seconds=0 if toy else 70, at_most=1.03
+        )
         figures.append(found)
     return {"figures": figures, "batch_size": images, "forwards": forwards}

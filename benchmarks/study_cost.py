@@ -15,14 +15,14 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from allocations import held_by
-from figures import Figure, figure
-from interleaved import interleaved, ratios
-from subjects import SMALL_NET, first_minibatch, on_random_images, step_of
+from allocations import measure_allocations
+from benchmark_figure import Figure, figure
+from benchmark_runs import SMALL_NET, first_minibatch, on_random_images, training_step_of
+from interleaved_timing import ratios, time_interleaved
 
 from rb_smooth.analysis.adversarial_loss import AdversarialLoss
 from rb_smooth.data.images import Images
-from rb_smooth.training.trainer import Session
+from rb_smooth.training.trainer import Trainer
 
 _TIMED_IMAGES = 16
 _MODULE = (sys.executable, "-m")
@@ -60,17 +60,17 @@ def _seconds(folder: Path, *command: str) -> float:
 
 
 def _products(toy: bool) -> list[Figure]:
-    session = _session(4 if toy else 128, toy)
-    step = step_of(session, *first_minibatch(session))
-    peak_of_step = held_by(step, after=step).peak
-    loss, x_adv, v = _loss(session)
-    peak = held_by(lambda: loss.hessian_product(x_adv, v)).peak
+    trainer = _session(4 if toy else 128, toy)
+    step = training_step_of(trainer, *first_minibatch(trainer))
+    peak_of_step = measure_allocations(step, after=step).peak
+    loss, x_adv, v = _loss(trainer)
+    peak = measure_allocations(lambda: loss.hessian_vector_product(x_adv, v)).peak
     few, held, u = _loss(_session(4 if toy else _TIMED_IMAGES, toy))
     contenders: dict[str, Callable[[], object]] = {
-        "product": lambda: few.hessian_product(held, u),
+        "product": lambda: few.hessian_vector_product(held, u),
         "gradient": lambda: few.gradient(held),
     }
-    times = interleaved(contenders, seconds=0, fewest=1 if toy else 5)
+    times = time_interleaved(contenders, seconds=0, fewest=1 if toy else 5)
     what = "Hessian product, PreActResNet-18"
     return [
         figure(f"{what}, 128 images: peak memory over a training step's", "×", [peak / peak_of_step], at_most=3.0),
@@ -78,13 +78,13 @@ def _products(toy: bool) -> list[Figure]:
     ]
 
 
-def _session(images: int, toy: bool) -> Session:
+def _session(images: int, toy: bool) -> Trainer:
     settings = ("objective.steps=1", "train.precision=fp32", *((SMALL_NET,) if toy else ()))
     return on_random_images("at", images, *settings)
 
 
-def _loss(session: Session) -> tuple[AdversarialLoss, torch.Tensor, torch.Tensor]:
+def _loss(trainer: Trainer) -> tuple[AdversarialLoss, torch.Tensor, torch.Tensor]:
     """The loss on the session's images, the images as held attacks, and a vector to multiply."""
-    drawn = session.data.train.loaded()
-    loss = AdversarialLoss(session.model, Images(drawn.x, drawn.y), None)
-    return loss, loss.attacks(), torch.randn_like(loss.weights)
+    drawn = trainer.data.train.load()
+    loss = AdversarialLoss(trainer.model, Images(drawn.x, drawn.y), None)
+    return loss, loss.adversarial_examples(), torch.randn_like(loss.weights)

@@ -11,14 +11,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from subjects import SMALL_NET, on_digits, on_random_images
+from benchmark_runs import SMALL_NET, on_digits, on_random_images
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from rb_smooth.components.interfaces import Perturbation
 from rb_smooth.training.diagnostics import check_finite
 from rb_smooth.training.run_folder.run import Run
-from rb_smooth.training.trainer import Session
+from rb_smooth.training.trainer import Trainer
 
 METHOD = "at+awp+ensgd"
 PARTS = ("crafting", "AWP pass", "training pass", "optimizer", "averaging", "data", "checks")
@@ -37,38 +37,38 @@ def measure(toy: bool) -> dict[str, Any]:
     }
 
 
-def _shares(session: Session, minibatches: int) -> dict[str, float]:
+def _shares(trainer: Trainer, minibatches: int) -> dict[str, float]:
     """Per cent of the time of `minibatches` passed through the loop, one before them to warm up."""
-    session.run_batch(session.order())
-    _label(session)
+    trainer.run_batch(trainer.batch_order())
+    _label(trainer)
     with (
         TemporaryDirectory() as folder,
         profile(activities=[ProfilerActivity.CPU]) as recorded,
         record_function("everything"),
     ):
         for _ in range(minibatches):
-            session.batch %= session.batches
-            session.run_batch(session.order())
+            trainer.batch %= trainer.batches
+            trainer.run_batch(trainer.batch_order())
         with record_function("checks"):
-            check_finite(session, Run(Path(folder)))
+            check_finite(trainer, Run(Path(folder)))
     spent = {each.key: each.cpu_time_total for each in recorded.key_averages()}
     shares = {part: 100 * spent[part] / spent["everything"] for part in PARTS}
     return shares | {"the loop's rest": 100 - sum(shares.values())}
 
 
-def _label(session: Session) -> None:
+def _label(trainer: Trainer) -> None:
     """Every part of the session says when it works; what it does stays as it is."""
     for holder, method, part in (
-        (session.objective, "craft", "crafting"),
-        (session.optimizer, "step", "optimizer"),
-        (session.averaging, "update", "averaging"),
-        (session.minibatches, "draw", "data"),
+        (trainer.objective, "craft", "crafting"),
+        (trainer.optimizer, "step", "optimizer"),
+        (trainer.averaging, "update", "averaging"),
+        (trainer.batch_loader, "draw", "data"),
     ):
-        setattr(holder, method, _labelled(getattr(holder, method), part))
-    session.perturbation = _LabelledPerturbation(session.perturbation)
+        setattr(holder, method, _with_label(getattr(holder, method), part))
+    trainer.perturbation = _LabelledPerturbation(trainer.perturbation)
 
 
-def _labelled(work: Callable[..., Any], part: str) -> Callable[..., Any]:
+def _with_label(work: Callable[..., Any], part: str) -> Callable[..., Any]:
     def labelled(*given: Any) -> Any:
         with record_function(part):
             return work(*given)

@@ -25,17 +25,17 @@ from statistics import fmean, stdev
 from typing import Any
 
 import torch
-from measurements import detectable, head, line, signed, with_spread
+from result_tables import detectable, signed, table_head, table_line, with_spread
 from speed import machine_kind
 
 import rb_smooth
-from rb_smooth.config.overrides import gather
+from rb_smooth.config.overrides import resolve_config
 from rb_smooth.core import files, robustbench
-from rb_smooth.core.cli import answering
-from rb_smooth.core.environment import commit, cores_each
+from rb_smooth.core.cli import run_cli
+from rb_smooth.core.environment import cores_per_worker, git_commit
 from rb_smooth.core.formatting import percent
-from rb_smooth.core.statistics import corrected, paired
-from rb_smooth.core.worker_pool import carried_out
+from rb_smooth.core.statistics import apply_holm, paired_t_test
+from rb_smooth.core.worker_pool import map_unordered
 from rb_smooth.training.run_folder.log import best_row, read_log
 
 BEST, LAST = "best", "last"
@@ -62,11 +62,11 @@ class Trial:
 def main() -> int:
     options = _parse()
     seeds = [int(seed) for seed in options.seeds.split(",")]
-    trials = list(tried(options))
+    trials = list(trials_of(options))
     tasks = [(trial, seed) for seed, trial in product(seeds, trials)]
     make = partial(trainer, options.dataset, options.epochs, options.runs, options.workers)
     found = {}
-    for (trial, seed), of in carried_out(make, tasks, options.workers):
+    for (trial, seed), of in map_unordered(make, tasks, options.workers):
         found[trial, seed] = of
         print(f"{trial.title}, seed {seed}: {of}", flush=True)
     rows = [
@@ -79,12 +79,12 @@ def main() -> int:
         for trial in trials
     ]
     if options.write:
-        files.write_json(options.write, _about(options, seeds) | {"rows": rows})
+        files.write_json(options.write, _caption(options, seeds) | {"rows": rows})
     print("\n".join(table({"rows": rows})))
     return 0
 
 
-def tried(options: argparse.Namespace) -> Iterator[Trial]:
+def trials_of(options: argparse.Namespace) -> Iterator[Trial]:
     """The recipe as it is, the methods beside it, and the grids' points, each recipe once."""
     shared = tuple(options.set)
     trials = [Trial(method, shared=shared) for method in (options.method, *options.beside)]
@@ -95,7 +95,7 @@ def tried(options: argparse.Namespace) -> Iterator[Trial]:
         trials += [Trial(options.method, point, shared) for point in product(*axes)]
     seen: list[Any] = []
     for trial in trials:
-        meant = gather(options.dataset, trial.method, trial.settings)
+        meant = resolve_config(options.dataset, trial.method, trial.settings)
         if meant not in seen:
             seen.append(meant)
             yield trial
@@ -105,7 +105,7 @@ def trainer(
     dataset: str, epochs: int | None, runs: Path, workers: int
 ) -> Callable[[tuple[Trial, int]], dict[str, float]]:
     """What each of `workers` processes does with one (trial, seed) after the other, on its part of the CPU's cores."""
-    torch.set_num_threads(min(torch.get_num_threads(), cores_each(workers)))
+    torch.set_num_threads(min(torch.get_num_threads(), cores_per_worker(workers)))
     return lambda task: outcome(dataset, *task, epochs, runs)
 
 
@@ -123,12 +123,12 @@ def table(record: dict[str, Any]) -> Iterator[str]:
     difference that its test could have seen.
     """
     first, *others = record["rows"]
-    differences = corrected([paired(_of(row, BEST), _of(first, BEST)) for row in others])
+    differences = apply_holm([paired_t_test(_of(row, BEST), _of(first, BEST)) for row in others])
     compared = ("best, minus the first row", "95 % interval", "p (Holm)", "detectable")
-    yield from head("method", "n", "best epoch", "last epoch", *compared)
+    yield from table_head("method", "n", "best epoch", "last epoch", *compared)
     for row, difference in zip(record["rows"], [None, *differences], strict=True):
         cells = [row["title"], str(len(row["by_seed"])), *(_figure(_of(row, key)) for key in (BEST, LAST))]
-        yield line(*cells, *_told(difference))
+        yield table_line(*cells, *_difference_text(difference))
 
 
 def _of(row: dict[str, Any], key: str) -> dict[int, float]:
@@ -140,7 +140,7 @@ def _figure(by_seed: dict[int, float]) -> str:
     return with_spread(percent(fmean(values)), stdev(values) if len(values) > 1 else None)
 
 
-def _told(difference: dict[str, Any] | None) -> tuple[str, str, str, str]:
+def _difference_text(difference: dict[str, Any] | None) -> tuple[str, str, str, str]:
     if difference is None:
         return "", "", "", ""
     mean = signed(difference["mean"])
@@ -150,12 +150,12 @@ def _told(difference: dict[str, Any] | None) -> tuple[str, str, str, str]:
     return mean, interval, f"{difference['p_holm']:.2g}", f"{100 * detectable(difference):.1f}"
 
 
-def _about(options: argparse.Namespace, seeds: list[int]) -> dict[str, Any]:
-    sections = gather(options.dataset, options.method, options.set, options.epochs)[2]
+def _caption(options: argparse.Namespace, seeds: list[int]) -> dict[str, Any]:
+    sections = resolve_config(options.dataset, options.method, options.set, options.epochs)[2]
     return {
         "command": f"python benchmarks/tuning.py {shlex.join(sys.argv[1:])}",
-        "commit": commit(),
-        "versions": {"python": platform.python_version(), **robustbench.versions()},
+        "commit": git_commit(),
+        "versions": {"python": platform.python_version(), **robustbench.package_versions()},
         "machine": machine_kind(),
         "dataset": options.dataset,
         "method": options.method,
@@ -182,4 +182,4 @@ def _parse() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(answering(main)())
+    sys.exit(run_cli(main)())

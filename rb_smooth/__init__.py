@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.2.0"
 
-_ROOMS = {
+_PUBLIC_NAMES = {
     "api": ("Comparison", "compare", "evaluate", "submit", "train"),
     "leaderboard.zoo": ("load_model", "recipes", "register"),
     "training.run_folder.run": ("Run",),
@@ -63,15 +63,15 @@ _ROOMS = {
 }
 """Where the public names live."""
 
-_HOMES = {name: room for room, names in _ROOMS.items() for name in names}
-__all__ = sorted(_HOMES)
+_MODULE_OF_NAME = {name: room for room, names in _PUBLIC_NAMES.items() for name in names}
+__all__ = sorted(_MODULE_OF_NAME)
 
 robustbench.install()
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(f"rb_smooth.{_HOMES[name]}"), name)
+    if name in _MODULE_OF_NAME:
+        return getattr(import_module(f"rb_smooth.{_MODULE_OF_NAME[name]}"), name)
     raise AttributeError(f"module 'rb_smooth' has no attribute {name!r}")
 
 

@@ -16,8 +16,8 @@ import sys
 from pathlib import Path
 
 from rb_smooth.core import environment
-from rb_smooth.core.cli import SCRIPT, CommandLine, answering, program
-from rb_smooth.core.errors import Refused, nearest
+from rb_smooth.core.cli import SCRIPT, StrictArgumentParser, make_parser, run_cli
+from rb_smooth.core.errors import UserError, did_you_mean
 
 PROGRAMS = {
     "recipe": "recipe",
@@ -38,23 +38,23 @@ def main() -> int:
     if name.startswith("-"):
         _parser().parse_args([name, *rest])  # which reads every program's first line: not for the others to wait for
     if name not in PROGRAMS:
-        raise Refused(f"expected a program, {nearest(name, PROGRAMS)}")
+        raise UserError(f"expected a program, {did_you_mean(name, PROGRAMS)}")
     sys.argv = [f"{SCRIPT} {name}", *rest]
     return importlib.import_module(f"rb_smooth.{PROGRAMS[name]}").main() or 0
 
 
 def run() -> int:
     """The console script: an exit code."""
-    return answering(main)()
+    return run_cli(main)()
 
 
-def _parser() -> CommandLine:
+def _parser() -> StrictArgumentParser:
     widest = max(map(len, PROGRAMS))
-    lines = "\n".join(f"    {name:<{widest}}  {_told(module)}" for name, module in PROGRAMS.items())
-    return program("", f"{__doc__}\nPrograms:\n{lines}\n")
+    lines = "\n".join(f"    {name:<{widest}}  {_first_docstring_line(module)}" for name, module in PROGRAMS.items())
+    return make_parser("", f"{__doc__}\nPrograms:\n{lines}\n")
 
 
-def _told(module: str) -> str:
+def _first_docstring_line(module: str) -> str:
     """What the first line of a module's text says after the command, without importing it."""
     path = Path(__file__).parent.joinpath(*module.split(".")).with_suffix(".py")
     first = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").partition("\n")[0]

@@ -5,7 +5,7 @@
     entry = rb_smooth.submit(run)
 
 Two of these take minutes to days, `train` and `evaluate`; they say how far they are, a line an epoch, unless they are
-told verbose=False. The others print nothing. What a user can mend is raised as `Refused`, one line that says how;
+told verbose=False. The others print nothing. What a user can mend is raised as `UserError`, one line that says how;
 what it calls --fresh is fresh=True here. Everything else that Python or torch may raise comes through as it is.
 Random states, the number of torch's threads and the modes of a model are left as they were found.
 """
@@ -18,11 +18,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from rb_smooth.config.overrides import gather, spelled
-from rb_smooth.core.console import as_text, heard
-from rb_smooth.core.errors import Refused
+from rb_smooth.config.overrides import resolve_config, to_set_args
+from rb_smooth.core.console import render_text, show_output
+from rb_smooth.core.errors import UserError
 from rb_smooth.leaderboard.entries import Entry, find_entry
-from rb_smooth.training.pipeline import Options, carry_out, finish
+from rb_smooth.training.pipeline import RunOptions, evaluate_run, run_recipe
 from rb_smooth.training.run_folder.run import Run
 from rb_smooth.training.run_folder.summary import is_run
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from rb_smooth.evaluation.custom_model import Points
     from rb_smooth.evaluation.score import Score
-    from rb_smooth.leaderboard.external import Outsider
+    from rb_smooth.leaderboard.external import ExternalModel
 
 
 def train(
@@ -57,8 +57,8 @@ def train(
     device:   "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", …
     fresh:    forget what this run has done so far, and begin again.
 
-    Returns the run, a folder: best.pt and last.pt, log.csv with a row for each epoch, recipe.yaml. Raises Refused for a
-    recipe, data, weights or a device that cannot be meant, before anything is written, and for a loss that is not
+    Returns the run, a folder: best.pt and last.pt, log.csv with a row for each epoch, recipe.yaml. Raises UserError for
+    a recipe, data, weights or a device that cannot be meant, before anything is written, and for a loss that is not
     finite; Interrupted after Ctrl-C, when all is saved and the same call goes on.
     """
     name = str(recipe)
@@ -66,13 +66,15 @@ def train(
     if not name.endswith((".yaml", ".yml")):
         name, _, method = name.partition("/")
     if method == "":
-        raise Refused(
+        raise UserError(
             f"expected DATASET/METHOD, such as digits/at, or a .yaml file, got {str(recipe)!r}; see recipes()"
         )
     changes = {**(set or {}), **({} if seed is None else {"train.seed": seed})}
-    gathered = gather(name, method, spelled(changes), epochs)
-    with _as_found(verbose):
-        return carry_out(gathered, Options(Path(runs), Path(data_dir), device=device, fresh=fresh, until="training"))
+    resolved = resolve_config(name, method, to_set_args(changes), epochs)
+    with _preserve_process_state(verbose):
+        return run_recipe(
+            resolved, RunOptions(Path(runs), Path(data_dir), device=device, fresh=fresh, until="training")
+        )
 
 
 def evaluate(
@@ -116,34 +118,34 @@ def evaluate(
     workers:  processes to attack in, >= 1. More than one start Python anew: a script then needs
               `if __name__ == "__main__":` around what it does. Flags are the same for any number.
 
-    A run's or an entry's evaluation that was stopped goes on; one that is there already costs nothing. Raises Refused
+    A run's or an entry's evaluation that was stopped goes on; one that is there already costs nothing. Raises UserError
     for a protocol or points that cannot be meant, and for a model that cannot be measured (docs/trust.md).
     """
-    asked = {"norm": norm, "eps": eps, "step_size": step_size, "version": version, "n_examples": n_examples}
-    asked |= {"batch_size": batch_size, "seed": seed, "keep_adversarial": keep_adversarial}
-    changes = {key: value for key, value in asked.items() if value is not None}
-    from rb_smooth.evaluation.custom_model import measured_module
+    protocol = {"norm": norm, "eps": eps, "step_size": step_size, "version": version, "n_examples": n_examples}
+    protocol |= {"batch_size": batch_size, "seed": seed, "keep_adversarial": keep_adversarial}
+    changes = {key: value for key, value in protocol.items() if value is not None}
+    from rb_smooth.evaluation.custom_model import evaluate_module
     from rb_smooth.evaluation.score import Score
-    from rb_smooth.leaderboard.verification import measured_entry
-    from rb_smooth.training.validate import existing_device
+    from rb_smooth.leaderboard.verification import reevaluate_entry
+    from rb_smooth.training.validate import resolve_device
 
     what = _run_or_entry(what, Path(leaderboard)) if isinstance(what, (str, Path)) else what
     if points is None and not isinstance(what, (Run, Entry)):
-        raise Refused("expected points to measure a module on, got none; say a data set's name, or (x, y)")
+        raise UserError("expected points to measure a module on, got none; say a data set's name, or (x, y)")
     if points is not None and isinstance(what, (Run, Entry)):
-        raise Refused("expected no points with a run or an entry, which have theirs; give load_model(…) instead")
-    with _as_found(verbose):
+        raise UserError("expected no points with a run or an entry, which have theirs; give load_model(…) instead")
+    with _preserve_process_state(verbose):
         if isinstance(what, Run):
-            finish(what, Options(data_dir=Path(data_dir), device=device, workers=workers), changes)
+            evaluate_run(what, RunOptions(data_dir=Path(data_dir), device=device, workers=workers), changes)
             return Score.of(what.score or {})
         if isinstance(what, Entry):
-            return measured_entry(what, changes, Path(data_dir), existing_device(device), workers)
+            return reevaluate_entry(what, changes, Path(data_dir), resolve_device(device), workers)
         assert points is not None
-        return measured_module(what, points, changes, Path(data_dir), workers)
+        return evaluate_module(what, points, changes, Path(data_dir), workers)
 
 
 def submit(
-    what: Run | Outsider | str | Path,
+    what: Run | ExternalModel | str | Path,
     leaderboard: str | Path = "leaderboard",
     *,
     replace: bool = False,
@@ -154,25 +156,28 @@ def submit(
 ) -> Entry:
     """Enter a model in a local leaderboard, a folder that is made if need be.
 
-    what:    a run or its folder, which is evaluated by its recipe's protocol if it is not. Or an `Outsider`: weights in
+    what:    a run or its folder, which is evaluated by its recipe's protocol if it is not. Or an `ExternalModel`:
+    weights in
              a file, and what the file does not say of itself; they are measured as ours are.
     replace: put it in the place of another model's entry of its name, which is kept in <leaderboard>/replaced/.
 
     Returns the entry: its name, `info` in RobustBench's own JSON with one block of ours, and the paths of its files.
-    The weights have been loaded back through RobustBench's loader with equal logits by then. Raises Refused for a run
+    The weights have been loaded back through RobustBench's loader with equal logits by then. Raises UserError for a run
     that is not trained, for weights that are not the model's, and where another model's entry has the name.
     """
-    from rb_smooth.leaderboard.external import Outsider, admit
+    from rb_smooth.leaderboard.external import ExternalModel, submit_checkpoint
     from rb_smooth.leaderboard.submission import submit as enter_run
-    from rb_smooth.training.validate import existing_device
+    from rb_smooth.training.validate import resolve_device
 
     board = Path(leaderboard)
-    with _as_found(verbose):
-        if isinstance(what, Outsider):
-            there = existing_device(device)
-            return admit(what, board, data_dir=Path(data_dir), device=there, workers=workers, replace=replace)
+    with _preserve_process_state(verbose):
+        if isinstance(what, ExternalModel):
+            there = resolve_device(device)
+            return submit_checkpoint(
+                what, board, data_dir=Path(data_dir), device=there, workers=workers, replace=replace
+            )
         run = what if isinstance(what, Run) else Run(Path(what))
-        finish(run, Options(data_dir=Path(data_dir), device=device, workers=workers))
+        evaluate_run(run, RunOptions(data_dir=Path(data_dir), device=device, workers=workers))
         return enter_run(run, board, replace)
 
 
@@ -206,15 +211,15 @@ def compare(
     dataset, threat_model: "cifar10", "Linf", …: tell equal names on several boards apart.
 
     Two of ours are compared point by point, others as shares; figures of different balls or attacks are not compared.
-    Prints nothing, trains nothing, and costs no torch. Raises Refused for an unknown name, with the nearest one.
+    Prints nothing, trains nothing, and costs no torch. Raises UserError for an unknown name, with the nearest one.
     """
-    from rb_smooth.leaderboard.reports.comparable import chosen
-    from rb_smooth.leaderboard.reports.comparison import compared, matched
+    from rb_smooth.leaderboard.reports.comparable import select_entries
+    from rb_smooth.leaderboard.reports.comparison import compare_entries, comparison_table
 
     if not names:
-        raise Refused("expected names of entries to compare, got none; say at least one")
-    entries = chosen(names, Path(leaderboard), dataset, threat_model)
-    return Comparison(**compared(entries), table=as_text(matched(entries)))
+        raise UserError("expected names of entries to compare, got none; say at least one")
+    entries = select_entries(names, Path(leaderboard), dataset, threat_model)
+    return Comparison(**compare_entries(entries), table=render_text(comparison_table(entries)))
 
 
 def _run_or_entry(name: str | Path, leaderboard: Path) -> Run | Entry:
@@ -222,13 +227,13 @@ def _run_or_entry(name: str | Path, leaderboard: Path) -> Run | Entry:
 
 
 @contextmanager
-def _as_found(verbose: bool) -> Iterator[None]:
+def _preserve_process_state(verbose: bool) -> Iterator[None]:
     """Inside, lines are shown if `verbose`. A program chooses its threads for a run; here others may want them back."""
     import torch
 
     threads = torch.get_num_threads()
     try:
-        with heard(verbose):
+        with show_output(verbose):
             yield
     finally:
         torch.set_num_threads(threads)

@@ -22,30 +22,30 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from rb_smooth.analysis.landscape.aggregate import CHECKPOINTS, Band, gathered
+from rb_smooth.analysis.landscape.aggregate import CHECKPOINTS, LandscapeSummary, summarise_landscapes
 from rb_smooth.analysis.landscape.plot import check_drawable, draw_landscapes
-from rb_smooth.analysis.landscape.surface import Surface, read_surface
+from rb_smooth.analysis.landscape.surface import LossLandscape, read_landscape
 from rb_smooth.core import environment
-from rb_smooth.core.cli import answering, program
+from rb_smooth.core.cli import make_parser, run_cli
 from rb_smooth.core.console import console
-from rb_smooth.core.errors import Refused, nearest
+from rb_smooth.core.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
-    from rb_smooth.analysis.landscape.slices import Settings, Slice
+    from rb_smooth.analysis.landscape.slices import LandscapeSettings, Slice
 
 
 def main() -> int:
     options = _parse()
-    surfaces = _kept(options) if options.what[0] == "plot" else _computed(options)
-    out = _picture(options, surfaces[0].about.fixed_attacks)
-    draw_landscapes(surfaces, out)
-    console.print(_table(gathered(surfaces)), soft_wrap=False)
+    landscapes = _stored_landscapes(options) if options.what[0] == "plot" else _compute(options)
+    out = _picture_path(options, landscapes[0].meta.fixed_attacks)
+    draw_landscapes(landscapes, out)
+    console.print(_table(summarise_landscapes(landscapes)), soft_wrap=False)
     console.print(f"picture: {out}")
     return 0
 
 
 def _parse() -> argparse.Namespace:
-    parser = program("landscape", __doc__)
+    parser = make_parser("landscape", __doc__)
     add = parser.add_argument
     add(
         "what",
@@ -71,53 +71,55 @@ def _parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _picture(options: argparse.Namespace, fixed_attacks: bool) -> Path:
+def _picture_path(options: argparse.Namespace, fixed_attacks: bool) -> Path:
     return options.out or Path(f"landscape{'-fixed-attacks' if fixed_attacks else ''}.png")
 
 
-def _kept(options: argparse.Namespace) -> list[Surface]:
+def _stored_landscapes(options: argparse.Namespace) -> list[LossLandscape]:
     if not options.what[1:]:
-        raise Refused("expected files to draw, got none; name some: plot runs/digits/at-s0/landscapes/*.npz")
-    surfaces = []
+        raise UserError("expected files to draw, got none; name some: plot runs/digits/at-s0/landscapes/*.npz")
+    landscapes = []
     for path in options.what[1:]:
-        surfaces.append(surface := read_surface(Path(path)))
-        if surface.missing:
-            raise Refused(
-                f"expected a finished landscape in {path}, got {surface.done.sum()} of {surface.done.size} points; "
+        landscapes.append(landscape := read_landscape(Path(path)))
+        if landscape.missing_points:
+            raise UserError(
+                f"expected a finished landscape in {path}, got {landscape.done.sum()} of {landscape.done.size} points; "
                 "repeat the command that began it"
             )
-    abouts = [surface.about for surface in surfaces]
-    check_drawable(abouts, _picture(options, abouts[0].fixed_attacks))
-    return surfaces
+    metas = [landscape.meta for landscape in landscapes]
+    check_drawable(metas, _picture_path(options, metas[0].fixed_attacks))
+    return landscapes
 
 
-def _computed(options: argparse.Namespace) -> list[Surface]:
-    from rb_smooth.analysis.landscape.compute import compute_surfaces
-    from rb_smooth.analysis.landscape.slices import cut
-    from rb_smooth.analysis.trained_model import find_specimen
-    from rb_smooth.training.validate import existing_device
+def _compute(options: argparse.Namespace) -> list[LossLandscape]:
+    from rb_smooth.analysis.landscape.compute import compute_landscapes
+    from rb_smooth.analysis.landscape.slices import make_slices
+    from rb_smooth.analysis.trained_model import find_trained_model
+    from rb_smooth.training.validate import resolve_device
 
     if options.workers is not None and options.workers < 1:
-        raise Refused(f"expected --workers of at least 1, got {options.workers}; correct it")
+        raise UserError(f"expected --workers of at least 1, got {options.workers}; correct it")
     settings = _settings(options)
-    device = existing_device(options.device)
+    device = resolve_device(options.device)
     where = {"runs": options.runs, "leaderboard": options.leaderboard, "data_dir": options.data_dir}
     slices: dict[Path, Slice] = {}  # by file: a run that is named twice is one
     for name in options.what:
-        slices |= {each.path: each for each in cut(find_specimen(name, **where), settings, options.leaderboard)}
-    check_drawable([each.about for each in slices.values()], _picture(options, settings.fixed_attacks))
+        slices |= {
+            each.path: each for each in make_slices(find_trained_model(name, **where), settings, options.leaderboard)
+        }
+    check_drawable([each.meta for each in slices.values()], _picture_path(options, settings.fixed_attacks))
     workers = options.workers or (environment.usable_cores() if device.type == "cpu" else 1)
-    return compute_surfaces(list(slices.values()), device, workers)
+    return compute_landscapes(list(slices.values()), device, workers)
 
 
-def _settings(options: argparse.Namespace) -> Settings:
-    from rb_smooth.analysis.landscape.slices import Settings
+def _settings(options: argparse.Namespace) -> LandscapeSettings:
+    from rb_smooth.analysis.landscape.slices import LandscapeSettings
 
     weights = options.weights.split(",") if options.weights else ["best"] if options.two_dimensional else None
     for each in weights or ():
         if each not in CHECKPOINTS:
-            raise Refused(f"expected --weights first,best,last or some of them, {nearest(each, CHECKPOINTS)}")
-    return Settings(
+            raise UserError(f"expected --weights first,best,last or some of them, {did_you_mean(each, CHECKPOINTS)}")
+    return LandscapeSettings(
         two_dimensional=options.two_dimensional,
         points=(21 if options.two_dimensional else 51) if options.points is None else options.points,
         radius=options.radius,
@@ -130,24 +132,24 @@ def _settings(options: argparse.Namespace) -> Settings:
     )
 
 
-def _table(bands: Sequence[Band]) -> Table:
+def _table(summaries: Sequence[LandscapeSummary]) -> Table:
     """The figures of the checkpoints themselves, and how far training and test images are apart."""
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for heading in ("", "weights"):
         table.add_column(heading, overflow="fold")
     for heading in ("train\nloss", "test\nloss", "\ngap", "train\nrobust", "test\nrobust", "\ngap"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for band in bands:
-        columns = {name: [centre[name] for centre in band.centres] for name in band.centres[0]}
+    for summary in summaries:
+        columns = {name: [centre[name] for centre in summary.centres] for name in summary.centres[0]}
         table.add_row(
-            band.title,
-            band.weights,
+            summary.title,
+            summary.weights,
             _number(columns["train_loss"]),
             _number(columns["test_loss"]),
-            _number(band.loss_gaps()),
+            _number(summary.loss_gaps()),
             _percent(columns["train_robust"]),
             _percent(columns["test_robust"]),
-            _percent(band.robust_gaps()),
+            _percent(summary.robust_gaps()),
         )
     return table
 
@@ -161,4 +163,4 @@ def _percent(shares: Sequence[float]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(answering(main)())
+    sys.exit(run_cli(main)())

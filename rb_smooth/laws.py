@@ -10,20 +10,20 @@ from collections.abc import Callable
 from typing import Any
 
 from rb_smooth.components import conformance
-from rb_smooth.config.registry import find
-from rb_smooth.core.cli import answering, program
+from rb_smooth.config.registry import find_component
+from rb_smooth.core.cli import make_parser, run_cli
 from rb_smooth.core.console import console
 from rb_smooth.core.errors import Failed
 
 
 def main() -> int:
-    parser = program("laws", __doc__)
-    parser.add_argument("box", choices=conformance.BOXES)
+    parser = make_parser("laws", __doc__)
+    parser.add_argument("box", choices=conformance.METHOD_KINDS)
     parser.add_argument("name", help="as a recipe says it")
     options = parser.parse_args()
-    constructor, broken = find(options.box, options.name), 0
-    for law in conformance.of(options.box):
-        found = _found(law, constructor)
+    constructor, broken = find_component(options.box, options.name), 0
+    for law in conformance.contract_checks(options.box):
+        found = _violation(law, constructor)
         broken += found != ""
         console.print(f"{'BROKEN' if found else 'holds '} {law.__name__.replace('_', ' ')}{found and ': ' + found}")
     if broken:
@@ -31,7 +31,7 @@ def main() -> int:
     return 0
 
 
-def _found(law: conformance.Law, constructor: Callable[..., Any]) -> str:
+def _violation(law: conformance.Check, constructor: Callable[..., Any]) -> str:
     """What contradicts the law; empty if it holds. A method that raises obeys nothing."""
     try:
         law(constructor)
@@ -41,4 +41,4 @@ def _found(law: conformance.Law, constructor: Callable[..., Any]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(answering(main)())
+    sys.exit(run_cli(main)())

@@ -23,20 +23,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rb_smooth.config import resolver, yaml
-from rb_smooth.config.listing import as_plain, print_recipes
-from rb_smooth.config.overrides import gather
+from rb_smooth.config.listing import print_recipes, recipes_as_dict
+from rb_smooth.config.overrides import resolve_config
 from rb_smooth.config.sections import Sections
 from rb_smooth.core import environment
-from rb_smooth.core.cli import answering, program
-from rb_smooth.core.console import console, leave_stdout
-from rb_smooth.core.errors import Refused
+from rb_smooth.core.cli import make_parser, run_cli
+from rb_smooth.core.console import console, use_stderr
+from rb_smooth.core.errors import UserError
 
 if TYPE_CHECKING:
     from rb_smooth.training.run_folder.run import Run
-    from rb_smooth.training.sweep.sweep import Member
+    from rb_smooth.training.sweep.sweep import SweepRun
 
 
-_MOST = 1000
+_MAX_SEEDS = 1000
 """Numbers in one range of an option: more is a slip of the keyboard."""
 
 
@@ -44,29 +44,29 @@ def main() -> int:
     options = _parse()
     command, rest = options.what[0], options.what[1:]
     if options.json:
-        leave_stdout()
+        use_stderr()
     if options.write is not None and command != "keys":
-        raise Refused(f"expected --write behind `recipe keys`, got it with {command}; drop it")
+        raise UserError(f"expected --write behind `recipe keys`, got it with {command}; drop it")
     if command == "list":
-        _list(rest or resolver.datasets(), options)
+        _list(rest or resolver.list_datasets(), options)
     elif command == "show":
         _show(*_target(rest), options)
     elif command == "keys":
         _show_keys(rest, options)
     elif options.seeds is not None or len(options.what) > (1 if _is_file(command) else 2):
-        from rb_smooth.training.sweep.sweep import carry_out_all
+        from rb_smooth.training.sweep.sweep import run_sweep
 
-        path = carry_out_all(_members(options), options)
+        path = run_sweep(_sweep_runs(options), options)
         if options.json and path is not None:
             print(path.read_text(encoding="utf-8"))
     elif options.gpus is not None:
-        raise Refused("expected several methods or --seeds with --gpus, got one run; choose its --device")
+        raise UserError("expected several methods or --seeds with --gpus, got one run; choose its --device")
     else:
-        from rb_smooth.training.pipeline import Options, carry_out
+        from rb_smooth.training.pipeline import RunOptions, run_recipe
 
-        run = carry_out(
-            _gathered(*_target(options.what), options),
-            Options(
+        run = run_recipe(
+            _resolve(*_target(options.what), options),
+            RunOptions(
                 runs=options.runs,
                 data_dir=options.data_dir,
                 leaderboard=options.leaderboard,
@@ -78,25 +78,25 @@ def main() -> int:
             ),
         )
         if environment.RANK == 0 and not (options.plan or options.no_submit):
-            _report(run, options.leaderboard, options.replace)
+            _submit_and_report(run, options.leaderboard, options.replace)
         if options.json:
             _print_json({"run": str(run.path), **(run.score or {})})
     return 0
 
 
-def _report(run: Run, leaderboard: Path, replace: bool) -> None:
+def _submit_and_report(run: Run, leaderboard: Path, replace: bool) -> None:
     """Enter the run, and print where it stands."""
-    from rb_smooth.leaderboard.reports.ranking import standings
+    from rb_smooth.leaderboard.reports.ranking import ranking_table
     from rb_smooth.leaderboard.submission import submit
 
     entry = submit(run, leaderboard, replace)
-    for each in standings(entry):
+    for each in ranking_table(entry):
         console.print(each)
     console.print(f"entry: {entry.path}")
 
 
 def _parse() -> argparse.Namespace:
-    parser = program("recipe", __doc__)
+    parser = make_parser("recipe", __doc__)
     parser.add_argument(
         "what",
         nargs="+",
@@ -107,7 +107,10 @@ def _parse() -> argparse.Namespace:
         "--seed", type=int, help="of initialisation, shuffling, augmentation, attacks' starts and noise"
     )
     parser.add_argument(
-        "--seeds", type=_numbers, metavar="0,1,2|0-2", help="a run of each method with each; one table of them all"
+        "--seeds",
+        type=_parse_numbers,
+        metavar="0,1,2|0-2",
+        help="a run of each method with each; one table of them all",
     )
     parser.add_argument("--epochs", type=int, help="train this long; drops and stages move in proportion")
     parser.add_argument(
@@ -123,7 +126,10 @@ def _parse() -> argparse.Namespace:
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, … (default: a GPU if there is one)")
     parser.add_argument(
-        "--gpus", type=_numbers, metavar="0,1,…", help="of several runs, one at a time on each (default: all GPUs)"
+        "--gpus",
+        type=_parse_numbers,
+        metavar="0,1,…",
+        help="of several runs, one at a time on each (default: all GPUs)",
     )
     parser.add_argument(
         "--workers", type=int, help="processes: of several runs, this many at a time; of one run, to attack in"
@@ -138,13 +144,13 @@ def _parse() -> argparse.Namespace:
     )
     options = parser.parse_args()
     if options.json and options.plan:
-        raise Refused("expected --json or --plan, got both; drop one")
+        raise UserError("expected --json or --plan, got both; drop one")
     return options
 
 
 def _list(datasets: list[str], options: argparse.Namespace) -> None:
     if options.json:
-        _print_json(as_plain(datasets))
+        _print_json(recipes_as_dict(datasets))
     else:
         print_recipes(datasets)
 
@@ -154,43 +160,45 @@ def _target(what: list[str]) -> tuple[str, str | None]:
     if len(what) == 1 and _is_file(what[0]):
         return what[0], None
     if len(what) != 2:
-        known = ", ".join(resolver.datasets())
-        raise Refused(
+        known = ", ".join(resolver.list_datasets())
+        raise UserError(
             f"expected DATASET METHOD, got {' '.join(what) or 'nothing'!r}; datasets: {known}; methods: `recipe list`"
         )
     return what[0], what[1]
 
 
-def _members(options: argparse.Namespace) -> list[Member]:
+def _sweep_runs(options: argparse.Namespace) -> list[SweepRun]:
     """Every method with every seed; the first seed of all comes first, so that methods can soon be compared."""
     if options.seeds is not None and options.seed is not None:
-        raise Refused("expected --seed or --seeds, got both; drop one")
+        raise UserError("expected --seed or --seeds, got both; drop one")
     seeds = [options.seed] if options.seeds is None else options.seeds
     first, *rest = options.what
     targets = [[name] if _is_file(name) else [first, name] for name in ([first, *rest] if _is_file(first) else rest)]
     if not targets:
         _target(options.what)
     from rb_smooth.leaderboard.submission import is_entered
-    from rb_smooth.training.sweep.sweep import Member
+    from rb_smooth.training.sweep.sweep import SweepRun
 
-    members = []
+    sweep_runs = []
     for seed in seeds:
         chosen = argparse.Namespace(**vars(options) | {"seed": seed})
-        members += [Member(tuple(what), *_gathered(*_target(what), chosen), options, is_entered) for what in targets]
-    return members
+        sweep_runs += [
+            SweepRun(tuple(what), *_resolve(*_target(what), chosen), options, is_entered) for what in targets
+        ]
+    return sweep_runs
 
 
-def _numbers(text: str) -> list[int]:
-    """`0,2,5-7` -> 0, 2, 5, 6, 7. Raises Refused for anything else, and for one number twice."""
+def _parse_numbers(text: str) -> list[int]:
+    """`0,2,5-7` -> 0, 2, 5, 6, 7. Raises UserError for anything else, and for one number twice."""
     numbers: list[int] = []
     for part in text.split(","):
         found = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", part.strip(), re.ASCII)
         first, last = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
-        if not 0 <= last - first < _MOST:
-            raise Refused(f"expected numbers such as 0,1,2 or 0-2, got {text!r}; correct it")
+        if not 0 <= last - first < _MAX_SEEDS:
+            raise UserError(f"expected numbers such as 0,1,2 or 0-2, got {text!r}; correct it")
         numbers += range(first, last + 1)
     if len(set(numbers)) < len(numbers):
-        raise Refused(f"expected each number once, got {text!r}; drop what is there twice")
+        raise UserError(f"expected each number once, got {text!r}; drop what is there twice")
     return numbers
 
 
@@ -201,11 +209,11 @@ def _is_file(name: str) -> bool:
 def _show(target: str, method: str | None, options: argparse.Namespace) -> None:
     from rb_smooth.training import validate
 
-    recipe = validate.check(*_gathered(target, method, options))
+    recipe = validate.check_recipe(*_resolve(target, method, options))
     if options.json:
         return _print_json({"dataset": recipe.dataset, "method": recipe.method, **recipe.sections})
     console.print(f"# {recipe.dataset}/{recipe.title}")
-    console.print(yaml.dump(dict(recipe.sections)), end="")
+    console.print(yaml.dump_sections(dict(recipe.sections)), end="")
 
 
 def _print_json(what: Any) -> None:
@@ -218,16 +226,16 @@ def _show_keys(topics: list[str], options: argparse.Namespace) -> None:
 
     if options.write is not None:
         if topics:
-            raise Refused(f"expected --write with all keys, got {topics[0]}; drop it")
+            raise UserError(f"expected --write with all keys, got {topics[0]}; drop it")
         reference.write_keys(options.write)
     elif options.json:
-        _print_json(reference.as_plain(topics))
+        _print_json(reference.keys_as_dicts(topics))
     else:
         reference.print_keys(topics)
 
 
-def _gathered(target: str, method: str | None, options: argparse.Namespace) -> tuple[str, str, Sections]:
-    return gather(target, method, _settings(options), options.epochs)
+def _resolve(target: str, method: str | None, options: argparse.Namespace) -> tuple[str, str, Sections]:
+    return resolve_config(target, method, _settings(options), options.epochs)
 
 
 def _settings(options: argparse.Namespace) -> tuple[str, ...]:
@@ -236,4 +244,4 @@ def _settings(options: argparse.Namespace) -> tuple[str, ...]:
 
 
 if __name__ == "__main__":
-    sys.exit(answering(main)())
+    sys.exit(run_cli(main)())

@@ -22,17 +22,17 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from rb_smooth.config.sections import SECTIONS, Sections
-from rb_smooth.core.cli import answering, program
+from rb_smooth.core.cli import make_parser, run_cli
 from rb_smooth.core.console import console
-from rb_smooth.core.crashes import CURE
-from rb_smooth.core.errors import Refused, nearest
+from rb_smooth.core.crashes import FIX_HINT
+from rb_smooth.core.errors import UserError, did_you_mean
 from rb_smooth.core.formatting import number_text
 from rb_smooth.training.run_folder.curves import draw_curves
 from rb_smooth.training.run_folder.log import read_log
 from rb_smooth.training.run_folder.run import Run
 from rb_smooth.training.run_folder.summary import Summary, find_run, find_runs, summarise
 
-_FOOT = "Percent. gap: PGD-20 of the best epoch minus the last, on validation images until evaluated."
+_FOOTNOTE = "Percent. gap: PGD-20 of the best epoch minus the last, on validation images until evaluated."
 
 
 def main() -> int:
@@ -43,14 +43,16 @@ def main() -> int:
     elif command == "compare" and not options.json:
         _compare([(name, find_run(name, options.runs)) for name in dict.fromkeys(names)], options.out)
     elif command == "compare":
-        raise Refused("expected --json with the list of runs, got it with compare; leave it out")
+        raise UserError("expected --json with the list of runs, got it with compare; leave it out")
     else:
-        raise Refused(f"expected a command, {nearest(command if command != 'list' else names[0], ['compare', 'list'])}")
+        raise UserError(
+            f"expected a command, {did_you_mean(command if command != 'list' else names[0], ['compare', 'list'])}"
+        )
     return 0
 
 
 def _parse() -> argparse.Namespace:
-    parser = program("runs", __doc__)
+    parser = make_parser("runs", __doc__)
     parser.add_argument("what", nargs="*", metavar="compare RUN …", help="nothing, for the list; or compare …")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where runs are kept (default: runs)")
     parser.add_argument("--json", action="store_true", help="the list as JSON")
@@ -66,18 +68,18 @@ def _list(folder: Path, as_json: bool) -> None:
         console.print(json.dumps([asdict(summary) for summary in summaries], indent=2))
         return
     if not summaries:
-        raise Refused(
+        raise UserError(
             f"expected runs in {folder}, got none; train one (python -m rb_smooth.recipe digits at), or say --runs"
         )
     console.print(_table(summaries), soft_wrap=False)
-    console.print(_FOOT)
+    console.print(_FOOTNOTE)
     for summary in summaries:
         if summary.damage:
             console.print(f"damaged: {summary.damage}")
         if summary.crash:
             run = Run(folder / summary.name)
             console.print(
-                f"crashed: {run.path}, by {summary.crash} in native code, see {run.crash_file.name} there; {CURE}"
+                f"crashed: {run.path}, by {summary.crash} in native code, see {run.crash_file.name} there; {FIX_HINT}"
             )
 
 
@@ -101,9 +103,9 @@ def _table(summaries: list[Summary]) -> Table:
             summary.state,
             _progress(summary),
             *map(_percent, figures),
-            _attacked(summary),
-            _points(summary.gap),
-            _ago(time.time() - summary.changed),
+            _autoattack_text(summary),
+            _percentage_points(summary.gap),
+            _elapsed_text(time.time() - summary.changed),
             style={"damaged": "red", "crashed": "red", "training": "green", "evaluating": "green"}.get(summary.state),
         )
     return table
@@ -117,16 +119,16 @@ def _percent(share: float | None) -> str:
     return "" if share is None else f"{100 * share:.1f}"
 
 
-def _attacked(summary: Summary) -> str:
+def _autoattack_text(summary: Summary) -> str:
     """AutoAttack's figure; `≤ 52.1` where only an upper bound of it is known."""
     return _percent(summary.test_autoattack) if summary.test_bound is None else f"≤ {_percent(summary.test_bound)}"
 
 
-def _points(difference: float | None) -> str:
+def _percentage_points(difference: float | None) -> str:
     return "" if difference is None else f"{100 * difference:+.1f}"
 
 
-def _ago(seconds: float) -> str:
+def _elapsed_text(seconds: float) -> str:
     """`3 min`: the largest unit of which one has gone by."""
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= length:
@@ -136,17 +138,19 @@ def _ago(seconds: float) -> str:
 
 def _compare(runs: list[tuple[str, Run]], out: Path) -> None:
     if not runs:
-        raise Refused("expected runs to compare, got none; name some: compare A B (the list: python -m rb_smooth.runs)")
+        raise UserError(
+            "expected runs to compare, got none; name some: compare A B (the list: python -m rb_smooth.runs)"
+        )
     if out.suffix != ".png":
-        raise Refused(f"expected a picture to write, got --out {out}; give it a name that ends in .png")
+        raise UserError(f"expected a picture to write, got --out {out}; give it a name that ends in .png")
     logs = {name.rstrip("/"): read_log(run.path / "log.csv") for name, run in runs}
     summaries = [summarise(name, run) for name, run in runs]
     for summary in summaries:
         if summary.damage:
-            raise Refused(summary.damage)
+            raise UserError(summary.damage)
     draw_curves(logs, out)
     console.print(_side_by_side(list(logs), summaries, [run.header for _, run in runs]), soft_wrap=False)
-    console.print(_FOOT)
+    console.print(_FOOTNOTE)
     console.print(f"curves: {out}")
 
 
@@ -165,13 +169,13 @@ def _side_by_side(names: list[str], summaries: list[Summary], headers: list[Sect
         "test points": [str(summary.test_points or "") for summary in summaries],
         "test clean": [_percent(summary.test_clean) for summary in summaries],
         "test PGD-20": [_percent(summary.test_pgd20) for summary in summaries],
-        "test AutoAttack": [_attacked(summary) for summary in summaries],
-        "gap": [_points(summary.gap) for summary in summaries],
+        "test AutoAttack": [_autoattack_text(summary) for summary in summaries],
+        "gap": [_percentage_points(summary.gap) for summary in summaries],
     }
     for what, cells in rows.items():
         table.add_row(what, *cells)
     table.add_section()
-    settings = [_flat(header) for header in headers]
+    settings = [_flatten(header) for header in headers]
     keys = dict.fromkeys(key for each in settings for key in each)
     for key in sorted(keys, key=lambda key: SECTIONS.index(key.partition(".")[0])):
         cells = [each.get(key, "") for each in settings]
@@ -180,7 +184,7 @@ def _side_by_side(names: list[str], summaries: list[Summary], headers: list[Sect
     return table
 
 
-def _flat(header: Sections) -> dict[str, str]:
+def _flatten(header: Sections) -> dict[str, str]:
     """`optimizer.lr: 0.1`; a list of stages is one value."""
     flat: dict[str, str] = {}
     for section in SECTIONS:
@@ -195,4 +199,4 @@ def _text(value: Any) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(answering(main)())
+    sys.exit(run_cli(main)())

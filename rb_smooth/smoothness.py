@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from rb_smooth.analysis.smoothness.plot import draw_gradients
-from rb_smooth.analysis.smoothness.records import LOSSES, Record, is_same, keep_record, read_records
-from rb_smooth.analysis.smoothness.tables import report
+from rb_smooth.analysis.smoothness.records import LOSSES, Record, append_record, is_same_measurement, read_records
+from rb_smooth.analysis.smoothness.tables import report_lines
 from rb_smooth.core import robustbench
-from rb_smooth.core.cli import answering, program
-from rb_smooth.core.console import as_text, console, remark
-from rb_smooth.core.environment import commit
-from rb_smooth.core.errors import Refused, nearest
+from rb_smooth.core.cli import make_parser, run_cli
+from rb_smooth.core.console import console, log_info, render_text
+from rb_smooth.core.environment import git_commit
+from rb_smooth.core.errors import UserError, did_you_mean
 from rb_smooth.core.files import write_between
 
 
@@ -33,20 +33,22 @@ def main() -> int:
     options = _parse()
     if options.what[0] == "plot":
         if len(options.what) != 2:
-            raise Refused(f"expected one file to plot, got {len(options.what) - 1}; say plot FILE.json")
+            raise UserError(f"expected one file to plot, got {len(options.what) - 1}; say plot FILE.json")
         path = Path(options.what[1])
         _show(records := read_records(path), path)
         if options.write is not None:
-            write_between(options.write, {"smoothness": ["```text", as_text(report(records), wrapped=True), "```"]})
+            write_between(
+                options.write, {"smoothness": ["```text", render_text(report_lines(records), wrapped=True), "```"]}
+            )
         return 0
     if options.out.suffix != ".json":
-        raise Refused(f"expected --out to end in .json, got {options.out}; correct it")
-    _show(_measured(options), options.out)
+        raise UserError(f"expected --out to end in .json, got {options.out}; correct it")
+    _show(_measure(options), options.out)
     return 0
 
 
 def _parse() -> argparse.Namespace:
-    parser = program("smoothness", __doc__)
+    parser = make_parser("smoothness", __doc__)
     add = parser.add_argument
     add("what", nargs="+", metavar="RUN|NAME", help="networks to measure; or: plot FILE.json")
     add("--weights", default="best", metavar="first,best,last", help="which of each run's (default: best)")
@@ -70,73 +72,78 @@ def _parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _measured(options: argparse.Namespace) -> list[Record]:
+def _measure(options: argparse.Namespace) -> list[Record]:
     """The records of all that `options` name: those that --out holds, and the others measured now."""
-    from rb_smooth.analysis.smoothness.metrics import Settings, balls_of, measured, named
-    from rb_smooth.analysis.trained_model import find_specimen
-    from rb_smooth.training.validate import existing_device
+    from rb_smooth.analysis.smoothness.metrics import (
+        SmoothnessSettings,
+        record_key,
+        smoothness_metrics,
+        threats_by_loss,
+    )
+    from rb_smooth.analysis.trained_model import find_trained_model
+    from rb_smooth.training.validate import resolve_device
 
-    settings = Settings(
+    settings = SmoothnessSettings(
         n=options.n,
         steps=options.steps,
         step=options.step,
-        radii=_radii(options.radii),
+        radii=_parse_radii(options.radii),
         sharpness_radius=options.sharpness_radius,
         directions=options.directions,
         products=options.products,
         signs=options.signs,
         seed=options.seed,
     )
-    wanted, device = options.under.split(","), existing_device(options.device)
+    wanted, device = options.under.split(","), resolve_device(options.device)
     if unknown := [loss for loss in wanted if loss not in LOSSES]:
-        raise Refused(f"expected losses, {nearest(unknown[0], LOSSES)}")
-    radii = _eps(options.eps)
+        raise UserError(f"expected losses, {did_you_mean(unknown[0], LOSSES)}")
+    radii = _parse_eps(options.eps)
     where = {"runs": options.runs, "leaderboard": options.leaderboard, "data_dir": options.data_dir}
-    specimens = [find_specimen(what, **where) for what in dict.fromkeys(options.what)]
+    trained_models = [find_trained_model(what, **where) for what in dict.fromkeys(options.what)]
     units = []
-    for specimen in specimens:
-        under = balls_of(specimen, settings.step, radii)
+    for trained_model in trained_models:
+        under = threats_by_loss(trained_model, settings.step, radii)
         for which in options.weights.split(","):
-            specimen.load(which)  # whatever is missing is told before hours of work
-            units += [(specimen, which, loss, under[loss]) for loss in wanted]
+            trained_model.load(which)  # whatever is missing is told before hours of work
+            units += [(trained_model, which, loss, under[loss]) for loss in wanted]
     kept = read_records(options.out) if options.out.exists() else []
     records = []
-    for specimen, which, loss, threat in units:
-        record = named(specimen, which, loss, threat, settings)
-        if (known := next((each for each in kept if is_same(each, record)), None)) is None:
-            remark(f"{specimen.name}, {which}, under the {loss} loss …")
-            known = {**record, "found": measured(specimen, which, threat, settings, device)}
-            keep_record(options.out, known, {"versions": robustbench.versions(), "commit": commit()})
+    for trained_model, which, loss, threat in units:
+        record = record_key(trained_model, which, loss, threat, settings)
+        if (known := next((each for each in kept if is_same_measurement(each, record)), None)) is None:
+            log_info(f"{trained_model.name}, {which}, under the {loss} loss …")
+            known = {**record, "found": smoothness_metrics(trained_model, which, threat, settings, device)}
+            append_record(options.out, known, {"versions": robustbench.package_versions(), "commit": git_commit()})
         records.append(known)
     return records
 
 
 def _show(records: list[Record], path: Path) -> None:
-    for each in report(records):
+    for each in report_lines(records):
         console.print(each, soft_wrap=isinstance(each, str))
     pictures = draw_gradients(records, path.with_suffix(""))
     console.print(f"kept: {path}; picture: {pictures[0]}, .svg")
 
 
-def _radii(text: str) -> tuple[float, ...]:
+def _parse_radii(text: str) -> tuple[float, ...]:
     try:
         return tuple(sorted({float(each) for each in text.split(",")}))
     except ValueError:
-        raise Refused(f"expected --radii such as 1e-3,1e-2, got {text!r}; correct it") from None
+        raise UserError(f"expected --radii such as 1e-3,1e-2, got {text!r}; correct it") from None
 
 
-def _eps(given: list[str]) -> dict[str, float]:
+def _parse_eps(texts: list[str]) -> dict[str, float]:
     """`L2=0.5` and `Linf=8/255` as radii by norm."""
-    from rb_smooth.evaluation.radii import read_radii
+    from rb_smooth.evaluation.radii import parse_radii
 
     found: dict[str, Any] = {}
-    for each in given:
+    for each in texts:
         norm, _, value = each.partition("=")
         if norm not in ("L2", "Linf"):
-            raise Refused(f"expected --eps such as L2=0.5 or Linf=8/255, got {each!r}; correct it")
-        found[norm] = read_radii(value)[0]
+            raise UserError(f"expected --eps such as L2=0.5 or Linf=8/255, got {each!r}; correct it")
+        found[norm] = parse_radii(value)[0]
     return found
 
 
 if __name__ == "__main__":
-    sys.exit(answering(main)())
+    sys.exit(run_cli(main)())

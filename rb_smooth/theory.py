@@ -24,13 +24,13 @@ from pathlib import Path
 import numpy as np
 
 from rb_smooth.analysis.theory import implicit_statements, linear_statements, smoothing_statements
-from rb_smooth.analysis.theory.results import Row
-from rb_smooth.analysis.theory.tables import table_of
-from rb_smooth.core.cli import answering, program
-from rb_smooth.core.console import console, remark
-from rb_smooth.core.errors import Failed, Refused, nearest
+from rb_smooth.analysis.theory.results import BoundCheck
+from rb_smooth.analysis.theory.tables import results_table
+from rb_smooth.core.cli import make_parser, run_cli
+from rb_smooth.core.console import console, log_info
+from rb_smooth.core.errors import Failed, UserError, did_you_mean
 
-STATEMENTS: dict[str, Callable[[np.random.Generator, float], list[Row]]] = {
+STATEMENTS: dict[str, Callable[[np.random.Generator, float], list[BoundCheck]]] = {
     "Prop. 1": lambda rng, _: linear_statements.proposition_1(rng),
     "Lemma 1": lambda rng, _: implicit_statements.lemma_1(rng),
     "Lemma 2": lambda rng, _: linear_statements.lemma_2(rng),
@@ -48,23 +48,23 @@ GAMMAS = (0.1, 10.0)
 """Between which gamma may be: for others the integrals would need another grid."""
 
 
-def examine(names: Iterable[str], seed: int, gamma: float) -> Iterator[tuple[str, Row]]:
+def check_statements(names: Iterable[str], seed: int, gamma: float) -> Iterator[tuple[str, BoundCheck]]:
     """(statement, row) of each named statement, all if none is, in the paper's order.
 
-    A statement's random numbers depend on `seed` and its name alone. Raises Refused for an unknown name, a
+    A statement's random numbers depend on `seed` and its name alone. Raises UserError for an unknown name, a
     negative seed, and a gamma outside GAMMAS.
     """
     names = list(names) or list(STATEMENTS)
     for name in names:
         if name not in STATEMENTS:
-            raise Refused(f"expected a statement, {nearest(name, STATEMENTS)}")
+            raise UserError(f"expected a statement, {did_you_mean(name, STATEMENTS)}")
     if seed < 0:
-        raise Refused(f"expected seed >= 0, got {seed}; choose another")
+        raise UserError(f"expected seed >= 0, got {seed}; choose another")
     low, high = GAMMAS
     if not gamma > 0:
-        raise Refused(f"expected gamma > 0, got {gamma:g}; enlarge it")
+        raise UserError(f"expected gamma > 0, got {gamma:g}; enlarge it")
     if not low <= gamma <= high:
-        raise Refused(f"expected gamma between {low:g} and {high:g}, got {gamma:g}; choose one in between")
+        raise UserError(f"expected gamma between {low:g} and {high:g}, got {gamma:g}; choose one in between")
     for name, rows_of in STATEMENTS.items():
         if name in names:
             rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
@@ -73,23 +73,23 @@ def examine(names: Iterable[str], seed: int, gamma: float) -> Iterator[tuple[str
 
 def main() -> int:
     options = _parse()
-    found = list(examine(options.only, options.seed, options.gamma))
+    found = list(check_statements(options.only, options.seed, options.gamma))
     if options.json:
         console.print(json.dumps([{"statement": name} | row.as_dict() for name, row in found], indent=2))
     else:
-        console.print(table_of(found), soft_wrap=False)
+        console.print(results_table(found), soft_wrap=False)
     if options.write is not None:
-        from rb_smooth.analysis.theory.tables import write_rows
+        from rb_smooth.analysis.theory.tables import write_results
 
-        write_rows(found, options.write)
+        write_results(found, options.write)
     if options.figures is not None:
         _draw(options.figures, quiet=options.json)
-    _judge(found)
+    _check_results(found)
     return 0
 
 
 def _parse() -> argparse.Namespace:
-    parser = program("theory", __doc__)
+    parser = make_parser("theory", __doc__)
     named = ", ".join(STATEMENTS)
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help=f"one statement: {named}")
     parser.add_argument("--seed", type=int, default=0, help="of the random parameters (default: 0)")
@@ -106,18 +106,18 @@ def _draw(folder: Path, quiet: bool) -> None:
 
     for path in draw_all(folder):
         if not quiet:
-            remark(f"drawn: {path}")
+            log_info(f"drawn: {path}")
 
 
-def _judge(found: list[tuple[str, Row]]) -> None:
+def _check_results(results: list[tuple[str, BoundCheck]]) -> None:
     """Raises Failed, naming them, if statements do not hold or do not break where they should."""
-    faults = [f"{name}, {row.part} (does not hold)" for name, row in found if not row.holds]
+    faults = [f"{name}, {row.part} (does not hold)" for name, row in results if not row.holds]
     faults += [
-        f"{name}, {row.part} (does not break)" for name, row in found if row.falsifier and not row.falsifier.breaks
+        f"{name}, {row.part} (does not break)" for name, row in results if row.falsifier and not row.falsifier.breaks
     ]
     if faults:
         raise Failed(f"expected statements to hold, and to break beyond their assumptions, got {'; '.join(faults)}")
 
 
 if __name__ == "__main__":
-    sys.exit(answering(main)())
+    sys.exit(run_cli(main)())

@@ -55,13 +55,13 @@ def emulate(driver: Any, width: int = 1280, height: int = 900, scheme: str = "li
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
 
 
-def requested(driver: Any) -> list[str]:
+def requested_urls(driver: Any) -> list[str]:
     """The addresses that were asked for since the last call, without data and the browser's own pages."""
     messages = [json.loads(each["message"])["message"] for each in driver.get_log("performance")]
     sent = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
     return [url for url in sent if not url.startswith(("data:", "chrome:", "about:"))]
 
 
-def said(driver: Any) -> list[str]:
+def console_messages(driver: Any) -> list[str]:
     """What the console said since the last call: errors, warnings, anything."""
     return [f"{each['level']}: {each['message']}" for each in driver.get_log("browser")]

@@ -27,10 +27,10 @@ import rb_smooth  # noqa: F401  (installs the bridge before anything imports rob
 from rb_smooth.components.models import Normalized
 from rb_smooth.core.threat import Threat
 from rb_smooth.data import datasets
-from rb_smooth.data.images import Images, batches
+from rb_smooth.data.images import Images, iterate_batches
 from rb_smooth.evaluation import autoattack
 from rb_smooth.evaluation import checks as trust
-from rb_smooth.evaluation.accuracy import accuracy, correct, share
+from rb_smooth.evaluation.accuracy import fraction, is_correct, measure_accuracy
 from rb_smooth.evaluation.checks.verdicts import Check, Verdict
 
 THREAT = Threat("Linf", 0.1, 0.02)
@@ -49,7 +49,7 @@ def trained_net() -> tuple[Normalized, Images]:
     layers = [nn.Conv2d(1, 12, 3, padding=1, bias=False), nn.BatchNorm2d(12), nn.ReLU(), nn.MaxPool2d(2)]
     net = Normalized(nn.Sequential(*layers, nn.Flatten(), nn.Linear(12 * 16, CLASSES)), [0.5], [0.25])
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-2)
-    ((x, y),) = batches(source.train, len(source.train), torch.device("cpu"))
+    ((x, y),) = iterate_batches(source.train, len(source.train), torch.device("cpu"))
     for _ in range(6):
         for part in torch.randperm(len(y)).split(64):
             optimizer.zero_grad()
@@ -77,10 +77,10 @@ class Around(nn.Module):
 # --- the forward pass ---------------------------------------------------------------------------------------------
 
 
-class DeafDropout(nn.Dropout):
+class AlwaysOnDropout(nn.Dropout):
     """Dropout that never hears eval()."""
 
-    def train(self, mode: bool = True) -> DeafDropout:
+    def train(self, mode: bool = True) -> AlwaysOnDropout:
         return super().train(True)
 
 
@@ -110,13 +110,13 @@ def noise_of_the_image(x: Tensor) -> Tensor:
     return x + 0.2 * torch.stack(noise)
 
 
-class Recognising(nn.Module):
+class TestSetMemoriser(nn.Module):
     """Knows the test points, and answers rightly whatever the net says, unless a pixel was touched."""
 
     def __init__(self, net: nn.Module, points: Images):
         super().__init__()
         self.net = net
-        ((x, y),) = batches(points, len(points), torch.device("cpu"))
+        ((x, y),) = iterate_batches(points, len(points), torch.device("cpu"))
         self.known = {image.numpy().tobytes(): int(label) for image, label in zip(x, y)}
 
     def forward(self, x: Tensor) -> Tensor:
@@ -124,7 +124,7 @@ class Recognising(nn.Module):
         return self.net(x) + 100 * F.one_hot(torch.tensor(label) + 1, CLASSES + 1)[:, 1:]
 
 
-class Adapting(nn.Module):
+class RunningMeanSubtractor(nn.Module):
     """Keeps a running mean of what it is shown, attacks included, and subtracts it."""
 
     def __init__(self, net: nn.Module):
@@ -137,7 +137,7 @@ class Adapting(nn.Module):
         return self.net(x - self.seen)
 
 
-class Remembering(nn.Module):
+class PreviousBatchMixer(nn.Module):
     """Mixes in what it answered to the batch before this one, in no buffer; to the same batch, again the same."""
 
     def __init__(self, net: nn.Module):
@@ -152,13 +152,13 @@ class Remembering(nn.Module):
         return logits + self.before
 
 
-def written_upon(x: Tensor) -> Tensor:
+def rounds_input_in_place(x: Tensor) -> Tensor:
     """Rounds the attacker's own image, out of autograd's sight."""
     x.data.copy_((x.data * 4).round() / 4 + 0.01)
     return x
 
 
-class Hiding(nn.Module):
+class GradientModeSwitcher(nn.Module):
     """Shows another face to whoever wants gradients."""
 
     def __init__(self, net: nn.Module):
@@ -169,7 +169,7 @@ class Hiding(nn.Module):
         return self.net(x) * (0.01 if x.requires_grad else 1)
 
 
-class Purifying(nn.Module):
+class GradientPurifier(nn.Module):
     """Walks to where the net is surest before it answers."""
 
     def __init__(self, net: nn.Module):
@@ -185,7 +185,7 @@ class Purifying(nn.Module):
         return self.net(x)
 
 
-class Searching(nn.Module):
+class ShiftSearcher(nn.Module):
     """The same without gradients: of several shifted images, the one of which the net is surest."""
 
     def __init__(self, net: nn.Module):
@@ -209,7 +209,7 @@ def thermometer(x: Tensor) -> Tensor:
     return (x > levels).float().mean(0) + 0 * x
 
 
-def hot(logits: Tensor) -> Tensor:
+def high_temperature(logits: Tensor) -> Tensor:
     """As defensive distillation leaves them: trained at a temperature of 100, and asked at 1."""
     return 100 * logits
 
@@ -218,7 +218,7 @@ def one_hot(logits: Tensor) -> Tensor:
     return F.one_hot(logits.argmax(1), CLASSES)
 
 
-class Blunting(nn.Module):
+class SaturatingSoftmax(nn.Module):
     """Saturates softmax wherever pixels are not whole grey levels: at no test point, but under attack."""
 
     def __init__(self, net: nn.Module):
@@ -228,10 +228,10 @@ class Blunting(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         levels, logits = 255 * x.detach(), self.net(x)
         whole = ((levels - levels.round()).abs() < 1e-3).flatten(1).all(1, keepdim=True)
-        return torch.where(whole, logits, hot(logits))
+        return torch.where(whole, logits, high_temperature(logits))
 
 
-class Backwards(torch.autograd.Function):
+class ReversedGradient(torch.autograd.Function):
     """The identity, whose backward pass points the other way."""
 
     @staticmethod
@@ -243,7 +243,7 @@ class Backwards(torch.autograd.Function):
         return -slope
 
 
-def rippled(x: Tensor, length: float) -> Tensor:
+def add_ripples(x: Tensor, length: float) -> Tensor:
     """Ripples of this length, too low to be seen, whose slopes drown those of the net."""
     wave = 2 * math.pi / length
     return x + 20 / wave * torch.sin(wave * x)
@@ -252,7 +252,7 @@ def rippled(x: Tensor, length: float) -> Tensor:
 # --- under attack -------------------------------------------------------------------------------------------------
 
 
-class Tiring(nn.Module):
+class GradientStopper(nn.Module):
     """Lets no gradient through once it has been asked so often: the attack that comes later finds less."""
 
     def __init__(self, net: nn.Module, patience: int):
@@ -264,7 +264,7 @@ class Tiring(nn.Module):
         return self.net(x if self.asked <= self.patience else x.detach() + 0 * x)
 
 
-class Yielding(nn.Module):
+class ClassSwapper(nn.Module):
     """Mixes up its classes once it has been asked so often."""
 
     def __init__(self, net: nn.Module, patience: int):
@@ -280,13 +280,13 @@ class Yielding(nn.Module):
 
 
 class Cheat(NamedTuple):
-    """make: the cheat, from an honest net of its own and the points. caught: what the checks meant for it say.
+    """make: the cheat, from an honest net of its own and the points. expected: what the checks meant for it say.
 
     attacks: those of AutoAttack that must be made before it is caught.
     """
 
     what: str
-    caught: dict[str, Verdict]
+    expected: dict[str, Verdict]
     make: Callable[[Normalized, Images], nn.Module]
     attacks: tuple[str, ...] = ()
 
@@ -294,21 +294,23 @@ class Cheat(NamedTuple):
         """What trust checks say of it: those before the attack, or those after."""
         model = self.make(deepcopy(net), points)
         if not self.attacks:
-            return trust.before_attack(model, points, THREAT, CLASSES)
-        return attacked(model, points[:FEW], self.attacks)
+            return trust.pre_attack_checks(model, points, THREAT, CLASSES)
+        return post_attack_verdicts(model, points[:FEW], self.attacks)
 
 
-def attacked(model: nn.Module, points: Images, attacks: tuple[str, ...], threat: Threat = THREAT) -> list[Check]:
+def post_attack_verdicts(
+    model: nn.Module, points: Images, attacks: tuple[str, ...], threat: Threat = THREAT
+) -> list[Check]:
     """What the checks after an evaluation with these of AutoAttack's attacks say."""
-    withstood, clean = correct(model, points, threat), accuracy(model, points)
-    less = hurried(SquareAttack, n_queries=625), hurried(APGDAttack_targeted, n_iter=10)
+    withstood, clean = is_correct(model, points, threat), measure_accuracy(model, points)
+    less = fewer_iterations(SquareAttack, n_queries=625), fewer_iterations(APGDAttack_targeted, n_iter=10)
     with mock.patch.dict(autoattack.VERSIONS, standard=attacks), less[0], less[1]:
-        result = autoattack.autoattack(model, points, threat, classes=CLASSES, batch_size=FEW, seed=0)
-    return trust.after_attack(model, points, threat, result, clean=clean, pgd20=share(withstood))
+        result = autoattack.run_autoattack(model, points, threat, classes=CLASSES, batch_size=FEW, seed=0)
+    return trust.post_attack_checks(model, points, threat, result, clean=clean, pgd20=fraction(withstood))
 
 
 @contextmanager
-def hurried(attack: type, **settings: int) -> Iterator[None]:
+def fewer_iterations(attack: type, **settings: int) -> Iterator[None]:
     """Inside, an attack of AutoAttack is given less time: what is looked for here shows early."""
     perturb = attack.perturb
 
@@ -320,17 +322,17 @@ def hurried(attack: type, **settings: int) -> Iterator[None]:
         yield
 
 
-def before(what: str, check: str, verdict: Verdict, change: Callable[[Tensor], Tensor]) -> Cheat:
+def on_input(what: str, check: str, verdict: Verdict, change: Callable[[Tensor], Tensor]) -> Cheat:
     """A cheat that changes the image before the net sees it."""
     return Cheat(what, {check: verdict}, lambda net, _: Around(net, before=change))
 
 
-def after(what: str, check: str, verdict: Verdict, change: Callable[[Tensor], Tensor]) -> Cheat:
+def on_logits(what: str, check: str, verdict: Verdict, change: Callable[[Tensor], Tensor]) -> Cheat:
     """A cheat that changes the net's logits."""
     return Cheat(what, {check: verdict}, lambda net, _: Around(net, after=change))
 
 
-def around(
+def on_model(
     what: str, check: str, verdict: Verdict, wrap: Callable[[Normalized], nn.Module], attacks: tuple[str, ...] = ()
 ) -> Cheat:
     """A cheat that is a module of its own around the net."""
@@ -341,36 +343,38 @@ _APGD = ("apgd-ce",)
 
 
 CHEATS = [
-    after("eleven logits for ten classes", "shape of logits", "refused", lambda z: F.pad(z, (0, 1))),
-    after("logits that are NaN", "finite logits", "refused", lambda z: (z - z.mean()).sqrt()),
-    around("dropout that never hears eval()", "eval mode", "refused", lambda n: nn.Sequential(n, DeafDropout(0.3))),
-    around("test-time adaptation in a buffer", "leaves no trace", "refused", Adapting),
-    before("writes into the attacker's image", "leaves no trace", "refused", written_upon),
-    before("noise on the image", "one answer", "refused", lambda x: x + 0.2 * torch.randn_like(x)),
-    before("random resizing and padding", "one answer", "refused", resized_at_random),
-    before("dropout called with training=True", "one answer", "refused", lambda x: F.dropout(x, 0.2, True)),
-    around("mixes in its answer to the last batch", "one answer", "refused", Remembering),
-    around("other logits when gradients are wanted", "one answer", "refused", Hiding),
-    around("BatchNorm by the batch in eval mode", "independent of the batch", "refused", with_batch_statistics),
-    after("softmax at the end", "logits, not probabilities", "refused", lambda z: z.softmax(1)),
-    after("one-hot answers", "logits, not probabilities", "refused", lambda z: one_hot(z) + 0 * z),
-    around("gradient steps at inference", "one pass", "refused", Purifying),
-    around("search at inference, without gradients", "one pass", "unreliable", Searching),
-    Cheat("recognises the test points", {"no jumps": "refused"}, Recognising),
-    before("noise drawn from a hash of the image", "no jumps", "refused", noise_of_the_image),
-    before("detached image", "gradients", "refused", lambda x: x.detach()),
-    before("image rounded to seven levels", "gradients", "refused", rounded),
-    before("thermometer encoding", "gradients", "refused", thermometer),
-    after("defensive distillation: logits times 100", "gradients", "unreliable", hot),
-    around("logits times 100 under attack alone", "gradients", "unreliable", Blunting),
-    after("clipped logits", "gradients", "unreliable", lambda z: z.clamp(-0.5, 0.5)),
-    before("a backward pass that points the other way", "true derivatives", "unreliable", Backwards.apply),
-    before("ripples too short for a derivative", "true derivatives", "unreliable", lambda x: rippled(x, 3e-4)),
-    before("ripples shorter than an attack's step", "true derivatives", "unreliable", lambda x: rippled(x, 1e-2)),
-    after("a constant that drowns the logits", "true derivatives", "unreliable", lambda z: z + 1e6),
-    around("normalisation outside", "normalisation inside", "refused", lambda n: n.net),
-    before("made for pixels from 0 to 255", "normalisation inside", "refused", lambda x: x / 255),
-    after("guesses", "better than guessing", "unreliable", lambda z: z.roll(1, 1)),
+    on_logits("eleven logits for ten classes", "shape of logits", "refused", lambda z: F.pad(z, (0, 1))),
+    on_logits("logits that are NaN", "finite logits", "refused", lambda z: (z - z.mean()).sqrt()),
+    on_model(
+        "dropout that never hears eval()", "eval mode", "refused", lambda n: nn.Sequential(n, AlwaysOnDropout(0.3))
+    ),
+    on_model("test-time adaptation in a buffer", "leaves no trace", "refused", RunningMeanSubtractor),
+    on_input("writes into the attacker's image", "leaves no trace", "refused", rounds_input_in_place),
+    on_input("noise on the image", "one answer", "refused", lambda x: x + 0.2 * torch.randn_like(x)),
+    on_input("random resizing and padding", "one answer", "refused", resized_at_random),
+    on_input("dropout called with training=True", "one answer", "refused", lambda x: F.dropout(x, 0.2, True)),
+    on_model("mixes in its answer to the last batch", "one answer", "refused", PreviousBatchMixer),
+    on_model("other logits when gradients are wanted", "one answer", "refused", GradientModeSwitcher),
+    on_model("BatchNorm by the batch in eval mode", "independent of the batch", "refused", with_batch_statistics),
+    on_logits("softmax at the end", "logits, not probabilities", "refused", lambda z: z.softmax(1)),
+    on_logits("one-hot answers", "logits, not probabilities", "refused", lambda z: one_hot(z) + 0 * z),
+    on_model("gradient steps at inference", "one pass", "refused", GradientPurifier),
+    on_model("search at inference, without gradients", "one pass", "unreliable", ShiftSearcher),
+    Cheat("recognises the test points", {"no jumps": "refused"}, TestSetMemoriser),
+    on_input("noise drawn from a hash of the image", "no jumps", "refused", noise_of_the_image),
+    on_input("detached image", "gradients", "refused", lambda x: x.detach()),
+    on_input("image rounded to seven levels", "gradients", "refused", rounded),
+    on_input("thermometer encoding", "gradients", "refused", thermometer),
+    on_logits("defensive distillation: logits times 100", "gradients", "unreliable", high_temperature),
+    on_model("logits times 100 under attack alone", "gradients", "unreliable", SaturatingSoftmax),
+    on_logits("clipped logits", "gradients", "unreliable", lambda z: z.clamp(-0.5, 0.5)),
+    on_input("a backward pass that points the other way", "true derivatives", "unreliable", ReversedGradient.apply),
+    on_input("ripples too short for a derivative", "true derivatives", "unreliable", lambda x: add_ripples(x, 3e-4)),
+    on_input("ripples shorter than an attack's step", "true derivatives", "unreliable", lambda x: add_ripples(x, 1e-2)),
+    on_logits("a constant that drowns the logits", "true derivatives", "unreliable", lambda z: z + 1e6),
+    on_model("normalisation outside", "normalisation inside", "refused", lambda n: n.net),
+    on_input("made for pixels from 0 to 255", "normalisation inside", "refused", lambda x: x / 255),
+    on_logits("guesses", "better than guessing", "unreliable", lambda z: z.roll(1, 1)),
     Cheat(
         "image rounded to seven levels, attacked",
         dict.fromkeys(
@@ -379,14 +383,24 @@ CHEATS = [
         lambda net, _: Around(net, before=rounded),
         ("apgd-t", "square"),
     ),
-    around(
-        "defensive distillation, attacked", "falls as eps grows", "unreliable", lambda n: Around(n, after=hot), _APGD
+    on_model(
+        "defensive distillation, attacked",
+        "falls as eps grows",
+        "unreliable",
+        lambda n: Around(n, after=high_temperature),
+        _APGD,
     ),
     # clean accuracy and PGD-20 take 22 passes, and the attack one more before it begins
-    around("no more gradients after 23 passes", "as strong as PGD-20", "unreliable", lambda n: Tiring(n, 23), _APGD),
-    around("other answers after 22 passes", "one clean accuracy", "unreliable", lambda n: Yielding(n, 22), _APGD),
-    around(
-        "other answers after 130 passes", "unchanged by the attack", "unreliable", lambda n: Yielding(n, 130), _APGD
+    on_model(
+        "no more gradients after 23 passes",
+        "as strong as PGD-20",
+        "unreliable",
+        lambda n: GradientStopper(n, 23),
+        _APGD,
+    ),
+    on_model("other answers after 22 passes", "one clean accuracy", "unreliable", lambda n: ClassSwapper(n, 22), _APGD),
+    on_model(
+        "other answers after 130 passes", "unchanged by the attack", "unreliable", lambda n: ClassSwapper(n, 130), _APGD
     ),
 ]
 
@@ -396,7 +410,7 @@ def rows(cheats: list[Cheat] = CHEATS) -> Iterator[str]:
     yield "| cheat | check that catches it | verdict |"
     yield "|---|---|---|"
     for cheat in cheats:
-        for check, verdict in cheat.caught.items():
+        for check, verdict in cheat.expected.items():
             yield f"| {cheat.what} | {check} | {verdict} |"
 
 
@@ -409,10 +423,10 @@ def main() -> int:
     escaped = 0
     for cheat in CHEATS:
         said = {check.name: check for check in cheat.checks(net, points)}
-        for name, verdict in cheat.caught.items():
+        for name, verdict in cheat.expected.items():
             escaped += said[name].verdict != verdict
             print(f"{cheat.what}: {name}: {said[name].verdict}: {said[name].found}")
-    count = sum(len(cheat.caught) for cheat in CHEATS)
+    count = sum(len(cheat.expected) for cheat in CHEATS)
     print(f"{count - escaped} of {count} verdicts are as expected")
     if options.write and not escaped:
         head, _, rest = options.write.read_text().partition(BEGIN)

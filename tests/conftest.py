@@ -9,9 +9,9 @@ import sys
 
 import pytest
 import torch
-from brief import shortened
 from digits_run import digits_run
-from made_plugins import Site
+from fake_plugins import PackageSite
+from few_iterations import with_few_iterations
 from matplotlib.figure import Figure
 
 import rb_smooth  # noqa: F401  (installs the bridge before anything imports robustbench)
@@ -45,32 +45,32 @@ def _seeded():
 
 
 @pytest.fixture(autouse=True)
-def _as_loud_as_before(monkeypatch):
+def _restore_verbosity(monkeypatch):
     """Programs that run in this process leave it as talkative as they found it, and on stdout."""
-    monkeypatch.setattr(environment, "loudness", environment.loudness)
+    monkeypatch.setattr(environment, "verbosity", environment.verbosity)
     monkeypatch.setattr(environment, "as_script", environment.as_script)
     monkeypatch.setattr(console, "stderr", console.stderr)
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory):
+def finished_run(tmp_path_factory):
     """The folder of one finished run of digits (digits_run.py), which no test may change."""
     return digits_run(tmp_path_factory)
 
 
 @pytest.fixture
-def site(tmp_path, monkeypatch):
+def package_site(tmp_path, monkeypatch):
     """A folder of packages, from which this process imports for a while; nothing is in it yet."""
     place = tmp_path / "site"
     place.mkdir()
     monkeypatch.syspath_prepend(place)
-    site = Site(place)
+    site = PackageSite(place)
     yield site
     site.close()
 
 
 @pytest.fixture
-def undrawn(monkeypatch):
+def no_curve_plots(monkeypatch):
     """Runs without a picture of their curves, which takes longer than a run of a tiny net (test_curves.py has it)."""
     monkeypatch.setattr("rb_smooth.training.run_folder.reporting.draw_curves", lambda logs, path: None)
 
@@ -78,11 +78,11 @@ def undrawn(monkeypatch):
 @pytest.fixture
 def short_attacks(monkeypatch):
     """AutoAttack's four attacks with few iterations, in this process."""
-    monkeypatch.setattr(robustbench, "standard_attacks", shortened(robustbench.standard_attacks))
+    monkeypatch.setattr(robustbench, "standard_attacks", with_few_iterations(robustbench.standard_attacks))
 
 
 @pytest.fixture
-def figures(monkeypatch):
+def drawn_figures(monkeypatch):
     """The figures drawn, to be looked into."""
     drawn = []
 

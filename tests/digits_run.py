@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from ran import ran
+from run_program import run_program
 
 from rb_smooth import recipe
 
@@ -19,10 +19,10 @@ QUICK = ["--epochs=2", "--n-examples=24", *(f"--set={setting}" for setting in SE
 
 def digits_run(factory: pytest.TempPathFactory) -> Path:
     """A folder with runs/ and leaderboard/ of `recipe digits at`. It is to be copied, not changed."""
-    return made_once(factory, "digits-run", lambda: ran(recipe.main, "digits", "at", *QUICK))
+    return make_once(factory, "digits-run", lambda: run_program(recipe.main, "digits", "at", *QUICK))
 
 
-def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[], object]) -> Path:
+def make_once(factory: pytest.TempPathFactory, name: str, make: Callable[[], object]) -> Path:
     """The folder `name`, in which one of the processes of pytest -n has called `make`; the others wait for it."""
     base = factory.getbasetemp()
     place = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name

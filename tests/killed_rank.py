@@ -9,19 +9,19 @@ import sys
 
 from rb_smooth import recipe
 from rb_smooth.core import environment
-from rb_smooth.core.cli import answering
+from rb_smooth.core.cli import run_cli
 from rb_smooth.training import trainer
-from rb_smooth.training.step import step
+from rb_smooth.training.step import training_step
 
 count = itertools.count()
 
 
-def dying(*arguments):
+def kill_at_tenth_step(*arguments):
     if next(count) == 9 and environment.RANK == 1:
         os.kill(os.getpid(), signal.SIGKILL)
-    return step(*arguments)
+    return training_step(*arguments)
 
 
 if __name__ == "__main__":
-    trainer.step = dying
-    sys.exit(answering(recipe.main)())
+    trainer.training_step = kill_at_tenth_step
+    sys.exit(run_cli(recipe.main)())

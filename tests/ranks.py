@@ -17,36 +17,36 @@ import torch
 import torchattacks.attacks.pgd
 import torchattacks.attacks.pgdl2
 import torchattacks.attacks.tpgd
-from brief import shortened
+from few_iterations import with_few_iterations
 from torch import nn
 
 from rb_smooth.components import batchnorm
 from rb_smooth.components.attacks import pgd
 from rb_smooth.components.averaging.ema import EMA
-from rb_smooth.config.overrides import gather
-from rb_smooth.config.registry import find, make, names
+from rb_smooth.config.overrides import resolve_config
+from rb_smooth.config.registry import build_component, component_names, find_component
 from rb_smooth.core import distributed, robustbench
-from rb_smooth.core.determinism import mix
-from rb_smooth.core.errors import Interrupted, Refused
+from rb_smooth.core.determinism import derive_seed
+from rb_smooth.core.errors import Interrupted, UserError
 from rb_smooth.data.datasets import digits
 from rb_smooth.data.splits import split
 from rb_smooth.evaluation import accuracy as evaluation
-from rb_smooth.evaluation.accuracy import accuracy
-from rb_smooth.evaluation.autoattack import autoattack
+from rb_smooth.evaluation.accuracy import measure_accuracy
+from rb_smooth.evaluation.autoattack import run_autoattack
 from rb_smooth.training import diagnostics, loop, model_setup, trainer, validate
 from rb_smooth.training.run_folder import reporting
 from rb_smooth.training.run_folder.run import Run
-from rb_smooth.training.step import step
+from rb_smooth.training.step import training_step
 
 CPU = torch.device("cpu")
 QUICK = ["objective.steps=1", "train.epochs=3", "schedule.drops=[2]", "model.width=2", "optimizer.inner_steps=2"]
 BATCH, STEPS = 8, 10  # two outer steps of EntropySGD's
-OBJECTIVES = [(name, {}) for name in names("objective")] + [
+OBJECTIVES = [(name, {}) for name in component_names("objective")] + [
     (name, {"norm": "L2"})
-    for name in names("objective")
-    if "norm" in inspect.signature(find("objective", name)).parameters
+    for name in component_names("objective")
+    if "norm" in inspect.signature(find_component("objective", name)).parameters
 ]
-COMBINATIONS = list(itertools.product(OBJECTIVES, names("perturbation"), names("optimizer")))
+COMBINATIONS = list(itertools.product(OBJECTIVES, component_names("perturbation"), component_names("optimizer")))
 
 
 class Start:
@@ -84,22 +84,24 @@ def small_net():
 def train_by_steps(objective, perturbation, optimizer):
     """The weights that are deployed after STEPS minibatches, of each of which this process has its share."""
     model = small_net()
-    trained = distributed.replicated(model, CPU)
+    trained = distributed.wrap_ddp(model, CPU)
     options = {} if objective[0] == "standard" else {"steps": 2}
     objective, perturbation = (
-        make("objective", objective[0], {**objective[1], **options}),
-        make("perturbation", perturbation, {}),
+        build_component("objective", objective[0], {**objective[1], **options}),
+        build_component("perturbation", perturbation, {}),
     )
     noise = torch.Generator()
     options = {"lr": 0.05} if optimizer == "sgd" else {"lr": 1.0, "inner_steps": 5}
-    optimizer = make("optimizer", optimizer, options, list(model.parameters()), generator=noise)
+    optimizer = build_component("optimizer", optimizer, options, list(model.parameters()), generator=noise)
     average = EMA()
     images = torch.Generator().manual_seed(1)
     for t in range(STEPS):
         x = torch.rand(BATCH, 2, 6, 6, generator=images, dtype=torch.float64)
         y = torch.randint(5, (BATCH,), generator=images)
-        noise.manual_seed(mix(0, t))
-        step(trained, objective, perturbation, optimizer, average, distributed.share(x), distributed.share(y), t)
+        noise.manual_seed(derive_seed(0, t))
+        training_step(
+            trained, objective, perturbation, optimizer, average, distributed.shard(x), distributed.shard(y), t
+        )
     return [w.clone() for w in optimizer.deployed()] + average.average
 
 
@@ -109,8 +111,8 @@ def equality(folder):
     results = [train_by_steps(*combination) for combination in COMBINATIONS]
     for module in (torchattacks.attacks.pgd, torchattacks.attacks.pgdl2, torchattacks.attacks.tpgd):
         module.torch = torch
-    if distributed.is_first():
-        torch.save(results, folder / f"equality-{distributed.size()}.pt")
+    if distributed.is_rank_zero():
+        torch.save(results, folder / f"equality-{distributed.world_size()}.pt")
 
 
 def statistics(folder):
@@ -120,40 +122,44 @@ def statistics(folder):
     images[:, ::2] *= 3  # the shares are not alike
     y = torch.arange(BATCH) % 5
     batches = [(x, x, y) for x in images]
-    batchnorm.recalibrate(model, make("objective", "at", {}), [tuple(map(distributed.share, b)) for b in batches])
-    seen = [distributed.gathered(each) for each in batchnorm.running_stats(model)]
-    if distributed.is_first():
-        torch.save((images, seen), folder / f"statistics-{distributed.size()}.pt")
+    batchnorm.recalibrate(
+        model, build_component("objective", "at", {}), [tuple(map(distributed.shard, b)) for b in batches]
+    )
+    seen = [distributed.gather(each) for each in batchnorm.running_stats(model)]
+    if distributed.is_rank_zero():
+        torch.save((images, seen), folder / f"statistics-{distributed.world_size()}.pt")
 
 
 def tiny(*settings):
-    recipe = validate.check(*gather("digits", "trades+awp+ensgd2+wa", [*QUICK, "data.validation=60", *settings]))
+    recipe = validate.check_recipe(
+        *resolve_config("digits", "trades+awp+ensgd2+wa", [*QUICK, "data.validation=60", *settings])
+    )
     return recipe, split(digits(Path("unused")), validation=60, split_seed=0, select="validation", train_examples=200)
 
 
-def stopped_by(rank, batches):
+def stop_rank(rank, batches):
     """SIGTERM reaches one process only, in the middle of minibatch number `batches`."""
     count = itertools.count()
 
     def stopping(*arguments):
         if next(count) == batches and distributed.rank() == rank:
             signal.raise_signal(signal.SIGTERM)
-        return step(*arguments)
+        return training_step(*arguments)
 
-    trainer.step = stopping
+    trainer.training_step = stopping
 
 
 def whole_and_interrupted_runs(folder):
     recipe, data = tiny()
     loop.train(recipe, Run(folder / "whole"), data, CPU)
-    stopped_by(1, 7)
+    stop_rank(1, 7)
     try:
         loop.train(recipe, Run(folder / "interrupted"), data, CPU)
     except Interrupted as interrupted:
-        say(folder, "interrupted", str(interrupted))
-    trainer.step = step
+        write_message(folder, "interrupted", str(interrupted))
+    trainer.training_step = training_step
     copy = Run(folder / "by another number")
-    if distributed.is_first():
+    if distributed.is_rank_zero():
         copy.path.mkdir()
         (copy.path / "resume.pt").write_bytes((folder / "interrupted" / "resume.pt").read_bytes())
     loop.train(recipe, Run(folder / "interrupted"), data, CPU)
@@ -162,16 +168,16 @@ def whole_and_interrupted_runs(folder):
 def drift(folder):
     """One process's weights differ by one bit in one number."""
     recipe, data = tiny()
-    drifting = trainer.Session(recipe, data, CPU)
-    drifting.run_batch(drifting.order())
+    drifting = trainer.Trainer(recipe, data, CPU)
+    drifting.run_batch(drifting.batch_order())
     diagnostics.check_replicas(drifting)
     if distributed.rank() == 1:
         with torch.no_grad():
             next(drifting.model.parameters()).view(-1).view(torch.int32)[0] ^= 1
     try:
         diagnostics.check_replicas(drifting)
-    except (Refused, SystemExit) as refused:
-        say(folder, "drift", str(refused))
+    except (UserError, SystemExit) as refused:
+        write_message(folder, "drift", str(refused))
 
 
 def bad_loss(folder):
@@ -180,29 +186,29 @@ def bad_loss(folder):
     run = Run(folder / "bad")
 
     def spoilt(*arguments):
-        x_adv, outcome = step(*arguments)
+        x_adv, outcome = training_step(*arguments)
         bad = distributed.rank() == 1 and arguments[-1] == 2
         return x_adv, outcome._replace(loss=outcome.loss * float("nan")) if bad else outcome
 
-    trainer.step = spoilt
+    trainer.training_step = spoilt
     try:
         loop.train(recipe, run, data, CPU)
-    except (Refused, SystemExit) as refused:
-        say(folder, "bad", str(refused))
-    trainer.step = step
+    except (UserError, SystemExit) as refused:
+        write_message(folder, "bad", str(refused))
+    trainer.training_step = training_step
 
 
 def other_data(folder):
     recipe, data = tiny()
     mine = (
         data
-        if distributed.is_first()
+        if distributed.is_rank_zero()
         else split(digits(Path("unused")), validation=60, split_seed=1, select="validation")
     )
     try:
         loop.train(recipe, Run(folder / "other"), mine, CPU)
-    except (Refused, SystemExit) as refused:
-        say(folder, "other", str(refused))
+    except (UserError, SystemExit) as refused:
+        write_message(folder, "other", str(refused))
 
 
 def compiled(folder):
@@ -211,12 +217,14 @@ def compiled(folder):
     weights = []
     for wish in ("false", "true"):
         recipe, data = tiny(f"train.compile={wish}", "train.channels_last=true")
-        trained = trainer.Session(recipe, data, CPU)
+        trained = trainer.Trainer(recipe, data, CPU)
         for _ in range(2):
-            trained.run_batch(trained.order())
+            trained.run_batch(trained.batch_order())
         diagnostics.check_replicas(trained)
         weights.append([w.clone() for w in trained.optimizer.deployed()])
-    say(folder, "compiled", max((one - other).abs().max().item() for one, other in zip(*weights, strict=True)))
+    write_message(
+        folder, "compiled", max((one - other).abs().max().item() for one, other in zip(*weights, strict=True))
+    )
 
 
 def compiling_fails(folder):
@@ -228,10 +236,10 @@ def compiling_fails(folder):
 
     model_setup._COMPILER = broken
     try:
-        failing = trainer.Session(recipe, data, CPU)
-        failing.run_batch(failing.order())
-    except Refused as refused:
-        say(folder, "compiling", str(refused))
+        failing = trainer.Trainer(recipe, data, CPU)
+        failing.run_batch(failing.batch_order())
+    except UserError as refused:
+        write_message(folder, "compiling", str(refused))
 
 
 def attacked(folder):
@@ -243,27 +251,27 @@ def attacked(folder):
     with torch.no_grad():
         points = replace(points, y=model(points.x.float() / 255).argmax(1))  # right at first, in every batch
     seeds, evaluation.pgd = [], lambda *given: (seeds.append(torch.initial_seed()), pgd(*given))[1]
-    accuracies = [accuracy(model, points, threat, batch_size=5) for threat in (None, recipe.threat)]
+    accuracies = [measure_accuracy(model, points, threat, batch_size=5) for threat in (None, recipe.threat)]
     evaluation.pgd = pgd
-    say(folder, f"seeds-{distributed.size()}", seeds)
+    write_message(folder, f"seeds-{distributed.world_size()}", seeds)
     threat = recipe.threat._replace(eps=0.04)
-    result = autoattack(model, points, threat, classes=10, batch_size=5, seed=0)
-    if distributed.is_first():
-        torch.save((accuracies, result.robust), folder / f"attacked-{distributed.size()}.pt")
+    result = run_autoattack(model, points, threat, classes=10, batch_size=5, seed=0)
+    if distributed.is_rank_zero():
+        torch.save((accuracies, result.robust), folder / f"attacked-{distributed.world_size()}.pt")
 
 
-def say(folder, name, message):
+def write_message(folder, name, message):
     (folder / f"{name}-{distributed.rank()}.json").write_text(json.dumps(message))
 
 
 def main(folder):
     torch.set_num_threads(1)
-    robustbench.standard_attacks = shortened(robustbench.standard_attacks)
+    robustbench.standard_attacks = with_few_iterations(robustbench.standard_attacks)
     reporting.draw_curves = lambda logs, path: None  # no test looks at them
-    with distributed.joined():
+    with distributed.process_group():
         together = (
             [whole_and_interrupted_runs, drift, bad_loss, other_data, compiled, compiling_fails]
-            if distributed.size() > 1
+            if distributed.world_size() > 1
             else []
         )
         for part in [equality, statistics, attacked, *together]:

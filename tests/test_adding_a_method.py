@@ -11,11 +11,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from made_plugins import SAMPLE, installed_project
-from small_world import typed
+from document_sandbox import run_command
+from fake_plugins import SAMPLE, install_project
 
 import rb_smooth
-from rb_smooth.leaderboard.entries import listed
+from rb_smooth.leaderboard.entries import list_entries
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "adding-a-method.md").read_text()
@@ -37,7 +37,7 @@ def test_the_sample_plugin_is_the_one_on_the_page(path):
 
 
 @pytest.mark.slow
-def test_the_commands_on_the_page_lead_to_an_entry_of_the_leaderboard(site, tmp_path, monkeypatch, capsys):
+def test_the_commands_on_the_page_lead_to_an_entry_of_the_leaderboard(package_site, tmp_path, monkeypatch, capsys):
     """Our programs are typed in this process; the page's own tests run in another, as a user's would."""
     project = tmp_path / "project"
     for path, text in FILES.items():
@@ -45,17 +45,17 @@ def test_the_commands_on_the_page_lead_to_an_entry_of_the_leaderboard(site, tmp_
         (project / path).write_text(text)
     monkeypatch.chdir(project)
     monkeypatch.setenv("COLUMNS", "200")
-    paths = [site.place, Path(rb_smooth.__file__).parents[1]]
+    paths = [package_site.place, Path(rb_smooth.__file__).parents[1]]
     env = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, paths)), "OMP_NUM_THREADS": "1"}
     printed = {}
     for command in COMMANDS:
         python, m, module, *arguments = command.split()
         assert (python, m) == ("python", "-m")
         if command == INSTALLING:
-            installed_project(project, site.place)  # what pip would leave
-            site.look_again()
+            install_project(project, package_site.place)  # what pip would leave
+            package_site.refresh()
         elif module.startswith("rb_smooth."):
-            code = typed(module.removeprefix("rb_smooth."), arguments)
+            code = run_command(module.removeprefix("rb_smooth."), arguments)
             said = capsys.readouterr()
             assert code == 0, f"{command}\n{said.out}{said.err}"
             printed[command] = said.out
@@ -64,7 +64,7 @@ def test_the_commands_on_the_page_lead_to_an_entry_of_the_leaderboard(site, tmp_
             assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
     assert "(from rb-smooth-sam 0.1)" in printed["python -m rb_smooth.recipe list digits"]
     assert printed["python -m rb_smooth.laws perturbation sam"] in [text for kind, text in BLOCKS if not kind]
-    (entry,), _ = listed(project / "leaderboard")
+    (entry,), _ = list_entries(project / "leaderboard")
     assert entry.own["method"] == "at+sam (2 epochs)"
     assert entry.packages == {"perturbation.sam": "rb-smooth-sam 0.1"}
     assert "perturbation sam from rb-smooth-sam 0.1" in (project / "leaderboard" / "index.html").read_text()
@@ -78,7 +78,7 @@ def test_pip_makes_of_it_what_the_tests_make_of_it(tmp_path):
     subprocess.run(pip, check=True, cwd=tmp_path / "project")
     (wheel,) = (tmp_path / "project").glob("*.whl")
     zipfile.ZipFile(wheel).extractall(tmp_path / "by pip")
-    installed_project(SAMPLE, tmp_path / "by us")
+    install_project(SAMPLE, tmp_path / "by us")
     for path in (tmp_path / "by us").rglob("*"):
         if path.is_file() and path.name != "METADATA":
             twin = tmp_path / "by pip" / path.relative_to(tmp_path / "by us")

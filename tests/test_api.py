@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from brief import shortened
-from made_entries import entered, with_points
+from fake_entries import add_points, make_entry
+from few_iterations import with_few_iterations
 from torch import nn
 
 import rb_smooth
 from rb_smooth.config import yaml
-from rb_smooth.config.overrides import gather, spelled
+from rb_smooth.config.overrides import resolve_config, to_set_args
 from rb_smooth.core import crashes, robustbench
 from rb_smooth.data.datasets import digits
 from rb_smooth.data.images import as_images
@@ -28,9 +28,9 @@ from rb_smooth.data.splits import fingerprint
 from rb_smooth.evaluation import evaluator
 from rb_smooth.leaderboard.submission import submit as enter
 from rb_smooth.training import loop
-from rb_smooth.training.run_folder.run import place
+from rb_smooth.training.run_folder.run import run_path
 
-pytestmark = pytest.mark.usefixtures("undrawn", "short_attacks")
+pytestmark = pytest.mark.usefixtures("no_curve_plots", "short_attacks")
 POINTS = 12
 TINY = {
     **{"model.width": 4, "data.train_examples": 256, "objective.steps": 2},
@@ -45,7 +45,7 @@ def home(tmp_path_factory):
     place = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(place)
-        patched.setattr(robustbench, "standard_attacks", shortened(robustbench.standard_attacks))
+        patched.setattr(robustbench, "standard_attacks", with_few_iterations(robustbench.standard_attacks))
         patched.setattr("rb_smooth.training.run_folder.reporting.draw_curves", lambda logs, path: None)
         rb_smooth.submit(rb_smooth.train(**RECIPE), verbose=False)
     return place
@@ -63,20 +63,22 @@ def entry(run):
 
 
 @pytest.fixture
-def idle(monkeypatch):
+def no_work(monkeypatch):
     """Nothing may be trained or measured."""
 
     def busy(*_, **__):
         raise AssertionError("was trained or measured again")
 
     monkeypatch.setattr(loop, "train", busy)
-    monkeypatch.setattr("rb_smooth.evaluation.custom_model.assess", busy)  # first, for its import takes the other one
-    monkeypatch.setattr(evaluator, "assess", busy)
+    monkeypatch.setattr(
+        "rb_smooth.evaluation.custom_model.evaluate_model", busy
+    )  # first, for its import takes the other one
+    monkeypatch.setattr(evaluator, "evaluate_model", busy)
 
 
-def test_a_run_lies_where_the_command_line_would_put_it_and_is_not_trained_again(run, idle):
+def test_a_run_lies_where_the_command_line_would_put_it_and_is_not_trained_again(run, no_work):
     command = [f"{key}={value}" for key, value in TINY.items()]
-    assert run == place(Path("runs"), *gather("digits", "at", command, epochs=1))
+    assert run == run_path(Path("runs"), *resolve_config("digits", "at", command, epochs=1))
     assert run.is_trained
     assert rb_smooth.train(**RECIPE) == run
     assert rb_smooth.train(**RECIPE | {"recipe": "digits/at", "seed": 0}) == run
@@ -84,7 +86,7 @@ def test_a_run_lies_where_the_command_line_would_put_it_and_is_not_trained_again
 
 def test_seed_and_epochs_are_the_recipes(monkeypatch):
     seen = []
-    monkeypatch.setattr("rb_smooth.api.carry_out", lambda gathered, options: seen.append((gathered, options)))
+    monkeypatch.setattr("rb_smooth.api.run_recipe", lambda gathered, options: seen.append((gathered, options)))
     rb_smooth.train("cifar10/at", seed=3, epochs=20, set={"train.seed": 5, "optimizer.lr": 0.05}, fresh=True)
     ((dataset, method, sections), options) = seen[0]
     assert (dataset, method, sections["optimizer"]["lr"]) == ("cifar10", "at", 0.05)
@@ -96,14 +98,14 @@ def test_seed_and_epochs_are_the_recipes(monkeypatch):
     "value", [1e-7, 1 / 3, 8 / 255, 5, True, None, "flip", [1, 2], ["crop", "flip"], {"file": "e.npz", "share": 0.5}]
 )
 def test_a_value_of_python_is_the_same_value_in_a_recipe(value):
-    (setting,) = spelled({"section.key": value})
-    read = yaml.parse(setting.partition("=")[2], "")
+    (setting,) = to_set_args({"section.key": value})
+    read = yaml.parse_yaml(setting.partition("=")[2], "")
     assert read == value
     assert type(read) is type(value)
 
 
 def test_a_text_is_read_as_in_a_recipe_and_what_no_recipe_holds_is_refused():
-    assert spelled({"objective.eps": "8/255", "data.root": Path("photos")}) == [
+    assert to_set_args({"objective.eps": "8/255", "data.root": Path("photos")}) == [
         "objective.eps=8/255",
         "data.root=photos",
     ]
@@ -111,16 +113,16 @@ def test_a_text_is_read_as_in_a_recipe_and_what_no_recipe_holds_is_refused():
         rb_smooth.train("digits/at", set={"optimizer.lr": torch.tensor(0.1)})
 
 
-def test_a_file_is_a_recipe_too(run, tmp_path, idle):
+def test_a_file_is_a_recipe_too(run, tmp_path, no_work):
     path = tmp_path / "mine.yaml"
     sections = {key: run.header[key] for key in ("data", "model", "objective", "train", "evaluate")}
     path.write_text(
-        yaml.dump({"base": "digits/at", "name": "digits/at", **sections, "schedule": run.header["schedule"]})
+        yaml.dump_sections({"base": "digits/at", "name": "digits/at", **sections, "schedule": run.header["schedule"]})
     )
     assert rb_smooth.train(path, verbose=False) == run
 
 
-def test_a_score_says_what_the_runs_file_says_and_costs_nothing_twice(run, idle):
+def test_a_score_says_what_the_runs_file_says_and_costs_nothing_twice(run, no_work):
     score, told = rb_smooth.evaluate(run), run.score
     assert score.values == told
     for name in ("clean", "pgd20", "autoattack", "n", "version"):
@@ -142,13 +144,13 @@ def test_another_protocol_is_measured_and_the_recipe_stays_what_it_was(run, requ
     assert other.threat.step_size == first.threat.step_size  # its recipe's
     assert "upper bound (quick, not AutoAttack)" in str(other)
     assert run.header == declared
-    request.getfixturevalue("idle")
+    request.getfixturevalue("no_work")
     assert rb_smooth.submit(run).own["score"]["n"] == POINTS
     assert rb_smooth.evaluate(run, version="quick", n_examples=6, eps=0.3) == other
     assert rb_smooth.evaluate(run) == first
 
 
-def test_training_declares_how_the_run_is_to_be_evaluated(run, idle):
+def test_training_declares_how_the_run_is_to_be_evaluated(run, no_work):
     fewer = RECIPE | {"set": TINY | {"evaluate.n_examples": 5}}
     for recipe, n in ((fewer, 5), (RECIPE, POINTS)):
         assert rb_smooth.train(**recipe) == run
@@ -192,7 +194,7 @@ def test_points_are_grey_levels_known_again_by_their_bytes():
             as_images(*wrong)
 
 
-class Answering(nn.Module):
+class ConstantModel(nn.Module):
     """Whatever it is told to answer."""
 
     def __init__(self, answer):
@@ -229,8 +231,11 @@ LINEAR = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
         (lambda: rb_smooth.evaluate(LINEAR, "digits", eps=0.1, version="fast"), "evaluate.version"),
         (lambda: rb_smooth.evaluate(LINEAR, "digit", eps=0.1), "did you mean 'digits'"),
         (lambda: rb_smooth.evaluate(nn.Flatten(), "digits", eps=0.1), "a module with parameters"),
-        (lambda: rb_smooth.evaluate(Answering(failing), "digits", eps=0.1), r"got ZeroDivisionError \(no answer\)"),
-        (lambda: rb_smooth.evaluate(Answering(lambda x: x), "digits", eps=0.1), r"got Tensor of shape \(1, 1, 8, 8\)"),
+        (lambda: rb_smooth.evaluate(ConstantModel(failing), "digits", eps=0.1), r"got ZeroDivisionError \(no answer\)"),
+        (
+            lambda: rb_smooth.evaluate(ConstantModel(lambda x: x), "digits", eps=0.1),
+            r"got Tensor of shape \(1, 1, 8, 8\)",
+        ),
         (lambda: rb_smooth.submit("nowhere"), "the run's recipe"),
         (lambda: rb_smooth.compare(), "expected names"),
         (lambda: rb_smooth.compare("nobody"), "expected an entry"),
@@ -247,7 +252,7 @@ def test_what_a_user_can_mend_is_refused_in_one_line_by_an_exception(tmp_path, m
 def test_a_run_has_its_own_points_and_must_be_trained(run, tmp_path):
     with pytest.raises(rb_smooth.Refused, match="no points with a run"):
         rb_smooth.evaluate(run, "digits")
-    begun = place(tmp_path, *(gathered := gather("digits", "at")))
+    begun = run_path(tmp_path, *(gathered := resolve_config("digits", "at")))
     begun.begin(*gathered)
     for wanting in (rb_smooth.evaluate, rb_smooth.submit, rb_smooth.load_model):
         with pytest.raises(rb_smooth.Refused, match=r"expected a (trained|finished) run"):
@@ -269,9 +274,9 @@ def test_lines_are_shown_unless_they_are_not_wanted(run, entry, tmp_path, capsys
 def test_ctrl_c_saves_and_the_same_call_goes_on(tmp_path, monkeypatch):
     real, wanted = loop.end_epoch, RECIPE | {"runs": tmp_path, "epochs": 2}
 
-    def stopped(session, run):
+    def stopped(trainer, run):
         signal.raise_signal(signal.SIGINT)
-        return real(session, run)
+        return real(trainer, run)
 
     with monkeypatch.context() as patched, pytest.raises(rb_smooth.Interrupted, match="the same command goes on"):
         patched.setattr(loop, "end_epoch", stopped)
@@ -279,7 +284,7 @@ def test_ctrl_c_saves_and_the_same_call_goes_on(tmp_path, monkeypatch):
     assert rb_smooth.train(**wanted).is_trained
 
 
-def test_an_entry_is_the_run_and_loads_back(run, entry, idle):
+def test_an_entry_is_the_run_and_loads_back(run, entry, no_work):
     x = torch.rand(3, 1, 8, 8)
     ours = rb_smooth.load_model(run)
     assert not ours.training
@@ -318,7 +323,7 @@ def test_submitting_measures_what_is_not_measured_yet(tmp_path, monkeypatch):
     assert run.score is not None
 
 
-@pytest.mark.parametrize("stage", ["rb_smooth.training.cost.estimate", "rb_smooth.training.loop.train"])
+@pytest.mark.parametrize("stage", ["rb_smooth.training.cost.estimate_cost", "rb_smooth.training.loop.train"])
 def test_a_crash_before_or_while_training_is_traced_in_the_runs_folder(tmp_path, monkeypatch, stage):
     monkeypatch.chdir(tmp_path)
     traced = []
@@ -337,10 +342,10 @@ def test_a_crash_before_or_while_training_is_traced_in_the_runs_folder(tmp_path,
 
 
 def test_a_comparison_is_plain_values_and_reads_as_the_table(tmp_path):
-    for name, stood in STOOD.items():
-        with_points(entered(tmp_path, name, n=4, whole=False, clean=1.0, autoattack=sum(stood) / 4), stood)
-    found = rb_smooth.compare(*STOOD, "Wong2020Fast", leaderboard=tmp_path)
-    assert json.loads(json.dumps(found.positions)).keys() == STOOD.keys()
+    for name, stood in ROBUST.items():
+        add_points(make_entry(tmp_path, name, n=4, whole=False, clean=1.0, autoattack=sum(stood) / 4), stood)
+    found = rb_smooth.compare(*ROBUST, "Wong2020Fast", leaderboard=tmp_path)
+    assert json.loads(json.dumps(found.positions)).keys() == ROBUST.keys()
     assert [(pair["one"], pair["other"]) for pair in found.differences] == [
         *(("one", "other"), ("one", "Wong2020Fast"), ("other", "Wong2020Fast")),
     ]
@@ -351,11 +356,11 @@ def test_a_comparison_is_plain_values_and_reads_as_the_table(tmp_path):
     assert "+25.00" in str(found)
 
 
-STOOD = {"one": [True, True, False, True], "other": [True, False, False, True]}
+ROBUST = {"one": [True, True, False, True], "other": [True, False, False, True]}
 
 
 def test_comparing_costs_no_torch(tmp_path):
-    entered(tmp_path, "one")
+    make_entry(tmp_path, "one")
     compared = f"rb_smooth.compare('one', leaderboard={str(tmp_path)!r})"
     code = f"import sys, rb_smooth; {compared}; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

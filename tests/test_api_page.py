@@ -15,7 +15,7 @@ PAGE = (Path(__file__).parents[1] / "docs" / "api.md").read_text()
 BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.usefixtures("short_attacks", "undrawn")
+@pytest.mark.usefixtures("short_attacks", "no_curve_plots")
 def test_the_page_runs_as_it_is_printed(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     left: dict = {}

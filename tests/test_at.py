@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from printed import pgd, pgd_l2
+from reference_attacks import pgd, pgd_l2
 
 from rb_smooth.components.objectives.at import AT
 

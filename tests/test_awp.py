@@ -8,21 +8,21 @@ import weakref
 import pytest
 import torch
 import torch.nn.functional as F
+from model_snapshots import equal_snapshots, snapshot
 from torch import nn
-from traces import same, snapshot
 
 from rb_smooth.components.averaging.none import Unaveraged
 from rb_smooth.components.interfaces import Outcome
 from rb_smooth.components.optimizers.sgd import SGD
 from rb_smooth.components.perturbations.awp import AWP
-from rb_smooth.training.step import step
+from rb_smooth.training.step import training_step
 
 
 def cross_entropy(model, x, y):
     return lambda: F.cross_entropy(model(x), y)
 
 
-def as_printed(model, loss, gamma):
+def printed_perturbation(model, loss, gamma):
     """v_l = gamma ||w_l|| g_l / (||g_l|| + 1e-20) for weights of more than one dimension, 0 for the rest."""
     shift = {}
     gradients = torch.autograd.grad(loss(), list(model.parameters()))
@@ -33,7 +33,7 @@ def as_printed(model, loss, gamma):
 
 def test_the_shift_is_the_printed_one_and_has_its_length(net, batch):
     loss = cross_entropy(net, *batch)
-    expected = as_printed(net, loss, 0.05)
+    expected = printed_perturbation(net, loss, 0.05)
     before = {name: p.detach().clone() for name, p in net.named_parameters()}
     with AWP(gamma=0.05)(net, loss):
         for name, p in net.named_parameters():
@@ -55,27 +55,27 @@ def test_weights_statistics_and_modes_come_back_bit_for_bit(net, batch, gamma):
     before = snapshot(net)
     with AWP(gamma=gamma)(net, cross_entropy(net, *batch)):
         pass
-    assert same(before, snapshot(net))
+    assert equal_snapshots(before, snapshot(net))
 
 
 def test_weights_come_back_after_an_exception(net, batch):
     before = snapshot(net)
     with pytest.raises(ZeroDivisionError), AWP(gamma=0.5)(net, cross_entropy(net, *batch)):
         raise ZeroDivisionError
-    assert same(before, snapshot(net))
+    assert equal_snapshots(before, snapshot(net))
 
     def failing():
         raise MemoryError
 
     with pytest.raises(MemoryError), AWP(gamma=0.5)(net, failing):
         pass
-    assert same(before, snapshot(net))
+    assert equal_snapshots(before, snapshot(net))
 
 
 def test_gamma_zero_is_no_perturbation(net, batch):
     before = snapshot(net)
     with AWP(gamma=0.0)(net, cross_entropy(net, *batch)):
-        assert same(before, snapshot(net))
+        assert equal_snapshots(before, snapshot(net))
 
 
 def test_zero_gradient_and_zero_weight_give_zero_shift(batch):
@@ -84,7 +84,7 @@ def test_zero_gradient_and_zero_weight_give_zero_shift(batch):
         net[1].weight.zero_()
     before = snapshot(net)
     with AWP(gamma=0.5)(net, lambda: net[2].weight.sum() * 0 + net[1].weight.sum()):
-        assert same(before, snapshot(net))
+        assert equal_snapshots(before, snapshot(net))
 
 
 def test_a_frozen_weight_is_left_alone(net, batch):
@@ -96,21 +96,21 @@ def test_a_frozen_weight_is_left_alone(net, batch):
 
 def test_one_copy_of_the_weights_is_all_it_holds_while_it_lasts(net, batch, monkeypatch):
     refs = []
-    worst = AWP._worst
+    worst = AWP._adversarial_perturbation
 
     def watched(self, *arguments):
         v = worst(self, *arguments)
         refs.extend(weakref.ref(each) for each in v)
         return v
 
-    monkeypatch.setattr(AWP, "_worst", watched)
+    monkeypatch.setattr(AWP, "_adversarial_perturbation", watched)
     with AWP(gamma=0.01)(net, cross_entropy(net, *batch)):
         gc.collect()
         assert refs
         assert not any(ref() is not None for ref in refs)  # v is gone; the backup of w is the one copy
 
 
-class Printed:
+class CountingObjective:
     """An objective that is nothing but cross-entropy, and counts how often it crafts."""
 
     threat, crafted = None, 0
@@ -129,14 +129,14 @@ def test_a_training_step_is_w_minus_lr_times_the_gradient_at_w_plus_v_and_decay_
     net = nn.Sequential(nn.Flatten(), nn.Linear(72, 8), nn.Tanh(), nn.Linear(8, 5)).double()
     x, y = batch[0].double(), batch[1]
     lr, decay, gamma = 0.3, 0.1, 0.2
-    shift = as_printed(net, cross_entropy(net, x, y), gamma)
+    shift = printed_perturbation(net, cross_entropy(net, x, y), gamma)
     w = {name: p.detach().clone() for name, p in net.named_parameters()}
     moved = {name: (w[name] + shift[name]).requires_grad_() for name in w}
     at_worst = torch.autograd.grad(
         F.cross_entropy(torch.func.functional_call(net, moved, (x,)), y), list(moved.values())
     )
-    objective = Printed()
-    step(
+    objective = CountingObjective()
+    training_step(
         net,
         objective,
         AWP(gamma=gamma),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from model_snapshots import equal_snapshots, snapshot
 from torch import nn
-from traces import same, snapshot
 
 from rb_smooth.components import batchnorm, weights
 from rb_smooth.components.objectives.at import AT
@@ -16,12 +16,12 @@ def test_frozen_running_stats_come_back_also_after_an_exception(net, batch):
     before = snapshot(net)
     with batchnorm.frozen_running_stats(net):
         net(batch[0])
-        assert not same(before, snapshot(net))
-    assert same(before, snapshot(net))
+        assert not equal_snapshots(before, snapshot(net))
+    assert equal_snapshots(before, snapshot(net))
     with pytest.raises(ZeroDivisionError), batchnorm.frozen_running_stats(net):
         net(batch[0])
         raise ZeroDivisionError
-    assert same(before, snapshot(net))
+    assert equal_snapshots(before, snapshot(net))
 
 
 def test_recalibration_is_the_plain_mean_over_the_batches_forgetting_the_past(net):
@@ -52,29 +52,29 @@ def test_recalibration_touches_nothing_but_the_statistics(net, batch, training):
     after = snapshot(net)
     for key in [k for k in before[0] if "running" in k or "num_batches" in k]:
         before[0][key] = after[0][key]
-    assert same(before, after)
+    assert equal_snapshots(before, after)
     assert torch.equal(random, torch.random.get_rng_state())
 
 
 def test_without_batches_or_without_batchnorm_nothing_changes(net, batch):
     before = snapshot(net)
     batchnorm.recalibrate(net, AT(), [])
-    assert same(before, snapshot(net))
+    assert equal_snapshots(before, snapshot(net))
     plain = nn.Sequential(nn.Flatten(), nn.Linear(72, 5))
     before = snapshot(plain)
     batchnorm.recalibrate(plain, AT(), [(batch[0], batch[0], batch[1])])
-    assert same(before, snapshot(plain))
+    assert equal_snapshots(before, snapshot(plain))
 
 
 @pytest.mark.parametrize("bn_mode", ["train", "eval"])
 def test_mode_sets_batchnorm_alone_and_gives_every_module_back_its_own(bn_mode):
     model = nn.Sequential(nn.BatchNorm1d(2), nn.Dropout(), nn.BatchNorm1d(2)).train()
     model[2].eval()  # frozen by hand
-    with batchnorm.mode(model, bn_mode):
+    with batchnorm.batchnorm_mode(model, bn_mode):
         assert [m.training for m in model] == [bn_mode == "train", False, False]
     assert [m.training for m in model] == [True, True, False]
     model.eval()
-    with pytest.raises(ZeroDivisionError), batchnorm.mode(model, bn_mode):
+    with pytest.raises(ZeroDivisionError), batchnorm.batchnorm_mode(model, bn_mode):
         assert [m.training for m in model] == [bn_mode == "train", False, bn_mode == "train"]
         raise ZeroDivisionError
     assert not any(m.training for m in model)
@@ -84,7 +84,7 @@ def test_a_layer_frozen_by_hand_keeps_its_statistics_and_its_mode(net, batch):
     net.net[1].eval()
     before = snapshot(net)
     batchnorm.recalibrate(net, AT(), [(batch[0], batch[0], batch[1])])
-    assert same(before, snapshot(net))
+    assert equal_snapshots(before, snapshot(net))
 
 
 def test_recalibration_gives_momentum_and_gradients_back_also_after_an_exception(net, batch):
@@ -103,7 +103,7 @@ def test_recalibration_gives_momentum_and_gradients_back_also_after_an_exception
 def test_frozen_parameters_want_gradients_again_after_an_exception(net):
     net.net[4].bias.requires_grad_(False)
     wanted = [p.requires_grad for p in net.parameters()]
-    with pytest.raises(ZeroDivisionError), weights.frozen(net):
+    with pytest.raises(ZeroDivisionError), weights.no_param_grad(net):
         assert not any(p.requires_grad for p in net.parameters())
         raise ZeroDivisionError
     assert [p.requires_grad for p in net.parameters()] == wanted
@@ -112,7 +112,7 @@ def test_frozen_parameters_want_gradients_again_after_an_exception(net):
 def test_shifted_weights_come_back_bit_for_bit_where_subtracting_would_not():
     w, v = [torch.tensor([1e8, -0.0, 1.0])], [torch.tensor([1.0, 0.3, 1e-8])]
     before = w[0].clone()
-    with weights.shifted(w, [v[0].clone()]):
+    with weights.perturbed(w, [v[0].clone()]):
         assert torch.equal(w[0], before + v[0])
     assert torch.equal(w[0], before)
     assert torch.equal(w[0].signbit(), before.signbit())
@@ -120,6 +120,6 @@ def test_shifted_weights_come_back_bit_for_bit_where_subtracting_would_not():
 
 def test_replaced_weights_come_back_and_frozen_ones_want_gradients_again(net):
     before, parameters = snapshot(net), list(net.parameters())
-    with weights.replaced(parameters, [torch.zeros_like(p) for p in parameters]), weights.frozen(net):
+    with weights.swapped(parameters, [torch.zeros_like(p) for p in parameters]), weights.no_param_grad(net):
         assert all(not p.any() and not p.requires_grad for p in parameters)
-    assert same(before, snapshot(net))
+    assert equal_snapshots(before, snapshot(net))

@@ -9,19 +9,19 @@ from pathlib import Path
 import pytest
 import speed
 import torch
-from figures import figure, from_json
-from interleaved import interleaved, ratios
+from benchmark_figure import figure, from_json
+from interleaved_timing import ratios, time_interleaved
 
 from rb_smooth.core import files
-from rb_smooth.core.cli import answering
-from rb_smooth.core.errors import Refused
-from rb_smooth.core.files import between
+from rb_smooth.core.cli import run_cli
+from rb_smooth.core.errors import UserError
+from rb_smooth.core.files import replace_between
 
 CHECKOUT = Path(__file__).parents[1]
 
 
 @pytest.fixture
-def untouched():
+def unchanged_results():
     """The results and their page, which are to be the same afterwards."""
     before = {path: path.read_bytes() for path in (speed.RESULTS, speed.PAGE) if path.exists()}
     yield
@@ -36,7 +36,7 @@ def in_this_process(tmp_path, monkeypatch):
         speed._measure_here(part, toy, tmp_path / "found.json")
         return files.read_json(tmp_path / "found.json")
 
-    monkeypatch.setattr(speed, "_measured", measured)
+    monkeypatch.setattr(speed, "_measure_in_subprocess", measured)
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
@@ -44,15 +44,17 @@ def in_this_process(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("part", speed.PARTS)
-def test_the_part_runs_on_something_tiny_and_leaves_no_result(part, untouched, in_this_process, monkeypatch, capsys):
+def test_the_part_runs_on_something_tiny_and_leaves_no_result(
+    part, unchanged_results, in_this_process, monkeypatch, capsys
+):
     monkeypatch.chdir(CHECKOUT)
     monkeypatch.setattr(sys, "argv", ["speed.py", "--toy", "--only", part])
-    assert answering(speed.main)() == 0
+    assert run_cli(speed.main)() == 0
     assert "| what |" in capsys.readouterr().out
 
 
 @pytest.mark.slow
-def test_a_part_is_carried_out_in_a_process_of_its_own(untouched):
+def test_a_part_is_carried_out_in_a_process_of_its_own(unchanged_results):
     command = [sys.executable, "benchmarks/speed.py", "--toy", "--only", "startup"]
     shown = subprocess.run(command, capture_output=True, text=True, cwd=CHECKOUT)
     assert shown.returncode == 0, shown.stderr
@@ -67,8 +69,8 @@ def test_the_page_says_what_the_json_says(tmp_path):
 
 
 def test_a_page_without_its_markers_is_refused():
-    with pytest.raises(Refused, match="<!-- speed -->"):
-        between("no marker here", "speed", ["a line"], "page.md")
+    with pytest.raises(UserError, match="<!-- speed -->"):
+        replace_between("no marker here", "speed", ["a line"], "page.md")
 
 
 def test_the_json_names_what_each_part_was_measured_with():
@@ -81,7 +83,7 @@ def test_the_json_names_what_each_part_was_measured_with():
 def test_contenders_take_turns_and_each_begins_in_turn():
     heard: list[str] = []
     contenders = {name: lambda name=name: heard.append(name) for name in "abc"}
-    times = interleaved(contenders, seconds=0, fewest=3)
+    times = time_interleaved(contenders, seconds=0, fewest=3)
     assert "".join(heard) == "abc" + "abc" + "bca" + "cab"
     assert [len(each) for each in times.values()] == [3, 3, 3]
 

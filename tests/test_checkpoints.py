@@ -9,49 +9,49 @@ from pathlib import Path
 
 import pytest
 import torch
-from ran import ran
+from run_program import run_program
 from torch import nn
 
 from rb_smooth import recipe
-from rb_smooth.components.checkpoints import read_checkpoint, start_from
-from rb_smooth.config.overrides import gather
+from rb_smooth.components.checkpoints import load_checkpoint, read_checkpoint
+from rb_smooth.config.overrides import resolve_config
 from rb_smooth.config.registry import build_model
 from rb_smooth.core import errors, files
-from rb_smooth.core.errors import Refused
+from rb_smooth.core.errors import UserError
 from rb_smooth.data import datasets
 from rb_smooth.data.splits import split
 from rb_smooth.training import loop, trainer, validate
 from rb_smooth.training.run_folder.run import Run
 
-pytestmark = pytest.mark.usefixtures("undrawn")
+pytestmark = pytest.mark.usefixtures("no_curve_plots")
 
 
-def small(classes=10, width=4, mean=0.25, std=0.5):
+def small_model(classes=10, width=4, mean=0.25, std=0.5):
     return build_model("small_preactresnet", {"width": width}, (1, 8, 8), classes, (mean,), (std,))
 
 
-def saved(path, value):
+def write_state(path, value):
     torch.save(value, path)
     return path
 
 
-def same_net(one, other):
+def equal_nets(one, other):
     ours, theirs = one.net.state_dict(), other.net.state_dict()
     return all(torch.equal(ours[key], theirs[key]) for key in ours)
 
 
 def test_one_of_our_models_brings_its_own_normalisation(tmp_path):
-    there, here = small(mean=0.1, std=0.7), small()
-    assert not same_net(there, here)
-    start_from(here, saved(tmp_path / "w.pt", there.state_dict()))
-    assert same_net(there, here)
+    there, here = small_model(mean=0.1, std=0.7), small_model()
+    assert not equal_nets(there, here)
+    load_checkpoint(here, write_state(tmp_path / "w.pt", there.state_dict()))
+    assert equal_nets(there, here)
     assert (here.mean.item(), here.std.item()) == pytest.approx((0.1, 0.7))
 
 
 def test_a_bare_network_keeps_the_datas_normalisation(tmp_path):
-    there, here = small(mean=0.1, std=0.7), small()
-    start_from(here, saved(tmp_path / "w.pt", there.net.state_dict()))
-    assert same_net(there, here)
+    there, here = small_model(mean=0.1, std=0.7), small_model()
+    load_checkpoint(here, write_state(tmp_path / "w.pt", there.net.state_dict()))
+    assert equal_nets(there, here)
     assert (here.mean.item(), here.std.item()) == (0.25, 0.5)
 
 
@@ -72,46 +72,46 @@ PREFIXES += [one + other for one, other in permutations(PREFIXES, 2)]
     ],
 )
 def test_wrappers_and_prefixes_are_taken_off(tmp_path, wrapper, prefix, bare):
-    there, here = small(mean=0.1), small()
+    there, here = small_model(mean=0.1), small_model()
     weights = (there.net if bare else there).state_dict()
     weights = {prefix + key: value for key, value in weights.items()}
-    start_from(here, saved(tmp_path / "w.pt", {wrapper: weights, "epoch": 7} if wrapper else weights))
-    assert same_net(there, here)
+    load_checkpoint(here, write_state(tmp_path / "w.pt", {wrapper: weights, "epoch": 7} if wrapper else weights))
+    assert equal_nets(there, here)
     assert here.mean.item() == pytest.approx(0.25 if bare else 0.1)
 
 
 def test_a_missing_file_is_refused(tmp_path):
-    with pytest.raises(Refused, match=r"absent\.pt, got nothing there; correct train\.start"):
-        start_from(small(), tmp_path / "absent.pt")
+    with pytest.raises(UserError, match=r"absent\.pt, got nothing there; correct train\.start"):
+        load_checkpoint(small_model(), tmp_path / "absent.pt")
 
 
 def test_another_network_is_refused_naming_a_key(tmp_path):
-    lacking = small().state_dict()
+    lacking = small_model().state_dict()
     del lacking["net.8.bias"]
-    with pytest.raises(Refused, match=r"net\.8\.bias missing"):
-        start_from(small(), saved(tmp_path / "w.pt", lacking))
-    more = small().net.state_dict() | {"9.weight": torch.zeros(1)}
-    with pytest.raises(Refused, match=r"9\.weight besides"):
-        start_from(small(), saved(tmp_path / "w.pt", more))
-    with pytest.raises(Refused, match=r"w\.pt, got another's"):
-        start_from(small(), saved(tmp_path / "w.pt", nn.Linear(2, 2).state_dict()))
+    with pytest.raises(UserError, match=r"net\.8\.bias missing"):
+        load_checkpoint(small_model(), write_state(tmp_path / "w.pt", lacking))
+    more = small_model().net.state_dict() | {"9.weight": torch.zeros(1)}
+    with pytest.raises(UserError, match=r"9\.weight besides"):
+        load_checkpoint(small_model(), write_state(tmp_path / "w.pt", more))
+    with pytest.raises(UserError, match=r"w\.pt, got another's"):
+        load_checkpoint(small_model(), write_state(tmp_path / "w.pt", nn.Linear(2, 2).state_dict()))
 
 
 def test_other_shapes_are_refused_naming_both(tmp_path):
-    model = small()
+    model = small_model()
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    with pytest.raises(Refused, match=r"net\.8\.weight of shape \(10, 16\) in .*got \(7, 16\)"):
-        start_from(model, saved(tmp_path / "w.pt", small(classes=7).state_dict()))
-    with pytest.raises(Refused, match=r"0\.weight of shape \(4, 1, 3, 3\) in .*got \(5, 1, 3, 3\)"):
-        start_from(model, saved(tmp_path / "w.pt", small(width=5).net.state_dict()))
+    with pytest.raises(UserError, match=r"net\.8\.weight of shape \(10, 16\) in .*got \(7, 16\)"):
+        load_checkpoint(model, write_state(tmp_path / "w.pt", small_model(classes=7).state_dict()))
+    with pytest.raises(UserError, match=r"0\.weight of shape \(4, 1, 3, 3\) in .*got \(5, 1, 3, 3\)"):
+        load_checkpoint(model, write_state(tmp_path / "w.pt", small_model(width=5).net.state_dict()))
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
 
 
 @pytest.mark.parametrize("wrong", [torch.full((4,), torch.nan), torch.ones(4, dtype=torch.int64)])
 def test_weights_that_are_no_finite_numbers_are_refused(tmp_path, wrong):
-    weights = small().net.state_dict() | {"1.bn1.bias": wrong}
-    with pytest.raises(Refused, match=r"1\.bn1\.bias in .*finite"):
-        start_from(small(), saved(tmp_path / "w.pt", weights))
+    weights = small_model().net.state_dict() | {"1.bn1.bias": wrong}
+    with pytest.raises(UserError, match=r"1\.bn1\.bias in .*finite"):
+        load_checkpoint(small_model(), write_state(tmp_path / "w.pt", weights))
 
 
 @pytest.mark.filterwarnings("ignore:Validating sparse")
@@ -127,22 +127,22 @@ def test_weights_that_are_no_finite_numbers_are_refused(tmp_path, wrong):
     ],
 )
 def test_what_is_no_state_dict_is_refused(tmp_path, value):
-    with pytest.raises(Refused, match=r"state dict in .*w\.pt"):
-        start_from(small(), saved(tmp_path / "w.pt", value))
+    with pytest.raises(UserError, match=r"state dict in .*w\.pt"):
+        load_checkpoint(small_model(), write_state(tmp_path / "w.pt", value))
 
 
 @pytest.mark.parametrize("wrappers", [["state_dict", "model"], ["model", "state_dict"]])
 def test_wrappers_are_taken_off_in_any_order(tmp_path, wrappers):
-    there, here = small(), small()
-    start_from(here, saved(tmp_path / "w.pt", {wrappers[0]: {wrappers[1]: there.state_dict()}}))
-    assert same_net(there, here)
+    there, here = small_model(), small_model()
+    load_checkpoint(here, write_state(tmp_path / "w.pt", {wrappers[0]: {wrappers[1]: there.state_dict()}}))
+    assert equal_nets(there, here)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint, but a page of text", b"junk"])
 def test_what_is_no_checkpoint_is_refused(tmp_path, content):
     (tmp_path / "w.pt").write_bytes(content)
-    with pytest.raises(Refused, match=r"w\.pt"):
-        start_from(small(), tmp_path / "w.pt")
+    with pytest.raises(UserError, match=r"w\.pt"):
+        load_checkpoint(small_model(), tmp_path / "w.pt")
 
 
 def test_a_file_that_would_run_code_is_refused_and_runs_none(tmp_path):
@@ -150,43 +150,45 @@ def test_a_file_that_would_run_code_is_refused_and_runs_none(tmp_path):
         def __reduce__(self):
             return Path.touch, (tmp_path / "ran",)
 
-    with pytest.raises(Refused, match="holds more than tensors"):
-        start_from(small(), saved(tmp_path / "w.pt", {"state_dict": small().state_dict(), "more": Evil()}))
+    with pytest.raises(UserError, match="holds more than tensors"):
+        load_checkpoint(
+            small_model(), write_state(tmp_path / "w.pt", {"state_dict": small_model().state_dict(), "more": Evil()})
+        )
     assert not (tmp_path / "ran").exists()
 
 
 def recipe_from(path, *settings):
-    return validate.check(*gather("digits", "at", ["model.width=4", f"train.start={path}", *settings]))
+    return validate.check_recipe(*resolve_config("digits", "at", ["model.width=4", f"train.start={path}", *settings]))
 
 
 @pytest.mark.parametrize("bare", [False, True], ids=["ours", "bare"])
 def test_training_starts_from_these_weights(tmp_path, bare):
-    there, source = small(mean=0.1), datasets.digits(tmp_path)
-    path = saved(tmp_path / "w.pt", (there.net if bare else there).state_dict())
+    there, source = small_model(mean=0.1), datasets.digits(tmp_path)
+    path = write_state(tmp_path / "w.pt", (there.net if bare else there).state_dict())
     images = split(source, validation=200, split_seed=0, select="validation")
-    state = trainer.Session(recipe_from(path), images, torch.device("cpu"))
-    assert same_net(there, state.model)
+    state = trainer.Trainer(recipe_from(path), images, torch.device("cpu"))
+    assert equal_nets(there, state.model)
     assert state.model.mean.item() == pytest.approx(source.mean[0] if bare else 0.1)
 
 
 def test_weights_without_batch_counts_are_taken(tmp_path):
-    there, here = small(), small()
+    there, here = small_model(), small_model()
     weights = {k: v for k, v in there.net.state_dict().items() if "num_batches" not in k}
-    start_from(here, saved(tmp_path / "w.pt", weights))
-    assert same_net(there, here)
+    load_checkpoint(here, write_state(tmp_path / "w.pt", weights))
+    assert equal_nets(there, here)
 
 
 def test_a_run_that_goes_on_needs_its_start_no_more_and_keeps_where_it_came_from(tmp_path, monkeypatch):
-    path = saved(tmp_path / "w.pt", small().state_dict())
+    path = write_state(tmp_path / "w.pt", small_model().state_dict())
     settings = ("data.train_examples=128", "objective.steps=1", "train.epochs=2", "schedule.drops=[1]")
     recipe, run, cpu = recipe_from(path, *settings), Run(tmp_path / "run"), torch.device("cpu")
     source = datasets.digits(tmp_path)
     images = split(source, validation=200, split_seed=0, select="validation", train_examples=128)
     real = loop.end_epoch
 
-    def interrupted(session, run):
+    def interrupted(trainer, run):
         signal.raise_signal(signal.SIGINT)
-        return real(session, run)
+        return real(trainer, run)
 
     with monkeypatch.context() as patched, pytest.raises(errors.Interrupted):
         patched.setattr(loop, "end_epoch", interrupted)
@@ -194,8 +196,8 @@ def test_a_run_that_goes_on_needs_its_start_no_more_and_keeps_where_it_came_from
     digest = files.sha256(path)
     path.unlink()
     assert run.progress == "begun"
-    gathered = gather("digits", "at", ["model.width=4", f"train.start={path}", *settings])
-    loop.train(validate.check(*gathered, run.progress), run, images, cpu)
+    gathered = resolve_config("digits", "at", ["model.width=4", f"train.start={path}", *settings])
+    loop.train(validate.check_recipe(*gathered, run.progress), run, images, cpu)
     assert json.loads((run.path / "training.json").read_text())["origins"]["start"] == digest
     assert run.progress == "trained"
 
@@ -205,25 +207,25 @@ def test_wrong_weights_are_refused_before_data_are_read(tmp_path, monkeypatch):
         raise AssertionError("data were read")
 
     monkeypatch.setattr("sklearn.datasets.load_digits", read)
-    with pytest.raises(Refused, match=r"\(10, 16\) in .*got \(7, 16\)"):
-        recipe_from(saved(tmp_path / "w.pt", small(classes=7).state_dict()))
-    with pytest.raises(Refused, match="got nothing there"):
+    with pytest.raises(UserError, match=r"\(10, 16\) in .*got \(7, 16\)"):
+        recipe_from(write_state(tmp_path / "w.pt", small_model(classes=7).state_dict()))
+    with pytest.raises(UserError, match="got nothing there"):
         recipe_from(tmp_path / "absent.pt")
-    recipe_from(saved(tmp_path / "w.pt", small().state_dict()))
+    recipe_from(write_state(tmp_path / "w.pt", small_model().state_dict()))
 
 
 @pytest.mark.slow
 def test_an_entry_whose_model_started_from_weights_says_that_it_saw_more_data(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    saved(tmp_path / "w.pt", small().state_dict())
+    write_state(tmp_path / "w.pt", small_model().state_dict())
     settings = ("model.width=4", "train.start=w.pt", "data.train_examples=128", "objective.steps=1")
     arguments = ["--epochs=1", "--n-examples=2", *(f"--set={setting}" for setting in settings)]
-    assert ran(recipe.main, "digits", "at", *arguments) == 0
+    assert run_program(recipe.main, "digits", "at", *arguments) == 0
     (entry,) = Path("leaderboard/model_info/digits/Linf").glob("*.json")
     assert json.loads(entry.read_text())["additional_data"] is True
 
 
-def averaged(model):
+def averaged_state(model):
     """As torch's AveragedModel saves itself."""
     return {"n_averaged": torch.tensor(7), **{f"module.{key}": value for key, value in model.state_dict().items()}}
 
@@ -237,8 +239,8 @@ def with_moments(model, mean, std):
 
 @pytest.mark.parametrize("pair", [("mu", "sigma"), ("mean", "std"), ("normalize.mean", "normalize.std")])
 def test_a_normalisation_that_came_with_the_weights_is_taken(tmp_path, pair):
-    here, there = small(), small()
-    start_from(here, saved(tmp_path / "w.pt", with_moments(there, *pair)))
+    here, there = small_model(), small_model()
+    load_checkpoint(here, write_state(tmp_path / "w.pt", with_moments(there, *pair)))
     assert here.mean.flatten().tolist() == [0.25]
     assert here.std.flatten().tolist() == [0.5]
     assert all(torch.equal(a, b) for a, b in zip(here.net.parameters(), there.net.parameters()))
@@ -247,35 +249,35 @@ def test_a_normalisation_that_came_with_the_weights_is_taken(tmp_path, pair):
 def test_averaged_and_compiled_models_and_safetensors_are_taken(tmp_path):
     from safetensors.torch import save_file
 
-    there = small()
+    there = small_model()
     compiled = {f"_orig_mod.module.{key}": value for key, value in there.state_dict().items()}
     save_file(there.net.state_dict(), tmp_path / "w.safetensors")
-    saved(tmp_path / "averaged.pt", averaged(there))
-    saved(tmp_path / "compiled.pt", {"state_dict": compiled})
+    write_state(tmp_path / "averaged.pt", averaged_state(there))
+    write_state(tmp_path / "compiled.pt", {"state_dict": compiled})
     for name in ("averaged.pt", "compiled.pt", "w.safetensors"):
-        start_from(here := small(), tmp_path / name)
+        load_checkpoint(here := small_model(), tmp_path / name)
         assert all(torch.equal(a, b) for a, b in zip(here.net.parameters(), there.net.parameters())), name
 
 
 def test_damaged_safetensors_are_refused(tmp_path):
     (tmp_path / "w.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0garbage!")
-    with pytest.raises(Refused, match=r"w\.safetensors"):
-        start_from(small(), tmp_path / "w.safetensors")
+    with pytest.raises(UserError, match=r"w\.safetensors"):
+        load_checkpoint(small_model(), tmp_path / "w.safetensors")
 
 
 def test_of_several_state_dicts_one_is_chosen_by_its_key(tmp_path):
-    raw, ema = small(), small()
-    path = saved(tmp_path / "w.pt", {"state_dict": raw.state_dict(), "ema": averaged(ema)})
+    raw, ema = small_model(), small_model()
+    path = write_state(tmp_path / "w.pt", {"state_dict": raw.state_dict(), "ema": averaged_state(ema)})
     plain = read_checkpoint(path, "mend it")
     assert plain.others == ("ema",)
     assert torch.equal(plain.weights["0.weight"], raw.net[0].weight)
     chosen = read_checkpoint(path, "mend it", "ema")
     assert torch.equal(chosen.weights["0.weight"], ema.net[0].weight)
-    with pytest.raises(Refused, match=r"'net' in .*got state_dict, ema; mend it"):
+    with pytest.raises(UserError, match=r"'net' in .*got state_dict, ema; mend it"):
         read_checkpoint(path, "mend it", "net")
 
 
 def test_a_normalisation_of_other_channels_is_refused(tmp_path):
-    weights = with_moments(small(), "mu", "sigma") | {"mu": torch.rand(3)}
-    with pytest.raises(Refused, match="normalisation of 1 channels"):
-        start_from(small(), saved(tmp_path / "w.pt", weights))
+    weights = with_moments(small_model(), "mu", "sigma") | {"mu": torch.rand(3)}
+    with pytest.raises(UserError, match="normalisation of 1 channels"):
+        load_checkpoint(small_model(), write_state(tmp_path / "w.pt", weights))

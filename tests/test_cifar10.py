@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from cifar_files import write_cifar10
-from ran import ran
+from run_program import run_program
 
 import rb_smooth
 from rb_smooth import recipe
@@ -31,7 +31,7 @@ TINY = ["--epochs=1", *(f"--set={setting}" for setting in SETTINGS)]
 def trained(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     write_cifar10(tmp_path / "data", monkeypatch)
-    assert ran(recipe.main, "cifar10", "at+awp+ensgd", *TINY) == 0
+    assert run_program(recipe.main, "cifar10", "at+awp+ensgd", *TINY) == 0
     return capsys.readouterr().out
 
 
@@ -65,7 +65,7 @@ def test_a_missing_checkpoint_makes_robustbenchs_own_error_name_the_cure(trained
     next(Path("leaderboard/models").rglob("*.pt")).unlink()
     entry = robustbench.zoo_table("cifar10", "Linf")[name]
     assert "pass-model_dir=leaderboard/models" in entry["gdrive_id"]
-    with pytest.raises(errors.Refused, match="weights"):
+    with pytest.raises(errors.UserError, match="weights"):
         rb_smooth.load_model(name)
 
 
@@ -81,6 +81,6 @@ def test_preactresnet18_is_robustbenchs_with_batchnorm_before_the_last_layer_and
 
 @pytest.mark.parametrize(("shape", "classes"), [((1, 8, 8), 10), ((3, 64, 64), 10)])
 def test_images_that_the_net_cannot_take_are_refused(shape, classes):
-    with pytest.raises(errors.Refused, match="small_preactresnet"):
+    with pytest.raises(errors.UserError, match="small_preactresnet"):
         build_model("preactresnet18", {}, shape, classes)
     build_model("small_preactresnet", {}, shape, classes)

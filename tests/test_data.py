@@ -13,7 +13,7 @@ import torch
 from cifar_files import write_cifar10, write_cifar100, write_svhn
 from PIL import Image
 
-from rb_smooth.core.errors import Refused
+from rb_smooth.core.errors import UserError
 from rb_smooth.data import augmentations, datasets, image_spec
 from rb_smooth.data.splits import fingerprint, split
 
@@ -23,7 +23,7 @@ def digits(tmp_path_factory):
     return datasets.digits(tmp_path_factory.mktemp("none"))
 
 
-def splitting(source, **changed):
+def split_source(source, **changed):
     return split(
         source, **({"validation": 200, "split_seed": 0, "select": "validation", "train_examples": None} | changed)
     )
@@ -41,27 +41,27 @@ def test_digits_are_1797_images_of_which_360_are_for_the_test(digits):
 
 
 def test_validation_is_stratified_disjoint_and_the_same_whatever_else_changes(digits):
-    one = splitting(digits)
+    one = split_source(digits)
     assert (len(one.train), len(one.validation)) == (1237, 200)
     assert torch.bincount(one.validation.y).min() >= 19
     rows = {tuple(image.flatten().tolist()) for image in one.validation.x}
     assert not rows & {tuple(image.flatten().tolist()) for image in one.train.x}
-    assert torch.equal(one.validation.x, splitting(digits, train_examples=400).validation.x)
-    assert not torch.equal(one.validation.x, splitting(digits, split_seed=1).validation.x)
-    assert len(splitting(digits, train_examples=400).train) == 400
+    assert torch.equal(one.validation.x, split_source(digits, train_examples=400).validation.x)
+    assert not torch.equal(one.validation.x, split_source(digits, split_seed=1).validation.x)
+    assert len(split_source(digits, train_examples=400).train) == 400
 
 
 def test_selecting_on_the_test_set_trains_on_everything(digits):
-    chosen = splitting(digits, select="test")
+    chosen = split_source(digits, select="test")
     assert len(chosen.train) == 1437
     assert torch.equal(chosen.validation.x, digits.test.x)
 
 
 def test_a_split_that_cannot_be_is_refused_by_name(digits):
-    with pytest.raises(Refused, match=r"data\.validation"):
-        splitting(digits, validation=2000)
-    with pytest.raises(Refused, match=r"data\.batch_size"):
-        splitting(digits, batch_size=2000)
+    with pytest.raises(UserError, match=r"data\.validation"):
+        split_source(digits, validation=2000)
+    with pytest.raises(UserError, match=r"data\.batch_size"):
+        split_source(digits, batch_size=2000)
 
 
 def test_the_fingerprint_tells_points_and_order_apart_and_nothing_else(digits):
@@ -102,20 +102,20 @@ def test_any_image_folder_is_a_data_set(tmp_path):
 
 
 def test_a_folder_that_is_none_is_refused_by_what_is_wrong(tmp_path):
-    with pytest.raises(Refused, match="image folders"):
+    with pytest.raises(UserError, match="image folders"):
         datasets.folder(tmp_path, root=str(tmp_path / "absent"))
     root = write_folder(tmp_path / "a")
     (root / "test" / "dog").rename(root / "test" / "cow")
-    with pytest.raises(Refused, match="classes"):
+    with pytest.raises(UserError, match="classes"):
         datasets.folder(tmp_path, root=str(root))
     root = write_folder(tmp_path / "b")
     Image.new("RGB", (9, 9)).save(root / "train" / "cat" / "9.png")
-    with pytest.raises(Refused, match="image_size"):
+    with pytest.raises(UserError, match="image_size"):
         datasets.folder(tmp_path, root=str(root))
     (root / "train" / "cat" / "9.png").write_bytes(b"not an image")
-    with pytest.raises(Refused, match=r"9\.png"):
+    with pytest.raises(UserError, match=r"9\.png"):
         datasets.folder(tmp_path, root=str(root))
-    with pytest.raises(Refused, match=r"data\.label"):
+    with pytest.raises(UserError, match=r"data\.label"):
         datasets.folder(tmp_path, root=str(root), label="../up")
 
 
@@ -143,7 +143,7 @@ def test_cifar100_is_read_with_its_fine_labels(tmp_path, monkeypatch):
     assert source.official
     assert source.mean == pytest.approx((0.5070751592371323, 0.48654887331495095, 0.4409178433670343))
     assert source.std == pytest.approx((0.2673342858792401, 0.2564384629170883, 0.27615047132568404))
-    assert torch.bincount(splitting(source, validation=100).validation.y).tolist() == [1] * 100
+    assert torch.bincount(split_source(source, validation=100).validation.y).tolist() == [1] * 100
 
 
 def test_svhn_is_read_with_label_10_as_the_digit_0(tmp_path, monkeypatch):
@@ -164,7 +164,7 @@ def test_svhn_is_read_with_label_10_as_the_digit_0(tmp_path, monkeypatch):
     assert source.classes == tuple("0123456789")
     assert source.official
     assert source.mean == source.std == (0.5, 0.5, 0.5)
-    assert torch.bincount(splitting(source, validation=20).validation.y).tolist() == [2] * 10
+    assert torch.bincount(split_source(source, validation=20).validation.y).tolist() == [2] * 10
 
 
 def test_without_network_one_line_says_what_to_put_where(tmp_path, monkeypatch):
@@ -172,7 +172,7 @@ def test_without_network_one_line_says_what_to_put_where(tmp_path, monkeypatch):
 
     monkeypatch.setattr(CIFAR10, "url", "http://127.0.0.1:9/cifar-10-python.tar.gz")  # nobody listens
     (tmp_path / "cifar-10-python.tar.gz").write_bytes(b"half a download")
-    with pytest.raises(Refused, match=r"cifar-10-python\.tar\.gz from .*digits") as refused:
+    with pytest.raises(UserError, match=r"cifar-10-python\.tar\.gz from .*digits") as refused:
         datasets.cifar10(tmp_path)
     assert str(tmp_path) in str(refused.value)
     assert "\n" not in str(refused.value)
@@ -182,7 +182,7 @@ def test_a_missing_cifar100_is_told_by_its_own_name(tmp_path, monkeypatch):
     from torchvision.datasets import CIFAR100
 
     monkeypatch.setattr(CIFAR100, "url", "http://127.0.0.1:9/cifar-100-python.tar.gz")
-    with pytest.raises(Refused, match=r"CIFAR-100 in .*put cifar-100-python\.tar\.gz from http.*digits") as refused:
+    with pytest.raises(UserError, match=r"CIFAR-100 in .*put cifar-100-python\.tar\.gz from http.*digits") as refused:
         datasets.cifar100(tmp_path)
     assert str(tmp_path) in str(refused.value)
     assert "\n" not in str(refused.value)
@@ -196,7 +196,7 @@ def test_of_svhns_two_files_the_missing_one_is_named(tmp_path, monkeypatch, part
     lists = {key: [f"http://127.0.0.1:9/{name}", name, md5] for key, (_, name, md5) in SVHN.split_list.items()}
     monkeypatch.setattr(SVHN, "split_list", lists)
     (tmp_path / f"{part}_32x32.mat").unlink()
-    with pytest.raises(Refused, match=rf"SVHN in .*put {part}_32x32\.mat from http.*digits") as refused:
+    with pytest.raises(UserError, match=rf"SVHN in .*put {part}_32x32\.mat from http.*digits") as refused:
         datasets.svhn(tmp_path)
     assert str(tmp_path) in str(refused.value)
     assert "\n" not in str(refused.value)
@@ -208,9 +208,9 @@ def test_a_server_that_never_answers_is_given_up(tmp_path, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         threading.Thread(target=lambda: silent.accept()[0], daemon=True).start()
         monkeypatch.setattr(CIFAR10, "url", f"http://127.0.0.1:{silent.getsockname()[1]}/cifar-10-python.tar.gz")
-        monkeypatch.setattr(datasets, "_SILENCE_S", 0.5)
+        monkeypatch.setattr(datasets, "_DOWNLOAD_TIMEOUT_S", 0.5)
         start = time.monotonic()
-        with pytest.raises(Refused, match="no download"):
+        with pytest.raises(UserError, match="no download"):
             datasets.cifar10(tmp_path)
     assert time.monotonic() - start < 300  # half a second, and whatever the machine takes for the rest
     assert socket.getdefaulttimeout() is None
@@ -291,7 +291,7 @@ def test_the_outline_of_a_data_set_is_that_of_what_is_read(tmp_path, monkeypatch
     if write is not None:
         write(tmp_path, monkeypatch)
     source = getattr(datasets, name)(tmp_path)
-    assert image_spec.outline(name, {}) == (tuple(source.train.x.shape[1:]), len(source.classes))
+    assert image_spec.known_image_spec(name, {}) == (tuple(source.train.x.shape[1:]), len(source.classes))
 
 
 @pytest.mark.parametrize("options", [{}, {"image_size": 5}])
@@ -299,17 +299,17 @@ def test_the_outline_of_an_image_folder_is_that_of_what_is_read(tmp_path, option
     root = write_folder(tmp_path, classes=("cat", "dog", "cow"), size=(6, 9))
     (root / "train" / "notes.txt").write_text("not a class")
     source = datasets.folder(tmp_path, root=str(root), **options)
-    known = image_spec.outline("folder", {"root": str(root), "label": "pets", **options})
+    known = image_spec.known_image_spec("folder", {"root": str(root), "label": "pets", **options})
     assert known == (tuple(source.train.x.shape[1:]), len(source.classes))
     assert known == ((3, 5, 5) if options else (3, 6, 9), 3)
 
 
 def test_what_cannot_be_looked_at_has_no_outline(tmp_path):
-    assert image_spec.outline("folder", {"root": str(tmp_path / "absent")}) is None
+    assert image_spec.known_image_spec("folder", {"root": str(tmp_path / "absent")}) is None
     root = write_folder(tmp_path / "pets")
     (root / "train" / "cat" / "0.png").write_bytes(b"not an image")
-    assert image_spec.outline("folder", {"root": str(root)}) is None
-    assert image_spec.outline("other", {}) is None
+    assert image_spec.known_image_spec("folder", {"root": str(root)}) is None
+    assert image_spec.known_image_spec("other", {}) is None
 
 
 def test_a_flip_mirrors_about_half_of_the_images():

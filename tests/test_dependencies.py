@@ -9,17 +9,17 @@ import sys
 from pathlib import Path
 
 import pytest
-from declared import declared
-from layers import ROOT, built
 from packaging.requirements import Requirement
 from packaging.version import Version
+from pyproject_toml import read_pyproject
+from venv_layers import ROOT, build_distribution
 
 pytestmark = pytest.mark.slow
 PYTHON = "3.11"
-REQUIRED = [Requirement(each) for each in declared(ROOT)["project"]["dependencies"]]
+REQUIRED = [Requirement(each) for each in read_pyproject(ROOT)["project"]["dependencies"]]
 
 
-def lowest(required):
+def lowest_version(required):
     """`numpy>=1.26` -> `numpy==1.26.*`"""
     (bound,) = (each.version for each in required.specifier if each.operator == ">=")
     return f"{required.name}=={bound}.*"
@@ -29,7 +29,7 @@ def lowest(required):
 def resolved(tmp_path_factory):
     """What pip would install with the wheel and further requirements, name -> version. It reads metadata alone."""
     place = tmp_path_factory.mktemp("resolution")
-    wheel = built("wheel", place)
+    wheel = build_distribution("wheel", place)
     fetch = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", place, "pip"]
     if subprocess.run(fetch, capture_output=True).returncode:
         pytest.skip("needs a package index")
@@ -74,6 +74,6 @@ def test_they_go_with_the_torch_of_older_gpu_machines(resolved):
 
 
 def test_the_lowest_of_all_go_together(resolved):
-    found = resolved(*(lowest(each) for each in REQUIRED))
+    found = resolved(*(lowest_version(each) for each in REQUIRED))
     assert found["torch"].startswith("2.6.")
     assert found["numpy"].startswith("1.26.")

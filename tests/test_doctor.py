@@ -59,20 +59,20 @@ def test_an_autoattack_too_old_for_torch_is_fatal_and_its_cure_named(tmp_path):
 
 def test_a_stale_timm_is_noted(monkeypatch):
     monkeypatch.setattr(doctor, "requires", lambda _: ["timm==9.9.9"])
-    assert doctor._timm().cure == "pip install timm==9.9.9"
+    assert doctor._timm().fix == "pip install timm==9.9.9"
     assert not doctor._timm().fatal
 
 
 def test_no_autoattack_is_fatal(monkeypatch):
     monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: None)
     assert doctor._autoattack().fatal
-    assert "pip install pyautoattack" in doctor._autoattack().cure
+    assert "pip install pyautoattack" in doctor._autoattack().fix
 
 
 @pytest.mark.parametrize("broken", [True, False])
 def test_repair_touches_pip_only_where_something_is_broken(monkeypatch, broken):
     called = []
-    finding = doctor.Finding("RobustBench", "x", "cure" if broken else "", fatal=broken)
+    finding = doctor.Diagnosis("RobustBench", "x", "cure" if broken else "", fatal=broken)
     monkeypatch.setattr(doctor, "_robustbench", lambda: finding)
     monkeypatch.setattr(
         doctor.subprocess, "run", lambda command: called.append(command) or subprocess.CompletedProcess(command, 0)

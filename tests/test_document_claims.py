@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from reading import read
-from small_world import ROOT
+from check_commands import check_call
+from document_sandbox import ROOT
 from test_documents import PAGES
 
 from rb_smooth.components import flops
-from rb_smooth.config.overrides import gather
+from rb_smooth.config.overrides import resolve_config
 from rb_smooth.core import files
 from rb_smooth.data import datasets
 from rb_smooth.data.splits import split
@@ -72,11 +72,13 @@ def test_commands_within_the_text_are_understood(page):
         if found := re.match(r"python -m (rb_smooth\.\w+)( (?!--help)[^…]+(?<!\.yaml)$)?", command):
             assert find_spec(found[1]), command
             if found[2]:
-                read(shlex.split(command))
+                check_call(shlex.split(command))
         elif command.startswith("make "):
-            read(command.split())
+            check_call(command.split())
         elif settings := re.findall(r"--set ('[^']+'|\S+=\S+)", command):
-            validate.check(*gather("cifar10", "trades", [each.strip("'") for each in settings]), "trained")
+            validate.check_recipe(
+                *resolve_config("cifar10", "trades", [each.strip("'") for each in settings]), "trained"
+            )
 
 
 def test_examples_in_the_programs_own_help_are_understood():
@@ -86,7 +88,7 @@ def test_examples_in_the_programs_own_help_are_understood():
     assert len(examples) > 30
     for each in examples:
         if ".yaml" not in each and "[DATASET]" not in each:
-            read(shlex.split(each))
+            check_call(shlex.split(each))
 
 
 def messages() -> Iterator[str]:
@@ -110,8 +112,8 @@ def test_messages_of_ours_are_quoted_as_they_are_written():
 
 
 def test_the_folder_in_the_readme_is_that_of_its_command():
-    gathered = gather("cifar10", "at", ["optimizer.lr=0.05", "train.seed=1"])
-    assert f"`{run.place(Path('runs'), *gathered).path}`" in PAGES["README.md"]
+    gathered = resolve_config("cifar10", "at", ["optimizer.lr=0.05", "train.seed=1"])
+    assert f"`{run.run_path(Path('runs'), *gathered).path}`" in PAGES["README.md"]
 
 
 def row(page: str, first: str) -> int:
@@ -122,7 +124,9 @@ def row(page: str, first: str) -> int:
 
 def test_autoattack_costs_the_passes_that_are_told():
     def passes(version: str) -> int:
-        return sum(autoattack.FORWARDS[name] + autoattack.BACKWARDS[name] for name in autoattack.VERSIONS[version])
+        return sum(
+            autoattack.FORWARD_PASSES[name] + autoattack.BACKWARD_PASSES[name] for name in autoattack.VERSIONS[version]
+        )
 
     assert row("docs/performance.md", "AutoAttack") == passes("standard")
     assert row("docs/performance.md", "`evaluate.version=quick`") == passes("quick")
@@ -130,13 +134,13 @@ def test_autoattack_costs_the_passes_that_are_told():
 
 @pytest.mark.parametrize("method", ["standard", "at", "trades", "mart", "at+awp", "trades+awp", "at+ensgd"])
 def test_a_training_step_costs_the_passes_that_are_told(method):
-    recipe = validate.check(*gather("digits", method, ["model.width=8"]))
+    recipe = validate.check_recipe(*resolve_config("digits", method, ["model.width=8"]))
     source = datasets.digits(Path("unused"))
     images = split(source, validation=60, split_seed=0, select="validation", train_examples=128)
-    trained = trainer.Session(recipe, images, torch.device("cpu"))
-    order = trained.order()
-    flop = flops.counted_flop(lambda: trained.run_batch(order))
-    forward = flops.forward_flop(trained.model, images.shape) * recipe.data.batch_size
+    trained = trainer.Trainer(recipe, images, torch.device("cpu"))
+    order = trained.batch_order()
+    flop = flops.count_flops(lambda: trained.run_batch(order))
+    forward = flops.forward_flops(trained.model, images.shape) * recipe.data.batch_size
     told = row("docs/performance.md", f"`{method}`")
     assert flop / forward == pytest.approx(told, rel=0.02)  # the first layer's images need no gradient in training
 

@@ -33,9 +33,9 @@ from pathlib import Path
 import pytest
 import test_adding_a_method
 import test_api_page
-from fenced import Block, blocks_of, lines_of, told
-from reading import Call, options_in, program_in, read, read_python
-from small_world import ROOT, made, small_recipes, typed
+from check_commands import Call, check_call, check_python, options_of_calls, program_and_arguments
+from document_sandbox import ROOT, run_command, small_recipes, write_sandbox
+from fenced_blocks import Block, fenced_blocks, program_calls, script_commands
 
 pytestmark = pytest.mark.slow
 
@@ -48,7 +48,7 @@ ELSEWHERE = {
 """Of a page, the blocks that the test named after it has read from it, and runs."""
 
 
-class Typist:
+class DocumentRunner:
     """Runs the blocks of a page, one after the other. world: where small recipes are; page: the folder to type in."""
 
     def __init__(self, world: Path, page: Path) -> None:
@@ -58,42 +58,44 @@ class Typist:
 
     def run(self, block: Block) -> None:
         run = {"bash": self._run_bash, "python": self._run_python, "yaml": self._run_yaml, "text": lambda _: None}
-        assert block.kind in run, f"{block.place}: expected bash, python, yaml or text, got {block.kind or 'nothing'!r}"
+        assert block.kind in run, (
+            f"{block.location}: expected bash, python, yaml or text, got {block.kind or 'nothing'!r}"
+        )
         try:
             run[block.kind](block)
         except Exception as error:
-            raise AssertionError(f"{block.place}: {error}") from error
+            raise AssertionError(f"{block.location}: {error}") from error
 
     def _run_bash(self, block: Block) -> None:
         printed: list[Call] = []
-        instead = [call for line in lines_of(block.instead or "") for call in self._carried_out(line)]
-        for line in lines_of(block.text):
-            calls = told(line, self.page) if block.instead else self._carried_out(line)
+        instead = [call for line in script_commands(block.replacement or "") for call in self._run_line(line)]
+        for line in script_commands(block.text):
+            calls = program_calls(line, self.page) if block.replacement else self._run_line(line)
             for call in calls:
-                read(call)
+                check_call(call)
             printed += calls
-        if block.instead:
-            unused = options_in(printed) - options_in(instead)
+        if block.replacement:
+            unused = options_of_calls(printed) - options_of_calls(instead)
             assert not unused, f"printed, and not used by what is run instead: {unused}"
 
     def _run_python(self, block: Block) -> None:
-        if block.instead:
-            read_python(block.text)
+        if block.replacement:
+            check_python(block.text)
         said = io.StringIO()
         with small_recipes(self.world), redirect_stdout(said):
-            exec(compile(block.instead or block.text, block.place, "exec"), self.left)
+            exec(compile(block.replacement or block.text, block.location, "exec"), self.left)
         for message in re.findall(r"^ *print\(.*\)  # (expected .*)$", block.text, re.MULTILINE):
             assert message in said.getvalue()
 
     def _run_yaml(self, block: Block) -> None:
         (self.page / "mine.yaml").write_text(block.text)
-        for line in lines_of(block.instead or "python -m rb_smooth.recipe show mine.yaml"):
-            self._carried_out(line)
+        for line in script_commands(block.replacement or "python -m rb_smooth.recipe show mine.yaml"):
+            self._run_line(line)
 
-    def _carried_out(self, line: str) -> list[list[str]]:
-        calls = told(line, self.page)
+    def _run_line(self, line: str) -> list[list[str]]:
+        calls = program_calls(line, self.page)
         for call in calls:
-            program = program_in(call)
+            program = program_and_arguments(call)
             if call[0] == "torchrun" and "--nnodes" not in call:
                 command = [sys.executable, "-m", "torch.distributed.run", *call[1:]]
                 environment = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -102,11 +104,11 @@ class Typist:
             elif program is not None and "--nnodes" not in call:
                 only_shown = program[0] == "recipe" and program[1][0] in ("list", "show", "keys")
                 with nullcontext() if only_shown else small_recipes(self.world):
-                    assert typed(*program) == 0, f"{line}: see what it printed"
+                    assert run_command(*program) == 0, f"{line}: see what it printed"
         return calls
 
 
-PLANTED = {
+BROKEN_PAGES = {
     "a block that names no language": "```\npython -m rb_smooth.recipe list\n```",
     "a language that nobody runs": "```rust\nfn main() {}\n```",
     "a fence that is not closed": "```bash\nmake demo\n",
@@ -139,27 +141,27 @@ PLANTED = {
 """Pages with one fault each."""
 
 
-def test_what_is_wrong_on_a_page_is_found(typist):
-    for fault, page in PLANTED.items():
+def test_what_is_wrong_on_a_page_is_found(document_runner):
+    for fault, page in BROKEN_PAGES.items():
         try:
-            for block in blocks_of("planted", page + "\n"):
-                typist.run(block)
+            for block in fenced_blocks("planted", page + "\n"):
+                document_runner.run(block)
         except AssertionError:
             continue
         pytest.fail(f"{fault} is not found")
 
 
 @pytest.fixture
-def typist(tmp_path, monkeypatch):
+def document_runner(tmp_path, monkeypatch):
     world, page = tmp_path / "world", tmp_path / "page"
-    made(world, page, monkeypatch)
+    write_sandbox(world, page, monkeypatch)
     monkeypatch.chdir(page)
-    return Typist(world, page)
+    return DocumentRunner(world, page)
 
 
-@pytest.mark.usefixtures("short_attacks", "undrawn")
+@pytest.mark.usefixtures("short_attacks", "no_curve_plots")
 @pytest.mark.parametrize("page", PAGES)
-def test_every_block_of_the_page_runs(page, typist):
-    for block in blocks_of(page, PAGES[page]):
+def test_every_block_of_the_page_runs(page, document_runner):
+    for block in fenced_blocks(page, PAGES[page]):
         if block.text not in ELSEWHERE.get(page, []):
-            typist.run(block)
+            document_runner.run(block)

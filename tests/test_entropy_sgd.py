@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from two_loops import descend, nonlinear, two_loops
+from reference_entropy_sgd import descend, entropy_sgd_reference, nonlinear
 
 from rb_smooth.components.optimizers import _langevin
 from rb_smooth.components.optimizers.entropy_sgd import EntropySGD
@@ -30,7 +30,7 @@ def test_counter_form_equals_the_two_loops_in_every_param_group(momentum, nester
     descend(optimizer, params, nonlinear, 18)  # four outer steps of the first group, and a half; three of the second
     for start, deployed, g, outer in zip(starts, optimizer.deployed(), groups, (4, 3)):
         keys = {k: g[k] for k in ("lr", "inner_lr", "inner_steps")}
-        *_, expected = two_loops(start, nonlinear, outer=outer, **keys, **settings)
+        *_, expected = entropy_sgd_reference(start, nonlinear, outer=outer, **keys, **settings)
         torch.testing.assert_close(deployed, expected, rtol=0, atol=1e-10)
 
 
@@ -60,7 +60,7 @@ def test_without_nesterov_the_leak_of_the_pull_into_the_momentum_is_all_that_dif
     theirs = [(0.8904747878, -1.1544238814), (0.7745153875, -0.3209213395), (0.6550293499, 0.4493809763)]
     settings = dict(lr=0.1, momentum=0.9, nesterov=False, weight_decay=5e-4, inner_lr=0.1, inner_steps=3, gamma=0.03)
     for leaking in (True, False):
-        steps = two_loops(
+        steps = entropy_sgd_reference(
             start,
             lambda point, _: curvature * point,
             outer=3,
@@ -173,7 +173,7 @@ def test_what_is_moved_together_changes_no_bit(method, together, monkeypatch):
     """One parameter at a time, or a few: on a CPU that is a matter of its cache."""
 
     def moved(cached):
-        monkeypatch.setattr(_langevin, "_CACHED", cached)
+        monkeypatch.setattr(_langevin, "_CACHE_ELEMENTS", cached)
         params = [torch.linspace(-1, 1, n, dtype=F64).requires_grad_() for n in (5, 3, 2, 8)]
         optimizer = method(params, inner_steps=3, noise=0.1, generator=torch.Generator().manual_seed(0))
         descend(optimizer, params, nonlinear, 7)

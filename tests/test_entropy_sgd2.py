@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from two_loops import descend, nonlinear, two_loops
+from reference_entropy_sgd import descend, entropy_sgd_reference, nonlinear
 
 from rb_smooth.components.optimizers.entropy_sgd import EntropySGD
-from rb_smooth.components.optimizers.entropy_sgd2 import EntropySGD2, move_moments
+from rb_smooth.components.optimizers.entropy_sgd2 import EntropySGD2, update_moments
 
 F64 = torch.float64
 
@@ -28,8 +28,8 @@ def test_counter_form_equals_the_two_loops_in_every_param_group(momentum, nester
     descend(optimizer, params, nonlinear, 18)
     for start, deployed, g, outer in zip(starts, optimizer.deployed(), groups, (4, 3)):
         keys = {k: g[k] for k in ("lr", "inner_lr", "inner_steps")}
-        *_, expected = two_loops(start, nonlinear, outer=outer, curvature_floor=0.1, **keys, **settings)
-        *_, first_order = two_loops(start, nonlinear, outer=outer, **keys, **settings)
+        *_, expected = entropy_sgd_reference(start, nonlinear, outer=outer, curvature_floor=0.1, **keys, **settings)
+        *_, first_order = entropy_sgd_reference(start, nonlinear, outer=outer, **keys, **settings)
         torch.testing.assert_close(deployed, expected, rtol=0, atol=1e-10)
         assert (expected - first_order).abs().max() > 1e-4
 
@@ -68,7 +68,7 @@ def test_the_variance_is_the_weighted_one_of_the_points_seen():
     points, beta = torch.randn(9, 4, dtype=F64), 0.75
     mu, var = [points[0].clone()], [torch.zeros(4, dtype=F64)]
     for n in range(1, 9):
-        move_moments(mu, var, [points[n]], beta)
+        update_moments(mu, var, [points[n]], beta)
     weights = torch.tensor([beta**8, *((1 - beta) * beta ** (8 - n) for n in range(1, 9))], dtype=F64)[:, None]
     mean = (weights * points).sum(0)
     torch.testing.assert_close(mu[0], mean, rtol=0, atol=1e-12)
@@ -80,11 +80,11 @@ def test_the_variance_does_not_cancel_in_float32():
     points = (0.05 + 1e-5 * torch.randn(40, 1000)).float()
     mu, var, second = [points[0].clone()], [torch.zeros(1000)], points[0] ** 2
     for point in points[1:]:
-        move_moments(mu, var, [point], 0.75)
+        update_moments(mu, var, [point], 0.75)
         second = 0.75 * second + 0.25 * point**2
     exact_mu, exact = [points[0].double()], [torch.zeros(1000, dtype=F64)]
     for point in points[1:]:
-        move_moments(exact_mu, exact, [point.double()], 0.75)
+        update_moments(exact_mu, exact, [point.double()], 0.75)
     torch.testing.assert_close(var[0].double(), exact[0], rtol=5e-3, atol=0)
     cancelled = (second - mu[0] ** 2).double()
     assert ((cancelled - exact[0]).abs() > 0.5 * exact[0]).float().mean() > 0.5

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 import torch
+from model_snapshots import equal_snapshots, snapshot
 from pyautoattack import checks
-from traces import same, snapshot
 
 from rb_smooth.core import statistics
 from rb_smooth.core.threat import Threat
@@ -49,17 +49,17 @@ def test_robustbenchs_own_use_of_autoattack_disturbs_nothing_either(net, points)
 
 
 def test_accuracy_is_the_share_of_right_answers_and_pgd_lowers_it(net, points):
-    assert accuracy.accuracy(net, points, batch_size=5) == 23 / 24
-    attacked = accuracy.accuracy(net, points, Threat("Linf", 0.1, 0.02), batch_size=5)
+    assert accuracy.measure_accuracy(net, points, batch_size=5) == 23 / 24
+    attacked = accuracy.measure_accuracy(net, points, Threat("Linf", 0.1, 0.02), batch_size=5)
     assert attacked < 12 / 24
-    assert attacked == accuracy.accuracy(net, points, Threat("Linf", 0.1, 0.02), batch_size=5)  # seeded
+    assert attacked == accuracy.measure_accuracy(net, points, Threat("Linf", 0.1, 0.02), batch_size=5)  # seeded
 
 
 def test_accuracy_leaves_no_trace(net, points):
     net.train()
     before, random = snapshot(net), torch.random.get_rng_state()
-    accuracy.accuracy(net, points, LINF)
-    assert same(before, snapshot(net))
+    accuracy.measure_accuracy(net, points, LINF)
+    assert equal_snapshots(before, snapshot(net))
     assert torch.equal(random, torch.random.get_rng_state())
 
 
@@ -67,4 +67,4 @@ def test_the_interval_is_wilsons():
     n, share, z = 200, 0.4, 1.959963984540054
     centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * (share * (1 - share) / n + z**2 / (4 * n**2)) ** 0.5
-    assert statistics.interval(share, n) == pytest.approx((centre - half, centre + half))
+    assert statistics.share_interval(share, n) == pytest.approx((centre - half, centre + half))

@@ -16,7 +16,7 @@ SENTENCE = r"clean \d+\.\d%, PGD-20 \d+\.\d%, upper bound \(quick, not AutoAttac
 
 
 @pytest.fixture
-def shown(tmp_path, monkeypatch, capsys, short_attacks):
+def example_output(tmp_path, monkeypatch, capsys, short_attacks):
     """What an example prints with --quick, and the folder in which it ran."""
 
     def run(name):
@@ -28,15 +28,15 @@ def shown(tmp_path, monkeypatch, capsys, short_attacks):
     return run
 
 
-def test_a_plain_loop_trains_by_our_parts_alone(shown):
-    text, place = shown("plain_loop.py")
+def test_a_plain_loop_trains_by_our_parts_alone(example_output):
+    text, place = example_output("plain_loop.py")
     assert re.search(r"epoch 1/1  loss \d\.\d{3}\n", text)
     assert re.search(rf"^{SENTENCE}, Linf eps 0\.15", text, re.MULTILINE)
     assert not list(place.iterdir())
 
 
-def test_a_network_of_timms_on_a_folder_is_trained_measured_and_entered(shown):
-    text, place = shown("timm_folder.py")
+def test_a_network_of_timms_on_a_folder_is_trained_measured_and_entered(example_output):
+    text, place = example_output("timm_folder.py")
     assert re.search(rf"^trades\+awp_test_byobnet: {SENTENCE}, Linf eps 8/255", text, re.MULTILINE)
     board = place / "demo" / "timm_folder" / "leaderboard"
     assert (board / "model_info" / "folder-digits" / "Linf" / "trades+awp_test_byobnet.json").exists()

@@ -15,52 +15,52 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from crew_tasks import nobody_is_left
-from made_entries import entered, with_weights
-from ran import ran
+from fake_entries import add_weights, make_entry
+from run_program import run_program
 from torch import nn
 from torch.nn.functional import cross_entropy
+from worker_tasks import workers_are_gone
 
 from rb_smooth import landscape
 from rb_smooth.analysis.adversarial_loss import AdversarialLoss
 from rb_smooth.analysis.landscape import compute
-from rb_smooth.analysis.landscape.aggregate import gathered
+from rb_smooth.analysis.landscape.aggregate import summarise_landscapes
 from rb_smooth.analysis.landscape.directions import filter_normalised, random_direction
-from rb_smooth.analysis.landscape.slices import Settings, Slice, cut
-from rb_smooth.analysis.landscape.surface import FIGURES, About, Surface, read_surface
-from rb_smooth.analysis.trained_model import find_specimen
-from rb_smooth.config.overrides import gather
+from rb_smooth.analysis.landscape.slices import LandscapeSettings, Slice, make_slices
+from rb_smooth.analysis.landscape.surface import QUANTITIES, LandscapeMeta, LossLandscape, read_landscape
+from rb_smooth.analysis.trained_model import find_trained_model
+from rb_smooth.config.overrides import resolve_config
 from rb_smooth.config.registry import build_model
 from rb_smooth.core import errors
 from rb_smooth.core.threat import Threat
 from rb_smooth.data.datasets import digits
 from rb_smooth.data.images import Images
 from rb_smooth.data.splits import split
-from rb_smooth.evaluation.accuracy import accuracy
+from rb_smooth.evaluation.accuracy import measure_accuracy
 from rb_smooth.training import loop, validate
 from rb_smooth.training.run_folder.run import Run
 
-pytestmark = pytest.mark.usefixtures("undrawn")
+pytestmark = pytest.mark.usefixtures("no_curve_plots")
 CPU = torch.device("cpu")
 TINY = ["data.train_examples=128", "objective.steps=2", "train.epochs=2", "schedule.drops=[1]", "model.width=4"]
 
 
-def about(**changed):
+def make_meta(**changed):
     told = dict(run="at-s0", method="at", dataset="digits", seed=0, weights="best", weights_sha256="a" * 64)
     ball = dict(norm="Linf", eps=0.1, step_size=0.05, steps=5, fixed_attacks=False)
     seen = dict(train_points=8, test_points=4, images="b" * 64)
-    return About(**told | ball | seen | dict(random_seed=0, directions=(0,), radius=1.0, points=5) | changed)
+    return LandscapeMeta(**told | ball | seen | dict(random_seed=0, directions=(0,), radius=1.0, points=5) | changed)
 
 
-def prober(model, images, **changed):
+def make_evaluator(model, images, **changed):
     """What computes points of the slice through `model`'s weights; of the training images, four are the test images."""
-    specimen = SimpleNamespace(load=lambda which: copy.deepcopy(model).eval())
-    return compute.Prober([Slice(about(**changed), Path("unused"), specimen, images, images[:4])], CPU)
+    trained_model = SimpleNamespace(load=lambda which: copy.deepcopy(model).eval())
+    return compute.PointEvaluator([Slice(make_meta(**changed), Path("unused"), trained_model, images, images[:4])], CPU)
 
 
-def along(model, images, **changed):
+def loss_along_line(model, images, **changed):
     """The training loss at each point of a line."""
-    points = prober(model, images, **changed)
+    points = make_evaluator(model, images, **changed)
     return [points((0, (i,)))[0] for i in range(changed.get("points", 5))]
 
 
@@ -69,7 +69,7 @@ def images():
     return Images(torch.randint(256, (8, 2, 6, 6), dtype=torch.uint8), torch.arange(8) % 5)
 
 
-def as_printed(d, w):
+def printed_normalisation(d, w):
     """Li et al.: d_ij <- d_ij / ||d_ij|| ||w_ij|| for filter j of layer i; nothing for biases and BatchNorm."""
     result = []
     for d_i, w_i in zip(d, w):
@@ -83,7 +83,7 @@ def as_printed(d, w):
 def test_every_filter_of_a_direction_is_as_long_as_the_weights_in_its_place(net):
     w = [parameter.detach() for parameter in net.parameters()]
     d = random_direction(w, seed=3, number=1)
-    for mine, printed, weight in zip(filter_normalised(d, w), as_printed(d, w), w):
+    for mine, printed, weight in zip(filter_normalised(d, w), printed_normalisation(d, w), w):
         torch.testing.assert_close(mine, printed)
         assert mine.shape == weight.shape
 
@@ -111,10 +111,10 @@ def test_of_a_linear_model_the_landscape_is_the_closed_form(linear, norm, dual):
     """max over the ball of log(1 + exp(-y(theta x + b))) is log(1 + exp(-y(theta x + b) + eps ||theta||_dual))."""
     model, images = linear
     weight, bias = (parameter.detach() for parameter in model[1].parameters())
-    (d, _) = as_printed(random_direction([weight, bias], 0, 0), [weight, bias])
+    (d, _) = printed_normalisation(random_direction([weight, bias], 0, 0), [weight, bias])
     x, y = images.x.flatten(1) / 255, 2 * images.y - 1
     ball = dict(norm=norm, eps=0.2, step_size=0.2, steps=20)
-    for alpha, found in zip((-2, -1, 0, 1, 2), along(model, images, radius=2.0, **ball)):
+    for alpha, found in zip((-2, -1, 0, 1, 2), loss_along_line(model, images, radius=2.0, **ball)):
         moved = weight + alpha * d
         theta, b = moved[1] - moved[0], bias[1] - bias[0]
         worst = -y * (x @ theta + b) + 0.2 * theta.norm(dual)
@@ -123,34 +123,34 @@ def test_of_a_linear_model_the_landscape_is_the_closed_form(linear, norm, dual):
 
 def test_fixed_attacks_are_the_centres_and_too_weak_elsewhere(linear):
     model, images = linear
-    anew = along(model, images, radius=3.0)
-    held = along(model, images, radius=3.0, fixed_attacks=True)
+    anew = loss_along_line(model, images, radius=3.0)
+    held = loss_along_line(model, images, radius=3.0, fixed_attacks=True)
     assert held[2] == anew[2]
     assert all(weak <= strong + 1e-6 for weak, strong in zip(held, anew))
     assert min(np.subtract(held, anew)) < -0.01
 
 
 def test_the_centre_is_the_checkpoints_own_loss_and_robust_accuracy(net, images):
-    figures, ball = prober(net, images)((0, (2,))), Threat("Linf", 0.1, 0.05)
+    figures, ball = make_evaluator(net, images)((0, (2,))), Threat("Linf", 0.1, 0.05)
     for loss, robust, seen in ((*figures[:2], images), (*figures[2:], images[:4])):
         assert loss == pytest.approx(AdversarialLoss(net, seen, ball, steps=5).value(), rel=1e-5)
-        assert robust == accuracy(net, seen, ball, steps=5)
+        assert robust == measure_accuracy(net, seen, ball, steps=5)
 
 
 def test_elsewhere_it_is_the_loss_of_the_moved_weights_with_batchnorms_statistics_held(net, images):
-    found = prober(net, images, radius=0.8)((0, (3,)))[0]
+    found = make_evaluator(net, images, radius=0.8)((0, (3,)))[0]
     moved = copy.deepcopy(net).eval()
     parameters = list(moved.parameters())
     with torch.no_grad():
-        for parameter, d in zip(parameters, as_printed(random_direction(parameters, 0, 0), parameters)):
+        for parameter, d in zip(parameters, printed_normalisation(random_direction(parameters, 0, 0), parameters)):
             parameter += 0.4 * d
     loss = AdversarialLoss(moved, images, Threat("Linf", 0.1, 0.05), steps=5)
-    assert found == pytest.approx(cross_entropy(moved(loss.attacks()), images.y).item(), rel=1e-4)
+    assert found == pytest.approx(cross_entropy(moved(loss.adversarial_examples()), images.y).item(), rel=1e-4)
 
 
 def test_each_landscape_is_of_its_own_network_in_any_order(net, images):
-    first, second = (prober(model, images) for model in (net, nn.Sequential(nn.Flatten(), nn.Linear(72, 5))))
-    both = compute.Prober([*first.slices, *second.slices], CPU)
+    first, second = (make_evaluator(model, images) for model in (net, nn.Sequential(nn.Flatten(), nn.Linear(72, 5))))
+    both = compute.PointEvaluator([*first.slices, *second.slices], CPU)
     centre = ((2,),)
     figures = [first((0, *centre)), second((0, *centre))]
     assert [both((number, *centre)) for number in (1, 0, 1)] == [figures[1], figures[0], figures[1]]
@@ -160,14 +160,14 @@ def test_each_landscape_is_of_its_own_network_in_any_order(net, images):
 def test_a_landscape_is_kept_under_a_name_of_its_own_whatever_the_run_is_called():
     changed = dict(weights_sha256="c" * 64, norm="L2", eps=0.2, step_size=0.1, steps=6, fixed_attacks=True, images="d")
     seen = dict(train_points=9, test_points=5, random_seed=1, directions=(1,), radius=2.0, points=7)
-    names = {about(**{key: value}).file_name for key, value in (changed | seen).items()} | {about().file_name}
+    names = {make_meta(**{key: value}).file_name for key, value in (changed | seen).items()} | {make_meta().file_name}
     assert len(names) == 14
-    assert about(run="renamed-s0", method="mine", seed=3).file_name == about().file_name
+    assert make_meta(run="renamed-s0", method="mine", seed=3).file_name == make_meta().file_name
 
 
 def test_a_map_holds_the_lines_along_both_its_directions(net, images):
-    over_both = prober(net, images, directions=(0, 1))
-    first, second = (along(net, images, directions=(number,)) for number in (0, 1))
+    over_both = make_evaluator(net, images, directions=(0, 1))
+    first, second = (loss_along_line(net, images, directions=(number,)) for number in (0, 1))
     assert [over_both((0, (i, 2)))[0] for i in range(5)] == first
     assert [over_both((0, (2, i)))[0] for i in range(5)] == second
     assert first[1] != pytest.approx(second[1], rel=1e-3)
@@ -178,15 +178,15 @@ def test_a_map_holds_the_lines_along_both_its_directions(net, images):
 
 def program(*arguments):
     """Its exit code, in this process."""
-    return ran(landscape.main, *arguments)
+    return run_program(landscape.main, *arguments)
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """runs/ with one run of a tiny net, first and second epoch kept."""
     source, runs = digits(Path("unused")), tmp_path_factory.mktemp("home") / "runs"
-    gathered_recipe = gather("digits", "at", [*TINY, "train.keep=[1]"])
-    recipe = validate.check(*gathered_recipe)
+    gathered_recipe = resolve_config("digits", "at", [*TINY, "train.keep=[1]"])
+    recipe = validate.check_recipe(*gathered_recipe)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("rb_smooth.training.run_folder.reporting.draw_curves", lambda logs, path: None)
         run = Run(runs / "digits/at-s0")
@@ -208,24 +208,24 @@ def home(trained, tmp_path, monkeypatch):
 QUICK = ("--n=12", "--steps=2", "--points=5")
 
 
-def kept():
+def stored_files():
     return sorted(Path("runs/digits/at-s0/landscapes").iterdir())
 
 
 @pytest.fixture
-def computed(monkeypatch):
+def computed_points(monkeypatch):
     """Every point that is computed in this process, in order."""
-    done, real = [], compute.Prober.__call__
+    done, real = [], compute.PointEvaluator.__call__
 
     def noted(self, task):
         done.append(task)
         return real(self, task)
 
-    monkeypatch.setattr(compute.Prober, "__call__", noted)
+    monkeypatch.setattr(compute.PointEvaluator, "__call__", noted)
     return done
 
 
-def test_one_command_computes_what_there_is_keeps_it_and_draws_it(home, capsys, computed):
+def test_one_command_computes_what_there_is_keeps_it_and_draws_it(home, capsys, computed_points):
     assert program("at-s0", *QUICK, "--workers=1") == 0
     out = capsys.readouterr().out
     assert [line.split()[3] for line in out.splitlines() if line.startswith("at, seed 0")] == [
@@ -234,32 +234,32 @@ def test_one_command_computes_what_there_is_keeps_it_and_draws_it(home, capsys, 
         "last",
     ]
     assert "picture: landscape.png" in out
-    assert [path.name.partition("-1d-")[0] for path in kept()] == ["best", "first", "last"]
-    assert len(computed) == 15
-    surface = read_surface(kept()[0])
-    assert surface.about.axis.tolist() == [-1, -0.5, 0, 0.5, 1]
-    assert surface.about.fixed_attacks is False
-    assert all(np.isfinite(values).all() for values in surface.figures.values())
+    assert [path.name.partition("-1d-")[0] for path in stored_files()] == ["best", "first", "last"]
+    assert len(computed_points) == 15
+    landscape = read_landscape(stored_files()[0])
+    assert landscape.meta.axis.tolist() == [-1, -0.5, 0, 0.5, 1]
+    assert landscape.meta.fixed_attacks is False
+    assert all(np.isfinite(values).all() for values in landscape.values.values())
     before = Path("landscape.png").read_bytes()
     assert program("runs/digits/at-s0", "at-s0", *QUICK, "--workers=1") == 0
-    assert len(computed) == 15  # a finished landscape is never computed again
+    assert len(computed_points) == 15  # a finished landscape is never computed again
     assert program("at-s0", *QUICK, "--workers=1", "--directions=2", "--weights=best") == 0
-    assert len(computed) == 20  # of a second direction, only that
+    assert len(computed_points) == 20  # of a second direction, only that
     code = "import sys; from rb_smooth import landscape; landscape.main(); assert 'torch' not in sys.modules"
-    files = [str(path) for path in kept() if "direction0" in path.name]
+    files = [str(path) for path in stored_files() if "direction0" in path.name]
     subprocess.run([sys.executable, "-c", code, "plot", *files, "--out", "again.png"], check=True, capture_output=True)
     assert Path("again.png").read_bytes() == before
 
 
 @pytest.mark.slow
-def test_stopped_and_gone_on_equals_undisturbed_for_any_number_of_processes(home, monkeypatch, computed):
+def test_stopped_and_gone_on_equals_undisturbed_for_any_number_of_processes(home, monkeypatch, computed_points):
     command = ("at-s0", *QUICK, "--weights=last")
     assert program(*command, "--workers=1") == 0
-    (path,) = kept()
-    undisturbed = read_surface(path)
+    (path,) = stored_files()
+    undisturbed = read_landscape(path)
     path.unlink()
-    computed.clear()
-    real = Surface.fill
+    computed_points.clear()
+    real = LossLandscape.set_point
 
     def fill_and_stop(self, place, figures):
         real(self, place, figures)
@@ -267,48 +267,48 @@ def test_stopped_and_gone_on_equals_undisturbed_for_any_number_of_processes(home
             signal.raise_signal(signal.SIGINT)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Surface, "fill", fill_and_stop)
+        patched.setattr(LossLandscape, "set_point", fill_and_stop)
         assert program(*command, "--workers=2") == errors.INTERRUPTED
-    assert nobody_is_left()
-    assert read_surface(path).done.sum() == 3
-    with pytest.raises(errors.Refused, match="got 3 of 5 points; repeat"):
+    assert workers_are_gone()
+    assert read_landscape(path).done.sum() == 3
+    with pytest.raises(errors.UserError, match="got 3 of 5 points; repeat"):
         sys.argv = ["landscape", "plot", str(path)]
         landscape.main()
     assert program(*command, "--workers=1") == 0
-    assert len(computed) == 2
-    whole = read_surface(path)
-    assert all(np.array_equal(whole.figures[name], undisturbed.figures[name]) for name in FIGURES)
+    assert len(computed_points) == 2
+    whole = read_landscape(path)
+    assert all(np.array_equal(whole.values[name], undisturbed.values[name]) for name in QUANTITIES)
 
 
 def test_what_is_found_reaches_the_disk_before_the_end(home, monkeypatch):
     monkeypatch.setattr(compute, "_SAVE_S", 0.0)
-    real, found = compute.Prober.__call__, []
+    real, found = compute.PointEvaluator.__call__, []
 
     def looked(self, task):
-        found.append(sum(read_surface(path).done.sum() for path in Path().rglob("*.npz")))
+        found.append(sum(read_landscape(path).done.sum() for path in Path().rglob("*.npz")))
         return real(self, task)
 
-    monkeypatch.setattr(compute.Prober, "__call__", looked)
+    monkeypatch.setattr(compute.PointEvaluator, "__call__", looked)
     assert program("at-s0", *QUICK, "--weights=best", "--workers=1") == 0
     assert found == [0, 1, 2, 3, 4]
 
 
-def test_a_damaged_file_counts_as_nothing(home, computed):
+def test_a_damaged_file_counts_as_nothing(home, computed_points):
     command = ("at-s0", *QUICK, "--weights=best", "--workers=1")
     assert program(*command) == 0
-    kept()[0].write_bytes(b"PK\3\4 no more")
+    stored_files()[0].write_bytes(b"PK\3\4 no more")
     assert program(*command) == 0
-    assert len(computed) == 10
+    assert len(computed_points) == 10
 
 
 @pytest.mark.slow
-def test_a_map_is_drawn_and_fixed_attacks_are_named_as_such(home, capsys, figures):
+def test_a_map_is_drawn_and_fixed_attacks_are_named_as_such(home, capsys, drawn_figures):
     assert program("at-s0", *QUICK, "--2d", "--points=3", "--fixed-attacks", "--workers=1") == 0
     assert "picture: landscape-fixed-attacks.png" in capsys.readouterr().out
-    (path,) = kept()
+    (path,) = stored_files()
     assert path.name.startswith("best-2d-direction0-direction1-fixed-attacks-")
-    assert read_surface(path).about.fixed_attacks is True
-    assert "fixed: made at the centre and held" in figures[0].get_suptitle()
+    assert read_landscape(path).meta.fixed_attacks is True
+    assert "fixed: made at the centre and held" in drawn_figures[0].get_suptitle()
 
 
 @pytest.mark.parametrize(
@@ -332,7 +332,7 @@ def test_a_map_is_drawn_and_fixed_attacks_are_named_as_such(home, capsys, figure
         (["plot", "foreign.npz"], "expected a loss landscape in foreign.npz"),
     ],
 )
-def test_what_a_user_can_mend_is_one_line(home, capsys, computed, arguments, line):
+def test_what_a_user_can_mend_is_one_line(home, capsys, computed_points, arguments, line):
     for name, missing in (("begun", "last.pt"), ("lost", "best.pt")):
         shutil.copytree("runs/digits/at-s0", f"runs/digits/{name}")
         Path(f"runs/digits/{name}/{missing}").unlink()
@@ -341,7 +341,7 @@ def test_what_a_user_can_mend_is_one_line(home, capsys, computed, arguments, lin
     err = capsys.readouterr().err
     assert line in err
     assert err.count("\n") == 1
-    assert not computed
+    assert not computed_points
 
 
 def test_weights_that_a_run_did_not_keep_are_refused_with_the_cure(home, capsys):
@@ -353,47 +353,49 @@ def test_weights_that_a_run_did_not_keep_are_refused_with_the_cure(home, capsys)
 def test_an_entrys_landscapes_are_kept_below_its_leaderboard(tmp_path):
     tiny = {"name": "small_preactresnet", "options": {"width": 4}, "shape": [1, 8, 8], "classes": 10}
     recipe = {"data": {"name": "digits"}, "train": {"seed": 3}}
-    entry = entered(tmp_path / "board", "at_tiny_s3", dataset="digits", model=tiny, recipe=recipe)
-    with_weights(entry, build_model("small_preactresnet", {"width": 4}, (1, 8, 8), 10).state_dict())
-    specimen = find_specimen(entry.name, runs=tmp_path / "runs", leaderboard=entry.leaderboard, data_dir=tmp_path)
-    by_class = replace(specimen, train=specimen.train[specimen.train.y.argsort()])
-    (found,) = cut(by_class, Settings(n=12), entry.leaderboard)
+    entry = make_entry(tmp_path / "board", "at_tiny_s3", dataset="digits", model=tiny, recipe=recipe)
+    add_weights(entry, build_model("small_preactresnet", {"width": 4}, (1, 8, 8), 10).state_dict())
+    trained_model = find_trained_model(
+        entry.name, runs=tmp_path / "runs", leaderboard=entry.leaderboard, data_dir=tmp_path
+    )
+    by_class = replace(trained_model, train=trained_model.train[trained_model.train.y.argsort()])
+    (found,) = make_slices(by_class, LandscapeSettings(n=12), entry.leaderboard)
     assert found.path.parent.parent.parent == entry.leaderboard / ".evaluations"
-    assert (found.about.weights, found.about.seed, found.about.train_points) == ("best", 3, 12)
+    assert (found.meta.weights, found.meta.seed, found.meta.train_points) == ("best", 3, 12)
     assert len(set(found.train.y.tolist())) > 1
 
 
 # ---- what is drawn ----
 
 
-def surface(run, level, direction=0, points=5, **changed):
-    made = Surface(about(run=run, weights_sha256=run, directions=(direction,), points=points, **changed))
-    for name in FIGURES:
-        made.figures[name][:] = level
+def write_landscape(run, level, direction=0, points=5, **changed):
+    made = LossLandscape(make_meta(run=run, weights_sha256=run, directions=(direction,), points=points, **changed))
+    for name in QUANTITIES:
+        made.values[name][:] = level
     made.done[:] = True
     return made
 
 
-def test_runs_that_differ_in_their_seed_alone_are_one_band(figures, tmp_path):
-    runs = [surface(f"at-s{seed}-beef", level, seed=seed) for seed, level in ((0, 1.0), (1, 2.0), (2, 6.0))]
-    other = surface("at-s0-cafe", 4.0)
-    band, alone = gathered([*runs, other])
-    assert (band.label, band.over, alone.label, alone.over) == ("at-beef", "3 runs", "at-s0-cafe", "")
-    assert band.mean["test_loss"].tolist() == [3.0] * 5
-    assert band.std["test_loss"].tolist() == pytest.approx([7**0.5] * 5)  # a sample's
+def test_runs_that_differ_in_their_seed_alone_are_one_band(drawn_figures, tmp_path):
+    runs = [write_landscape(f"at-s{seed}-beef", level, seed=seed) for seed, level in ((0, 1.0), (1, 2.0), (2, 6.0))]
+    other = write_landscape("at-s0-cafe", 4.0)
+    summary, alone = summarise_landscapes([*runs, other])
+    assert (summary.label, summary.over, alone.label, alone.over) == ("at-beef", "3 runs", "at-s0-cafe", "")
+    assert summary.mean["test_loss"].tolist() == [3.0] * 5
+    assert summary.std["test_loss"].tolist() == pytest.approx([7**0.5] * 5)  # a sample's
     landscape.draw_landscapes([*runs, other], tmp_path / "picture.svg")
     assert (tmp_path / "picture.svg").read_bytes().startswith(b"<?xml")
-    (legend,) = figures[0].legends
+    (legend,) = drawn_figures[0].legends
     told = [text.get_text() for text in legend.get_texts()]
     assert told == ["at-beef (3 runs)", "at-s0-cafe"]
 
 
 def test_of_several_directions_a_run_counts_once():
-    runs = [surface(f"at-s{seed}", level, direction, seed=seed) for seed, level, direction in LEVELS]
-    (band,) = gathered(runs)
-    assert (band.label, band.over, band.mean["train_loss"][0]) == ("at", "2 runs", 4.0)
-    assert band.std["train_loss"][0] == pytest.approx(2 * 2**0.5)
-    (alone,) = gathered(runs[:2])
+    runs = [write_landscape(f"at-s{seed}", level, direction, seed=seed) for seed, level, direction in LEVELS]
+    (summary,) = summarise_landscapes(runs)
+    assert (summary.label, summary.over, summary.mean["train_loss"][0]) == ("at", "2 runs", 4.0)
+    assert summary.std["train_loss"][0] == pytest.approx(2 * 2**0.5)
+    (alone,) = summarise_landscapes(runs[:2])
     assert (alone.label, alone.over, alone.std["train_loss"][0]) == (
         "at, seed 0",
         "2 directions",
@@ -402,9 +404,9 @@ def test_of_several_directions_a_run_counts_once():
 
 
 def test_a_method_has_one_name_also_where_only_one_of_its_runs_has_a_checkpoint():
-    both = [surface(f"at-s{seed}", 1.0, seed=seed) for seed in (0, 1)]
-    first = surface("at-s0", 2.0, weights="first")
-    assert [(band.label, band.weights, band.over) for band in gathered([*both, first])] == [
+    both = [write_landscape(f"at-s{seed}", 1.0, seed=seed) for seed in (0, 1)]
+    first = write_landscape("at-s0", 2.0, weights="first")
+    assert [(summary.label, summary.weights, summary.over) for summary in summarise_landscapes([*both, first])] == [
         ("at", "first", ""),
         ("at", "best", "2 runs"),
     ]
@@ -414,11 +416,11 @@ LEVELS = ((0, 1.0, 0), (0, 3.0, 1), (1, 5.0, 0), (1, 7.0, 1))
 
 
 def test_the_gap_is_robust_accuracy_on_training_minus_on_test_images():
-    one = surface("at-s0", 0.5)
-    one.figures["train_robust"][2], one.figures["test_robust"][2] = 0.75, 0.5
-    one.figures["train_loss"][2], one.figures["test_loss"][2] = 0.25, 1.0
-    (band,) = gathered([one])
-    assert (band.robust_gaps(), band.loss_gaps()) == ([0.25], [0.75])
+    one = write_landscape("at-s0", 0.5)
+    one.values["train_robust"][2], one.values["test_robust"][2] = 0.75, 0.5
+    one.values["train_loss"][2], one.values["test_loss"][2] = 0.25, 1.0
+    (summary,) = summarise_landscapes([one])
+    assert (summary.robust_gaps(), summary.loss_gaps()) == ([0.25], [0.75])
 
 
 @pytest.mark.parametrize(
@@ -434,37 +436,37 @@ def test_the_gap_is_robust_accuracy_on_training_minus_on_test_images():
     ],
 )
 def test_landscapes_of_other_losses_and_grids_are_not_drawn_on_one_axis(other):
-    with pytest.raises(errors.Refused, match="draw them apart"):
-        gathered([surface("at-s0", 1.0), surface("at-s1", 1.0, seed=1, **other)])
+    with pytest.raises(errors.UserError, match="draw them apart"):
+        summarise_landscapes([write_landscape("at-s0", 1.0), write_landscape("at-s1", 1.0, seed=1, **other)])
 
 
 def test_runs_seen_in_different_directions_are_not_compared():
-    with pytest.raises(errors.Refused, match="same directions"):
-        gathered([surface("at-s0", 1.0, 0), surface("at-s1", 1.0, 1, seed=1)])
+    with pytest.raises(errors.UserError, match="same directions"):
+        summarise_landscapes([write_landscape("at-s0", 1.0, 0), write_landscape("at-s1", 1.0, 1, seed=1)])
 
 
 def test_more_methods_than_colours_are_refused_before_anything_is_drawn():
-    many = [surface(f"m{i}-s0", 1.0, method=f"m{i}").about for i in range(8)]
+    many = [write_landscape(f"m{i}-s0", 1.0, method=f"m{i}").meta for i in range(8)]
     landscape.check_drawable(many[:7], Path("x.png"))
-    with pytest.raises(errors.Refused, match="at most 7 methods"):
+    with pytest.raises(errors.UserError, match="at most 7 methods"):
         landscape.check_drawable(many, Path("x.png"))
 
 
-def test_panels_of_one_picture_share_their_scale(figures, tmp_path):
-    lines = [surface("at-s0", level, weights=weights) for level, weights in ((1.0, "best"), (9.0, "last"))]
+def test_panels_of_one_picture_share_their_scale(drawn_figures, tmp_path):
+    lines = [write_landscape("at-s0", level, weights=weights) for level, weights in ((1.0, "best"), (9.0, "last"))]
     landscape.draw_landscapes(lines, tmp_path / "lines.png")
-    best, last, gap = figures[0].axes
+    best, last, gap = drawn_figures[0].axes
     assert best.get_ylim() == last.get_ylim()
     assert [line.get_linestyle() for line in best.lines] == ["-", "--"]
     assert gap.get_title() == "robust generalisation gap"
     maps = []
     for run, level in (("at-s0", 0.2), ("at+awp-s0", 4.0)):
-        made = Surface(about(run=run, weights_sha256=run, directions=(0, 1)))
-        for name in FIGURES:
-            made.figures[name][:] = level + np.arange(25).reshape(5, 5)
+        made = LossLandscape(make_meta(run=run, weights_sha256=run, directions=(0, 1)))
+        for name in QUANTITIES:
+            made.values[name][:] = level + np.arange(25).reshape(5, 5)
         maps.append(made)
     landscape.draw_landscapes(maps, tmp_path / "maps.png")
-    filled = [next(c for c in panel.collections if c.get_array() is not None) for panel in figures[1].axes[:4]]
+    filled = [next(c for c in panel.collections if c.get_array() is not None) for panel in drawn_figures[1].axes[:4]]
     assert len({tuple(each.levels) for each in filled}) == 1
     assert filled[0].levels[0] <= 0.2
     assert filled[0].levels[-1] >= 28

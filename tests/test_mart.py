@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from printed import kl, pgd, pgd_l2
+from reference_attacks import pgd, pgd_l2, reference_kl
 
 from rb_smooth.components.objectives.mart import MART, boosted_cross_entropy
 
@@ -24,7 +24,7 @@ def printed_loss(p_clean, p_attacked, y, beta):
     rivals = p_attacked.clone()
     rivals[rows, y] = -1
     boosted = -p_attacked[rows, y].log() - (1 - rivals.max(1).values).log()
-    return boosted, kl(p_clean, p_attacked), 1 - p_clean[rows, y], beta
+    return boosted, reference_kl(p_clean, p_attacked), 1 - p_clean[rows, y], beta
 
 
 def test_the_loss_is_its_printed_equation_term_by_term(net, batch):

@@ -11,25 +11,25 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiers import quickly
+from tiers import mark_slow_except
 from torch import nn
 
 from rb_smooth.components import memory_format
 from rb_smooth.components.memory_format import (
     Convolution,
-    choose,
-    convolutions,
+    choose_memory_format,
+    find_convolutions,
     instruction_set,
     is_wrong_in_channels_last,
 )
 from rb_smooth.components.models import Normalized
-from rb_smooth.config.overrides import gather
+from rb_smooth.config.overrides import resolve_config
 from rb_smooth.config.registry import build_model
-from rb_smooth.core.errors import Refused
+from rb_smooth.core.errors import UserError
 from rb_smooth.data.datasets import digits
 from rb_smooth.data.splits import split
 from rb_smooth.training import model_setup, validate
-from rb_smooth.training.trainer import Session
+from rb_smooth.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 PLAIN, LAST = torch.contiguous_format, torch.channels_last
@@ -41,7 +41,7 @@ def on(monkeypatch):
     return lambda name: monkeypatch.setattr(memory_format, "instruction_set", lambda: name)
 
 
-def strided(channels, kernel=1, stride=2, groups=1):
+def strided_convolution(channels, kernel=1, stride=2, groups=1):
     return nn.Sequential(nn.Conv2d(channels, 8, kernel, stride=stride, groups=groups, bias=False))
 
 
@@ -49,8 +49,8 @@ def strided(channels, kernel=1, stride=2, groups=1):
 def test_on_avx2_strided_1x1_convolutions_of_few_channels_get_plain_layout(on, kernel, stride, wrong):
     on("AVX2")
     for channels in range(1, 17):
-        expected = PLAIN if wrong and channels <= memory_format._MOST_WRONG_CHANNELS else LAST
-        assert choose(strided(channels, kernel, stride), (channels, 8, 8), CPU) is expected
+        expected = PLAIN if wrong and channels <= memory_format._MAX_AFFECTED_CHANNELS else LAST
+        assert choose_memory_format(strided_convolution(channels, kernel, stride), (channels, 8, 8), CPU) is expected
 
 
 def test_the_boundary_is_the_measured_one():
@@ -69,34 +69,34 @@ def test_the_boundary_is_the_measured_one():
 
 def test_channels_count_by_group(on):
     on("AVX2")
-    assert choose(strided(16, groups=8), (16, 8, 8), CPU) is PLAIN
-    assert choose(strided(16), (16, 8, 8), CPU) is LAST
+    assert choose_memory_format(strided_convolution(16, groups=8), (16, 8, 8), CPU) is PLAIN
+    assert choose_memory_format(strided_convolution(16), (16, 8, 8), CPU) is LAST
 
 
 @pytest.mark.parametrize("instructions", ["SSE4.1", "AVX", "AVX-512"])
 def test_other_x86_instructions_get_channels_last(on, instructions):
     on(instructions)
-    assert choose(strided(4), (4, 8, 8), CPU) is LAST
+    assert choose_memory_format(strided_convolution(4), (4, 8, 8), CPU) is LAST
 
 
 def test_an_untested_kind_of_cpu_gets_plain_layout_unless_the_user_decides(on):
     on("unknown")
-    assert choose(strided(16), (16, 8, 8), CPU) is PLAIN
-    assert choose(strided(16), (16, 8, 8), CPU, True) is LAST
+    assert choose_memory_format(strided_convolution(16), (16, 8, 8), CPU) is PLAIN
+    assert choose_memory_format(strided_convolution(16), (16, 8, 8), CPU, True) is LAST
 
 
 def test_a_gpu_gets_channels_last(on):
     on("AVX2")
-    assert choose(strided(4), (4, 8, 8), torch.device("cuda")) is LAST
-    assert choose(strided(4), (4, 8, 8), torch.device("cuda"), False) is PLAIN
+    assert choose_memory_format(strided_convolution(4), (4, 8, 8), torch.device("cuda")) is LAST
+    assert choose_memory_format(strided_convolution(4), (4, 8, 8), torch.device("cuda"), False) is PLAIN
 
 
 def test_an_explicit_true_is_refused_with_the_reason_where_a_kernel_is_wrong(on):
     on("AVX2")
-    with pytest.raises(Refused, match=r"1x1 convolution of 4 input channels with stride 2x2; use auto"):
-        choose(strided(4), (4, 8, 8), CPU, True)
-    assert choose(strided(4), (4, 8, 8), CPU, False) is PLAIN
-    assert choose(strided(16), (16, 8, 8), CPU, True) is LAST
+    with pytest.raises(UserError, match=r"1x1 convolution of 4 input channels with stride 2x2; use auto"):
+        choose_memory_format(strided_convolution(4), (4, 8, 8), CPU, True)
+    assert choose_memory_format(strided_convolution(4), (4, 8, 8), CPU, False) is PLAIN
+    assert choose_memory_format(strided_convolution(16), (16, 8, 8), CPU, True) is LAST
 
 
 class Functional(nn.Module):
@@ -112,17 +112,17 @@ class Functional(nn.Module):
 
 def test_convolutions_that_are_no_modules_count_too(on):
     on("AVX2")
-    assert choose(Functional(PLAIN), (4, 8, 8), CPU) is PLAIN
-    assert convolutions(Functional(PLAIN), (4, 8, 8)) == [Convolution(4, (1, 1), (2, 2), False)]
+    assert choose_memory_format(Functional(PLAIN), (4, 8, 8), CPU) is PLAIN
+    assert find_convolutions(Functional(PLAIN), (4, 8, 8)) == [Convolution(4, (1, 1), (2, 2), False)]
 
 
 def test_a_network_that_lays_out_its_own_inputs_is_refused_where_the_kernel_is_wrong(on):
     on("AVX2")
     for wish in ("auto", True, False):
-        with pytest.raises(Refused, match="runs in channels_last"):
-            choose(Functional(LAST), (4, 8, 8), CPU, wish)
+        with pytest.raises(UserError, match="runs in channels_last"):
+            choose_memory_format(Functional(LAST), (4, 8, 8), CPU, wish)
     on("AVX")
-    assert choose(Functional(LAST), (4, 8, 8), CPU) is LAST
+    assert choose_memory_format(Functional(LAST), (4, 8, 8), CPU) is LAST
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -145,7 +145,7 @@ def test_inputs_of_either_layout_stay_plain_in_a_network_of_plain_layout(channel
 def test_looking_for_convolutions_leaves_the_network_as_found(net):
     net.train()
     before = {key: value.clone() for key, value in net.state_dict().items()}
-    convolutions(net, (2, 6, 6))
+    find_convolutions(net, (2, 6, 6))
     assert net.training
     assert all(torch.equal(before[key], value) for key, value in net.state_dict().items())
 
@@ -153,16 +153,16 @@ def test_looking_for_convolutions_leaves_the_network_as_found(net):
 LIMITS = ["SSE41", "AVX", "AVX2", "AVX512_CORE", "AVX512_CORE_AMX", "DEFAULT", "nonsense", None]
 SAY = """
 import json, torch
-from rb_smooth.components.memory_format import choose, instruction_set
+from rb_smooth.components.memory_format import choose_memory_format, instruction_set
 net = torch.nn.Sequential(torch.nn.Conv2d(4, 8, 1, stride=2), torch.nn.Conv2d(8, 8, 3))
-chosen = str(choose(net, (4, 8, 8), torch.device("cpu")))
+chosen = str(choose_memory_format(net, (4, 8, 8), torch.device("cpu")))
 net(torch.rand(16, 4, 8, 8))  # with ONEDNN_VERBOSE, oneDNN says at its first use which instructions it uses
 print(json.dumps([instruction_set(), chosen]))
 """
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("limit", quickly(["AVX2"], ["AVX2", "AVX512_CORE", None]))
+@pytest.mark.parametrize("limit", mark_slow_except(["AVX2"], ["AVX2", "AVX512_CORE", None]))
 def test_the_instruction_set_is_the_one_that_onednn_reports(limit):
     environment = {key: value for key, value in os.environ.items() if key != "ONEDNN_MAX_CPU_ISA"}
     environment |= {"ONEDNN_VERBOSE": "1"} | ({} if limit is None else {"ONEDNN_MAX_CPU_ISA": limit})
@@ -189,15 +189,15 @@ def data():
     return split(digits(Path("unused")), validation=60, split_seed=0, select="validation", train_examples=200)
 
 
-def session(data, *settings):
+def make_trainer(data, *settings):
     quick = ["data.validation=60", "objective.steps=1", "train.epochs=1", "schedule.drops=[]"]
-    return Session(validate.check(*gather("digits", "at", [*quick, *settings])), data, CPU)
+    return Trainer(validate.check_recipe(*resolve_config("digits", "at", [*quick, *settings])), data, CPU)
 
 
 @pytest.mark.parametrize(("width", "layout"), [(4, PLAIN), (16, LAST)])
 def test_training_uses_the_layout_that_is_chosen(data, on, width, layout):
     on("AVX2")
-    trained = session(data, f"model.width={width}")
+    trained = make_trainer(data, f"model.width={width}")
     assert trained.layout is layout
     kernel = trained.model.net[1].conv2.weight
     assert kernel.is_contiguous(memory_format=layout)
@@ -205,21 +205,21 @@ def test_training_uses_the_layout_that_is_chosen(data, on, width, layout):
 
 def test_a_stored_true_means_auto_when_a_run_goes_on(data, on):
     on("AVX2")
-    recipe = validate.check(*gather("digits", "at", ["model.width=4", "train.channels_last=true"]))
-    assert Session(recipe, data, CPU, begins=False).layout is PLAIN
-    with pytest.raises(Refused, match="use auto"):
-        Session(recipe, data, CPU)
+    recipe = validate.check_recipe(*resolve_config("digits", "at", ["model.width=4", "train.channels_last=true"]))
+    assert Trainer(recipe, data, CPU, starts_training=False).layout is PLAIN
+    with pytest.raises(UserError, match="use auto"):
+        Trainer(recipe, data, CPU)
 
 
 def test_recipes_do_not_list_the_key():
-    assert "channels_last" not in gather("digits", "at", [])[-1]["train"]
+    assert "channels_last" not in resolve_config("digits", "at", [])[-1]["train"]
 
 
 def test_the_compiler_may_not_choose_channels_last_where_the_layout_is_plain(net, monkeypatch):
     given = []
     monkeypatch.setattr(torch, "compile", lambda model, **options: given.append(options) or model)
-    model_setup.trained_form(net, CPU, True, PLAIN)
-    model_setup.trained_form(net, CPU, True, LAST)
+    model_setup.compile_and_wrap(net, CPU, True, PLAIN)
+    model_setup.compile_and_wrap(net, CPU, True, LAST)
     assert given[0]["options"] == {"layout_optimization": False}
     assert "options" not in given[1]
 
@@ -241,7 +241,7 @@ def test_gradients_of_the_whole_network_are_as_near_to_float64_as_in_plain_layou
     x, y = torch.rand(32, 1, 8, 8), torch.randint(10, (32,))
     exact = gradients(made(), torch.float64, PLAIN)
     errors = {}
-    for layout in (PLAIN, choose(made(), (1, 8, 8), CPU)):
+    for layout in (PLAIN, choose_memory_format(made(), (1, 8, 8), CPU)):
         found = gradients(made(), torch.float32, layout)
         errors[layout] = max(((a - b).abs().max() / b.abs().max()).item() for a, b in zip(found, exact))
     assert max(errors.values()) <= 2 * errors[PLAIN] + 1e-6

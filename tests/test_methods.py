@@ -10,16 +10,16 @@ import pytest
 import torch
 
 from rb_smooth.components import conformance
-from rb_smooth.config.registry import find, make, names
+from rb_smooth.config.registry import build_component, component_names, find_component
 
 
 def constructors() -> Iterator[tuple[str, str, object]]:
     """(box, title, constructor) of every method, with its defaults; of what knows balls, in the L2 ball too."""
-    for box in conformance.BOXES:
-        for name in names(box):
-            yield box, name, find(box, name)
-            if "norm" in inspect.signature(find(box, name)).parameters:
-                yield box, f"{name}-L2", partial(find(box, name), norm="L2")
+    for box in conformance.METHOD_KINDS:
+        for name in component_names(box):
+            yield box, name, find_component(box, name)
+            if "norm" in inspect.signature(find_component(box, name)).parameters:
+                yield box, f"{name}-L2", partial(find_component(box, name), norm="L2")
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def constructors() -> Iterator[tuple[str, str, object]]:
     [
         pytest.param(law, constructor, id=f"{title}: {law.__name__}")
         for box, title, constructor in constructors()
-        for law in conformance.of(box)
+        for law in conformance.contract_checks(box)
     ],
 )
 def test_a_method_obeys_the_law(law, constructor):
@@ -35,7 +35,7 @@ def test_a_method_obeys_the_law(law, constructor):
 
 
 def test_the_moving_average_is_the_printed_recursion_of_weights_that_move_in_place():
-    ema = make("averaging", "ema", {"decay": 0.7})
+    ema = build_component("averaging", "ema", {"decay": 0.7})
     expected, w = None, torch.zeros(2, dtype=torch.float64)
     for t in range(30):
         w.copy_(torch.tensor([t**2.0, -t]))

@@ -8,7 +8,7 @@ import torch
 from rb_smooth.components import models
 from rb_smooth.config.registry import build_model
 from rb_smooth.core import robustbench
-from rb_smooth.core.errors import Refused
+from rb_smooth.core.errors import UserError
 
 
 def parameters(net):
@@ -40,7 +40,7 @@ def test_resnet18_is_robustbenchs():
 
 @pytest.mark.parametrize("wrong", [{"depth": 27}, {"depth": 4}, {"depth": 10, "width": 0}])
 def test_a_wide_resnet_that_cannot_be_is_refused_by_name(wrong):
-    with pytest.raises(Refused, match=r"model wideresnet: expected depth .* and width"):
+    with pytest.raises(UserError, match=r"model wideresnet: expected depth .* and width"):
         build_model("wideresnet", wrong, (3, 32, 32), 10)
 
 
@@ -50,5 +50,5 @@ def test_nets_for_32_x_32_give_a_logit_a_class_and_refuse_small_gray_images(name
     x = torch.rand(2, 3, 32, 32)
     assert net(x).shape == (2, 7)
     assert not torch.equal(net(x)[0], net(x)[1])
-    with pytest.raises(Refused, match=rf"model '{name}' can take, got 1x8x8"):
+    with pytest.raises(UserError, match=rf"model '{name}' can take, got 1x8x8"):
         build_model(name, options, (1, 8, 8), 7)

@@ -15,11 +15,11 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from made_entries import entered, with_points
+from fake_entries import add_points, make_entry
 from PIL import Image
 
 from rb_smooth.core import files
-from rb_smooth.core.errors import Refused
+from rb_smooth.core.errors import UserError
 from rb_smooth.leaderboard.page import boards, charts, details, gallery, landmarks, render, rows, server
 
 LOG = """epoch,lr,loss,train_robust,val_clean,val_robust,best,seconds
@@ -36,10 +36,10 @@ def with_examples(entry, k=3):
     return x
 
 
-def full(folder, name="full", n=10, **changed):
+def full_entry(folder, name="full", n=10, **changed):
     """An entry with everything beside it."""
-    entry = entered(folder, name, n=n, autoattack=0.5, clean=0.8, interval=[0.24, 0.76], **changed)
-    with_points(entry, [True] * 5 + [False] * 5, [True] * 8 + [False] * 2)
+    entry = make_entry(folder, name, n=n, autoattack=0.5, clean=0.8, interval=[0.24, 0.76], **changed)
+    add_points(entry, [True] * 5 + [False] * 5, [True] * 8 + [False] * 2)
     with_examples(entry)
     files.write_text(entry.curves, LOG)
     return entry
@@ -55,7 +55,7 @@ def row_of(board, name):
 
 
 def test_an_official_entry_is_ranked_among_the_published_of_its_eps(tmp_path):
-    entered(tmp_path, "mine", autoattack=0.5055, interval=[0.4957, 0.5153])
+    make_entry(tmp_path, "mine", autoattack=0.5055, interval=[0.4957, 0.5153])
     board = board_of(tmp_path)
     mine = row_of(board, "mine")
     group = landmarks.group_of(board, mine)
@@ -78,18 +78,18 @@ def test_an_official_entry_is_ranked_among_the_published_of_its_eps(tmp_path):
     ],
 )
 def test_what_is_not_comparable_stands_below_the_published_with_the_reason(tmp_path, changed, why):
-    entered(tmp_path, "mine", **changed)
+    make_entry(tmp_path, "mine", **changed)
     board = board_of(tmp_path)
     last = board.groups[-1]
     assert [row.name for row in last.rows] == ["mine"]
     assert last.rows[0].rank is None
     assert last.why == f"Published entries not ranked: {why}"
     assert last.why in landmarks.headline(board)
-    assert last.why in landmarks.standing(last.rows[0], last)
+    assert last.why in landmarks.rank_sentence(last.rows[0], last)
 
 
 def test_an_entry_of_the_smaller_eps_is_ranked_among_the_published_of_that_eps(tmp_path):
-    entered(tmp_path, "mine", threat={"norm": "Linf", "eps": 0.031, "step_size": 0.01})
+    make_entry(tmp_path, "mine", threat={"norm": "Linf", "eps": 0.031, "step_size": 0.01})
     board = board_of(tmp_path)
     group = landmarks.group_of(board, row_of(board, "mine"))
     assert (group.eps, len(group.rows)) == ("0.031", 7)
@@ -102,7 +102,7 @@ def test_a_board_of_our_own_ranks_equal_protocols_and_keeps_others_apart(tmp_pat
         "c": {},
         "few": {"n": 100, "whole": False, "autoattack": 0.9},
     }.items():
-        entered(tmp_path, name, dataset="digits", official=False, **changed)
+        make_entry(tmp_path, name, dataset="digits", official=False, **changed)
     first, second = board_of(tmp_path, "digits-Linf").groups
     assert [(row.rank, row.name) for row in first.rows] == [(1, "a"), (1, "b"), (3, "c")]
     assert [(row.rank, row.name) for row in second.rows] == [(None, "few")]
@@ -110,7 +110,7 @@ def test_a_board_of_our_own_ranks_equal_protocols_and_keeps_others_apart(tmp_pat
 
 
 def test_quick_is_never_called_autoattack(tmp_path):
-    entered(tmp_path, "mine", dataset="digits", official=False, version="quick")
+    make_entry(tmp_path, "mine", dataset="digits", official=False, version="quick")
     board = board_of(tmp_path, "digits-Linf")
     assert board.figure == "Robust accuracy, upper bound (quick, not AutoAttack)"
     assert "not AutoAttack" in landmarks.headline(board)
@@ -118,14 +118,14 @@ def test_quick_is_never_called_autoattack(tmp_path):
 
 
 def test_the_interval_says_which_ranks_are_possible_and_kin_are_of_the_same_architecture_and_data(tmp_path):
-    entered(tmp_path, "mine", autoattack=0.5055, interval=[0.45, 0.56])
+    make_entry(tmp_path, "mine", autoattack=0.5055, interval=[0.45, 0.56])
     board = board_of(tmp_path)
     mine = row_of(board, "mine")
     group = landmarks.group_of(board, mine)
     others = [row.best_known for row in group.rows if row is not mine]
     best, worst = (1 + sum(other > end for other in others) for end in (0.56, 0.45))
-    assert f"({best} to {worst} by its 95 % interval)" in landmarks.standing(mine, group)
-    marks = {mark.what: mark.row for mark in landmarks.landmarks(mine, group)}
+    assert f"({best} to {worst} by its 95 % interval)" in landmarks.rank_sentence(mine, group)
+    marks = {mark.what: mark.row for mark in landmarks.reference_models(mine, group)}
     kin = marks["best other ResNet-18 without extra data"]
     assert kin.architecture in ("ResNet-18", "PreActResNet-18")
     assert not kin.extra_data
@@ -133,20 +133,20 @@ def test_the_interval_says_which_ranks_are_possible_and_kin_are_of_the_same_arch
 
 
 def test_a_model_that_may_be_unreliable_does_not_speak_for_ours(tmp_path):
-    entered(tmp_path, "sound", autoattack=0.5)
-    entered(tmp_path, "doubtful", autoattack=0.6, told={"unreliable": True})
+    make_entry(tmp_path, "sound", autoattack=0.5)
+    make_entry(tmp_path, "doubtful", autoattack=0.6, metadata={"unreliable": True})
     assert landmarks.headline(board_of(tmp_path)).startswith("Our best, sound, keeps 50.00 %")
 
 
 def test_whatever_lies_among_the_entries_is_named_and_the_others_are_shown(tmp_path):
-    mine = entered(tmp_path, "mine")
+    mine = make_entry(tmp_path, "mine")
     for number, damage in enumerate(("{", "[]", '{"rb_smooth": {"score": []}}')):
         (mine.path.parent / f"stray{number}.json").write_text(damage)
     for name, changed in {"nan": {"autoattack": float("nan")}, "many": {"clean": 5.0}, "odd": {"official": 1}}.items():
-        entered(tmp_path, name, **changed)
-    moved = entered(tmp_path, "moved", threat={"norm": "L2", "eps": 8 / 255, "step_size": 0.01})
+        make_entry(tmp_path, name, **changed)
+    moved = make_entry(tmp_path, "moved", threat={"norm": "L2", "eps": 8 / 255, "step_size": 0.01})
     moved.path.rename(mine.path.parent / "moved.json")
-    text = render.built(tmp_path)
+    text = render.render_page(tmp_path)
     for name in ("stray0", "stray1", "stray2", "nan", "many", "odd", "moved"):
         assert f"{name}.json" in text[text.index('id="complaints"') :]
         assert f'data-key="cifar10-Linf-{name}"' not in text
@@ -154,11 +154,11 @@ def test_whatever_lies_among_the_entries_is_named_and_the_others_are_shown(tmp_p
 
 
 def test_what_is_damaged_beside_an_entry_is_named_and_the_entry_is_shown(tmp_path):
-    entry = full(tmp_path)
+    entry = full_entry(tmp_path)
     for path in (entry.points, entry.curves, entry.examples):
         path.write_text("nonsense")
-    strange = entered(tmp_path, "strange", attacks=["none"])
-    text = render.built(tmp_path)
+    strange = make_entry(tmp_path, "strange", attacks=["none"])
+    text = render.render_page(tmp_path)
     complaints = text[text.index('id="complaints"') :]
     for path in (entry.points, entry.curves, entry.examples, strange.path):
         assert str(path) in complaints
@@ -167,9 +167,9 @@ def test_what_is_damaged_beside_an_entry_is_named_and_the_entry_is_shown(tmp_pat
 
 
 def test_every_link_inside_the_page_has_its_end_and_no_id_is_given_twice(tmp_path):
-    full(tmp_path)
+    full_entry(tmp_path)
     for name in ("a b", "a_b", "A_B"):  # one id, were it not for the number behind it
-        full(tmp_path, name)
+        full_entry(tmp_path, name)
     ids, links = [], set()
 
     class Reader(HTMLParser):
@@ -181,14 +181,14 @@ def test_every_link_inside_the_page_has_its_end_and_no_id_is_given_twice(tmp_pat
                 if name in ("href", "aria-labelledby", "data-copies") and (name != "href" or value.startswith("#")):
                     links.add(value.removeprefix("#"))
 
-    Reader().feed(render.built(tmp_path))
+    Reader().feed(render.render_page(tmp_path))
     assert len(ids) == len(set(ids))
     assert links <= set(ids)
     assert len(links) > 150
 
 
 def test_equal_files_give_equal_bytes_in_any_process_and_no_torch_is_needed(tmp_path):
-    full(tmp_path)
+    full_entry(tmp_path)
     code = (
         "import sys; from pathlib import Path; import rb_smooth.leaderboard.page.render as b\n"
         "import rb_smooth.leaderboard.page.server\n"
@@ -208,7 +208,7 @@ def test_only_links_to_the_web_are_offered():
 
 
 def test_every_model_is_a_point_that_says_its_figures_and_none_lies_outside_the_picture(tmp_path):
-    entered(tmp_path, "mine", autoattack=0.5, interval=[0.49, 0.51])
+    make_entry(tmp_path, "mine", autoattack=0.5, interval=[0.49, 0.51])
     board = board_of(tmp_path)
     svg = charts.draw_scatter(board)
     assert svg.count('class="point"') == len(board.rows)
@@ -220,16 +220,16 @@ def test_every_model_is_a_point_that_says_its_figures_and_none_lies_outside_the_
     places = re.findall(r'<use [^>]*\bx="([\d.]+)" y="([\d.]+)"', svg)
     assert len(places) == len(board.rows)
     assert all(0 < float(x) < width and 0 < float(y) < height for x, y in places)
-    assert charts.is_cut(board)  # some published models are broken altogether
+    assert charts.has_clipped_points(board)  # some published models are broken altogether
     assert "#0000f" not in svg  # every colour is the page's own
     assert not re.search(r"<style|<metadata|font-family", svg)
 
 
 def test_pictures_are_the_images_pixel_for_pixel(tmp_path):
-    entry = full(tmp_path)
+    entry = full_entry(tmp_path)
     x = with_examples(entry, 12)
     pairs = gallery.read_pairs(entry.examples)
-    assert len(pairs) == gallery.MOST
+    assert len(pairs) == gallery.MAX_PAIRS
     for pair, image in zip(pairs, x):
         for uri in (pair.clean, pair.adversarial):
             png = Image.open(io.BytesIO(base64.b64decode(uri.removeprefix("data:image/png;base64,"))))
@@ -239,28 +239,28 @@ def test_pictures_are_the_images_pixel_for_pixel(tmp_path):
 
 @pytest.mark.parametrize("spoilt", ["x", "x_adv", "label"])
 def test_arrays_that_do_not_fit_are_refused(tmp_path, spoilt):
-    entry = full(tmp_path)
+    entry = full_entry(tmp_path)
     arrays = files.read_arrays(entry.examples)
     files.write_arrays(entry.examples, arrays | {spoilt: arrays[spoilt][:1]})
-    with pytest.raises(Refused, match="other shapes"):
+    with pytest.raises(UserError, match="other shapes"):
         gallery.read_pairs(entry.examples)
 
 
 def test_galleries_and_curves_for_which_there_is_no_room_are_left_out(tmp_path, monkeypatch):
-    full(tmp_path)
-    text = render.built(tmp_path)
+    full_entry(tmp_path)
+    text = render.render_page(tmp_path)
     assert "data:image/png" in text
     assert 'aria-label="Training of full: 3 epochs' in text
-    monkeypatch.setattr(render, "PICTURES", 100)
-    monkeypatch.setattr(render, "CURVES", 0)
-    smaller = render.built(tmp_path)
+    monkeypatch.setattr(render, "MAX_PICTURE_BYTES", 100)
+    monkeypatch.setattr(render, "MAX_CURVE_BYTES", 0)
+    smaller = render.render_page(tmp_path)
     assert "data:image/png" not in smaller
     assert 'aria-label="Training of full' not in smaller
     assert "Left out, to keep the page small" in smaller
 
 
 def test_a_panel_tells_what_each_attack_and_each_class_lost(tmp_path):
-    told = details.read_details(row_of_entry(full(tmp_path)))
+    told = details.read_details(row_of_entry(full_entry(tmp_path)))
     assert [(step.attack, step.broke) for step in told.steps] == [("unattacked", 2), ("apgd-ce", 3), ("apgd-t", 0)]
     assert [(each.label, each.n, each.stood) for each in told.classes] == [(3, 10, 0.5)]
     facts = {what: value for _, section in told.facts for what, value in section}
@@ -270,7 +270,7 @@ def test_a_panel_tells_what_each_attack_and_each_class_lost(tmp_path):
 
 
 def test_commands_that_are_shown_hold_any_name_together(tmp_path):
-    told = details.read_details(row_of_entry(full(tmp_path, "a; b 'c'")))
+    told = details.read_details(row_of_entry(full_entry(tmp_path, "a; b 'c'")))
     assert "verify 'a; b '\"'\"'c'\"'\"'' --dataset cifar10" in told.commands
     compile(told.loading, "shown", "exec")
     assert str(tmp_path.parent) not in told.loading + told.commands  # a page is shown to others
@@ -281,7 +281,7 @@ def row_of_entry(entry):
 
 
 def test_nothing_there_is_a_page_of_the_published(tmp_path):
-    text = render.built(tmp_path / "nowhere")
+    text = render.render_page(tmp_path / "nowhere")
     assert "99 published models; none of ours is on this board yet." in text
     assert "78fcc9e48a" in text
     assert "2025-03-31" in text
@@ -291,7 +291,7 @@ def test_the_server_gives_the_page_alone_and_to_this_machine_alone(tmp_path):
     page = tmp_path / "index.html"
     page.write_text("first")
     (tmp_path / "secret").write_text("x")
-    with server.server(page, 0) as running:
+    with server.make_server(page, 0) as running:
         host, port = running.server_address[:2]
         assert host == "127.0.0.1"
         threading.Thread(target=running.serve_forever, daemon=True).start()
@@ -300,8 +300,8 @@ def test_the_server_gives_the_page_alone_and_to_this_machine_alone(tmp_path):
             assert answer.read() == b"second"
         with pytest.raises(urllib.error.HTTPError, match="404"):
             urllib.request.urlopen(f"http://127.0.0.1:{port}/secret")
-        with pytest.raises(Refused, match=f"expected a free port, got {port}"):
-            server.server(page, port)
+        with pytest.raises(UserError, match=f"expected a free port, got {port}"):
+            server.make_server(page, port)
         running.shutdown()
 
 
@@ -318,7 +318,7 @@ def test_ctrl_c_ends_serving_in_peace(tmp_path, monkeypatch):
 
 
 def test_the_page_is_told_to_load_nothing_and_to_run_its_own_two_scripts(tmp_path):
-    text = render.built(tmp_path)
+    text = render.render_page(tmp_path)
     policy = re.search(r'Content-Security-Policy" content="([^"]+)"', text)[1]
     assert policy.startswith("default-src 'none'; img-src data:;")
     scripts = re.findall(r"<script>(.*?)</script>", text, re.S)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from browser import chromium, emulate, requested, said
-from made_entries import entered, with_points
+from browser import chromium, console_messages, emulate, requested_urls
+from fake_entries import add_points, make_entry
 from test_page import LOG, with_examples
 
 from rb_smooth.core import files
@@ -20,17 +20,17 @@ NAME = "<img src=x onerror=window.ran=3>"
 def page(tmp_path_factory):
     """The address of a page with entries of every kind, one of them hostile in all that it says."""
     folder = tmp_path_factory.mktemp("board")
-    best = entered(folder, "best", n=10, autoattack=0.7, clean=0.9, interval=[0.4, 0.9])
-    with_points(best, [True] * 7 + [False] * 3)
+    best = make_entry(folder, "best", n=10, autoattack=0.7, clean=0.9, interval=[0.4, 0.9])
+    add_points(best, [True] * 7 + [False] * 3)
     with_examples(best)
     files.write_text(best.curves, LOG)
-    entered(folder, "quick", version="quick", whole=False, n=500, autoattack=0.9)
-    entered(folder, "extra", told={"additional_data": True}, clean=0.7)
+    make_entry(folder, "quick", version="quick", whole=False, n=500, autoattack=0.9)
+    make_entry(folder, "extra", metadata={"additional_data": True}, clean=0.7)
     check = {"name": HOSTILE, "verdict": "unreliable", "found": HOSTILE}
-    entered(
+    make_entry(
         folder,
         NAME,
-        told=dict.fromkeys(("name", "link", "authors", "venue", "architecture", "footnote"), HOSTILE)
+        metadata=dict.fromkeys(("name", "link", "authors", "venue", "architecture", "footnote"), HOSTILE)
         | {"unreliable": True},
         recipe={"data": {"name": HOSTILE, HOSTILE: HOSTILE}},
         own=dict.fromkeys(("run", "method", "commit", "weights_sha256"), HOSTILE)
@@ -41,7 +41,7 @@ def page(tmp_path_factory):
         checks=[check],
         warnings=[HOSTILE],
     )
-    entered(folder, NAME, dataset=NAME, official=False)
+    make_entry(folder, NAME, dataset=NAME, official=False)
     (best.path.parent / f"{NAME}2.json").write_text("{")
     return write_page(folder).as_uri()
 
@@ -57,21 +57,21 @@ def browser(driver, page):
     """At the page as if for the first time; whatever a test does, the console says nothing and nothing is asked for."""
     emulate(driver)
     driver.get("about:blank")
-    said(driver), requested(driver)
+    console_messages(driver), requested_urls(driver)
     driver.get(page)
     yield driver
-    assert said(driver) == []
-    assert {url.partition("#")[0] for url in requested(driver)} == {page}
+    assert console_messages(driver) == []
+    assert {url.partition("#")[0] for url in requested_urls(driver)} == {page}
     assert driver.execute_script("return performance.getEntriesByType('resource').length") == 0
 
 
-def js(browser, expression, *values):
+def run_js(browser, expression, *values):
     return browser.execute_script(f"return {expression}", *values)
 
 
-def shown(browser, what="dataset.key", group=""):
+def shown_values(browser, what="dataset.key", group=""):
     """Of every row that is shown of the board that is shown, in order."""
-    return js(
+    return run_js(
         browser, f"[...document.querySelectorAll('.current {group} tr[data-key]:not([hidden])')].map(r => r.{what})"
     )
 
@@ -79,7 +79,7 @@ def shown(browser, what="dataset.key", group=""):
 def points(browser):
     """Of every point that is drawn, whose it is."""
     query = "document.querySelectorAll('.current a.point')"
-    return set(js(browser, f"[...{query}].filter(p => p.getBoundingClientRect().width).map(p => p.dataset.of)"))
+    return set(run_js(browser, f"[...{query}].filter(p => p.getBoundingClientRect().width).map(p => p.dataset.of)"))
 
 
 def find(browser, selector):
@@ -94,61 +94,65 @@ def press(browser, *keys):
 
 def column(browser, number, body=1):
     query = f".current tbody:nth-of-type({body}) tr[data-key] > :nth-child({number})"
-    return [float(text) for text in js(browser, f"[...document.querySelectorAll('{query}')].map(c => c.dataset.value)")]
+    return [
+        float(text) for text in run_js(browser, f"[...document.querySelectorAll('{query}')].map(c => c.dataset.value)")
+    ]
 
 
-def opened(browser):
-    return js(browser, "document.querySelector('dialog[open]')?.id ?? null")
+def open_panels(browser):
+    return run_js(browser, "document.querySelector('dialog[open]')?.id ?? null")
 
 
 def test_a_heading_sorts_by_its_column_and_back_and_never_across_what_is_comparable(browser):
-    groups = [shown(browser, group=f"tbody:nth-of-type({n})") for n in (1, 2, 3)]
+    groups = [shown_values(browser, group=f"tbody:nth-of-type({n})") for n in (1, 2, 3)]
     heading = find(browser, ".current .models th:nth-child(3) button")
     heading.click()
     assert find(browser, ".current .models th:nth-child(3)").get_attribute("aria-sort") == "descending"
-    assert js(browser, "document.querySelectorAll('.current [aria-sort]').length") == 1
+    assert run_js(browser, "document.querySelectorAll('.current [aria-sort]').length") == 1
     assert column(browser, 3) == sorted(column(browser, 3), reverse=True)
     heading.click()
     assert find(browser, ".current .models th:nth-child(3)").get_attribute("aria-sort") == "ascending"
     for body in (1, 2, 3):
         assert column(browser, 3, body) == sorted(column(browser, 3, body))
-    assert [sorted(shown(browser, group=f"tbody:nth-of-type({n})")) for n in (1, 2, 3)] == list(map(sorted, groups))
+    assert [sorted(shown_values(browser, group=f"tbody:nth-of-type({n})")) for n in (1, 2, 3)] == list(
+        map(sorted, groups)
+    )
     find(browser, ".current .models th:nth-child(1) button").click()
     assert column(browser, 1) == sorted(column(browser, 1))
 
 
 def test_search_finds_all_words_in_any_order_and_says_how_many_it_found(browser):
-    count = len(shown(browser))
+    count = len(shown_values(browser))
     field = find(browser, ".current input[type=search]")
     assert field.accessible_name == "Search"
     field.send_keys("icml WIDERESNET-28")
-    found = shown(browser, "textContent.toLowerCase()")
+    found = shown_values(browser, "textContent.toLowerCase()")
     assert 0 < len(found) < count
     assert all("icml" in text and "wideresnet-28" in text for text in found)
     status = find(browser, ".current [role=status]")
     assert status.text == f"{len(found)} of {count} models"
     assert status.get_attribute("aria-live") == "polite"
-    assert points(browser) == set(shown(browser))
+    assert points(browser) == set(shown_values(browser))
     field.send_keys("zzz")
-    assert (shown(browser), points(browser)) == ([], set())
+    assert (shown_values(browser), points(browser)) == ([], set())
     assert find(browser, ".current .nothing").is_displayed()
     assert not find(browser, ".current tr.group").is_displayed()
     find(browser, ".current button[type=reset]").click()
-    assert js(browser, "new Promise(done => setTimeout(() => done(1)))") == 1
-    assert len(shown(browser)) == count
-    assert points(browser) == set(shown(browser))
+    assert run_js(browser, "new Promise(done => setTimeout(() => done(1)))") == 1
+    assert len(shown_values(browser)) == count
+    assert points(browser) == set(shown_values(browser))
 
 
 @pytest.mark.parametrize(
     ("name", "value"), [("whose", "ours"), ("extra", "with"), ("architecture", "PreActResNet-18"), ("eps", "0.031")]
 )
 def test_a_filter_hides_rows_and_their_points(browser, name, value):
-    count = len(shown(browser))
+    count = len(shown_values(browser))
     find(browser, f".current select[name={name}] option[value='{value}']").click()
-    assert 0 < len(shown(browser)) < count
-    assert set(shown(browser, f"dataset.{name}")) == {value}
-    assert points(browser) == set(shown(browser))
-    lines = js(browser, "[...document.querySelectorAll('.current g[data-of]:not(.off)')].map(p => p.dataset.of)")
+    assert 0 < len(shown_values(browser)) < count
+    assert set(shown_values(browser, f"dataset.{name}")) == {value}
+    assert points(browser) == set(shown_values(browser))
+    lines = run_js(browser, "[...document.querySelectorAll('.current g[data-of]:not(.off)')].map(p => p.dataset.of)")
     assert set(lines) <= points(browser)  # intervals go with their points
 
 
@@ -160,7 +164,7 @@ def test_a_point_lights_its_row_and_opens_its_panel(browser):
     assert "lit" in find(browser, "tr[data-key='cifar10-Linf-best']").get_attribute("class")
     assert find(browser, ".current .readout").text.startswith("best: 90.00 % clean, 70.00 % robust")
     point.click()
-    assert opened(browser) == "cifar10-Linf-best"
+    assert open_panels(browser) == "cifar10-Linf-best"
     assert browser.current_url.endswith("#cifar10-Linf-best")
 
 
@@ -170,8 +174,8 @@ def test_a_panel_shows_all_that_is_known_and_its_code_can_be_copied(browser):
     for part in ("Attack by attack", "apgd-ce", "95 % interval 40.00 to 90.00", "1.5 h", "deterministic", "eps: 8/255"):
         assert part in panel.text
     assert panel.accessible_name == "best"
-    assert js(browser, "[...document.querySelectorAll('dialog[open] img')].every(i => i.naturalWidth === 8)")
-    assert js(browser, "getComputedStyle(document.querySelector('dialog[open] img')).imageRendering") == "pixelated"
+    assert run_js(browser, "[...document.querySelectorAll('dialog[open] img')].every(i => i.naturalWidth === 8)")
+    assert run_js(browser, "getComputedStyle(document.querySelector('dialog[open] img')).imageRendering") == "pixelated"
     assert "Training of best" in find(browser, "dialog[open] svg").get_attribute("aria-label")
     code = find(browser, "dialog[open] [id$=':load']").get_attribute("textContent")
     assert "rb_smooth.load_model('best'" in code
@@ -186,36 +190,36 @@ def test_a_panel_shows_all_that_is_known_and_its_code_can_be_copied(browser):
 def test_a_page_at_the_address_of_a_panel_opens_it_on_its_board(driver, page):
     driver.get("about:blank")
     driver.get(f"{page}#cifar100-Linf-Wang2023Better_WRN-70-16")
-    assert opened(driver) == "cifar100-Linf-Wang2023Better_WRN-70-16"
-    assert js(driver, "document.querySelector('.current').id") == "cifar100-Linf"
+    assert open_panels(driver) == "cifar100-Linf-Wang2023Better_WRN-70-16"
+    assert run_js(driver, "document.querySelector('.current').id") == "cifar100-Linf"
     driver.get(f"{page}#cifar10-L2")
-    assert opened(driver) is None
+    assert open_panels(driver) is None
     assert find(driver, "nav [aria-current]").text.startswith("CIFAR-10 ℓ2")
 
 
 def test_text_of_entries_stays_text(browser):
     from html import unescape
 
-    assert js(browser, "document.scripts.length") == 2
-    assert js(browser, "document.querySelectorAll('img:not([src^=\"data:image/png;base64,\"])').length") == 0
-    key = js(
+    assert run_js(browser, "document.scripts.length") == 2
+    assert run_js(browser, "document.querySelectorAll('img:not([src^=\"data:image/png;base64,\"])').length") == 0
+    key = run_js(
         browser,
         "[...document.querySelectorAll('.current tr.mine')].find(r => r.textContent.includes('7 * 7')).dataset.key",
     )
-    row = js(browser, "document.querySelector(`tr[data-key='${arguments[0]}']`).textContent", key)
+    row = run_js(browser, "document.querySelector(`tr[data-key='${arguments[0]}']`).textContent", key)
     assert NAME in row
     assert row.count(HOSTILE) == 3  # title, architecture, venue
-    assert js(browser, "document.querySelector(`tr[data-key='${arguments[0]}'] .title a`)", key) is None  # no link
+    assert run_js(browser, "document.querySelector(`tr[data-key='${arguments[0]}'] .title a`)", key) is None  # no link
     browser.execute_script("location.hash = arguments[0]", key)
     panel = find(browser, "dialog[open]").get_attribute("textContent")
     assert panel.count(HOSTILE) > 15
-    titles = js(browser, "[...document.querySelectorAll('.current title')].map(t => t.textContent)")
+    titles = run_js(browser, "[...document.querySelectorAll('.current title')].map(t => t.textContent)")
     assert any(NAME in title and HOSTILE in title for title in titles)
     assert NAME in find(browser, "footer").get_attribute("textContent")
     assert NAME in unescape(find(browser, "nav").get_attribute("textContent"))
     browser.execute_script("document.querySelectorAll('option').forEach(o => o.click())")
-    assert js(browser, "window.ran ?? null") is None
-    assert js(browser, "document.querySelectorAll('[onerror]').length") == 0
+    assert run_js(browser, "window.ran ?? null") is None
+    assert run_js(browser, "document.querySelectorAll('[onerror]').length") == 0
 
 
 def test_the_keyboard_alone_sorts_walks_the_chart_and_opens_and_closes_a_panel(browser):
@@ -224,29 +228,29 @@ def test_the_keyboard_alone_sorts_walks_the_chart_and_opens_and_closes_a_panel(b
     stops = []
     for _ in range(30):
         press(browser, Keys.TAB)
-        stops.append(js(browser, "document.activeElement.outerHTML.slice(0, 60)"))
-        if js(browser, "document.activeElement.closest('.models th')?.cellIndex === 2"):
+        stops.append(run_js(browser, "document.activeElement.outerHTML.slice(0, 60)"))
+        if run_js(browser, "document.activeElement.closest('.models th')?.cellIndex === 2"):
             break
     assert stops[0].startswith('<a class="skip"')
     assert sum('class="point' in stop for stop in stops) == 1  # all points together are one stop
-    assert js(browser, "getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    assert run_js(browser, "getComputedStyle(document.activeElement).outlineStyle") == "solid"
     press(browser, Keys.ENTER)
     assert column(browser, 3) == sorted(column(browser, 3), reverse=True)
 
     browser.execute_script("document.querySelector('.current a.point[tabindex=\"0\"]').focus()")
-    first = js(browser, "document.activeElement.dataset.of")
+    first = run_js(browser, "document.activeElement.dataset.of")
     press(browser, Keys.ARROW_RIGHT)
-    second = js(browser, "document.activeElement.dataset.of")
+    second = run_js(browser, "document.activeElement.dataset.of")
     assert second != first
     assert find(browser, ".current .readout").text.startswith(
         find(browser, f"[id='{second}:name']").get_attribute("textContent")
     )
     press(browser, Keys.ENTER)
-    assert opened(browser) == second
-    assert js(browser, "document.activeElement.className") == "close"
+    assert open_panels(browser) == second
+    assert run_js(browser, "document.activeElement.className") == "close"
     press(browser, Keys.ESCAPE)
-    assert opened(browser) is None
-    assert js(browser, "document.activeElement.dataset.of") == second  # back where one was
+    assert open_panels(browser) is None
+    assert run_js(browser, "document.activeElement.dataset.of") == second  # back where one was
     assert browser.current_url.endswith("#cifar10-Linf")
 
 
@@ -254,25 +258,25 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(browser):
     emulate(browser, 390, 844)
     seen = "[...document.querySelectorAll('.current *, footer *')].filter(e => !e.closest('thead, .unseen, svg'))"
     wide = f"{seen}.filter(e => e.getBoundingClientRect().right > 391).length"
-    assert js(browser, "document.documentElement.scrollWidth") == 390
-    assert js(browser, wide) == 0
+    assert run_js(browser, "document.documentElement.scrollWidth") == 390
+    assert run_js(browser, wide) == 0
     cell = find(browser, ".current td[data-label=AutoAttack]")
-    assert js(browser, "getComputedStyle(arguments[0], '::before').content", cell) == '"AutoAttack"'
+    assert run_js(browser, "getComputedStyle(arguments[0], '::before').content", cell) == '"AutoAttack"'
     browser.execute_script("location.hash = 'cifar10-Linf-best'")
-    assert js(browser, "document.querySelector('dialog[open]').scrollWidth <= 390")
-    assert js(browser, "document.documentElement.scrollWidth") == 390
+    assert run_js(browser, "document.querySelector('dialog[open]').scrollWidth <= 390")
+    assert run_js(browser, "document.documentElement.scrollWidth") == 390
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_words_can_be_read_in_light_and_in_dark(browser, scheme):
     emulate(browser, scheme=scheme)
     for selector in ("body", ".current .source", ".current .mine .number", ".current .mine .title", ".badge"):
-        ink, paper = js(browser, f"(({CONTRAST}))(document.querySelector(arguments[0]))", selector)
+        ink, paper = run_js(browser, f"(({CONTRAST}))(document.querySelector(arguments[0]))", selector)
         lighter, darker = sorted((luminance(ink), luminance(paper)), reverse=True)
         assert (lighter + 0.05) / (darker + 0.05) >= 4.5, selector  # WCAG 2.2, 1.4.3
-    assert (luminance(js(browser, f"(({CONTRAST}))(document.body)")[1]) < 0.1) == (scheme == "dark")
-    fill = js(browser, "getComputedStyle(document.querySelector('.current .chart text')).fill")
-    assert fill == js(browser, "getComputedStyle(document.querySelector('.current .source')).color")
+    assert (luminance(run_js(browser, f"(({CONTRAST}))(document.body)")[1]) < 0.1) == (scheme == "dark")
+    fill = run_js(browser, "getComputedStyle(document.querySelector('.current .chart text')).fill")
+    assert fill == run_js(browser, "getComputedStyle(document.querySelector('.current .source')).color")
 
 
 CONTRAST = """(element) => {

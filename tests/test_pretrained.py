@@ -10,21 +10,21 @@ from pathlib import Path
 import pytest
 import torch
 from cifar_files import write_cifar10
-from ran import ran
+from run_program import run_program
 
 import rb_smooth
 from rb_smooth import recipe
-from rb_smooth.config.overrides import gather
+from rb_smooth.config.overrides import resolve_config
 from rb_smooth.config.registry import build_model
 from rb_smooth.core import files, robustbench
-from rb_smooth.core.errors import Refused
+from rb_smooth.core.errors import UserError
 from rb_smooth.data import datasets
 from rb_smooth.data.splits import split
-from rb_smooth.leaderboard.metadata import architecture, saw_more
+from rb_smooth.leaderboard.metadata import architecture_name, used_extra_data
 from rb_smooth.training import trainer, validate
 from rb_smooth.training.model_setup import ZooModel
 
-pytestmark = pytest.mark.usefixtures("undrawn")
+pytestmark = pytest.mark.usefixtures("no_curve_plots")
 SETTINGS = [
     *("model.name=robustbench", "model.id=Theirs2020", "train.epochs=1", "schedule.drops=[]"),
     *("data.validation=10", "data.batch_size=16", "objective.steps=1"),
@@ -60,46 +60,46 @@ def weights(tmp_path, monkeypatch):
     return Path("models/cifar10/Linf/Theirs2020.pt")
 
 
-def begun(*settings, progress="new"):
+def start_trainer(*settings, progress="new"):
     """A session of that recipe, of a run which is as far as that."""
-    declared = validate.check(*gather("cifar10", "at", [*SETTINGS, *settings]), progress)
+    declared = validate.check_recipe(*resolve_config("cifar10", "at", [*SETTINGS, *settings]), progress)
     source = datasets.cifar10(Path("data"))
     images = split(source, validation=10, split_seed=0, select="validation", batch_size=16)
-    return trainer.Session(declared, images, torch.device("cpu"), begins=progress == "new")
+    return trainer.Trainer(declared, images, torch.device("cpu"), starts_training=progress == "new")
 
 
-def fine_tuned(*arguments):
+def fine_tune(*arguments):
     """The program's exit code, in this process."""
-    return ran(recipe.main, "cifar10", "at", *(f"--set={each}" for each in SETTINGS), *arguments)
+    return run_program(recipe.main, "cifar10", "at", *(f"--set={each}" for each in SETTINGS), *arguments)
 
 
 def test_training_starts_from_the_published_model_bit_for_bit_and_every_layer_trains(weights):
     started, theirs = (
-        begun("train.channels_last=false"),
+        start_trainer("train.channels_last=false"),
         ZooModel("Theirs2020", "cifar10", "Linf", Path("models")).load(),
     )
     assert all(module.training for module in started.model.modules())
     x = torch.rand(4, *IMAGE)
     with torch.no_grad():
         assert torch.equal(started.model.eval()(x), theirs(x))  # the data's own moments come nowhere in between
-    assert started.origins["start"] == files.sha256(weights)
-    assert "start" not in begun(progress="begun").origins
+    assert started.input_hashes["start"] == files.sha256(weights)
+    assert "start" not in start_trainer(progress="begun").input_hashes
 
 
 def test_weights_named_by_the_recipe_win_over_the_published(weights):
     other = build_model("robustbench", {"id": "Theirs2020"}, IMAGE, 10)
     files.save_tensors(Path("mine.pt"), other.state_dict())
-    started = begun("train.start=mine.pt")
+    started = start_trainer("train.start=mine.pt")
     assert torch.equal(started.model.net.conv1.weight, other.net.conv1.weight)
     assert torch.equal(started.model.net.mu, other.net.mu)
-    assert started.origins["start"] == files.sha256(Path("mine.pt"))
+    assert started.input_hashes["start"] == files.sha256(Path("mine.pt"))
 
 
 @pytest.mark.slow
 def test_what_was_fine_tuned_is_measured_entered_and_loaded_without_the_zoos_file(weights, short_attacks, capsys):
-    assert fine_tuned("--no-submit") == 0
+    assert fine_tune("--no-submit") == 0
     shutil.rmtree("models")
-    assert fine_tuned("--n-examples=6") == 0
+    assert fine_tune("--n-examples=6") == 0
     (path,) = Path("leaderboard/model_info/cifar10/Linf").glob("*.json")
     info = json.loads(path.read_text())
     assert info["name"].startswith("at (from Theirs2020)")
@@ -107,17 +107,17 @@ def test_what_was_fine_tuned_is_measured_entered_and_loaded_without_the_zoos_fil
     assert info["rb_smooth"]["score"]["n"] == 6
     model = rb_smooth.load_model(path.stem)
     assert type(model.net).__name__ == "Theirs"
-    assert fine_tuned("--fresh") == 2
+    assert fine_tune("--fresh") == 2
     assert "got nothing there; download them" in capsys.readouterr().err
 
 
 def test_a_fine_tuned_run_goes_on_without_the_zoos_file(weights):
-    first = begun()
-    order = first.order()
+    first = start_trainer()
+    order = first.batch_order()
     first.run_batch(order)
     state = copy.deepcopy(first.state_dict())
     weights.unlink()
-    again = begun(progress="begun")
+    again = start_trainer(progress="begun")
     again.resume(state, Path("resume.pt"))
     for each in (first, again):
         each.run_batch(order)
@@ -130,7 +130,7 @@ def test_absent_weights_are_refused_before_data_are_read_naming_the_file_and_the
         raise AssertionError("data were read")
 
     monkeypatch.setattr("torchvision.datasets.CIFAR10", read)
-    assert fine_tuned("--set=model.zoo_dir=elsewhere") == 2
+    assert fine_tune("--set=model.zoo_dir=elsewhere") == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "the weights of Theirs2020 in elsewhere/cifar10/Linf/Theirs2020.pt, got nothing there" in line
     assert "robustbench.load_model('Theirs2020', 'elsewhere', 'cifar10', 'Linf')" in line
@@ -141,19 +141,19 @@ def test_absent_weights_are_refused_before_data_are_read_naming_the_file_and_the
 def test_a_web_page_in_the_place_of_weights_is_one_line_that_says_so(weights, capsys, content):
     """What Google Drive answers when too many have asked, kept under the name of the weights."""
     weights.write_text(content)
-    assert fine_tuned() == 2
+    assert fine_tune() == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert f"the weights of Theirs2020 in {weights}, got a damaged or foreign file (a web page" in line
     assert "delete it and download them again with robustbench.load_model('Theirs2020'" in line
 
 
 def test_an_unknown_model_is_refused_with_the_nearest_and_an_ensemble_by_name(weights):
-    with pytest.raises(Refused, match="did you mean 'Theirs2020'"):
-        begun("model.id=Their2020")
-    with pytest.raises(Refused, match="one file of weights, got Chen2020Adversarial"):
-        begun("model.id=Chen2020Adversarial")
-    with pytest.raises(Refused, match="model robustbench: threat to be 'Linf', 'L2'"):
-        begun("model.threat=L1")
+    with pytest.raises(UserError, match="did you mean 'Theirs2020'"):
+        start_trainer("model.id=Their2020")
+    with pytest.raises(UserError, match="one file of weights, got Chen2020Adversarial"):
+        start_trainer("model.id=Chen2020Adversarial")
+    with pytest.raises(UserError, match="model robustbench: threat to be 'Linf', 'L2'"):
+        start_trainer("model.threat=L1")
 
 
 def test_a_network_that_looks_at_its_numbers_as_it_answers_is_checked_in_earnest(weights, monkeypatch):
@@ -162,7 +162,7 @@ def test_a_network_that_looks_at_its_numbers_as_it_answers_is_checked_in_earnest
             return super().forward(x) * (1.0 if x.sum().item() < 1e9 else 0.0)  # which no meta tensor can tell
 
     monkeypatch.setitem(robustbench.zoo_table("cifar10", "Linf")["Theirs2020"], "model", Looking)
-    assert begun().batches == 2
+    assert start_trainer().batches == 2
 
 
 MODEL = {"name": "robustbench", "options": {"id": "Wong2020Fast", "threat": "Linf"}, "classes": 10}
@@ -180,18 +180,18 @@ MODEL = {"name": "robustbench", "options": {"id": "Wong2020Fast", "threat": "Lin
 def test_an_entry_tells_of_the_data_that_the_published_model_saw(name, board, more):
     model = MODEL | {"options": {"id": name, "threat": "Linf"}}
     sections = {"data": {"name": board}, "train": {}}
-    assert saw_more(sections, {"model": model, "board": board}) is more
+    assert used_extra_data(sections, {"model": model, "board": board}) is more
 
 
 def test_an_architecture_is_called_as_robustbench_calls_the_published_models():
-    assert architecture(MODEL) == "PreActResNet-18"
-    assert architecture(MODEL | {"options": {"id": "Nobody2020", "threat": "Linf"}}) == "Nobody2020"
+    assert architecture_name(MODEL) == "PreActResNet-18"
+    assert architecture_name(MODEL | {"options": {"id": "Nobody2020", "threat": "Linf"}}) == "Nobody2020"
 
 
 def test_networks_of_timms_go_by_their_names():
     model = build_model("timm", {"id": "test_byobnet"}, (1, 8, 8), 5).eval()
     assert model(torch.rand(2, 1, 8, 8)).shape == (2, 5)
-    with pytest.raises(Refused, match=r"model timm: expected a model that timm.* got 'resnet_18'"):
+    with pytest.raises(UserError, match=r"model timm: expected a model that timm.* got 'resnet_18'"):
         build_model("timm", {"id": "resnet_18"}, (1, 8, 8), 5)
-    with pytest.raises(Refused, match="model 'timm' can take, got 3x32x32"):  # a net of one image size
+    with pytest.raises(UserError, match="model 'timm' can take, got 3x32x32"):  # a net of one image size
         build_model("timm", {"id": "test_vit"}, IMAGE, 10)

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from rb_smooth.core import files, formatting
-from rb_smooth.core.errors import Refused
+from rb_smooth.core.errors import UserError
 from rb_smooth.leaderboard import entries
 from rb_smooth.leaderboard.entries import Entry
 from rb_smooth.leaderboard.reports import ranking
@@ -31,7 +31,7 @@ SCORE = {
 }
 
 
-def entered(folder, name, **changed) -> Entry:
+def make_entry(folder, name, **changed) -> Entry:
     score = deepcopy(SCORE) | changed
     own = {"score": score, "run": name, "model": {"name": "net", "classes": 10}}
     info = {"autoattack_acc": formatting.percent(score["autoattack"]), "architecture": "net", "rb_smooth": own}
@@ -42,14 +42,14 @@ def entered(folder, name, **changed) -> Entry:
 
 def printed(entry) -> str:
     console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    for each in ranking.standings(entry):
+    for each in ranking.ranking_table(entry):
         console.print(each)
     return console.export_text()
 
 
 def test_an_official_entry_is_ranked_among_the_published_of_its_eps(tmp_path):
-    text = printed(entered(tmp_path, "mine"))
-    board = entries.published("cifar10", "Linf")
+    text = printed(make_entry(tmp_path, "mine"))
+    board = entries.published_entries("cifar10", "Linf")
     better = sum(e["best_known"] > 0.5055 for e in board["entries"] if e["eps"] == "8/255")
     assert re.search(rf"^ *{better + 1} +mine ", text, re.M)
     assert re.search(r"^ *1 +Bartoldson2024Adversarial_WRN-94-16", text, re.M)
@@ -67,30 +67,30 @@ def test_an_official_entry_is_ranked_among_the_published_of_its_eps(tmp_path):
     ],
 )
 def test_what_is_not_comparable_stands_without_rank_among_the_published_and_says_why(tmp_path, changed, why):
-    text = printed(entered(tmp_path, "mine", **changed))
+    text = printed(make_entry(tmp_path, "mine", **changed))
     assert why in text
     assert ("Bartoldson" in text) is False
     assert ("Zhang2019Theoretically" in text) == (changed.get("threat", {}).get("eps") == 0.031)
 
 
 def test_local_entries_of_other_points_stand_below_with_the_reason(tmp_path):
-    entered(tmp_path, "other", fingerprint="e" * 64)
-    entered(tmp_path, "smaller", n=100)
-    entered(tmp_path, "equal", autoattack=0.6)
-    text = printed(entered(tmp_path, "mine", official=False))
+    make_entry(tmp_path, "other", fingerprint="e" * 64)
+    make_entry(tmp_path, "smaller", n=100)
+    make_entry(tmp_path, "equal", autoattack=0.6)
+    text = printed(make_entry(tmp_path, "mine", official=False))
     assert "not ranked: other, AutoAttack 50.55 % (other test points)" in text
     assert "not ranked: smaller, AutoAttack 50.55 % (other number of points)" in text
     assert text.index("equal") < text.index("mine")
 
 
 def test_an_entry_selected_on_the_test_set_says_so(tmp_path):
-    assert "mine (selected on test)" in printed(entered(tmp_path, "mine", selected_on="test"))
-    assert "selected on" not in printed(entered(tmp_path, "mine", selected_on="validation"))
+    assert "mine (selected on test)" in printed(make_entry(tmp_path, "mine", selected_on="test"))
+    assert "selected on" not in printed(make_entry(tmp_path, "mine", selected_on="validation"))
 
 
 def test_published_rows_show_autoattack_and_say_where_others_went_lower(tmp_path):
-    text = printed(entered(tmp_path, "mine", autoattack=0.7))
-    board = {e["name"]: e for e in entries.published("cifar10", "Linf")["entries"]}
+    text = printed(make_entry(tmp_path, "mine", autoattack=0.7))
+    board = {e["name"]: e for e in entries.published_entries("cifar10", "Linf")["entries"]}
     shown = [e for name, e in board.items() if f"{name} " in text and e["best_known"] < e["autoattack"]]
     assert shown
     for entry in shown:
@@ -103,7 +103,7 @@ def test_published_rows_show_autoattack_and_say_where_others_went_lower(tmp_path
     "content", ["[]", "null", '"x"', "{}", '{"rb_smooth": null}', '{"rb_smooth": {"score": []}}', "{"]
 )
 def test_whatever_lies_in_the_board_it_still_builds(tmp_path, content):
-    mine = entered(tmp_path, "mine")
+    mine = make_entry(tmp_path, "mine")
     (mine.path.parent / "stray.json").write_text(content)
     (mine.path.parent / "folder.json").mkdir()
     half = json.loads(mine.path.read_text())
@@ -116,8 +116,8 @@ def test_whatever_lies_in_the_board_it_still_builds(tmp_path, content):
 
 def test_equal_models_share_a_rank(tmp_path):
     for name, robust in (("a", 0.6), ("b", 0.6), ("c", 0.5)):
-        entered(tmp_path, name, autoattack=robust, official=False)
-    text = printed(entered(tmp_path, "mine", autoattack=0.4, official=False))
+        make_entry(tmp_path, name, autoattack=robust, official=False)
+    text = printed(make_entry(tmp_path, "mine", autoattack=0.4, official=False))
     assert [line.split()[:2] for line in text.splitlines() if "%" in line and "interval" not in line] == [
         ["1", "a"],
         ["1", "b"],
@@ -128,26 +128,26 @@ def test_equal_models_share_a_rank(tmp_path):
 
 def test_the_published_tables_are_whole_dated_and_shares():
     for dataset, threat, count in (("cifar10", "Linf", 99), ("cifar10", "L2", 21), ("cifar100", "Linf", 38)):
-        board = entries.published(dataset, threat)
+        board = entries.published_entries(dataset, threat)
         assert len(board["entries"]) == count
         assert re.fullmatch("[0-9a-f]{40}", board["commit"])
         assert all(0 <= e["autoattack"] <= e["clean"] <= 1 for e in board["entries"])
         assert all(e["best_known"] <= e["autoattack"] + 1e-9 for e in board["entries"])
-    assert entries.published("digits", "Linf")["entries"] == []
+    assert entries.published_entries("digits", "Linf")["entries"] == []
 
 
 @pytest.mark.parametrize(
     "name", ["../up", "a/b", "", ".hidden", "Kireev2021Effectiveness_x", "Andriushchenko2020Understanding"]
 )
 def test_a_name_that_could_leave_the_folder_or_confuse_robustbench_is_refused(name):
-    with pytest.raises(Refused):
-        files.check_name(name)
+    with pytest.raises(UserError):
+        files.validate_name(name)
 
 
 @pytest.mark.parametrize("name", ["..", "x" * 300, "a b"])
 def test_a_name_that_no_file_can_have_is_refused(name):
-    with pytest.raises(Refused):
-        files.check_name(name)
+    with pytest.raises(UserError):
+        files.validate_name(name)
 
 
 def test_eps_is_written_as_robustbench_writes_it():

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from rb_smooth.config import resolver, yaml
-from rb_smooth.config.overrides import gather, scale
+from rb_smooth.config.overrides import resolve_config, scale_epochs
 from rb_smooth.config.sections import SECTIONS
-from rb_smooth.core.errors import Refused
+from rb_smooth.core.errors import UserError
 from rb_smooth.training import validate
-from rb_smooth.training.run_folder.run import place, variant
+from rb_smooth.training.run_folder.run import config_suffix, run_path
 
 
 @pytest.fixture
@@ -45,26 +45,26 @@ def kitchen(tmp_path, monkeypatch):
     ],
 )
 def test_fractions_and_powers_of_ten_are_numbers(text, value):
-    read = yaml.parse(text, "here")
+    read = yaml.parse_yaml(text, "here")
     assert read == value
     assert type(read) is type(value)
 
 
 def test_what_is_dumped_reads_back_the_same():
     sections = {"name": "x/y", "a": {"eps": 8 / 255, "lr": 5e-4, "p": 0.2, "s": "8/255", "n": None}, "b": [{"c": 1.0}]}
-    assert yaml.parse(yaml.dump(sections), "here") == sections
-    assert "8/255" in yaml.dump({"eps": 8 / 255})
+    assert yaml.parse_yaml(yaml.dump_sections(sections), "here") == sections
+    assert "8/255" in yaml.dump_sections({"eps": 8 / 255})
 
 
 @pytest.mark.parametrize("text", ["!!python/object/apply:os.system ['true']", "{a: 1", "1/0"])
 def test_unsafe_or_broken_yaml_is_refused_in_one_line(text):
-    with pytest.raises(Refused, match="expected YAML in here") as refused:
-        yaml.parse(text, "here")
+    with pytest.raises(UserError, match="expected YAML in here") as refused:
+        yaml.parse_yaml(text, "here")
     assert "\n" not in str(refused.value)
 
 
 def test_a_name_is_the_sum_of_its_files_in_one_order(kitchen):
-    name, sections = resolver.resolve("toy", "at-l2+ensgd")
+    name, sections = resolver.resolve_method("toy", "at-l2+ensgd")
     assert name == "at+ensgd-l2"
     assert sections["optimizer"] == {"name": "entropy_sgd", "lr": 1.0}  # a section with another name replaces the whole
     assert sections["objective"]["norm"] == "L2"  # one without a name changes the keys it lists
@@ -73,60 +73,60 @@ def test_a_name_is_the_sum_of_its_files_in_one_order(kitchen):
 
 def test_a_file_of_the_full_name_wins_over_the_sum_however_it_is_typed(kitchen):
     for typed in ("at+awp+ensgd", "at+ensgd+awp"):
-        assert resolver.resolve("toy", typed)[1]["perturbation"]["gamma"] == 0.005
-    assert resolver.resolve("toy", "at+awp+ensgd-l2")[1]["perturbation"]["gamma"] == 0.005
-    assert resolver.resolve("toy", "at+awp")[1]["perturbation"]["gamma"] == 0.01
+        assert resolver.resolve_method("toy", typed)[1]["perturbation"]["gamma"] == 0.005
+    assert resolver.resolve_method("toy", "at+awp+ensgd-l2")[1]["perturbation"]["gamma"] == 0.005
+    assert resolver.resolve_method("toy", "at+awp")[1]["perturbation"]["gamma"] == 0.01
 
 
 def test_two_parts_for_one_section_are_refused(kitchen):
-    with pytest.raises(Refused, match=r"\+ensgd and \+slow for the optimizer"):
-        resolver.resolve("toy", "at+ensgd+slow")
-    assert "at+ensgd+slow" not in resolver.methods("toy")
-    assert "at+awp+ensgd-l2" in resolver.methods("toy")
+    with pytest.raises(UserError, match=r"\+ensgd and \+slow for the optimizer"):
+        resolver.resolve_method("toy", "at+ensgd+slow")
+    assert "at+ensgd+slow" not in resolver.list_methods("toy")
+    assert "at+awp+ensgd-l2" in resolver.list_methods("toy")
 
 
 def test_a_part_goes_with_the_bases_that_it_names(kitchen):
     (kitchen / "-l2.yaml").write_text("bases: [other, more]\nobjective: {norm: L2, eps: 0.5, step_size: 0.1}\n")
-    with pytest.raises(Refused, match="expected -l2 with other or more, got at"):
-        resolver.resolve("toy", "at-l2")
-    assert "at-l2" not in resolver.methods("toy")
+    with pytest.raises(UserError, match="expected -l2 with other or more, got at"):
+        resolver.resolve_method("toy", "at-l2")
+    assert "at-l2" not in resolver.list_methods("toy")
     (kitchen / "other.yaml").write_text((kitchen / "at.yaml").read_text())
-    assert resolver.resolve("toy", "other-l2")[1].keys() == set(SECTIONS)
+    assert resolver.resolve_method("toy", "other-l2")[1].keys() == set(SECTIONS)
 
 
 def test_a_part_without_a_file_is_known_from_its_cell_and_taken_only_with_it(kitchen):
     (kitchen / "at+awp-tuned.yaml").write_text("perturbation: {gamma: 0.3}\n")
     for typed in ("at+awp-tuned", "at-tuned+awp", "at-tuned-l2+awp"):
-        name, sections = resolver.resolve("toy", typed)
+        name, sections = resolver.resolve_method("toy", typed)
         assert name.endswith("-tuned")
         assert sections["perturbation"]["gamma"] == 0.3
-    with pytest.raises(Refused, match=r"expected -tuned as in at\+awp-tuned"):
-        resolver.resolve("toy", "at+ensgd-tuned")
-    assert "at+awp-l2-tuned" in resolver.methods("toy")
-    assert "at-tuned" not in resolver.methods("toy")
+    with pytest.raises(UserError, match=r"expected -tuned as in at\+awp-tuned"):
+        resolver.resolve_method("toy", "at+ensgd-tuned")
+    assert "at+awp-l2-tuned" in resolver.list_methods("toy")
+    assert "at-tuned" not in resolver.list_methods("toy")
 
 
 def test_two_cells_that_speak_of_one_section_are_refused_until_a_longer_one_decides(kitchen):
     (kitchen / "at+awp-l2.yaml").write_text("perturbation: {gamma: 0.3}\n")
-    with pytest.raises(Refused, match=r"got at\+awp\+ensgd and at\+awp-l2 for the perturbation"):
-        resolver.resolve("toy", "at+awp+ensgd-l2")
-    assert "at+awp+ensgd-l2" not in resolver.methods("toy")
+    with pytest.raises(UserError, match=r"got at\+awp\+ensgd and at\+awp-l2 for the perturbation"):
+        resolver.resolve_method("toy", "at+awp+ensgd-l2")
+    assert "at+awp+ensgd-l2" not in resolver.list_methods("toy")
     (kitchen / "at+awp+ensgd-l2.yaml").write_text("perturbation: {gamma: 0.4}\n")
-    assert resolver.resolve("toy", "at+awp+ensgd-l2")[1]["perturbation"]["gamma"] == 0.4
+    assert resolver.resolve_method("toy", "at+awp+ensgd-l2")[1]["perturbation"]["gamma"] == 0.4
 
 
 def test_what_a_part_changes_in_a_section_is_changed_in_the_cells_values_too(kitchen):
     (kitchen / "+twice.yaml").write_text("perturbation: {gamma: 2}\noptimizer: {momentum: 0.5}\n")
-    sections = resolver.resolve("toy", "at+twice+awp+ensgd")[1]
+    sections = resolver.resolve_method("toy", "at+twice+awp+ensgd")[1]
     assert sections["perturbation"] == {"name": "awp", "gamma": 2}
     assert sections["optimizer"] == {"name": "entropy_sgd", "lr": 1.0, "momentum": 0.5}
 
 
 def test_a_broken_part_breaks_only_the_sums_that_it_is_in(kitchen):
     (kitchen / "+broken.yaml").write_text("hello")
-    assert resolver.resolve("toy", "at+awp")[0] == "at+awp"
-    with pytest.raises(Refused, match=r"\+broken\.yaml"):
-        resolver.resolve("toy", "at+broken")
+    assert resolver.resolve_method("toy", "at+awp")[0] == "at+awp"
+    with pytest.raises(UserError, match=r"\+broken\.yaml"):
+        resolver.resolve_method("toy", "at+broken")
 
 
 @pytest.mark.parametrize(
@@ -143,62 +143,64 @@ def test_a_broken_part_breaks_only_the_sums_that_it_is_in(kitchen):
 )
 def test_what_a_file_of_a_sum_cannot_say_is_refused(kitchen, file, text, said):
     (kitchen / file).write_text(text)
-    with pytest.raises(Refused, match=said):
-        resolver.resolve("toy", "at+awp-l2")
+    with pytest.raises(UserError, match=said):
+        resolver.resolve_method("toy", "at+awp-l2")
 
 
 def test_a_cell_within_the_sum_gives_its_values_and_a_longer_one_wins(kitchen):
     (kitchen / "at+awp.yaml").write_text("perturbation: {gamma: 0.2}\naveraging: {name: ema}\n")
-    assert resolver.resolve("toy", "at+awp")[1]["perturbation"]["gamma"] == 0.2
-    sections = resolver.resolve("toy", "at+awp+ensgd-l2")[1]
+    assert resolver.resolve_method("toy", "at+awp")[1]["perturbation"]["gamma"] == 0.2
+    sections = resolver.resolve_method("toy", "at+awp+ensgd-l2")[1]
     assert sections["perturbation"]["gamma"] == 0.005
     assert sections["averaging"] == {"name": "ema"}
 
 
 def test_a_part_named_twice_is_refused(kitchen):
-    with pytest.raises(Refused, match="each part once"):
-        resolver.resolve("toy", "at+awp+awp")
+    with pytest.raises(UserError, match="each part once"):
+        resolver.resolve_method("toy", "at+awp+awp")
 
 
 def test_your_own_recipes_come_before_the_shipped_ones(kitchen):
-    assert "digits" in resolver.datasets()
+    assert "digits" in resolver.list_datasets()
     mine = Path("recipes/digits")
     mine.mkdir()
     text = (kitchen / "at.yaml").read_text().replace("lr: 0.1", "lr: 0.07")
     (mine / "at.yaml").write_text(text)
-    assert resolver.resolve("digits", "at")[1]["optimizer"]["lr"] == 0.07
-    assert re.fullmatch("_[0-9a-f]{6}", variant(*gather("digits", "at"), "_"))  # not mistaken for the shipped one
+    assert resolver.resolve_method("digits", "at")[1]["optimizer"]["lr"] == 0.07
+    assert re.fullmatch(
+        "_[0-9a-f]{6}", config_suffix(*resolve_config("digits", "at"), "_")
+    )  # not mistaken for the shipped one
 
 
 def test_a_file_of_your_own_may_start_from_a_recipe(kitchen):
     Path("mine.yaml").write_text("base: toy/at+awp\noptimizer: {lr: 0.05}\n")
-    dataset, method, sections = gather("mine.yaml")
+    dataset, method, sections = resolve_config("mine.yaml")
     assert (dataset, method) == ("digits", "mine")
     assert sections["optimizer"]["lr"] == 0.05
     assert sections["perturbation"]["name"] == "awp"
 
 
 def test_a_stored_recipe_is_a_recipe_again(kitchen):
-    dataset, method, sections = gather("toy", "at+awp", ["optimizer.lr=0.3"])
-    run = place(Path("runs"), dataset, method, sections)
+    dataset, method, sections = resolve_config("toy", "at+awp", ["optimizer.lr=0.3"])
+    run = run_path(Path("runs"), dataset, method, sections)
     run.begin(dataset, method, sections)
-    assert gather(str(run.path / "recipe.yaml")) == ("toy", "at+awp", sections)
+    assert resolve_config(str(run.path / "recipe.yaml")) == ("toy", "at+awp", sections)
 
 
 def test_another_length_keeps_the_shape_rounding_half_up(kitchen):
-    _, _, sections = gather("cifar10", "at", epochs=30)
+    _, _, sections = resolve_config("cifar10", "at", epochs=30)
     assert sections["schedule"]["drops"] == [15, 23]  # 22.5 up
     assert sections["train"]["epochs"] == 30
     assert sections["train"]["scaled_from"] == 200
     staged = sections | {"optimizer": [{"from_epoch": 0, "name": "sgd"}, {"from_epoch": 15, "name": "entropy_sgd"}]}
-    assert [s["from_epoch"] for s in scale(staged, 10)["optimizer"]] == [0, 5]
-    assert [s["name"] for s in scale(staged, 1)["optimizer"]] == ["sgd"]  # the other would begin at its end
-    assert validate.check("cifar10", "at", sections).title == "at (30 epochs)"
+    assert [s["from_epoch"] for s in scale_epochs(staged, 10)["optimizer"]] == [0, 5]
+    assert [s["name"] for s in scale_epochs(staged, 1)["optimizer"]] == ["sgd"]  # the other would begin at its end
+    assert validate.check_recipe("cifar10", "at", sections).title == "at (30 epochs)"
 
 
 def test_other_settings_are_another_folder_and_the_evaluation_is_not_one(kitchen):
     def folder(*settings):
-        return place(Path("runs"), *gather("digits", "at", settings)).path.name
+        return run_path(Path("runs"), *resolve_config("digits", "at", settings)).path.name
 
     assert folder() == "at-s0"
     assert folder("train.seed=3") == "at-s3"
@@ -206,24 +208,26 @@ def test_other_settings_are_another_folder_and_the_evaluation_is_not_one(kitchen
     assert re.fullmatch("at-s0-[0-9a-f]{6}", folder("optimizer.lr=0.3"))
     assert folder("optimizer.lr=0.3") != folder("optimizer.lr=0.4")
     assert folder("optimizer.momentum=0.90", "model.width=16.0") == "at-s0"  # the same numbers
-    assert variant(*gather("digits", "at"), "_") == ""
-    assert re.fullmatch("_[0-9a-f]{6}", variant(*gather("toy", "at"), "_"))  # yours are not the shipped ones
+    assert config_suffix(*resolve_config("digits", "at"), "_") == ""
+    assert re.fullmatch(
+        "_[0-9a-f]{6}", config_suffix(*resolve_config("toy", "at"), "_")
+    )  # yours are not the shipped ones
 
 
 def test_another_name_comes_without_the_options_of_the_old_one(kitchen):
     settings = ["optimizer.lr=0.2", "optimizer.name=sgd", "schedule.name=cosine", "data.name=folder", "data.root=x"]
-    sections = gather("toy", "at+ensgd", settings)[2]
+    sections = resolve_config("toy", "at+ensgd", settings)[2]
     assert sections["optimizer"] == {"name": "sgd", "lr": 0.2}
     assert sections["schedule"] == {"name": "cosine"}
     assert sections["data"]["batch_size"] == 64
 
 
 def test_every_shipped_recipe_is_valid():
-    for dataset in resolver.datasets():
-        for method in resolver.methods(dataset):
-            name, sections = gather(dataset, method)[1:]
+    for dataset in resolver.list_datasets():
+        for method in resolver.list_methods(dataset):
+            name, sections = resolve_config(dataset, method)[1:]
             assert name == method
-            validate.check(dataset, name, sections)
+            validate.check_recipe(dataset, name, sections)
 
 
 @pytest.mark.parametrize(
@@ -261,19 +265,21 @@ def test_every_shipped_recipe_is_valid():
     ],
 )
 def test_a_wrong_setting_is_refused_by_name(settings, said):
-    with pytest.raises(Refused, match=re.escape(said)) as refused:
-        validate.check(*gather("digits", "at", settings))
+    with pytest.raises(UserError, match=re.escape(said)) as refused:
+        validate.check_recipe(*resolve_config("digits", "at", settings))
     assert "\n" not in str(refused.value)
 
 
 def test_what_cannot_be_scaled_is_refused_by_the_check_and_not_by_a_crash():
     for setting in ("schedule.drops=[a]", "schedule.drops=[null]"):
-        with pytest.raises(Refused, match="drops"):
-            validate.check(*gather("digits", "at", [setting], epochs=3))
-    _, _, sections = gather("digits", "at")
-    assert scale(scale(sections, 10), 5)["train"]["scaled_from"] == 40  # the recipe's own length, however often
-    with pytest.raises(Refused, match="from_epoch"):
-        validate.check("digits", "at", scale(sections | {"optimizer": [{"name": "sgd"}, 3]}, 5))
+        with pytest.raises(UserError, match="drops"):
+            validate.check_recipe(*resolve_config("digits", "at", [setting], epochs=3))
+    _, _, sections = resolve_config("digits", "at")
+    assert (
+        scale_epochs(scale_epochs(sections, 10), 5)["train"]["scaled_from"] == 40
+    )  # the recipe's own length, however often
+    with pytest.raises(UserError, match="from_epoch"):
+        validate.check_recipe("digits", "at", scale_epochs(sections | {"optimizer": [{"name": "sgd"}, 3]}, 5))
 
 
 @pytest.mark.parametrize(
@@ -292,22 +298,22 @@ def test_what_cannot_be_scaled_is_refused_by_the_check_and_not_by_a_crash():
 )
 def test_a_file_of_your_own_is_refused_by_what_is_wrong(tmp_path, text, said):
     (tmp_path / "mine.yaml").write_text(text)
-    with pytest.raises(Refused, match=said):
-        gather(str(tmp_path / "mine.yaml"))
+    with pytest.raises(UserError, match=said):
+        resolve_config(str(tmp_path / "mine.yaml"))
 
 
 def test_a_folder_or_binary_in_the_place_of_a_recipe_is_refused(tmp_path):
     (tmp_path / "folder.yaml").mkdir()
     (tmp_path / "bytes.yaml").write_bytes(bytes(range(128, 256)))
     for name in ("folder.yaml", "bytes.yaml", "bytes.yaml/x.yaml"):
-        with pytest.raises(Refused, match="recipe file"):
-            gather(str(tmp_path / name))
+        with pytest.raises(UserError, match="recipe file"):
+            resolve_config(str(tmp_path / name))
 
 
 def test_a_recipe_of_your_own_needs_no_seed(tmp_path):
-    _, _, sections = gather("digits", "at")
-    (tmp_path / "mine.yaml").write_text(yaml.dump({**sections, "train": {"epochs": 2}}))
-    assert gather(str(tmp_path / "mine.yaml"))[2]["train"] == {"seed": 0, "epochs": 2}
+    _, _, sections = resolve_config("digits", "at")
+    (tmp_path / "mine.yaml").write_text(yaml.dump_sections({**sections, "train": {"epochs": 2}}))
+    assert resolve_config(str(tmp_path / "mine.yaml"))[2]["train"] == {"seed": 0, "epochs": 2}
 
 
 @pytest.mark.parametrize(
@@ -322,22 +328,22 @@ def test_a_recipe_of_your_own_needs_no_seed(tmp_path):
     ],
 )
 def test_stages_must_start_at_zero_ascend_and_be_whole(stages):
-    _, _, sections = gather("digits", "at")
-    with pytest.raises(Refused, match="from_epoch"):
-        validate.check("digits", "at", sections | {"optimizer": stages})
+    _, _, sections = resolve_config("digits", "at")
+    with pytest.raises(UserError, match="from_epoch"):
+        validate.check_recipe("digits", "at", sections | {"optimizer": stages})
 
 
 def test_a_stage_that_is_never_reached_is_refused():
-    _, _, sections = gather("digits", "at")
+    _, _, sections = resolve_config("digits", "at")
     stages = [{"from_epoch": 0, "name": "sgd"}, {"from_epoch": 40, "name": "entropy_sgd"}]
-    with pytest.raises(Refused, match="optimizer in recipe digits/at to start within 40 epochs, got from_epoch 40"):
-        validate.check("digits", "at", sections | {"optimizer": stages})
+    with pytest.raises(UserError, match="optimizer in recipe digits/at to start within 40 epochs, got from_epoch 40"):
+        validate.check_recipe("digits", "at", sections | {"optimizer": stages})
 
 
 def test_a_stage_is_in_force_from_its_epoch_on():
-    _, _, sections = gather("digits", "at")
+    _, _, sections = resolve_config("digits", "at")
     stages = [{"from_epoch": 0, "name": "sgd"}, {"from_epoch": 10, "name": "entropy_sgd"}]
-    recipe = validate.check("digits", "at", sections | {"optimizer": stages})
+    recipe = validate.check_recipe("digits", "at", sections | {"optimizer": stages})
     assert [recipe.stage("optimizer", epoch).name for epoch in (0, 9, 10, 39)] == [
         "sgd",
         "sgd",
@@ -358,12 +364,12 @@ def test_a_stage_is_in_force_from_its_epoch_on():
     ],
 )
 def test_an_unknown_name_is_refused_with_the_nearest(target, said):
-    with pytest.raises(Refused, match=re.escape(said)):
-        gather(*target)
+    with pytest.raises(UserError, match=re.escape(said)):
+        resolve_config(*target)
 
 
 def test_epochs_to_keep_are_those_typed_and_lie_within_the_length():
-    _, _, sections = gather("cifar10", "at", ["train.keep=[0,15]"], epochs=30)
+    _, _, sections = resolve_config("cifar10", "at", ["train.keep=[0,15]"], epochs=30)
     assert sections["train"]["keep"] == [0, 15]
-    with pytest.raises(Refused, match=r"expected train\.keep in recipe digits/at within 40 epochs, got 41"):
-        validate.check(*gather("digits", "at", ["train.keep=[41]"]))
+    with pytest.raises(UserError, match=r"expected train\.keep in recipe digits/at within 40 epochs, got 41"):
+        validate.check_recipe(*resolve_config("digits", "at", ["train.keep=[41]"]))

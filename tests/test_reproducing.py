@@ -6,23 +6,23 @@ import shlex
 
 import pytest
 import reproducing
+from fake_entries import make_entry
 from learning_curves import read_curves
-from made_entries import entered
-from measurements import CLAIMED_ON
-from paper_tables import command, of_cell, overview_lines
-from ran import ran
-from reproducing import PAGE, README, board_lines, checked, measured, readme_lines, tried_lines, write_page
+from paper_tables import command, overview_lines, result_lines
+from reproducing import PAGE, README, board_lines, check_record, read_results, readme_lines, tuning_lines, write_page
+from result_tables import CLAIMED_ON
+from run_program import run_program
 
-from rb_smooth.config.listing import shipped_cells
-from rb_smooth.config.overrides import gather
+from rb_smooth.config.listing import all_paper_results
+from rb_smooth.config.overrides import resolve_config
 from rb_smooth.core import files
-from rb_smooth.core.errors import Refused
-from rb_smooth.leaderboard.entries import published
-from rb_smooth.training.sweep.comparison import FIGURES, Result, groups
+from rb_smooth.core.errors import UserError
+from rb_smooth.leaderboard.entries import published_entries
+from rb_smooth.training.sweep.comparison import METRICS, RunResult, compare_methods
 
-CELLS = shipped_cells()
-BY_NAME = {(cell.table, cell.row, cell.column): cell for cell in CELLS}
-AT = next(cell for cell in CELLS if cell.recipe == "cifar10/at" and not cell.settings)
+CELLS = all_paper_results()
+BY_NAME = {(paper_result.table, paper_result.row, paper_result.column): paper_result for paper_result in CELLS}
+AT = next(paper_result for paper_result in CELLS if paper_result.recipe == "cifar10/at" and not paper_result.settings)
 
 
 def results(method, *robust, title=None, version="standard", selected_on="validation", n=10_000):
@@ -37,10 +37,10 @@ def results(method, *robust, title=None, version="standard", selected_on="valida
         "fingerprint": "f",
         "selected_on": selected_on,
     }
-    return [Result(method, seed, score | {"autoattack": each}) for seed, each in enumerate(robust)]
+    return [RunResult(method, seed, score | {"autoattack": each}) for seed, each in enumerate(robust)]
 
 
-def ran_as(method, seed):
+def run_name(method, seed):
     return {
         "method": method,
         "seed": seed,
@@ -61,8 +61,8 @@ def record(found, dataset="cifar10", settings=()):
         "images": "CIFAR-10",
         "dataset": dataset,
         "settings": list(settings),
-        "groups": groups(found),
-        "runs": [ran_as(each.method, each.seed) for each in found],
+        "groups": compare_methods(found),
+        "runs": [run_name(each.method, each.seed) for each in found],
     }
 
 
@@ -74,7 +74,7 @@ def page_with(tmp_path, **kept):
 
 
 def test_the_page_is_what_the_generator_writes(tmp_path):
-    assert page_with(tmp_path, **measured(reproducing.HERE)) == PAGE.read_text()
+    assert page_with(tmp_path, **read_results(reproducing.HERE)) == PAGE.read_text()
 
 
 def test_readmes_table_is_of_what_the_claims_compare_and_says_where_it_comes_from():
@@ -82,30 +82,32 @@ def test_readmes_table_is_of_what_the_claims_compare_and_says_where_it_comes_fro
     lines = list(readme_lines(record(found, dataset="digits")))
     assert [line.split(" | ")[0] for line in lines if " 0.00 |" in line] == [f"| `{method}`" for method in CLAIMED_ON]
     assert lines[-1] == "Commit 0123456; [every method](docs/reproducing.md#what-was-measured)."
-    kept = measured(reproducing.HERE)
+    kept = read_results(reproducing.HERE)
     if "digits" in kept:
         assert "\n".join(["<!-- digits -->", *readme_lines(kept["digits"]), "<!-- /digits -->"]) in README.read_text()
 
 
-@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: f"{cell.recipe} ({cell.column}; {cell.row})")
+@pytest.mark.parametrize(
+    "cell", CELLS, ids=lambda paper_result: f"{paper_result.recipe} ({paper_result.column}; {paper_result.row})"
+)
 def test_a_cells_command_is_its_recipe(cell):
     words = shlex.split(command(cell))
     assert words[:3] == ["python", "-m", "rb_smooth.recipe"]
     dataset, method, *settings = words[3:]
     assert settings[::2] == ["--set"] * len(cell.settings)
-    expected = gather(*cell.recipe.split("/"), cell.settings)
-    assert gather(dataset, method, settings[1::2]) == expected
+    expected = resolve_config(*cell.recipe.split("/"), cell.settings)
+    assert resolve_config(dataset, method, settings[1::2]) == expected
     assert f"`{command(cell)}`" in PAGE.read_text()
 
 
 def test_no_number_is_given_for_kanai_et_al_and_one_for_every_cell_of_the_awp_authors():
-    for cell in CELLS:
-        assert (cell.reported is None) == ("Kanai" in cell.paper)
-        if cell.reported is not None:
-            shares = {key: value for key, value in cell.reported.items() if key != "by"}
-            assert shares.keys() < set(FIGURES)
+    for paper_result in CELLS:
+        assert (paper_result.reported is None) == ("Kanai" in paper_result.paper)
+        if paper_result.reported is not None:
+            shares = {key: value for key, value in paper_result.reported.items() if key != "by"}
+            assert shares.keys() < set(METRICS)
             assert all(0 < share < 1 for share in shares.values())
-            assert cell.reported["by"].startswith("their ")
+            assert paper_result.reported["by"].startswith("their ")
 
 
 @pytest.mark.parametrize(
@@ -117,21 +119,21 @@ def test_no_number_is_given_for_kanai_et_al_and_one_for_every_cell_of_the_awp_au
     ],
 )
 def test_what_the_authors_report_is_what_robustbench_measured(board, name, cell):
-    row = next(row for row in published(*board)["entries"] if row["name"] == name)
+    row = next(row for row in published_entries(*board)["entries"] if row["name"] == name)
     assert BY_NAME[cell].reported["clean"] == row["clean"]
     assert BY_NAME[cell].reported["autoattack"] == row["autoattack"]
 
 
 def test_several_seeds_have_a_deviation_and_one_has_an_interval():
-    (several,) = of_cell(AT, {"here": record(results("at", 0.46, 0.48))})
+    (several,) = result_lines(AT, {"here": record(results("at", 0.46, 0.48))})
     assert "AutoAttack 47.00 ± 1.41 (2 seeds, 10,000 points; [here.json](../benchmarks/here.json))" in several
-    (one,) = of_cell(AT, {"here": record(results("at", 0.47))})
+    (one,) = result_lines(AT, {"here": record(results("at", 0.47))})
     assert "AutoAttack 47.00 (46.02 to 47.98) (1 seed, 10,000 points;" in one
 
 
 def test_what_differs_from_the_recipe_is_told_with_the_figure():
     found = results("at", 0.47, title="at (30 epochs, selected on test)", version="quick", selected_on="test", n=500)
-    (line,) = of_cell(AT, {"here": record(found, settings=["train.select=test", "evaluate.version=quick"])})
+    (line,) = result_lines(AT, {"here": record(found, settings=["train.select=test", "evaluate.version=quick"])})
     assert "upper bound (quick, not AutoAttack) 47.00" in line
     assert "(1 seed, 500 points, 30 epochs, selected on test;" in line
 
@@ -147,13 +149,13 @@ def test_what_differs_from_the_recipe_is_told_with_the_figure():
     ids=["other data", "other method", "other images", "other settings"],
 )
 def test_what_is_not_the_cell_does_not_stand_in_it(other):
-    assert not list(of_cell(AT, {"here": other}))
+    assert not list(result_lines(AT, {"here": other}))
 
 
 def test_a_cell_with_settings_takes_what_was_run_with_them():
     wide = BY_NAME["AutoAttack", "CIFAR-10, Linf, WRN", "AT"]
-    assert list(of_cell(wide, {"here": record(results("at-wrn34", 0.5), settings=wide.settings)}))
-    assert not list(of_cell(wide, {"here": record(results("at-wrn34", 0.5))}))
+    assert list(result_lines(wide, {"here": record(results("at-wrn34", 0.5), settings=wide.settings)}))
+    assert not list(result_lines(wide, {"here": record(results("at-wrn34", 0.5))}))
 
 
 def test_what_was_measured_elsewhere_has_a_table_and_what_is_expected_is_missed(tmp_path):
@@ -196,12 +198,12 @@ def test_a_row_of_table_1_that_is_attacked_by_pgd_shows_pgd():
 
 
 def test_what_was_tried_on_validation_images_stands_below(tmp_path):
-    assert list(tried_lines(tmp_path)) == []
+    assert list(tuning_lines(tmp_path)) == []
     origin = {key: record([])[key] for key in ("commit", "machine", "dataset")}
     rows = [{"title": "`at+ensgd`", "by_seed": {"0": {"best": 0.8, "last": 0.7}}}]
     about = {"command": "python benchmarks/tuning.py", "epochs": 40, "validation": 200, "rows": rows}
     files.write_json(tmp_path / "tuning-lr.json", origin | about)
-    lines = list(tried_lines(tmp_path))
+    lines = list(tuning_lines(tmp_path))
     assert "commit 0123456 (Some CPU, 2 cores; [tuning-lr.json](../benchmarks/tuning-lr.json))." in lines[0]
     assert "`cifar10`, 40 epochs: PGD accuracy on 200 validation images" in lines[2]
     assert "| `at+ensgd` | 1 | 80.00 | 70.00 |  |  |  |  |" in lines
@@ -209,8 +211,8 @@ def test_what_was_tried_on_validation_images_stands_below(tmp_path):
 
 def test_a_model_trained_elsewhere_stands_beside_ours(tmp_path):
     shown = {"n": 200, "pgd20": 0.01, "autoattack": 0.0, "interval": [0.0, 0.0188], "clean": 0.845}
-    entered(tmp_path, "theirs", dataset="folder-mine", own={"origin": {"file": "net.pt"}}, **shown)
-    entered(tmp_path, "at_s0", dataset="folder-mine", n=200)
+    make_entry(tmp_path, "theirs", dataset="folder-mine", own={"origin": {"file": "net.pt"}}, **shown)
+    make_entry(tmp_path, "at_s0", dataset="folder-mine", n=200)
     assert list(board_lines(tmp_path, "folder-mine", "Linf"))[2:4] == [
         "| `at_s0` | here | 200 | 80.00 | 60.00 | 50.00 | 49.00 to 51.00 |",
         "| `theirs` | elsewhere | 200 | 84.50 | 1.00 | 0.00 | 0.00 to 1.88 |",
@@ -230,8 +232,8 @@ def test_a_sweep_is_kept_with_the_kind_of_machine_and_stands_on_the_page(tmp_pat
     monkeypatch.setattr(reproducing, "HERE", here)
     monkeypatch.setattr(reproducing, "PAGE", here / "page.md")
     words = ["--keep", str(sweep), "--as", "mine", "--images", "CIFAR-10"]
-    assert ran(reproducing.main, *words) == 0
-    kept = measured(here)
+    assert run_program(reproducing.main, *words) == 0
+    kept = read_results(here)
     assert kept.keys() == {"mine"}
     curves = read_curves(here / "curves" / "mine.csv")
     assert [curves["at"][seed][0]["val_robust"] for seed in range(2)] == [0.4, 0.5]
@@ -245,10 +247,10 @@ def test_a_sweep_is_kept_with_the_kind_of_machine_and_stands_on_the_page(tmp_pat
 
 def test_what_is_no_record_of_runs_is_refused_by_what_it_lacks(tmp_path):
     lacking = {key: value for key, value in record([]).items() if key != "settings"}
-    with pytest.raises(Refused, match=r"expected settings in .*x\.json, got none"):
-        checked(lacking, tmp_path / "x.json")
+    with pytest.raises(UserError, match=r"expected settings in .*x\.json, got none"):
+        check_record(lacking, tmp_path / "x.json")
 
 
 def test_keep_needs_a_name_and_what_the_images_are(monkeypatch, capsys):
-    assert ran(reproducing.main, "--keep", "sweep.json") == 2
+    assert run_program(reproducing.main, "--keep", "sweep.json") == 2
     assert "expected --keep, --as and --images together" in capsys.readouterr().err

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 from interruptions import stop_after
-from tiers import quickly
+from tiers import mark_slow_except
 
-from rb_smooth.config.overrides import gather
-from rb_smooth.core.errors import Interrupted, Refused
+from rb_smooth.config.overrides import resolve_config
+from rb_smooth.core.errors import Interrupted, UserError
 from rb_smooth.data.datasets import digits
 from rb_smooth.data.splits import split
 from rb_smooth.training import loop, validate
@@ -25,7 +25,7 @@ from rb_smooth.training.run_folder.run import Run
 CPU = torch.device("cpu")
 QUICK = ["data.validation=60", "objective.steps=1", "train.epochs=3", "schedule.drops=[2]", "model.width=2"]
 
-pytestmark = pytest.mark.usefixtures("undrawn")
+pytestmark = pytest.mark.usefixtures("no_curve_plots")
 
 
 @pytest.fixture(scope="module")
@@ -35,17 +35,17 @@ def data():
 
 @pytest.fixture(scope="module")
 def recipe():
-    return validate.check(*gather("digits", "at+awp+ensgd2+wa", [*QUICK, "optimizer.inner_steps=2"]))
+    return validate.check_recipe(*resolve_config("digits", "at+awp+ensgd2+wa", [*QUICK, "optimizer.inner_steps=2"]))
 
 
 @pytest.fixture(scope="module")
-def whole(recipe, data, tmp_path_factory):
+def uninterrupted_run(recipe, data, tmp_path_factory):
     run = Run(tmp_path_factory.mktemp("runs") / "whole")
     loop.train(recipe, run, data, CPU)
     return run
 
 
-def stopped(recipe, data, path, monkeypatch, batches=7, **options):
+def stopped_run(recipe, data, path, monkeypatch, batches=7, **options):
     """A run stopped in its third epoch, whose two states are of different moments."""
     run = Run(path)
     with monkeypatch.context() as patched, pytest.raises(Interrupted):
@@ -54,7 +54,7 @@ def stopped(recipe, data, path, monkeypatch, batches=7, **options):
     return run
 
 
-def ends_like(whole, run, recipe, data):
+def ends_equal(whole, run, recipe, data):
     loop.train(recipe, run, data, CPU)
     for name in ("best", "last"):
         one, other = whole.load(name), run.load(name)
@@ -62,16 +62,16 @@ def ends_like(whole, run, recipe, data):
     assert not list(run.path.glob("resume*"))
 
 
-def test_two_states_are_kept_and_a_finished_run_keeps_none(recipe, data, tmp_path, monkeypatch, whole):
-    run = stopped(recipe, data, tmp_path / "run", monkeypatch)
+def test_two_states_are_kept_and_a_finished_run_keeps_none(recipe, data, tmp_path, monkeypatch, uninterrupted_run):
+    run = stopped_run(recipe, data, tmp_path / "run", monkeypatch)
     assert sorted(path.name for path in run.path.glob("resume*")) == ["resume-previous.pt", "resume.pt"]
     (newest, path), previous = load_state(run.path), run.load("resume-previous")
     assert path.name == "resume.pt"
     assert newest["position"][2] > previous["position"][2]
-    ends_like(whole, run, recipe, data)
+    ends_equal(uninterrupted_run, run, recipe, data)
 
 
-DAMAGES = {
+DAMAGE = {
     "torn": lambda content: content[: len(content) // 2],
     "empty": lambda content: b"",
     "one bit": lambda content: bytes([*content[: (i := len(content) // 2)], content[i] ^ 1, *content[i + 1 :]]),
@@ -79,49 +79,49 @@ DAMAGES = {
 }
 
 
-@pytest.mark.parametrize("damage", quickly(["one bit"], DAMAGES))
+@pytest.mark.parametrize("damage", mark_slow_except(["one bit"], DAMAGE))
 def test_a_damaged_state_falls_back_to_the_one_before_and_says_so(
-    recipe, data, tmp_path, monkeypatch, whole, damage, capsys
+    recipe, data, tmp_path, monkeypatch, uninterrupted_run, damage, capsys
 ):
-    run = stopped(recipe, data, tmp_path / "run", monkeypatch)
+    run = stopped_run(recipe, data, tmp_path / "run", monkeypatch)
     path = run.path / "resume.pt"
-    path.write_bytes(DAMAGES[damage](path.read_bytes()))
+    path.write_bytes(DAMAGE[damage](path.read_bytes()))
     capsys.readouterr()
-    ends_like(whole, run, recipe, data)
+    ends_equal(uninterrupted_run, run, recipe, data)
     said = " ".join(capsys.readouterr().out.split())
     assert re.search(r"passed over: .*resume\.pt.*going on from resume-previous\.pt", said)
 
 
-def test_between_two_names_the_new_state_is_found(recipe, data, tmp_path, monkeypatch, whole):
+def test_between_two_names_the_new_state_is_found(recipe, data, tmp_path, monkeypatch, uninterrupted_run):
     """Killed after the old state became the previous one, before the new one took its name."""
-    run = stopped(recipe, data, tmp_path / "run", monkeypatch)
+    run = stopped_run(recipe, data, tmp_path / "run", monkeypatch)
     newest = load_state(run.path)[0]["position"]
     (run.path / "resume.pt").rename(run.path / "resume-new.pt")
     assert run.progress == "begun"
     assert load_state(run.path)[0]["position"] == newest
-    ends_like(whole, run, recipe, data)
+    ends_equal(uninterrupted_run, run, recipe, data)
 
 
 def test_where_no_state_is_whole_one_line_says_so(recipe, data, tmp_path, monkeypatch):
-    run = stopped(recipe, data, tmp_path / "run", monkeypatch)
+    run = stopped_run(recipe, data, tmp_path / "run", monkeypatch)
     for path in run.path.glob("resume*"):
         path.write_bytes(b"rubbish")
-    with pytest.raises(Refused, match=r"resume\.pt.*no other state of this run is whole: use --fresh"):
+    with pytest.raises(UserError, match=r"resume\.pt.*no other state of this run is whole: use --fresh"):
         loop.train(recipe, run, data, CPU)
 
 
 def test_a_state_of_a_newer_version_is_refused_naming_both(recipe, data, tmp_path, monkeypatch):
     with monkeypatch.context() as newer:
         newer.setattr(resume, "FORMAT", 99)
-        run = stopped(recipe, data, tmp_path / "run", monkeypatch)
-    with pytest.raises(Refused, match=rf"format {resume.FORMAT} or before in .*resume\.pt, got 99"):
+        run = stopped_run(recipe, data, tmp_path / "run", monkeypatch)
+    with pytest.raises(UserError, match=rf"format {resume.FORMAT} or before in .*resume\.pt, got 99"):
         loop.train(recipe, run, data, CPU)
 
 
 def test_a_state_of_other_data_is_refused_naming_both(recipe, data, tmp_path, monkeypatch):
-    run = stopped(recipe, data, tmp_path / "run", monkeypatch)
+    run = stopped_run(recipe, data, tmp_path / "run", monkeypatch)
     other = replace(data, train=replace(data.train, y=data.train.y.flip(0)))
-    with pytest.raises(Refused, match=r"images and labels that .* was trained with \(SHA-256 [0-9a-f]{8}…\)"):
+    with pytest.raises(UserError, match=r"images and labels that .* was trained with \(SHA-256 [0-9a-f]{8}…\)"):
         loop.train(recipe, run, other, CPU)
 
 
@@ -146,8 +146,8 @@ def test_what_a_killed_process_left_half_written_is_swept_away(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_full_disk_leaves_the_last_whole_state(recipe, data, tmp_path, monkeypatch, whole):
-    run = stopped(recipe, data, tmp_path / "run", monkeypatch)
+def test_a_full_disk_leaves_the_last_whole_state(recipe, data, tmp_path, monkeypatch, uninterrupted_run):
+    run = stopped_run(recipe, data, tmp_path / "run", monkeypatch)
     before = load_state(run.path)[0]["position"]
 
     def full(*_):
@@ -157,7 +157,7 @@ def test_a_full_disk_leaves_the_last_whole_state(recipe, data, tmp_path, monkeyp
         patched.setattr("os.fsync", full)
         loop.train(recipe, run, data, CPU)
     assert load_state(run.path)[0]["position"] == before
-    ends_like(whole, run, recipe, data)
+    ends_equal(uninterrupted_run, run, recipe, data)
 
 
 @pytest.mark.slow

@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 import torch
 from cifar_files import write_cifar10, write_cifar100, write_svhn
-from made_entries import entered, with_weights
+from fake_entries import add_weights, make_entry
 from PIL import Image
-from tiers import quickly
+from tiers import mark_slow_except
 
 import rb_smooth
 from rb_smooth.config.registry import build_model
-from rb_smooth.config.schema import source_of
+from rb_smooth.config.schema import load_raw_dataset
 from rb_smooth.core import files
 from rb_smooth.core import robustbench as bridge
-from rb_smooth.core.errors import Refused
+from rb_smooth.core.errors import UserError
 from rb_smooth.leaderboard import entries
 
 POINTS = 8
@@ -46,7 +46,7 @@ PUBLISHED = {
 @pytest.fixture(autouse=True)
 def tables():
     """RobustBench's tables, as they are before; and so they are afterwards."""
-    tables = bridge.robustbench().utils.all_models
+    tables = bridge.import_robustbench().utils.all_models
     before = {key: {threat: dict(models) for threat, models in table.items()} for key, table in tables.items()}
     yield before
     for key, table in tables.items():
@@ -63,9 +63,9 @@ def _no_network(monkeypatch):
 
 
 @pytest.fixture
-def soon(monkeypatch):
+def short_benchmark(monkeypatch):
     """RobustBench's `benchmark` attacks as AutoAttack does, but gives up soon."""
-    bridge.robustbench()
+    bridge.import_robustbench()
     import robustbench.eval as theirs
 
     class Soon(theirs.AutoAttack):
@@ -79,7 +79,7 @@ def soon(monkeypatch):
 
 
 @pytest.fixture
-def there(tmp_path, monkeypatch):
+def work_folder(tmp_path, monkeypatch):
     """An empty folder to work in, with data of all kinds in data/."""
     monkeypatch.chdir(tmp_path)
     write_cifar10(Path("data"), monkeypatch)
@@ -94,13 +94,13 @@ def there(tmp_path, monkeypatch):
     return tmp_path
 
 
-def submitted(dataset, threat, name):
+def submit_entry(dataset, threat, name):
     """An entry of a small network with drawn weights, as the boards keep it."""
     section = {"name": "folder", "root": "data/pets", "label": "pets"} if "folder" in dataset else {"name": dataset}
     shape, classes = {"digits": ([1, 8, 8], 10), "folder-pets": ([3, 8, 8], 5)}.get(dataset, ([3, 32, 32], 10))
     classes = 100 if dataset == "cifar100" else classes
     net = build_model("small_preactresnet", {"width": 2}, tuple(shape), classes, [0.5] * shape[0], [0.25] * shape[0])
-    entry = entered(
+    entry = make_entry(
         Path("leaderboard"),
         name,
         dataset=dataset,
@@ -108,12 +108,14 @@ def submitted(dataset, threat, name):
         model={"name": "small_preactresnet", "options": {"width": 2}, "shape": shape, "classes": classes},
         threat={"norm": threat, "eps": 8 / 255, "step_size": 2 / 255},
     )
-    return with_weights(entry, net.state_dict())
+    return add_weights(entry, net.state_dict())
 
 
-@pytest.mark.parametrize(("dataset", "threat"), quickly(BOARDS[:1], BOARDS, parameters=2))
-def test_an_entry_of_any_board_is_loaded_measured_and_attacked_by_robustbench(dataset, threat, there, soon, capsys):
-    entry = submitted(dataset, threat, "mine")
+@pytest.mark.parametrize(("dataset", "threat"), mark_slow_except(BOARDS[:1], BOARDS, parameters=2))
+def test_an_entry_of_any_board_is_loaded_measured_and_attacked_by_robustbench(
+    dataset, threat, work_folder, short_benchmark, capsys
+):
+    entry = submit_entry(dataset, threat, "mine")
     assert rb_smooth.register(new_datasets=True) == ["mine"]
     import robustbench
     from robustbench.data import PREPROCESSINGS, load_clean_dataset
@@ -124,7 +126,7 @@ def test_an_entry_of_any_board_is_loaded_measured_and_attacked_by_robustbench(da
     assert not model.training
     x, y = load_clean_dataset(BenchmarkDataset(dataset), POINTS, "data", PREPROCESSINGS[None])
     ours = rb_smooth.load_model("mine", **board)
-    points = source_of(entry.own["recipe"]["data"], Path("data")).test[:POINTS].loaded()
+    points = load_raw_dataset(entry.own["recipe"]["data"], Path("data")).test[:POINTS].load()
     assert torch.equal((x * 255).round(), points.x.float())
     assert torch.equal(y, points.y)
     with torch.no_grad():
@@ -136,9 +138,9 @@ def test_an_entry_of_any_board_is_loaded_measured_and_attacked_by_robustbench(da
     assert f"Adversarial accuracy: {robust:.2%}" in capsys.readouterr().out
 
 
-def test_what_robustbench_had_is_there_still_and_only_our_names_are_new(there, tables):
+def test_what_robustbench_had_is_there_still_and_only_our_names_are_new(work_folder, tables):
     for dataset, threat in BOARDS:
-        submitted(dataset, threat, f"mine_{dataset}_{threat}")
+        submit_entry(dataset, threat, f"mine_{dataset}_{threat}")
     assert rb_smooth.register() == [f"mine_{dataset}_{threat}" for dataset, threat in sorted(BOARDS[:4])]
     names = rb_smooth.register(new_datasets=True)
     assert len(names) == len(BOARDS) == len(set(names))
@@ -156,23 +158,23 @@ def test_what_robustbench_had_is_there_still_and_only_our_names_are_new(there, t
     assert [member.value for member in BenchmarkDataset] == ["cifar10", "cifar100", "imagenet"]
 
 
-def test_a_name_that_robustbench_has_given_is_refused_and_its_model_kept(there, tables):
+def test_a_name_that_robustbench_has_given_is_refused_and_its_model_kept(work_folder, tables):
     from robustbench.model_zoo.enums import BenchmarkDataset, ThreatModel
 
-    entry = submitted("cifar10", "Linf", "Wong2020Fast")
-    with pytest.raises(Refused, match=f"got Wong2020Fast in {entry.path}; delete that file"):
+    entry = submit_entry("cifar10", "Linf", "Wong2020Fast")
+    with pytest.raises(UserError, match=f"got Wong2020Fast in {entry.path}; delete that file"):
         rb_smooth.register()
     theirs = tables[BenchmarkDataset.cifar_10][ThreatModel.Linf]["Wong2020Fast"]
     assert bridge.zoo_table("cifar10", "Linf")["Wong2020Fast"] is theirs
     threat = rb_smooth.Threat("Linf", 8 / 255, 2 / 255)
     theirs = rb_smooth.Outsider(entry.weights, "resnet18", {}, {"name": "cifar10"}, threat, name="Wong2020Fast")
-    with pytest.raises(Refused, match="got Wong2020Fast; choose another --name"):
+    with pytest.raises(UserError, match="got Wong2020Fast; choose another --name"):
         rb_smooth.submit(theirs)
 
 
-@pytest.mark.parametrize("prefix", quickly([""], ["", "module."]))
-def test_a_published_model_is_loaded_and_benchmarked_from_its_file_beside_ours(prefix, there, soon):
-    submitted("cifar10", "Linf", "mine")
+@pytest.mark.parametrize("prefix", mark_slow_except([""], ["", "module."]))
+def test_a_published_model_is_loaded_and_benchmarked_from_its_file_beside_ours(prefix, work_folder, short_benchmark):
+    submit_entry("cifar10", "Linf", "mine")
     rb_smooth.register()
     import robustbench
 
@@ -190,9 +192,9 @@ def test_a_published_model_is_loaded_and_benchmarked_from_its_file_beside_ours(p
 
 
 @pytest.fixture
-def listed_together(there, monkeypatch):
+def board_with_published(work_folder, monkeypatch):
     """Inside a board that holds our entry, and RobustBench's own JSON of one of its models: their figures in turn."""
-    entry = submitted("cifar10", "Linf", "mine")
+    entry = submit_entry("cifar10", "Linf", "mine")
     entry.info["name"] = "<b>ours</b>"
     files.write_json(entry.path, entry.info)
     files.write_json(entry.path.with_name("Wong2020Fast.json"), PUBLISHED)
@@ -201,15 +203,15 @@ def listed_together(there, monkeypatch):
     return ["50.00", "43.21"]
 
 
-def test_available_models_are_listed_with_ours_among_them(listed_together, capsys):
+def test_available_models_are_listed_with_ours_among_them(board_with_published, capsys):
     from robustbench.utils import list_available_models
 
     list_available_models(dataset="cifar10", threat_model="Linf")
     rows = re.findall(r"\*\*(\d)\*\*.*?<sup>\*\*(\w+)\*\*.*<sub>([\d.]+)%</sub> \|", capsys.readouterr().out)
-    assert rows == [("1", "mine", listed_together[0]), ("2", "Wong2020Fast", listed_together[1])]
+    assert rows == [("1", "mine", board_with_published[0]), ("2", "Wong2020Fast", board_with_published[1])]
 
 
-def test_the_latex_and_bibtex_of_a_board_have_our_entries(listed_together):
+def test_the_latex_and_bibtex_of_a_board_have_our_entries(board_with_published):
     from robustbench.utils import get_leaderboard_bibtex, get_leaderboard_latex
 
     first, second = get_leaderboard_latex("cifar10", "Linf").splitlines()
@@ -220,23 +222,25 @@ def test_the_latex_and_bibtex_of_a_board_have_our_entries(listed_together):
     assert "@article{mine,\n\ttitle\t= {<b>ours</b>}" in text
 
 
-def test_the_html_of_a_board_is_made_though_the_wheel_lacks_its_template(listed_together):
+def test_the_html_of_a_board_is_made_though_the_wheel_lacks_its_template(board_with_published):
     from robustbench.leaderboard.template import generate_leaderboard
 
     page = generate_leaderboard("cifar10", "Linf")
-    assert page.index(listed_together[0]) < page.index("PreActResNet-18") < page.index("ICLR 2020")
-    assert page.index("ours") < page.index(f'<a href="{PUBLISHED["link"]}">') < page.index(listed_together[1])
+    assert page.index(board_with_published[0]) < page.index("PreActResNet-18") < page.index("ICLR 2020")
+    assert page.index("ours") < page.index(f'<a href="{PUBLISHED["link"]}">') < page.index(board_with_published[1])
     if not (Path(robustbench_folder()) / "leaderboard" / "leaderboard.html.j2").exists():  # then it is ours
         assert "&lt;b&gt;ours" in page
         assert page.count("<tr>") == 3
 
 
 def robustbench_folder():
-    return Path(bridge.robustbench().__file__).parent
+    return Path(bridge.import_robustbench().__file__).parent
 
 
-def test_figures_that_benchmark_writes_into_the_board_leave_our_entry_readable(there, soon, monkeypatch, capsys):
-    entry = submitted("cifar10", "Linf", "mine")
+def test_figures_that_benchmark_writes_into_the_board_leave_our_entry_readable(
+    work_folder, short_benchmark, monkeypatch, capsys
+):
+    entry = submit_entry("cifar10", "Linf", "mine")
     monkeypatch.chdir("leaderboard")
     rb_smooth.register(".")
     import robustbench
@@ -249,6 +253,6 @@ def test_figures_that_benchmark_writes_into_the_board_leave_our_entry_readable(t
     assert (written["clean_acc"], written["autoattack_acc"]) == tuple(
         str(round(100 * each, 2)) for each in (clean, robust)
     )
-    (found,), complaints = entries.listed(Path())
+    (found,), complaints = entries.list_entries(Path())
     assert not complaints
     assert found.own == entry.own

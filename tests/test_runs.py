@@ -11,8 +11,8 @@ import sys
 import time
 
 import pytest
-from logged import SCORE, rows, run_in
-from ran import ran
+from fake_logs import SCORE, log_rows, write_run
+from run_program import run_program
 
 from rb_smooth import runs
 from rb_smooth.config import yaml
@@ -23,29 +23,29 @@ from rb_smooth.training.run_folder.summary import summarise
 
 def program(*arguments):
     """The program's exit code, in this process."""
-    return ran(runs.main, *arguments)
+    return run_program(runs.main, *arguments)
 
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
     """A folder with runs in several states."""
     monkeypatch.chdir(tmp_path)
-    run_in(tmp_path / "runs/cifar10/at-s0", epochs=200)
-    run_in(tmp_path / "runs/digits/at-s0", rows(3), score=SCORE)
-    run_in(tmp_path / "runs/digits/at-s1", rows(3), epochs=9, lr=0.05).path.joinpath("resume.pt").touch()
-    run_in(tmp_path / "runs/digits/at+awp-s0", rows(3)).path.joinpath("last.pt").touch()
-    broken = run_in(tmp_path / "runs/digits/broken-s0", rows(3)).path / "log.csv"
+    write_run(tmp_path / "runs/cifar10/at-s0", epochs=200)
+    write_run(tmp_path / "runs/digits/at-s0", log_rows(3), score=SCORE)
+    write_run(tmp_path / "runs/digits/at-s1", log_rows(3), epochs=9, lr=0.05).path.joinpath("resume.pt").touch()
+    write_run(tmp_path / "runs/digits/at+awp-s0", log_rows(3)).path.joinpath("last.pt").touch()
+    broken = write_run(tmp_path / "runs/digits/broken-s0", log_rows(3)).path / "log.csv"
     broken.write_text(broken.read_text()[:-9])
     return tmp_path
 
 
-def listed(capsys):
+def listed_runs(capsys):
     assert program("--json") == 0
     return {each["name"]: each for each in json.loads(capsys.readouterr().out)}
 
 
 def test_every_run_is_listed_with_its_state(home, capsys):
-    assert {name: each["state"] for name, each in listed(capsys).items()} == {
+    assert {name: each["state"] for name, each in listed_runs(capsys).items()} == {
         "cifar10/at-s0": "new",
         "digits/at+awp-s0": "trained",
         "digits/at-s0": "evaluated",
@@ -56,10 +56,10 @@ def test_every_run_is_listed_with_its_state(home, capsys):
 
 def test_a_run_whose_lock_is_held_is_training_or_evaluating_now(home, capsys):
     with Run(home / "runs/digits/at-s1").locked(), Run(home / "runs/digits/at-s0").locked():
-        found = listed(capsys)
+        found = listed_runs(capsys)
     assert found["digits/at-s1"]["state"] == "training"
     assert found["digits/at-s0"]["state"] == "evaluating"
-    assert listed(capsys)["digits/at-s1"]["state"] == "stopped"
+    assert listed_runs(capsys)["digits/at-s1"]["state"] == "stopped"
 
 
 WORK = """
@@ -68,7 +68,7 @@ from pathlib import Path
 from rb_smooth.core import crashes
 from rb_smooth.training.run_folder.run import Run
 run = Run(Path(sys.argv[1]))
-with run.locked(), crashes.recorded(run.crash_file):
+with run.locked(), crashes.record_crash_trace(run.crash_file):
     os.kill(os.getpid(), int(sys.argv[2]))
 """
 """A process that works on a run, as the pipeline does, and ends by a signal."""
@@ -82,7 +82,7 @@ def worked_on(path, number):
 @pytest.mark.parametrize("name", ["SIGABRT", "SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE"])
 def test_a_run_whose_process_crashed_is_listed_as_crashed(home, capsys, name):
     worked_on(home / "runs/digits/at-s1", signal.Signals[name])
-    found = listed(capsys)
+    found = listed_runs(capsys)
     assert (found["digits/at-s1"]["state"], found["digits/at-s1"]["crash"]) == ("crashed", name)
     assert found["digits/at-s1"]["epochs_done"] == 3
     assert {each["crash"] for each in found.values() if each["name"] != "digits/at-s1"} == {None}
@@ -91,12 +91,12 @@ def test_a_run_whose_process_crashed_is_listed_as_crashed(home, capsys, name):
 def test_a_run_whose_process_was_killed_is_listed_as_stopped(home, capsys):
     worked_on(home / "runs/digits/at-s1", signal.SIGKILL)
     assert (home / "runs/digits/at-s1/crash.txt").read_bytes() == b""
-    assert listed(capsys)["digits/at-s1"]["state"] == "stopped"
+    assert listed_runs(capsys)["digits/at-s1"]["state"] == "stopped"
 
 
 def test_a_process_that_crashes_before_it_wrote_the_recipe_leaves_a_crashed_run(home, capsys):
     worked_on(home / "runs/digits/at-s9", signal.SIGABRT)
-    found = listed(capsys)["digits/at-s9"]
+    found = listed_runs(capsys)["digits/at-s9"]
     assert (found["state"], found["crash"], found["damage"], found["epochs"]) == ("crashed", "SIGABRT", None, None)
 
 
@@ -113,11 +113,11 @@ def test_below_the_table_stand_the_signal_of_a_crash_and_the_cure(home, capsys):
 def test_a_crash_is_forgotten_when_the_run_is_taken_up_again(home, capsys):
     run = Run(home / "runs/digits/at-s1")
     run.record_crash("SIGABRT")
-    with run.locked(), crashes.recorded(run.crash_file):
-        assert listed(capsys)["digits/at-s1"]["state"] == "training"
+    with run.locked(), crashes.record_crash_trace(run.crash_file):
+        assert listed_runs(capsys)["digits/at-s1"]["state"] == "training"
         assert run.crash is None
         assert run.crash_file.exists()
-    assert listed(capsys)["digits/at-s1"]["state"] == "stopped"
+    assert listed_runs(capsys)["digits/at-s1"]["state"] == "stopped"
     assert not run.crash_file.exists()
 
 
@@ -129,7 +129,7 @@ def test_the_trace_of_another_process_of_the_run_is_kept(home):
 
 
 def test_where_the_run_has_no_folder_nothing_is_recorded(tmp_path):
-    with crashes.recorded(tmp_path / "elsewhere" / "crash.txt"):
+    with crashes.record_crash_trace(tmp_path / "elsewhere" / "crash.txt"):
         pass
     assert not list(tmp_path.iterdir())
 
@@ -144,27 +144,27 @@ def test_a_crash_is_recorded_once_and_its_trace_is_not_lost(tmp_path):
 @pytest.mark.parametrize("content", [b"\xff\x00\xfe", b"\n", b"Fatal Python error: of a kind that is new"])
 def test_a_damaged_trace_is_a_crash_by_an_unknown_signal(home, capsys, content):
     (home / "runs/digits/at-s1/crash.txt").write_bytes(content)
-    found = listed(capsys)["digits/at-s1"]
+    found = listed_runs(capsys)["digits/at-s1"]
     assert (found["state"], found["crash"]) == ("crashed", "an unknown signal")
     assert program() == 0
 
 
 def test_a_folder_in_the_place_of_a_trace_is_none(home, capsys):
     (home / "runs/digits/at-s1/crash.txt").mkdir()
-    assert listed(capsys)["digits/at-s1"]["state"] == "stopped"
+    assert listed_runs(capsys)["digits/at-s1"]["state"] == "stopped"
 
 
 def test_looking_at_a_run_leaves_it_as_it_was(home, capsys):
     run = Run(home / "runs/digits/at-s1")
     before = {path: path.stat().st_mtime_ns for path in run.path.iterdir()}
-    listed(capsys)
+    listed_runs(capsys)
     assert {path: path.stat().st_mtime_ns for path in run.path.iterdir()} == before
     with run.locked():
         pass
 
 
 def test_figures_are_of_the_best_epoch_and_the_gap_of_the_last(home, capsys):
-    found = listed(capsys)
+    found = listed_runs(capsys)
     evaluated, stopped = found["digits/at-s0"], found["digits/at-s1"]
     assert (stopped["epochs_done"], stopped["epochs"], stopped["best_epoch"]) == (3, 9, 2)
     assert (stopped["val_clean"], stopped["val_robust"], stopped["test_clean"]) == (0.61, 0.5, None)
@@ -191,7 +191,7 @@ def test_the_table_names_what_is_damaged_and_goes_on(home, capsys):
 def test_no_damage_is_fatal(home, capsys, file, content):
     path = home / "runs/digits/at-s0" / file
     path.unlink() if content is None else path.write_text(content)
-    damaged = listed(capsys)["digits/at-s0"]
+    damaged = listed_runs(capsys)["digits/at-s0"]
     assert damaged["state"] == "damaged"
     assert file in damaged["damage"]
 
@@ -215,11 +215,13 @@ def test_where_there_are_no_runs_one_line_says_what_to_do(tmp_path, monkeypatch,
 
 def test_twenty_runs_are_listed_quickly_and_without_torch_or_matplotlib(tmp_path):
     """Quickly: in at most ten times what reading their files takes on the same machine."""
-    found = [run_in(tmp_path / f"digits/at-s{n}", rows(200, best=150), epochs=200, score=SCORE) for n in range(20)]
+    found = [
+        write_run(tmp_path / f"digits/at-s{n}", log_rows(200, best=150), epochs=200, score=SCORE) for n in range(20)
+    ]
 
     def read_plainly():
         for run in found:
-            yaml.parse((run.path / "recipe.yaml").read_text(), "recipe.yaml")
+            yaml.parse_yaml((run.path / "recipe.yaml").read_text(), "recipe.yaml")
             json.loads((run.path / "score.json").read_text())
             for row in csv.DictReader((run.path / "log.csv").open()):
                 {key: value if value in ("True", "False") else float(value) for key, value in row.items()}
@@ -281,8 +283,8 @@ def test_fresh_forgets_the_pictures_too(home):
 
 
 def test_an_upper_bound_is_not_shown_as_autoattacks_figure(home, capsys):
-    run_in(home / "runs/digits/at-s7", rows(3), score=SCORE | {"version": "quick"})
-    found = listed(capsys)["digits/at-s7"]
+    write_run(home / "runs/digits/at-s7", log_rows(3), score=SCORE | {"version": "quick"})
+    found = listed_runs(capsys)["digits/at-s7"]
     assert (found["test_autoattack"], found["test_bound"]) == (None, 0.5)
     assert program() == 0
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "at-s7" in line]

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from rb_smooth.components import schedules
-from rb_smooth.config.registry import make
-from rb_smooth.core.errors import Refused
+from rb_smooth.config.registry import build_component
+from rb_smooth.core.errors import UserError
 
 
 def test_one_cycle_is_torchs_over_a_long_run():
@@ -44,5 +44,5 @@ def test_one_cycle_rises_and_falls_without_a_jump():
 
 @pytest.mark.parametrize("wrong", [{"peak": 0}, {"peak": 1}, {"start": -0.1}, {"start": 1.1}, {"end": -1}, {"end": 2}])
 def test_a_one_cycle_that_cannot_be_is_refused_by_name(wrong):
-    with pytest.raises(Refused, match=rf"schedule one_cycle: .*{next(iter(wrong))}"):
-        make("schedule", "one_cycle", wrong)
+    with pytest.raises(UserError, match=rf"schedule one_cycle: .*{next(iter(wrong))}"):
+        build_component("schedule", "one_cycle", wrong)

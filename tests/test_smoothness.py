@@ -11,20 +11,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from made_runs import made_run
-from ran import ran
+from fake_runs import fake_run
+from run_program import run_program
 from scipy import stats
 from torch import nn
 from torch.func import functional_call, hessian
 from torch.nn.functional import cross_entropy, logsigmoid
 
 from rb_smooth import smoothness
-from rb_smooth.analysis.adversarial_loss import AdversarialLoss, flat
+from rb_smooth.analysis.adversarial_loss import AdversarialLoss, flatten
 from rb_smooth.analysis.smoothness.curvature import dominant_eigenvalue, estimate_trace, find_sharpness, top_eigenvalue
 from rb_smooth.analysis.smoothness.probes import boundary_shares, diameter, probe
-from rb_smooth.analysis.smoothness.records import keep_record, lipschitz, paired, read_records
-from rb_smooth.analysis.smoothness.tables import text_of
-from rb_smooth.core.statistics import estimate, ratio
+from rb_smooth.analysis.smoothness.records import append_record, lipschitz, pair_by_seed, read_records
+from rb_smooth.analysis.smoothness.tables import format_estimate
+from rb_smooth.core.statistics import geometric_ratio, mean_interval
 from rb_smooth.core.threat import Threat
 from rb_smooth.data.images import Images
 
@@ -69,7 +69,7 @@ def test_the_loss_at_other_weights_leaves_the_model_as_it_was(net, batch):
     loss = AdversarialLoss(net, images, BALLS[1], steps=2)
     before = {key: value.clone() for key, value in net.state_dict().items()}
     here = loss.value()
-    with loss.at(loss.weights * 1.5):
+    with loss.at_weights(loss.weights * 1.5):
         assert loss.value() != here
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
     torch.manual_seed(1)
@@ -81,22 +81,22 @@ def test_hessian_products_are_the_full_hessians_whatever_the_batches(net, batch)
     net = net.double()
     images = Images((batch[0] * 255).byte(), batch[1])
     loss = AdversarialLoss(net, images, BALLS[1], steps=3, batch_size=5)
-    x_adv, names = loss.attacks(), [name for name, _ in net.named_parameters()]
+    x_adv, names = loss.adversarial_examples(), [name for name, _ in net.named_parameters()]
 
     def printed(w):
-        logits = functional_call(net, dict(zip(names, loss.shaped(w))), (x_adv,))
+        logits = functional_call(net, dict(zip(names, loss.unflatten(w))), (x_adv,))
         return cross_entropy(logits, loss.y)
 
     full = hessian(printed)(loss.weights)
     for _ in range(3):
         v = torch.randn_like(loss.weights)
-        assert torch.allclose(loss.hessian_product(x_adv, v), full @ v, atol=1e-10)
+        assert torch.allclose(loss.hessian_vector_product(x_adv, v), full @ v, atol=1e-10)
     eigenvalues = torch.linalg.eigvalsh(full)
     start = torch.randn_like(loss.weights)
-    top = top_eigenvalue(lambda v: loss.hessian_product(x_adv, v), start, products=1000)
+    top = top_eigenvalue(lambda v: loss.hessian_vector_product(x_adv, v), start, products=1000)
     assert top.value == pytest.approx(eigenvalues[-1].item(), rel=1e-4)
     traced = estimate_trace(
-        lambda v: loss.hessian_product(x_adv, v), start, samples=200, generator=torch.Generator().manual_seed(0)
+        lambda v: loss.hessian_vector_product(x_adv, v), start, samples=200, generator=torch.Generator().manual_seed(0)
     )
     assert abs(traced.value - full.trace().item()) < 4 * traced.error
 
@@ -136,7 +136,7 @@ def test_under_linf_the_gradient_jumps_where_a_weight_changes_sign_and_under_l2_
         here, w = loss.gradient(), loss.weights
         step = torch.zeros_like(w)
         step[1], step[4] = -2e-6, 2e-6  # theta_1 becomes -2e-6
-        with loss.at(w + step):
+        with loss.at_weights(w + step):
             change = loss.gradient() - here
         ratios[threat.norm] = (change.norm() / step.norm()).item()
         if threat.norm == "Linf":
@@ -148,12 +148,12 @@ def test_under_linf_the_gradient_jumps_where_a_weight_changes_sign_and_under_l2_
 def test_a_probe_measures_what_it_says():
     images = points(4, 3)
     loss = AdversarialLoss(linear(torch.randn(2, 3).double()), images, BALLS[0], steps=40)
-    found = probe(loss, loss.attacks(), (1e-2,), 1, torch.Generator().manual_seed(3))
+    found = probe(loss, loss.adversarial_examples(), (1e-2,), 1, torch.Generator().manual_seed(3))
     assert [(each.direction, each.radius) for each in found] == [("descent", 1e-2), ("random", 1e-2)]
-    w, g, x_adv = loss.weights, loss.gradient(), loss.attacks()
+    w, g, x_adv = loss.weights, loss.gradient(), loss.adversarial_examples()
     there = w - 1e-2 * w.norm() * g / g.norm()
-    with loss.at(there):
-        slope, moved = loss.gradient(), loss.attacks()
+    with loss.at_weights(there):
+        slope, moved = loss.gradient(), loss.adversarial_examples()
     assert found[0].lipschitz == pytest.approx(((slope - g).norm() / (there - w).norm()).item(), rel=1e-6)
     distance = sum((moved[n] - x_adv[n]).norm().item() for n in range(4)) / 4
     assert found[0].moved == pytest.approx(distance / 0.4, rel=1e-6)
@@ -178,29 +178,29 @@ def test_sharpness_of_one_datum_is_the_closed_form():
     images = points(1, 4)
     weights = torch.randn(2, 4, dtype=torch.float64)
     loss = AdversarialLoss(linear(weights), images, None)
-    found = find_sharpness(loss, loss.attacks(), 0.1, hessian_norm=3.0)
+    found = find_sharpness(loss, loss.adversarial_examples(), 0.1, hessian_norm=3.0)
     x, r = images.x.flatten().double() / 255, 0.1 * weights.norm()
     margin = (weights[0] - weights[1]) @ x
     here, worst = -logsigmoid(margin), -logsigmoid(margin - math.sqrt(2) * r * x.norm())
     assert found.measured == pytest.approx(((worst - here) / (1 + here)).item(), rel=1e-6)
     assert found.estimate == pytest.approx((3.0 * r**2 / (2 * (1 + here))).item())
-    assert found.first_order == pytest.approx((flat([loss.gradient()]).norm() * r / (1 + here)).item())
+    assert found.first_order == pytest.approx((flatten([loss.gradient()]).norm() * r / (1 + here)).item())
 
 
 def test_intervals_are_students_and_ratios_are_geometric():
     values = [1.0, 2.0, 4.0]
-    found = estimate(values)
+    found = mean_interval(values)
     low, high = stats.ttest_1samp(values, 0).confidence_interval(0.95)
     assert (found.low, found.high) == pytest.approx((low, high))
-    halves = ratio([2.0, 8.0], [4.0, 16.0])
+    halves = geometric_ratio([2.0, 8.0], [4.0, 16.0])
     assert halves == pytest.approx((0.5, 0.5, 0.5, 2))
-    assert ratio([1.0, 4.0], [1.0, 1.0]).mean == pytest.approx(2.0)
-    assert estimate([3.0]) == (3.0, None, None, 1)
+    assert geometric_ratio([1.0, 4.0], [1.0, 1.0]).mean == pytest.approx(2.0)
+    assert mean_interval([3.0]) == (3.0, None, None, 1)
 
 
 def test_pairs_are_of_equal_seeds():
     one, other = [{"seed": 2}, {"seed": 0}], [{"seed": 0, "b": 1}, {"seed": 1}]
-    assert paired(one, other) == [({"seed": 0}, {"seed": 0, "b": 1})]
+    assert pair_by_seed(one, other) == [({"seed": 0}, {"seed": 0, "b": 1})]
 
 
 @pytest.fixture(scope="module")
@@ -208,7 +208,7 @@ def measured(tmp_path_factory):
     """Two tiny runs, and what the program finds of them."""
     home = tmp_path_factory.mktemp("smoothness")
     for method in ("at", "at-l2"):
-        made_run(home / "runs", method)
+        fake_run(home / "runs", method)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
         assert program() == 0
@@ -219,7 +219,7 @@ SMALL = ["--n", "8", "--steps", "2", "--directions", "1", "--signs", "2", "--pro
 
 
 def program(*more, of=None):
-    return ran(smoothness.main, *(of or _runs()), *SMALL, *more)
+    return run_program(smoothness.main, *(of or _runs()), *SMALL, *more)
 
 
 def _runs():
@@ -240,7 +240,7 @@ def test_the_program_measures_every_run_under_every_loss(measured):
 
 def test_the_same_command_measures_nothing_again(measured, monkeypatch, capsys):
     monkeypatch.chdir(measured)
-    monkeypatch.setattr("rb_smooth.analysis.smoothness.metrics.measured", None)
+    monkeypatch.setattr("rb_smooth.analysis.smoothness.metrics.smoothness_metrics", None)
     assert program() == 0
     shown = capsys.readouterr().out
     assert "Linf 0.15 over L2 0.8: relative Lipschitz constant times" in shown
@@ -255,21 +255,21 @@ def test_over_seeds_every_figure_has_its_interval(measured, tmp_path, capsys, mo
             record["seed"] = seed
             for each in record["found"]["probes"]:
                 each["lipschitz"] *= factor * (1 + seed * (record["under"] == "Linf"))
-            keep_record(path, record, {})
-    assert ran(smoothness.main, "plot", path) == 0
+            append_record(path, record, {})
+    assert run_program(smoothness.main, "plot", path) == 0
     shown = capsys.readouterr().out
     assert "±" in shown
     assert "(3 seeds)" in shown
     there = [[lipschitz(r, "random", 1e-3, relative=True) for r in records if r["under"] == u] for u in ("Linf", "L2")]
-    expected = ratio([there[0][1] * f for f in (1, 2, 3)], [there[1][1]] * 3)
-    assert f"{text_of(expected)} at 0.001" in shown
+    expected = geometric_ratio([there[0][1] * f for f in (1, 2, 3)], [there[1][1]] * 3)
+    assert f"{format_estimate(expected)} at 0.001" in shown
 
 
 def test_other_settings_are_measured_beside(measured, monkeypatch):
     monkeypatch.chdir(measured)
     before = (measured / "smoothness.json").read_bytes()
     monkeypatch.setattr(
-        "rb_smooth.analysis.smoothness.metrics.measured",
+        "rb_smooth.analysis.smoothness.metrics.smoothness_metrics",
         lambda *_: read_records(measured / "smoothness.json")[1]["found"],
     )
     assert program("--under", "L2", "--eps", "L2=0.4") == 0
@@ -333,7 +333,7 @@ def test_a_run_without_weights_is_refused_before_anything_is_measured(measured, 
 def test_two_who_measure_at_once_lose_nothing(tmp_path):
     record = {"name": "a", "method": "at", "under": "L2", "seed": 0, "settings": {}, "found": {"probes": []}}
     for name in ("a", "b"):
-        keep_record(tmp_path / "kept.json", {**record, "name": name}, {"commit": "none"})
+        append_record(tmp_path / "kept.json", {**record, "name": name}, {"commit": "none"})
     assert [each["name"] for each in read_records(tmp_path / "kept.json")] == ["a", "b"]
 
 
@@ -343,5 +343,5 @@ def test_the_page_on_smoothness_says_what_its_measurements_say(tmp_path, monkeyp
     for name in ("results/smoothness-digits.json", "smoothness.md"):
         (tmp_path / Path(name).name).write_bytes((docs / name).read_bytes())
     monkeypatch.chdir(tmp_path)
-    assert ran(smoothness.main, "plot", "smoothness-digits.json", "--write", "smoothness.md") == 0
+    assert run_program(smoothness.main, "plot", "smoothness-digits.json", "--write", "smoothness.md") == 0
     assert Path("smoothness.md").read_text() == (docs / "smoothness.md").read_text()

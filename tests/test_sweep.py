@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 import torch
 from digits_run import QUICK, SETTINGS
-from test_program import run
+from test_recipe_program import run_recipe_program
 
 from rb_smooth.core import environment
-from rb_smooth.core.errors import Refused
-from rb_smooth.data.datasets import _downloading
+from rb_smooth.core.errors import UserError
+from rb_smooth.data.datasets import _download
 from rb_smooth.training import cost, validate
 from rb_smooth.training.sweep import sweep
 
@@ -47,10 +47,10 @@ def elsewhere(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def handed_over(monkeypatch):
+def queued_jobs(monkeypatch):
     """What would have been started: jobs, devices, threads."""
     calls = []
-    monkeypatch.setattr(sweep, "work_off", lambda *arguments: calls.append(arguments) or [])
+    monkeypatch.setattr(sweep, "run_jobs", lambda *arguments: calls.append(arguments) or [])
     return calls
 
 
@@ -115,7 +115,7 @@ def test_a_run_that_fails_is_named_and_the_others_are_in_the_table(inside, capsy
     (folder / "score.json").unlink()
     (folder / "best.pt").write_bytes(whole["best.pt"][:100])
     try:
-        assert run(*SWEEP) == 2  # a refusal, and no more than that
+        assert run_recipe_program(*SWEEP) == 2  # a refusal, and no more than that
         printed = capsys.readouterr()
         assert "1 of 4 runs ahead" in printed.out
         assert re.search(r"failed at, seed 0: expected tensors in .*best.pt", printed.out)
@@ -132,21 +132,21 @@ def test_a_run_that_fails_is_named_and_the_others_are_in_the_table(inside, capsy
 
 
 @pytest.mark.slow
-def test_a_finished_run_without_its_entry_is_entered(inside, handed_over):
+def test_a_finished_run_without_its_entry_is_entered(inside, queued_jobs):
     (entry,) = Path("leaderboard").rglob("at_*_s0_*.json")
     aside = entry.rename(entry.with_suffix(".aside"))
     try:
-        assert run(*SWEEP) == 0
-        assert run(*SWEEP, "--no-submit") == 0
+        assert run_recipe_program(*SWEEP) == 0
+        assert run_recipe_program(*SWEEP, "--no-submit") == 0
     finally:
         aside.rename(entry)
-    assert [[job.name for job in jobs] for jobs, *_ in handed_over] == [["at, seed 0"]]
+    assert [[job.name for job in jobs] for jobs, *_ in queued_jobs] == [["at, seed 0"]]
 
 
 @pytest.mark.slow
 def test_a_run_that_fails_afresh_is_not_in_the_table_as_it_was_before(inside, monkeypatch, capsys):
-    monkeypatch.setattr(sweep, "work_off", lambda jobs, *_: [sweep.Failure(jobs[0], "why", refused=False)])
-    assert run(*SWEEP, "--fresh") == 1
+    monkeypatch.setattr(sweep, "run_jobs", lambda jobs, *_: [sweep.Failure(jobs[0], "why", is_user_error=False)])
+    assert run_recipe_program(*SWEEP, "--fresh") == 1
     assert re.search(r"at \(2 epochs\) +1 ", capsys.readouterr().out)
 
 
@@ -158,16 +158,16 @@ def test_a_crash_is_exit_code_1_and_a_refusal_2(elsewhere, monkeypatch, capsys):
         return work_off
 
     for refused, code in (((False,), 1), ((True,), 2), ((True, False), 1)):
-        monkeypatch.setattr(sweep, "work_off", failing(*refused))
-        assert run("digits", "at", "trades") == code
+        monkeypatch.setattr(sweep, "run_jobs", failing(*refused))
+        assert run_recipe_program("digits", "at", "trades") == code
         assert "the same command goes on from there" in capsys.readouterr().err
 
 
-def test_processes_get_the_commands_options_one_seed_and_a_device(elsewhere, handed_over):
+def test_processes_get_the_commands_options_one_seed_and_a_device(elsewhere, queued_jobs):
     Path("mine.yaml").write_text("base: digits/at\noptimizer: {lr: 0.05}\n")
     arguments = ["--epochs=3", "--set=optimizer.lr=0.1", "--set=model.width=4", "--runs=my runs", "--fresh"]
-    assert run("digits", "at", "mine.yaml", "--seeds=2-3,7", "--workers=2", *arguments) == 0
-    ((jobs, devices, _),) = handed_over
+    assert run_recipe_program("digits", "at", "mine.yaml", "--seeds=2-3,7", "--workers=2", *arguments) == 0
+    ((jobs, devices, _),) = queued_jobs
     assert [job.name for job in jobs] == [f"{name}, seed {seed}" for seed in (2, 3, 7) for name in ("at", "mine")]
     assert len(devices) == 2
     for job, what in zip(jobs, [["digits", "at"], ["mine.yaml"]] * 3):
@@ -180,13 +180,13 @@ def test_processes_get_the_commands_options_one_seed_and_a_device(elsewhere, han
         ]
 
 
-def test_jobs_of_the_same_network_are_known_by_their_recipes(elsewhere, handed_over):
+def test_jobs_of_the_same_network_are_known_by_their_recipes(elsewhere, queued_jobs):
     Path("wide.yaml").write_text("base: digits/at\nmodel: {width: 32}\n")
     Path("batches.yaml").write_text("base: digits/at\ndata: {batch_size: 32, validation: 100}\n")
-    assert run("digits", "at", "trades+awp", "wide.yaml", "batches.yaml", "--seeds=0,1") == 0
-    ((jobs, *_),) = handed_over
-    wide = {job.network for job in jobs if job.name.startswith("wide")}
-    others = {job.network for job in jobs if not job.name.startswith("wide")}
+    assert run_recipe_program("digits", "at", "trades+awp", "wide.yaml", "batches.yaml", "--seeds=0,1") == 0
+    ((jobs, *_),) = queued_jobs
+    wide = {job.network_key for job in jobs if job.name.startswith("wide")}
+    others = {job.network_key for job in jobs if not job.name.startswith("wide")}
     assert (len(wide), len(others), len(wide | others)) == (1, 1, 2)
     assert all(wide | others)
 
@@ -195,7 +195,7 @@ def test_images_of_other_shapes_are_another_network(elsewhere):
     sections = {"train": {"seed": 0}, "model": {"name": "resnet18"}}
 
     def network(**data):
-        return sweep.Member(("mine.yaml",), "folder", "mine", {**sections, "data": data}, None, None).network
+        return sweep.SweepRun(("mine.yaml",), "folder", "mine", {**sections, "data": data}, None, None).network_key
 
     assert network(name="folder", image_size=32) != network(name="folder", image_size=64)
     assert network(name="folder", image_size=32, stream=True) == network(name="folder", image_size=32)
@@ -206,22 +206,22 @@ def test_workers_have_a_gpu_each_or_share_what_there_is(monkeypatch):
     assert sweep.choose_devices(None, None, "auto") == ["cuda:0", "cuda:1"]
     assert sweep.choose_devices([1], None, "auto") == ["cuda:1"]
     assert sweep.choose_devices(None, 3, "auto") == ["cuda:0", "cuda:1", "cuda:0"]
-    with pytest.raises(Refused, match="a device that this machine has, got 'cuba'"):
+    with pytest.raises(UserError, match="a device that this machine has, got 'cuba'"):
         sweep.choose_devices(None, 2, "cuba")
     assert sweep.choose_devices(None, None, "cpu") == ["cpu"]
-    monkeypatch.setattr(validate, "existing_device", lambda name: None)
+    monkeypatch.setattr(validate, "resolve_device", lambda name: None)
     assert sweep.choose_devices(None, 2, "cuda:1") == ["cuda:1", "cuda:1"]
-    with pytest.raises(Refused, match="got 2; it has 2 GPUs, from 0"):
+    with pytest.raises(UserError, match="got 2; it has 2 GPUs, from 0"):
         sweep.choose_devices([0, 2], None, "auto")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     assert sweep.choose_devices(None, None, "auto") == ["cpu"]
     assert sweep.choose_devices(None, 2, "auto") == ["cpu", "cpu"]
-    with pytest.raises(Refused, match="--workers"):
+    with pytest.raises(UserError, match="--workers"):
         sweep.choose_devices([0], None, "auto")
 
 
 def test_plan_says_what_is_ahead_for_each_method_and_how_many_runs(elsewhere, capsys):
-    assert run("digits", "at", "trades", "--seeds=0-2", "--workers=2", "--plan", *QUICK) == 0
+    assert run_recipe_program("digits", "at", "trades", "--seeds=0-2", "--workers=2", "--plan", *QUICK) == 0
     out = capsys.readouterr().out
     assert re.findall(r"^digits (\S+) .*ahead on", out, re.MULTILINE) == ["at", "trades"]
     assert "6 runs, 3 of each method, 2 at a time" in out
@@ -229,9 +229,9 @@ def test_plan_says_what_is_ahead_for_each_method_and_how_many_runs(elsewhere, ca
 
 
 def test_a_plan_of_runs_side_by_side_lets_each_attack_by_itself(elsewhere, monkeypatch):
-    asked, estimate = [], cost.estimate
-    monkeypatch.setattr(cost, "estimate", lambda *given: asked.append(given[-1]) or estimate(*given))
-    assert run("digits", "at", "trades", "--workers=3", "--plan", *QUICK) == 0
+    asked, estimate = [], cost.estimate_cost
+    monkeypatch.setattr(cost, "estimate_cost", lambda *given: asked.append(given[-1]) or estimate(*given))
+    assert run_recipe_program("digits", "at", "trades", "--workers=3", "--plan", *QUICK) == 0
     assert asked == [1, 1]
 
 
@@ -257,27 +257,27 @@ def test_a_plan_of_runs_side_by_side_lets_each_attack_by_itself(elsewhere, monke
         (["c10.yaml", "digit.yaml"], "cifar10 and digits"),
     ],
 )
-def test_what_a_user_can_mend_is_one_line_before_anything_starts(elsewhere, handed_over, capsys, arguments, said):
+def test_what_a_user_can_mend_is_one_line_before_anything_starts(elsewhere, queued_jobs, capsys, arguments, said):
     Path("c10.yaml").write_text("base: cifar10/at\n")
     Path("digit.yaml").write_text("base: digits/at\n")
-    assert run(*arguments) == 2
+    assert run_recipe_program(*arguments) == 2
     err = capsys.readouterr().err
     assert said in err
     assert err.count("\n") == 1
-    assert not handed_over
+    assert not queued_jobs
     assert not Path("runs").exists()
 
 
-def test_torchrun_is_not_for_several_runs(elsewhere, handed_over, monkeypatch, capsys):
-    monkeypatch.setattr(environment, "SIZE", 2)
-    assert run("digits", "at", "--seeds=0,1") == 2
+def test_torchrun_is_not_for_several_runs(elsewhere, queued_jobs, monkeypatch, capsys):
+    monkeypatch.setattr(environment, "WORLD_SIZE", 2)
+    assert run_recipe_program("digits", "at", "--seeds=0,1") == 2
     assert "torchrun" in capsys.readouterr().err
-    assert not handed_over
+    assert not queued_jobs
 
 
 def test_of_downloads_that_start_together_one_goes_first(tmp_path):
     def download(_):
-        with _downloading("X", "url", "archive", tmp_path / "data"):
+        with _download("X", "url", "archive", tmp_path / "data"):
             (tmp_path / "inside").mkdir()
             time.sleep(0.1)
             (tmp_path / "inside").rmdir()
@@ -288,5 +288,5 @@ def test_of_downloads_that_start_together_one_goes_first(tmp_path):
 
 def test_data_in_a_folder_that_cannot_be_written_need_no_lock(tmp_path):
     (tmp_path / "data").write_text("in the way of a folder, for every user")
-    with _downloading("X", "url", "archive", tmp_path / "data"):
+    with _download("X", "url", "archive", tmp_path / "data"):
         pass

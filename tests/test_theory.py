@@ -15,15 +15,15 @@ from rich.console import Console
 from rb_smooth import theory as program
 from rb_smooth.analysis.theory import linear, linear_statements
 from rb_smooth.analysis.theory.numeric import largest_ratio, random_pairs
-from rb_smooth.analysis.theory.results import Falsifier, Row
-from rb_smooth.analysis.theory.tables import table_of
-from rb_smooth.core.cli import answering
-from rb_smooth.theory import STATEMENTS, examine
+from rb_smooth.analysis.theory.results import BoundCheck, Counterexample
+from rb_smooth.analysis.theory.tables import results_table
+from rb_smooth.core.cli import run_cli
+from rb_smooth.theory import STATEMENTS, check_statements
 
 
 @pytest.fixture(scope="module")
 def found():
-    return list(examine([], seed=0, gamma=1.0))
+    return list(check_statements([], seed=0, gamma=1.0))
 
 
 def test_every_statement_of_the_paper_is_examined_in_its_order(found):
@@ -41,7 +41,7 @@ def test_every_statement_holds_and_breaks_beyond_its_assumptions(found):
 
 
 def test_they_do_so_for_other_random_parameters_and_another_gamma():
-    rows = [row for _, row in examine([], seed=1, gamma=8.0)]
+    rows = [row for _, row in check_statements([], seed=1, gamma=8.0)]
     assert all(row.holds and (row.falsifier is None or row.falsifier.breaks) for row in rows)
 
 
@@ -57,10 +57,10 @@ def test_bounds_that_can_be_attained_nearly_are(found):
 
 
 def test_random_numbers_of_a_statement_are_its_own():
-    (alone,) = (row for name, row in examine(["Lemma 1"], 3, 1.0))
-    among = dict(examine(["Prop. 1", "Lemma 1"], 3, 1.0))["Lemma 1"]
+    (alone,) = (row for name, row in check_statements(["Lemma 1"], 3, 1.0))
+    among = dict(check_statements(["Prop. 1", "Lemma 1"], 3, 1.0))["Lemma 1"]
     assert alone.measured == among.measured
-    assert alone.measured != dict(examine(["Lemma 1"], 4, 1.0))["Lemma 1"].measured
+    assert alone.measured != dict(check_statements(["Lemma 1"], 4, 1.0))["Lemma 1"].measured
 
 
 def test_pairs_lie_where_they_should_and_some_are_close():
@@ -81,7 +81,7 @@ def test_pairs_that_rounding_would_decide_do_not_count():
 
 def test_a_row_holds_up_to_rounding_and_never_without_a_number():
     def row(measured, bound=2.0):
-        return Row("", "", "", bound, measured)
+        return BoundCheck("", "", "", bound, measured)
 
     assert row(2 + 1e-12).holds
     assert row(2 + 1e-12).margin == 0
@@ -93,30 +93,30 @@ def test_a_row_holds_up_to_rounding_and_never_without_a_number():
 
 
 def test_a_falsifier_breaks_if_it_grows_beyond_the_bound():
-    assert Falsifier("", 1.0, (0.5, 2.0, 3.0)).breaks
-    assert not Falsifier("", 4.0, (0.5, 2.0, 3.0)).breaks
-    assert not Falsifier("", 1.0, (3.0, 2.0, 1.5)).breaks
-    assert not Falsifier("", 1.0, (2.0, 3.0, float("nan"))).breaks
+    assert Counterexample("", 1.0, (0.5, 2.0, 3.0)).breaks
+    assert not Counterexample("", 4.0, (0.5, 2.0, 3.0)).breaks
+    assert not Counterexample("", 1.0, (3.0, 2.0, 1.5)).breaks
+    assert not Counterexample("", 1.0, (2.0, 3.0, float("nan"))).breaks
 
 
 # The program
 
 
 @pytest.fixture
-def typed(monkeypatch, capsys):
+def run_typed(monkeypatch, capsys):
     """The program run as typed: its exit code, what it printed, and what it said of errors."""
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["theory", *arguments])
-        code = answering(program.main)()
+        code = run_cli(program.main)()
         printed = capsys.readouterr()
         return SimpleNamespace(code=code, out=printed.out, err=printed.err)
 
     return run
 
 
-def test_the_program_prints_each_statement_with_its_figures_and_what_breaks_it(typed):
-    ran = typed("--only", "Lemma 2")
+def test_the_program_prints_each_statement_with_its_figures_and_what_breaks_it(run_typed):
+    ran = run_typed("--only", "Lemma 2")
     assert ran.code == 0
     heads, first, *rest = ran.out.splitlines()
     assert heads.split() == ["statement", "bound", "measured", "margin", "holds"]
@@ -130,7 +130,7 @@ def test_the_program_prints_each_statement_with_its_figures_and_what_breaks_it(t
 def test_the_table_is_readable_on_a_narrow_terminal(found, width):
     console = Console(width=width, markup=False, highlight=False)
     with console.capture() as captured:
-        console.print(table_of(found))
+        console.print(results_table(found))
     lines = captured.get().splitlines()
     assert max(map(len, lines)) <= width
     assert "…" not in captured.get()
@@ -140,8 +140,8 @@ def test_the_table_is_readable_on_a_narrow_terminal(found, width):
     )
 
 
-def test_as_json_a_row_has_all_that_the_table_has(typed):
-    ran = typed("--json", "--only", "Lemma 3", "--only", "Lemma 1")
+def test_as_json_a_row_has_all_that_the_table_has(run_typed):
+    ran = run_typed("--json", "--only", "Lemma 3", "--only", "Lemma 1")
     assert ran.code == 0
     rows = json.loads(ran.out)
     assert [row["statement"] for row in rows] == ["Lemma 1", "Lemma 3", "Lemma 3"]
@@ -164,10 +164,12 @@ def test_as_json_a_row_has_all_that_the_table_has(typed):
     assert rows[2]["falsifier"] is None
 
 
-def test_a_wrong_constant_fails_with_1_naming_the_statement(typed, monkeypatch):
+def test_a_wrong_constant_fails_with_1_naming_the_statement(run_typed, monkeypatch):
     right = linear.constants
-    monkeypatch.setattr(linear, "constants", lambda *of: linear.Constants(*(0.9 * each for each in right(*of))))
-    ran = typed("--only", "Theorem 2")
+    monkeypatch.setattr(
+        linear, "constants", lambda *of: linear.LogisticLossConstants(*(0.9 * each for each in right(*of)))
+    )
+    ran = run_typed("--only", "Theorem 2")
     assert ran.code == 1
     assert ran.err.strip().splitlines() == [
         "rb_smooth: expected statements to hold, and to break beyond their assumptions, "
@@ -176,9 +178,9 @@ def test_a_wrong_constant_fails_with_1_naming_the_statement(typed, monkeypatch):
     assert "NO" in ran.out
 
 
-def test_a_bound_that_does_not_break_fails_with_1_too(typed, monkeypatch):
+def test_a_bound_that_does_not_break_fails_with_1_too(run_typed, monkeypatch):
     monkeypatch.setattr(linear_statements, "NEAR", np.array([0.5, 0.4, 0.3]))
-    ran = typed("--only", "Lemma 2")
+    ran = run_typed("--only", "Lemma 2")
     assert ran.code == 1
     assert ran.err.strip().endswith("got Lemma 2, Eq. (15) (does not break)")
     assert "STANDS" in ran.out
@@ -195,37 +197,37 @@ def test_a_bound_that_does_not_break_fails_with_1_too(typed, monkeypatch):
         (["--seed", "-1"], "expected seed >= 0, got -1; choose another"),
     ],
 )
-def test_what_is_mistyped_is_refused_in_one_line(typed, arguments, told):
-    ran = typed(*arguments)
+def test_what_is_mistyped_is_refused_in_one_line(run_typed, arguments, told):
+    ran = run_typed(*arguments)
     assert ran.code == 2
     assert ran.out == ""
     assert ran.err.startswith(f"rb_smooth: {told}")
     assert len(ran.err.splitlines()) == 1
 
 
-def test_the_page_on_the_theory_has_the_rows_that_the_program_finds(typed, tmp_path):
+def test_the_page_on_the_theory_has_the_rows_that_the_program_finds(run_typed, tmp_path):
     page = Path(__file__).parents[1] / "docs/theory.md"
     (tmp_path / "theory.md").write_bytes(page.read_bytes())
-    assert typed("--write", str(tmp_path / "theory.md")).code == 0
+    assert run_typed("--write", str(tmp_path / "theory.md")).code == 0
     assert (tmp_path / "theory.md").read_text() == page.read_text()
     assert "**" not in page.read_text()  # none fails, all break
 
 
-def test_a_document_without_a_place_for_a_statement_is_left_as_it_is(typed, tmp_path):
+def test_a_document_without_a_place_for_a_statement_is_left_as_it_is(run_typed, tmp_path):
     (tmp_path / "short.md").write_text("<!-- Lemma 2 -->\n<!-- /Lemma 2 -->\n")
-    ran = typed("--only", "Lemma 2", "--only", "Lemma 3", "--write", str(tmp_path / "short.md"))
+    ran = run_typed("--only", "Lemma 2", "--only", "Lemma 3", "--write", str(tmp_path / "short.md"))
     assert ran.code == 2
     assert "expected '<!-- Lemma 3 -->' and '<!-- /Lemma 3 -->' once in short.md" in ran.err
     assert "holds" not in (tmp_path / "short.md").read_text()
 
 
-def test_figures_are_drawn_into_the_folder_and_named(typed, monkeypatch, tmp_path):
+def test_figures_are_drawn_into_the_folder_and_named(run_typed, monkeypatch, tmp_path):
     drawn = SimpleNamespace(draw_all=lambda folder: [folder / "balls.png"])
     monkeypatch.setitem(sys.modules, "rb_smooth.analysis.theory.figures", drawn)
-    ran = typed("--only", "Lemma 2", "--figures", str(tmp_path))
+    ran = run_typed("--only", "Lemma 2", "--figures", str(tmp_path))
     assert ran.code == 0
     assert ran.out.splitlines()[-1] == f"drawn: {tmp_path / 'balls.png'}"
-    assert json.loads(typed("--only", "Lemma 2", "--figures", str(tmp_path), "--json").out)
+    assert json.loads(run_typed("--only", "Lemma 2", "--figures", str(tmp_path), "--json").out)
 
 
 def test_the_theory_costs_no_torch_and_no_pictures():

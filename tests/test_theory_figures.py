@@ -16,8 +16,8 @@ from scipy.special import expit
 from rb_smooth.analysis.plot_style import new_figure, save_figure
 from rb_smooth.analysis.theory import figures
 from rb_smooth.analysis.theory.figures import EPS, GAMMAS, X, Y, swish, swish_adversarial_loss, swish_loss
-from rb_smooth.analysis.theory.plot_surfaces import Surface, draw_broken, draw_surfaces
-from rb_smooth.core.errors import Refused
+from rb_smooth.analysis.theory.plot_surfaces import SurfacePanel, draw_surfaces, draw_with_gaps
+from rb_smooth.core.errors import UserError
 
 FEW = 21
 SURFACES = ("figure-2", "figure-4", "figure-5")
@@ -49,7 +49,7 @@ def test_pgd_on_the_swish_toy_finds_the_largest_loss_of_the_ball(norm, y, eps):
 
 
 def test_an_unknown_norm_is_refused_for_the_toy():
-    with pytest.raises(Refused, match="expected a norm, got 'L1'"):
+    with pytest.raises(UserError, match="expected a norm, got 'L1'"):
         swish_adversarial_loss(np.ones((1, 2)), X, Y, EPS, "L1")
 
 
@@ -68,7 +68,7 @@ def slope_of_output(model, z):
 )
 def test_surfaces_have_kinks_where_theory_says_and_nowhere_else(model, surfaces):
     points = 61
-    theta, h, middle = figures.square(points), 2 * figures.REACH / (points - 1), points // 2
+    theta, h, middle = figures.theta_grid(points), 2 * figures.REACH / (points - 1), points // 2
     standard, l2, linf = (jumps(surface.values, h) for surface in surfaces(points))
     elsewhere = np.arange(points - 2) != middle - 1
     away = np.abs(theta[:, 0, 1]) >= 0.5  # rows away from theta = 0
@@ -122,7 +122,9 @@ def test_one_figure_has_one_view_one_scale_and_the_same_contour_lines(drawn, nam
 
 def test_a_flat_loss_is_drawn_too(tmp_path):
     axis = np.linspace(-1, 1, 5)
-    flat = draw_surfaces(axis, axis, [Surface("", np.full((5, 5), -2.0))], labels=("", "", ""), title="", caption="")
+    flat = draw_surfaces(
+        axis, axis, [SurfacePanel("", np.full((5, 5), -2.0))], labels=("", "", ""), title="", caption=""
+    )
     assert all(path.stat().st_size for path in save_figure(flat, tmp_path / "flat"))
 
 
@@ -148,7 +150,7 @@ def test_in_the_square_the_example_is_at_one_corner_or_the_next_and_on_the_circl
 
 def test_a_line_is_broken_at_each_jump_and_dotted_there():
     panel = new_figure(2, 2).subplots()
-    draw_broken(panel, np.arange(5.0), np.array([0.0, 0.1, 2.0, 2.1, 0.0]), jump=1.0, color="black")
+    draw_with_gaps(panel, np.arange(5.0), np.array([0.0, 0.1, 2.0, 2.1, 0.0]), jump=1.0, color="black")
     line, *dotted = panel.get_lines()
     np.testing.assert_array_equal(line.get_ydata(), [0.0, 0.1, np.nan, 2.0, 2.1, np.nan, 0.0])
     assert [list(each.get_ydata()) for each in dotted] == [[0.1, 2.0], [2.1, 0.0]]
@@ -175,14 +177,14 @@ def test_a_dot_in_a_name_stays(tmp_path):
 
 def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(Refused, match=r"^expected a folder for figures, got the file .*file; choose another name$"):
+    with pytest.raises(UserError, match=r"^expected a folder for figures, got the file .*file; choose another name$"):
         figures.draw_all(tmp_path / "file", FEW)
     assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_drawing_costs_no_torch_and_no_pyplot():
     code = (
-        "import sys; from rb_smooth.analysis.theory import figures; figures.draw_examples(9);"
+        "import sys; from rb_smooth.analysis.theory import benchmark_figure; figures.draw_examples(9);"
         "assert not {'torch', 'matplotlib.pyplot'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

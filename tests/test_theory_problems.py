@@ -9,11 +9,11 @@ from scipy.optimize import minimize
 from scipy.special import erfc, expit
 
 from rb_smooth.analysis.theory import entropy, linear
-from rb_smooth.analysis.theory.entropy import EntropyLoss, covering, smoothed_absolute_value
+from rb_smooth.analysis.theory.entropy import EntropyLoss, covering_rule, smoothed_absolute_value
 from rb_smooth.analysis.theory.implicit import ConcaveLoss
 from rb_smooth.analysis.theory.numeric import derivative_error, random_pairs
-from rb_smooth.analysis.theory.smoothing_statements import diagonal_step
-from rb_smooth.core.errors import Refused
+from rb_smooth.analysis.theory.smoothing_statements import diagonal_newton_step
+from rb_smooth.core.errors import UserError
 
 X, Y, EPS = np.array([1.0, 2.0]), 1, 0.6
 DIRECTION = np.array([np.cos(0.7), np.sin(0.7)])
@@ -34,18 +34,18 @@ def test_no_point_of_the_ball_is_worse_than_the_attack_and_the_attack_is_as_bad_
     theta, x = rng.standard_normal((2, 5))
     delta = rng.uniform(-1, 1, (20_000, 5))
     delta *= EPS / (np.linalg.norm(delta, axis=1, keepdims=True) if norm == "L2" else abs(delta).max(1, keepdims=True))
-    worst = linear.adversarial_loss(theta, x, y, EPS, norm)
-    as_printed = np.log(1 + np.exp(-y * theta @ linear.attack(theta, x, y, EPS, norm)))
+    worst = linear.logistic_adversarial_loss(theta, x, y, EPS, norm)
+    as_printed = np.log(1 + np.exp(-y * theta @ linear.closed_form_attack(theta, x, y, EPS, norm)))
     assert worst == pytest.approx(as_printed, abs=1e-13)
-    assert (linear.standard_loss(theta, x + delta, y) <= worst).all()
-    assert np.linalg.norm(linear.attack(theta, x, y, EPS, norm) - x, 2 if norm == "L2" else np.inf) == pytest.approx(
-        EPS
-    )
+    assert (linear.logistic_loss(theta, x + delta, y) <= worst).all()
+    assert np.linalg.norm(
+        linear.closed_form_attack(theta, x, y, EPS, norm) - x, 2 if norm == "L2" else np.inf
+    ) == pytest.approx(EPS)
 
 
 def test_the_l2_attack_meets_the_conditions_of_karush_kuhn_and_tucker(rng):
     theta, x = rng.standard_normal((2, 4))
-    delta = linear.attack(theta, x, -1, EPS, "L2") - x
+    delta = linear.closed_form_attack(theta, x, -1, EPS, "L2") - x
     slope = theta / (1 + np.exp(-theta @ (x + delta)))  # of log(1 + exp(-y theta . (x + delta))) by delta, y = -1
     multiplier = slope @ delta / (2 * EPS**2)
     assert multiplier > 0
@@ -61,9 +61,11 @@ def test_gradients_and_hessians_are_what_differences_say(norm, y, rng):
     def of(function):
         return lambda theta: function(theta, x, y, EPS, norm)
 
-    assert derivative_error(of(linear.adversarial_loss), of(linear.gradient), theta) < 1e-8
+    assert derivative_error(of(linear.logistic_adversarial_loss), of(linear.gradient), theta) < 1e-8
     assert derivative_error(of(linear.gradient), of(linear.hessian), theta) < 1e-8
-    assert derivative_error(of(linear.attack), lambda t: linear.attack_jacobian(t, y, EPS, norm), theta) < 1e-8
+    assert (
+        derivative_error(of(linear.closed_form_attack), lambda t: linear.attack_jacobian(t, y, EPS, norm), theta) < 1e-8
+    )
 
 
 def test_the_hessian_grows_towards_0_as_computed_by_hand():
@@ -81,7 +83,7 @@ def test_constants_bound_what_they_are_of_and_those_known_before(rng):
     for norm, radius in (("L2", 1.0), ("Linf", 0.3)):
         C = linear.constants(X, EPS, norm, radius)
         theta = radius * rng.uniform(0.5, 1, (5000, 1)) * random_pairs(rng, 5000, 2, 1, 1)[0]
-        x_adv = linear.attack(random_pairs(rng, 5000, 2, 1, 1)[0], X, Y, EPS, norm)
+        x_adv = linear.closed_form_attack(random_pairs(rng, 5000, 2, 1, 1)[0], X, Y, EPS, norm)
         s = expit(-(theta * x_adv).sum(1))[:, None, None]
         mixed = s * (1 - s) * x_adv[:, :, None] * theta[:, None, :] - s * np.eye(2)
         own = s * (1 - s) * x_adv[:, :, None] * x_adv[:, None, :]
@@ -107,10 +109,10 @@ def test_constants_bound_what_they_are_of_and_those_known_before(rng):
 )
 def test_where_there_is_no_derivative_one_line_says_so(theta, norm, told):
     for function in (linear.gradient, linear.hessian):
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(UserError) as refused:
             function(theta, X, Y, EPS, norm)
         assert str(refused.value) == told
-    with pytest.raises(Refused, match="not differentiable"):
+    with pytest.raises(UserError, match="not differentiable"):
         linear.attack_jacobian(theta, Y, EPS, norm)
 
 
@@ -120,10 +122,10 @@ def test_without_an_attack_the_loss_is_smooth_everywhere():
 
 
 def test_other_norms_and_negative_radii_are_refused():
-    with pytest.raises(Refused, match=r"expected a norm, got 'linf'; did you mean 'Linf'\?"):
-        linear.adversarial_loss([1, 2], X, Y, EPS, "linf")
-    with pytest.raises(Refused, match="expected eps >= 0, got -1"):
-        linear.attack([1, 2], X, Y, -1, "L2")
+    with pytest.raises(UserError, match=r"expected a norm, got 'linf'; did you mean 'Linf'\?"):
+        linear.logistic_adversarial_loss([1, 2], X, Y, EPS, "linf")
+    with pytest.raises(UserError, match="expected eps >= 0, got -1"):
+        linear.closed_form_attack([1, 2], X, Y, -1, "L2")
 
 
 # EntropySGD's loss
@@ -138,14 +140,14 @@ def smoothed_as_printed(loss, theta, gamma, kinks=(0.0,)):
 @pytest.mark.parametrize("gamma", [0.2, 1.0, 5.0])
 def test_the_smoothed_loss_of_one_parameter_is_its_integral(gamma):
     loss = lambda t: np.abs(t) + np.sin(t) ** 2  # noqa: E731
-    ours = EntropyLoss(lambda t: loss(t[:, 0]), gamma, covering(2, gamma, 1))
+    ours = EntropyLoss(lambda t: loss(t[:, 0]), gamma, covering_rule(2, gamma, 1))
     for theta in (-1.7, 0.0, 0.4, 2.0):
         assert ours.value([theta]) == pytest.approx(smoothed_as_printed(loss, theta, gamma), abs=1e-10)
 
 
 def test_the_smoothed_loss_of_two_parameters_and_its_moments_are_their_integrals():
     theta, gamma = np.array([0.3, -0.2]), 2.0
-    loss = lambda t: linear.adversarial_loss(t, X, Y, EPS, "Linf")  # noqa: E731
+    loss = lambda t: linear.logistic_adversarial_loss(t, X, Y, EPS, "Linf")  # noqa: E731
     density = lambda b, a: np.exp(-loss(np.array([a, b])) - gamma / 2 * ((theta - [a, b]) ** 2).sum())  # noqa: E731
 
     def integral(f):
@@ -158,7 +160,7 @@ def test_the_smoothed_loss_of_two_parameters_and_its_moments_are_their_integrals
 
     mass = integral(lambda a, b: 1.0)
     mean = integral(lambda a, b: a) / mass, integral(lambda a, b: b) / mass
-    ours = EntropyLoss(loss, gamma, covering(1, gamma, 2)).moments(theta)
+    ours = EntropyLoss(loss, gamma, covering_rule(1, gamma, 2)).moments(theta)
     assert ours.log_mass == pytest.approx(np.log(mass), abs=1e-7)
     np.testing.assert_allclose(ours.mean, mean, atol=1e-6)
     assert ours.covariance[0, 1] == pytest.approx(integral(lambda a, b: a * b) / mass - mean[0] * mean[1], abs=1e-6)
@@ -174,7 +176,7 @@ def test_the_smoothed_absolute_value_is_as_printed_and_as_integrated(gamma, curv
     theta = np.linspace(-3, 3, 41)
     value, slope, curved = smoothed_absolute_value(theta, gamma)
     np.testing.assert_allclose(value, as_printed(theta), atol=1e-12)
-    ours = EntropyLoss(lambda t: np.abs(t[:, 0]), gamma, covering(3, gamma, 1))
+    ours = EntropyLoss(lambda t: np.abs(t[:, 0]), gamma, covering_rule(3, gamma, 1))
     np.testing.assert_allclose(ours.value(theta[:, None]), value, atol=1e-13)
     np.testing.assert_allclose(ours.gradient(theta[:, None])[:, 0], slope, atol=1e-12)
     np.testing.assert_allclose(ours.hessian(theta[:, None])[:, 0, 0], curved, atol=1e-11)
@@ -190,20 +192,20 @@ def test_far_from_the_kink_the_smoothed_absolute_value_is_a_line():
 
 def test_of_a_quadratic_the_moments_are_known_and_the_second_order_step_lands_on_its_minimum():
     a, gamma, theta = 3.0, 0.5, np.array([[1.5], [-0.2]])
-    smoothed = EntropyLoss(lambda t: a / 2 * t[:, 0] ** 2, gamma, covering(2, gamma, 1))
+    smoothed = EntropyLoss(lambda t: a / 2 * t[:, 0] ** 2, gamma, covering_rule(2, gamma, 1))
     moments = smoothed.moments(theta)
     np.testing.assert_allclose(moments.mean, gamma * theta / (a + gamma), atol=1e-12)
     np.testing.assert_allclose(moments.covariance, 1 / (a + gamma), atol=1e-12)
     np.testing.assert_allclose(smoothed.hessian(theta), gamma * a / (a + gamma), atol=1e-12)
-    np.testing.assert_allclose(diagonal_step(theta, moments, gamma), 0, atol=1e-12)
-    np.testing.assert_allclose(diagonal_step(theta, moments, gamma, eta=0.5), theta / 2, atol=1e-12)
+    np.testing.assert_allclose(diagonal_newton_step(theta, moments, gamma), 0, atol=1e-12)
+    np.testing.assert_allclose(diagonal_newton_step(theta, moments, gamma, eta=0.5), theta / 2, atol=1e-12)
 
 
 def test_parameters_may_be_of_any_shape_and_are_taken_piece_by_piece(monkeypatch):
-    smoothed = EntropyLoss(lambda t: np.abs(t).sum(1), 1.0, covering(1, 1.0, 2))
+    smoothed = EntropyLoss(lambda t: np.abs(t).sum(1), 1.0, covering_rule(1, 1.0, 2))
     theta = np.linspace(-1, 1, 24).reshape(3, 4, 2)
     whole = smoothed.moments(theta)
-    monkeypatch.setattr(entropy, "_AT_ONCE", 3 * len(smoothed.rule.weights))
+    monkeypatch.setattr(entropy, "_CHUNK_SIZE", 3 * len(smoothed.rule.weights))
     assert smoothed.value(theta).shape == (3, 4)
     assert smoothed.gradient(theta).shape == (3, 4, 2)
     assert smoothed.hessian(theta).shape == (3, 4, 2, 2)
@@ -215,11 +217,11 @@ def test_parameters_may_be_of_any_shape_and_are_taken_piece_by_piece(monkeypatch
 @pytest.mark.parametrize("gamma", [0, -1, float("nan"), float("inf")])
 def test_a_gamma_that_is_not_positive_is_refused(gamma):
     for made in (
-        lambda: EntropyLoss(lambda t: t[:, 0], gamma, covering(1, 1.0, 1)),
-        lambda: covering(1, gamma, 1),
+        lambda: EntropyLoss(lambda t: t[:, 0], gamma, covering_rule(1, 1.0, 1)),
+        lambda: covering_rule(1, gamma, 1),
         lambda: smoothed_absolute_value(1.0, gamma),
     ):
-        with pytest.raises(Refused, match=r"expected gamma > 0, got .*; enlarge it"):
+        with pytest.raises(UserError, match=r"expected gamma > 0, got .*; enlarge it"):
             made()
 
 
@@ -239,7 +241,7 @@ def test_pgd_finds_the_maximum_that_a_solver_finds(length, rng):
     solved = minimize(
         lambda x: -loss.value(x, theta),
         np.zeros(3),
-        jac=lambda x: -loss.slope(x, theta),
+        jac=lambda x: -loss.input_gradient(x, theta),
         constraints={"type": "ineq", "fun": lambda x: loss.eps**2 - x @ x, "jac": lambda x: -2 * x},
         method="SLSQP",
         options={"ftol": 1e-14},
@@ -250,9 +252,9 @@ def test_pgd_finds_the_maximum_that_a_solver_finds(length, rng):
 
 def test_the_concave_losss_derivatives_are_what_differences_say(rng):
     loss, theta, x_adv = random_concave_loss(rng, 3.0), rng.standard_normal((40, 2)), rng.standard_normal((40, 3))
-    assert derivative_error(lambda x: loss.value(x, theta), lambda x: loss.slope(x, theta), x_adv) < 1e-9
-    assert derivative_error(lambda x: loss.slope(x, theta), loss.curvature, x_adv) < 1e-9
-    assert derivative_error(lambda t: loss.slope(x_adv, t), loss.mixed, theta) < 1e-9
+    assert derivative_error(lambda x: loss.value(x, theta), lambda x: loss.input_gradient(x, theta), x_adv) < 1e-9
+    assert derivative_error(lambda x: loss.input_gradient(x, theta), loss.input_hessian, x_adv) < 1e-9
+    assert derivative_error(lambda t: loss.input_gradient(x_adv, t), loss.mixed_derivative, theta) < 1e-9
     assert derivative_error(lambda t: loss.value(loss.attack(t), t), loss.gradient, theta) < 1e-8  # Danskin's theorem
 
 
@@ -261,17 +263,17 @@ def test_inside_the_ball_a_quadratic_losss_attack_and_its_derivative_are_known(r
     loss = ConcaveLoss(loss.c, loss.A, loss.Q, 0.0, loss.eps)
     of_Q = np.linalg.inv(loss.Q)
     np.testing.assert_allclose(loss.attack(theta), (loss.c + np.sin(theta @ loss.A.T)) @ of_Q, atol=1e-12)
-    np.testing.assert_allclose(loss.jacobian_inside(theta), of_Q @ loss.mixed(theta), atol=1e-12)
+    np.testing.assert_allclose(loss.jacobian_inside(theta), of_Q @ loss.mixed_derivative(theta), atol=1e-12)
 
 
 def test_on_the_surface_the_bordered_hessian_is_that_of_the_printed_lagrangian(rng):
     loss, theta = random_concave_loss(rng, 12.0), rng.standard_normal(2)
     x_adv = loss.attack(theta)
-    nu = np.linalg.norm(loss.slope(x_adv, theta)) / loss.eps
+    nu = np.linalg.norm(loss.input_gradient(x_adv, theta)) / loss.eps
 
     def lagrangian_slope(both):  # of l - nu (||x||^2 - eps^2) / 2, by (nu, x)
         return np.concatenate(
-            [[-(both[1:] @ both[1:] - loss.eps**2) / 2], loss.slope(both[1:], theta) - both[0] * both[1:]]
+            [[-(both[1:] @ both[1:] - loss.eps**2) / 2], loss.input_gradient(both[1:], theta) - both[0] * both[1:]]
         )
 
     at = np.concatenate([[nu], x_adv])

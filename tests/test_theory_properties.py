@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from scipy.special import expit
 
 from rb_smooth.analysis.theory import linear
-from rb_smooth.analysis.theory.entropy import EntropyLoss, covering, smoothed_absolute_value
-from rb_smooth.analysis.theory.implicit import ConcaveLoss, border
+from rb_smooth.analysis.theory.entropy import EntropyLoss, covering_rule, smoothed_absolute_value
+from rb_smooth.analysis.theory.implicit import ConcaveLoss, build_bordered_hessian
 from rb_smooth.analysis.theory.numeric import derivative_error
-from rb_smooth.analysis.theory.smoothing_statements import diagonal_step, whole_step
+from rb_smooth.analysis.theory.smoothing_statements import diagonal_newton_step, newton_step
 
 pytestmark = pytest.mark.slow
 
@@ -48,11 +48,11 @@ class Case(NamedTuple):
     norm: str
 
     @property
-    def apart(self):
+    def distance(self):
         return size(self.theta1 - self.theta2)
 
     @property
-    def shortest(self):
+    def smallest_norm(self):
         return min(size(self.theta1), size(self.theta2))
 
     def change(self, function):
@@ -91,10 +91,10 @@ def test_the_attack_is_the_worst_of_the_ball(case, rng):
     theta, _, x, y, eps, norm = case
     delta = rng.standard_normal((20, 1, x.shape[1]))
     longest = np.linalg.norm(delta, axis=-1, keepdims=True) if norm == "L2" else abs(delta).max(-1, keepdims=True)
-    others = linear.standard_loss(theta, x + eps * rng.uniform(0, 1, (20, 1, 1)) * delta / longest, y)
-    worst = linear.adversarial_loss(theta, x, y, eps, norm)
+    others = linear.logistic_loss(theta, x + eps * rng.uniform(0, 1, (20, 1, 1)) * delta / longest, y)
+    worst = linear.logistic_adversarial_loss(theta, x, y, eps, norm)
     assert (others <= worst * (1 + 1e-12) + 1e-14).all()
-    attacked = linear.standard_loss(theta, linear.attack(theta, x, y, eps, norm), y)
+    attacked = linear.logistic_loss(theta, linear.closed_form_attack(theta, x, y, eps, norm), y)
     np.testing.assert_allclose(attacked, worst, rtol=1e-10, atol=1e-14)
 
 
@@ -102,20 +102,22 @@ def test_the_attack_is_the_worst_of_the_ball(case, rng):
 @given(cases())
 def test_proposition_1(case):
     C = case.constants()
-    assert at_most(case.change(linear.adversarial_loss), C.C_theta * case.apart, scale=10)
+    assert at_most(case.change(linear.logistic_adversarial_loss), C.C_theta * case.distance, scale=10)
     diameter = 2 * case.eps * (1 if case.norm == "L2" else case.x.shape[1] ** 0.5)
-    assert at_most(case.change(linear.gradient), C.C_theta_theta * case.apart + diameter * C.C_theta_x)
+    assert at_most(case.change(linear.gradient), C.C_theta_theta * case.distance + diameter * C.C_theta_x)
 
 
 @closed_form
 @given(cases("L2"))
 def test_lemma_2_and_theorem_1(case):
     theta, _, x, y, eps, _ = case
-    moved = np.linalg.norm(np.subtract(*(linear.attack(each, x, y, eps, "L2") for each in case[:2])), axis=1)
-    assert at_most(moved.max(), eps / case.shortest * case.apart, scale=10)
+    moved = np.linalg.norm(
+        np.subtract(*(linear.closed_form_attack(each, x, y, eps, "L2") for each in case[:2])), axis=1
+    )
+    assert at_most(moved.max(), eps / case.smallest_norm * case.distance, scale=10)
     C = case.constants()
-    smooth = C.C_theta_theta + eps / case.shortest * C.C_theta_x
-    assert at_most(case.change(linear.gradient), smooth * case.apart, scale=10)
+    smooth = C.C_theta_theta + eps / case.smallest_norm * C.C_theta_x
+    assert at_most(case.change(linear.gradient), smooth * case.distance, scale=10)
     spectrum = np.sort(np.abs(np.linalg.eigvalsh(linear.attack_jacobian(theta, y[0], eps, "L2"))))
     steepest = eps / size(theta)
     np.testing.assert_allclose(spectrum, [0.0] + [steepest] * (len(theta) - 1), atol=1e-9 * steepest)
@@ -125,11 +127,13 @@ def test_lemma_2_and_theorem_1(case):
 @given(cases("Linf"))
 def test_lemma_3_and_theorem_2(case):
     theta1, theta2, x, y, eps, _ = case
-    moved = np.linalg.norm(np.subtract(*(linear.attack(each, x, y, eps, "Linf") for each in case[:2])), axis=1)
+    moved = np.linalg.norm(
+        np.subtract(*(linear.closed_form_attack(each, x, y, eps, "Linf") for each in case[:2])), axis=1
+    )
     differ = (np.sign(theta1) != np.sign(theta2)).sum()
     np.testing.assert_allclose(moved, 2 * eps * differ**0.5, atol=1e-12)
     same = case._replace(theta2=np.copysign(theta2, theta1))
-    assert at_most(same.change(linear.gradient), same.constants().C_theta_theta * same.apart, scale=10)
+    assert at_most(same.change(linear.gradient), same.constants().C_theta_theta * same.distance, scale=10)
     first = np.arange(len(theta1)) == 0  # where its sign changes, the gradient jumps
     above, below = (linear.gradient(np.where(first, side, theta1), x, y, eps, "Linf") for side in (1e-15, -1e-15))
     z = -y * (x[:, 1:] @ theta1[1:]) + eps * np.abs(theta1[1:]).sum()
@@ -157,7 +161,7 @@ def test_lemma_1_and_lemma_4(case):
     assert at_most(size(attacks[0] - attacks[1]), C.C_theta_x / C.C_xx * apart)
     smooth = C.C_theta_theta + C.C_theta_x**2 / C.C_xx
     assert at_most(size(np.subtract(*loss.gradient(thetas))), smooth * apart, scale=10)
-    assert np.abs(np.linalg.eigvalsh(loss.curvature(attacks))).min() >= C.C_xx * (1 - 1e-9)
+    assert np.abs(np.linalg.eigvalsh(loss.input_hessian(attacks))).min() >= C.C_xx * (1 - 1e-9)
 
 
 @closed_form
@@ -166,7 +170,7 @@ def test_lemma_5(case):
     loss, thetas = case
     C, attacks = loss.constants, loss.attack(thetas)
     np.testing.assert_allclose(np.linalg.norm(attacks, axis=1), loss.eps, rtol=1e-9)
-    bordered = border(loss.curvature(attacks), attacks, loss.slope(attacks, thetas))
+    bordered = build_bordered_hessian(loss.input_hessian(attacks), attacks, loss.input_gradient(attacks, thetas))
     assert 0 < C.C_H <= np.linalg.svd(bordered, compute_uv=False).min() * (1 + 1e-9)
     assert at_most(size(attacks[0] - attacks[1]), C.C_theta_x / C.C_H * size(thetas[0] - thetas[1]))
 
@@ -178,7 +182,7 @@ def test_theorem_3_for_convex_losses_with_kinks(rng, gamma):
     planes = rng.uniform(-2, 2, (rng.integers(1, 5), d + 1))
     thetas = rng.uniform(-2, 2, (2, d))
     loss = lambda t: np.maximum(t @ planes[:, :-1].T + planes[:, -1], 0).max(-1)  # noqa: E731
-    smoothed = EntropyLoss(loss, gamma, covering(2.1, gamma, d, order=6))
+    smoothed = EntropyLoss(loss, gamma, covering_rule(2.1, gamma, d, order=6))
     eigenvalues = np.linalg.eigvalsh(smoothed.hessian(thetas))
     assert eigenvalues.max() <= gamma * (1 + 1e-9)
     assert eigenvalues.min() >= -1e-3 * gamma  # but for kinks within panels, 0
@@ -193,7 +197,7 @@ def test_theorem_3_for_convex_losses_with_kinks(rng, gamma):
 def test_theorem_3_for_bounded_losses_with_jumps(rng, height, gamma):
     waves, thetas = rng.uniform(-3, 3, (3, 3)), rng.uniform(-2, 2, (2, 2))
     loss = lambda t: height * (np.sin(t @ waves[:, :2].T + waves[:, 2]) > 0).mean(-1)  # noqa: E731
-    smoothed = EntropyLoss(loss, gamma, covering(2.1, gamma, 2, order=6))
+    smoothed = EntropyLoss(loss, gamma, covering_rule(2.1, gamma, 2, order=6))
     eigenvalues = np.linalg.eigvalsh(smoothed.hessian(thetas))
     assert eigenvalues.max() <= gamma * (1 + 1e-9)
     assert eigenvalues.min() >= -gamma * np.expm1(height) - 1e-6
@@ -205,7 +209,7 @@ def test_theorem_3_for_bounded_losses_with_jumps(rng, height, gamma):
 @integral
 @given(st.floats(-3, 3), GAMMAS)
 def test_theorem_3_for_the_absolute_value(theta, gamma):
-    by_quadrature = EntropyLoss(lambda t: np.abs(t[:, 0]), gamma, covering(3, gamma, 1)).hessian([theta])
+    by_quadrature = EntropyLoss(lambda t: np.abs(t[:, 0]), gamma, covering_rule(3, gamma, 1)).hessian([theta])
     assert abs(by_quadrature[0, 0] - smoothed_absolute_value(theta, gamma).curvature) < 1e-10 * (1 + gamma**2)
 
 
@@ -214,7 +218,7 @@ def test_theorem_3_for_the_absolute_value(theta, gamma):
 def test_equation_77_lands_on_the_minimum_of_a_quadratic(rng, angle, gamma):
     along, theta = np.diag(rng.uniform(0.05, 4, 2)), rng.uniform(-2, 2, 2)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    rule = covering(2, gamma, 2, order=8)
-    for A, step in ((along, diagonal_step), (turn @ along @ turn.T, whole_step)):
+    rule = covering_rule(2, gamma, 2, order=8)
+    for A, step in ((along, diagonal_newton_step), (turn @ along @ turn.T, newton_step)):
         smoothed = EntropyLoss(lambda t, A=A: ((t @ A) * t).sum(-1) / 2, gamma, rule)
         assert size(step(theta, smoothed.moments(theta), gamma)) < 1e-6

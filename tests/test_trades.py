@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
-from printed import kl, pgd_kl
+from reference_attacks import pgd_kl, reference_kl
 
 from rb_smooth.components.losses import kl_divergence
 from rb_smooth.components.objectives.trades import TRADES
@@ -56,10 +56,10 @@ def test_the_loss_is_cross_entropy_plus_beta_times_the_divergence_from_clean_to_
     x_adv = objective.craft(net, x, y)
     outcome = objective.loss(net, x, x_adv, y)
     clean, attacked = net(x), net(x_adv)
-    printed = F.cross_entropy(clean, y) + 3.0 * kl(clean.softmax(1), attacked.softmax(1)).mean()
+    printed = F.cross_entropy(clean, y) + 3.0 * reference_kl(clean.softmax(1), attacked.softmax(1)).mean()
     torch.testing.assert_close(outcome.loss, printed)
     torch.testing.assert_close(outcome.logits, attacked)
-    reverse = F.cross_entropy(clean, y) + 3.0 * kl(attacked.softmax(1), clean.softmax(1)).mean()
+    reverse = F.cross_entropy(clean, y) + 3.0 * reference_kl(attacked.softmax(1), clean.softmax(1)).mean()
     assert abs(outcome.loss - reverse) > 1e-4
 
 
@@ -74,11 +74,11 @@ def test_the_gradient_flows_through_both_predictions(net, batch):
     x_adv = objective.craft(net, x, y)
     ours = weight_gradient(net, objective.loss(net, x, x_adv, y).loss)
     clean, attacked = net(x), net(x_adv)
-    printed = F.cross_entropy(clean, y) + 6.0 * kl(clean.softmax(1), attacked.softmax(1)).mean()
+    printed = F.cross_entropy(clean, y) + 6.0 * reference_kl(clean.softmax(1), attacked.softmax(1)).mean()
     for got, expected in zip(ours, weight_gradient(net, printed)):
         torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-5)
     clean = net(x)
-    held = F.cross_entropy(clean, y) + 6.0 * kl(clean.softmax(1).detach(), net(x_adv).softmax(1)).mean()
+    held = F.cross_entropy(clean, y) + 6.0 * reference_kl(clean.softmax(1).detach(), net(x_adv).softmax(1)).mean()
     assert any((a - b).abs().max() > 1e-3 for a, b in zip(ours, weight_gradient(net, held)))
 
 
@@ -90,7 +90,7 @@ def test_the_divergence_and_its_gradient_are_finite_where_the_printed_ones_are_n
     divergence.sum().backward()
     assert logits.grad.isfinite().all()
     assert at.grad.isfinite().all()
-    assert not kl(logits.softmax(1), at.softmax(1)).isfinite().all()
+    assert not reference_kl(logits.softmax(1), at.softmax(1)).isfinite().all()
 
 
 def test_label_smoothing_is_in_the_cross_entropy_alone(net, batch):

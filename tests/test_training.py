@@ -12,20 +12,20 @@ from pathlib import Path
 import pytest
 import torch
 from interruptions import stop_after
-from tiers import quickly
-from traces import same, snapshot
+from model_snapshots import equal_snapshots, snapshot
+from tiers import mark_slow_except
 
 from rb_smooth.components import batchnorm, schedules
-from rb_smooth.components.checkpoints import exported
-from rb_smooth.config.overrides import gather
+from rb_smooth.components.checkpoints import export_state_dict
+from rb_smooth.config.overrides import resolve_config
 from rb_smooth.core import worker_pool
-from rb_smooth.core.determinism import AUGMENT, mix
-from rb_smooth.core.errors import Interrupted, Refused
-from rb_smooth.core.worker_pool import stop_requests
+from rb_smooth.core.determinism import AUGMENT, derive_seed
+from rb_smooth.core.errors import Interrupted, UserError
+from rb_smooth.core.worker_pool import catch_stop_signals
 from rb_smooth.data.augmentations import flip
 from rb_smooth.data.datasets import digits
 from rb_smooth.data.splits import split
-from rb_smooth.evaluation.accuracy import accuracy
+from rb_smooth.evaluation.accuracy import measure_accuracy
 from rb_smooth.training import loop, trainer, validate
 from rb_smooth.training.run_folder.run import Run
 
@@ -39,7 +39,7 @@ QUICK = [
     "model.width=4",
 ]
 
-pytestmark = pytest.mark.usefixtures("undrawn")
+pytestmark = pytest.mark.usefixtures("no_curve_plots")
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def source():
 
 def recipe_and_data(source, method="at+ensgd", *settings):
     inner = ["optimizer.inner_steps=2"] if "ensgd" in method else []  # several outer steps even in so short a run
-    recipe = validate.check(*gather("digits", method, [*QUICK, *inner, *settings]))
+    recipe = validate.check_recipe(*resolve_config("digits", method, [*QUICK, *inner, *settings]))
     section = recipe.data
     data = split(
         source,
@@ -69,17 +69,19 @@ def trained(source, path, *arguments):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(source, tmp_path_factory):
+def uninterrupted(source, tmp_path_factory):
     """A run of the method that nothing has stopped; one of each."""
     return cache(lambda method: trained(source, tmp_path_factory.mktemp("runs") / "whole", method))
 
 
 @pytest.mark.parametrize(
-    "method", quickly(["at+awp+ensgd+wa"], ["at", "at+awp+ensgd+wa", "trades+awp+ensgd2+wa", "mart"])
+    "method", mark_slow_except(["at+awp+ensgd+wa"], ["at", "at+awp+ensgd+wa", "trades+awp+ensgd2+wa", "mart"])
 )
-@pytest.mark.parametrize("batches", quickly([4], [0, 1, 4]))  # of three in an epoch: first, inside, in the second epoch
-def test_a_stopped_run_goes_on_to_the_very_same_end(source, tmp_path, monkeypatch, undisturbed, method, batches):
-    whole = undisturbed(method)
+@pytest.mark.parametrize(
+    "batches", mark_slow_except([4], [0, 1, 4])
+)  # of three in an epoch: first, inside, in the second epoch
+def test_a_stopped_run_goes_on_to_the_very_same_end(source, tmp_path, monkeypatch, uninterrupted, method, batches):
+    whole = uninterrupted(method)
     with monkeypatch.context() as patched:
         stop_after(patched, batches)
         with pytest.raises(Interrupted, match="same command"):
@@ -112,8 +114,8 @@ def test_training_leaves_the_global_random_state_as_found(source, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_seed_fixes_everything_and_another_changes_it(source, tmp_path, undisturbed):
-    one, again = undisturbed("at+ensgd").load("last"), trained(source, tmp_path / "2").load("last")
+def test_a_seed_fixes_everything_and_another_changes_it(source, tmp_path, uninterrupted):
+    one, again = uninterrupted("at+ensgd").load("last"), trained(source, tmp_path / "2").load("last")
     other = trained(source, tmp_path / "3", "at+ensgd", "train.seed=1").load("last")
     assert all(torch.equal(one[key], again[key]) for key in one)
     assert any(not torch.equal(one[key], other[key]) for key in one)
@@ -121,36 +123,36 @@ def test_a_seed_fixes_everything_and_another_changes_it(source, tmp_path, undist
 
 @pytest.mark.parametrize("method", ["at+ensgd", "at+ensgd+wa"])
 def test_looking_at_the_deployed_model_leaves_no_trace(source, method):
-    state = trainer.Session(*recipe_and_data(source, method), CPU)
+    state = trainer.Trainer(*recipe_and_data(source, method), CPU)
     for _ in range(3):
-        state.run_batch(state.order())
+        state.run_batch(state.batch_order())
     before, deployed = snapshot(state.model), [w.clone() for w in state.averaging.weights(state.optimizer.deployed())]
     statistics = state.model.net[4].running_mean.clone()
-    with state.deployed() as model:
+    with state.evaluation_model() as model:
         assert not model.training
         assert all(torch.equal(p, w) for p, w in zip(model.parameters(), deployed))
         assert not torch.equal(model.net[4].running_mean, statistics)  # recalibrated
-    assert same(before, snapshot(state.model))
-    with pytest.raises(ZeroDivisionError), state.deployed():
+    assert equal_snapshots(before, snapshot(state.model))
+    with pytest.raises(ZeroDivisionError), state.evaluation_model():
         raise ZeroDivisionError
-    assert same(before, snapshot(state.model))
+    assert equal_snapshots(before, snapshot(state.model))
 
 
-@pytest.mark.parametrize("method", quickly(["at+ensgd+wa"], ["at", "at+ensgd", "at+ensgd+wa"]))
+@pytest.mark.parametrize("method", mark_slow_except(["at+ensgd+wa"], ["at", "at+ensgd", "at+ensgd+wa"]))
 def test_what_is_saved_is_what_is_deployed_recalibrated(source, tmp_path, monkeypatch, method):
     """w or its average, not the chain nor the initial weights; statistics from the last minibatches at w."""
-    sessions = []
-    real = trainer.Session.__init__
+    trainers = []
+    real = trainer.Trainer.__init__
     monkeypatch.setattr(
-        trainer.Session, "__init__", lambda self, *a, **k: (real(self, *a, **k), sessions.append(self))[0]
+        trainer.Trainer, "__init__", lambda self, *a, **k: (real(self, *a, **k), trainers.append(self))[0]
     )
     run = trained(source, tmp_path / "run", method)
-    (state,) = sessions
+    (state,) = trainers
     last, names = run.load("last"), [name for name, _ in state.model.named_parameters()]
     deployed = state.averaging.weights(state.optimizer.deployed())
     assert all(torch.equal(last[name], w) for name, w in zip(names, deployed))
-    torch.manual_seed(mix(0, 0))
-    initial = trainer.Session(state.recipe, split(source, validation=60, split_seed=0, select="validation"), CPU).model
+    torch.manual_seed(derive_seed(0, 0))
+    initial = trainer.Trainer(state.recipe, split(source, validation=60, split_seed=0, select="validation"), CPU).model
     assert any(not torch.equal(last[name], p) for name, p in initial.named_parameters())
     if method != "at":
         assert any(not torch.equal(last[name], p) for name, p in state.model.named_parameters())
@@ -159,43 +161,43 @@ def test_what_is_saved_is_what_is_deployed_recalibrated(source, tmp_path, monkey
     with torch.no_grad():
         for p, w in zip(state.model.parameters(), deployed):
             p.copy_(w)
-    batchnorm.recalibrate(state.model.train(), state.objective, state.kept)
+    batchnorm.recalibrate(state.model.train(), state.objective, state.calibration_batches)
     assert all(torch.equal(last[key], value) for key, value in state.model.state_dict().items())
 
 
 def test_recalibrate_zero_leaves_statistics_alone(source):
-    state = trainer.Session(*recipe_and_data(source, "at", "train.recalibrate=0"), CPU)
-    state.run_batch(state.order())
+    state = trainer.Trainer(*recipe_and_data(source, "at", "train.recalibrate=0"), CPU)
+    state.run_batch(state.batch_order())
     statistics = state.model.net[4].running_mean.clone()
-    with state.deployed() as model:
+    with state.evaluation_model() as model:
         assert torch.equal(model.net[4].running_mean, statistics)
 
 
 def test_the_last_minibatches_are_kept_as_training_saw_them(source):
-    state = trainer.Session(*recipe_and_data(source, "at", "train.recalibrate=2", "data.batch_size=32"), CPU)
+    state = trainer.Trainer(*recipe_and_data(source, "at", "train.recalibrate=2", "data.batch_size=32"), CPU)
     for _ in range(4):
-        state.run_batch(state.order())
-    assert len(state.kept) == 2
-    x, x_adv, y = state.kept[-1]
-    index = state.order().train[3]
+        state.run_batch(state.batch_order())
+    assert len(state.calibration_batches) == 2
+    x, x_adv, y = state.calibration_batches[-1]
+    index = state.batch_order().train[3]
     assert torch.equal(x, state.data.train.x[index].float() / 255)
     assert torch.equal(y, state.data.train.y[index])
     assert 0 < (x_adv - x).abs().max() <= 0.15 + 1e-6
 
 
 def test_each_epoch_is_one_pass_in_a_fresh_order(source):
-    state = trainer.Session(*recipe_and_data(source, "at"), CPU)
-    first = state.order().train
+    state = trainer.Trainer(*recipe_and_data(source, "at"), CPU)
+    first = state.batch_order().train
     assert first.shape == (3, 64)  # the last, incomplete minibatch is dropped
     assert len(set(first.flatten().tolist())) == 3 * 64
-    assert torch.equal(first, state.order().train)
+    assert torch.equal(first, state.batch_order().train)
     state.epoch = 1
-    assert not torch.equal(first, state.order().train)
+    assert not torch.equal(first, state.batch_order().train)
 
 
 def test_the_best_epoch_is_the_earliest_of_the_most_robust(source, tmp_path, monkeypatch):
     shares = iter([0.9, 0.3, 0.9, 0.5, 0.9, 0.5])  # clean and robust, epoch by epoch
-    monkeypatch.setattr(loop, "accuracy", lambda *_: next(shares))
+    monkeypatch.setattr(loop, "measure_accuracy", lambda *_: next(shares))
     run = trained(source, tmp_path / "run", "at")
     rows = list(csv.DictReader((run.path / "log.csv").open()))
     assert [row["best"] for row in rows] == ["True", "True", "False"]
@@ -204,12 +206,12 @@ def test_the_best_epoch_is_the_earliest_of_the_most_robust(source, tmp_path, mon
 
 def test_standard_training_selects_by_clean_accuracy(source, tmp_path, monkeypatch):
     shares = iter([0.5, 0.9, 0.6, 0.1, 0.4, 0.9])
-    monkeypatch.setattr(loop, "accuracy", lambda *_: next(shares))
+    monkeypatch.setattr(loop, "measure_accuracy", lambda *_: next(shares))
     recipe, data = recipe_and_data(source, "at")
     sections = dict(recipe.sections) | {"objective": {"name": "standard"}}
     sections["evaluate"] = sections["evaluate"] | {"norm": "Linf", "eps": 0.15, "step_size": 0.03}
     run = Run(tmp_path / "run")
-    loop.train(validate.check("digits", "standard", sections), run, data, CPU)
+    loop.train(validate.check_recipe("digits", "standard", sections), run, data, CPU)
     rows = list(csv.DictReader((run.path / "log.csv").open()))
     assert [row["best"] for row in rows] == ["True", "True", "False"]
 
@@ -219,9 +221,9 @@ def test_stages_of_the_objective_are_selected_by_the_last_ones_threat(source, tm
     recipe, data = recipe_and_data(source, "at")
     attack = dict(recipe.sections["objective"])
     stages = [{"name": "standard", "from_epoch": 0}, attack | {"from_epoch": 2}]
-    recipe = validate.check("digits", "staged", dict(recipe.sections) | {"objective": stages})
+    recipe = validate.check_recipe("digits", "staged", dict(recipe.sections) | {"objective": stages})
     shares = iter([0.9, 0.1, 0.9, 0.2, 0.8, 0.3])
-    monkeypatch.setattr(loop, "accuracy", lambda *_: next(shares))
+    monkeypatch.setattr(loop, "measure_accuracy", lambda *_: next(shares))
     loop.train(recipe, Run(tmp_path / "run"), data, CPU)
     rows = list(csv.DictReader((tmp_path / "run" / "log.csv").open()))
     assert [row["best"] for row in rows] == ["True", "True", "True"]
@@ -231,11 +233,11 @@ def test_a_stop_that_comes_twice_at_once_is_one_and_a_later_one_acts_at_once(mon
     """A batch system signals every process, and torchrun passes on what it gets; a person presses Ctrl-C again."""
     before, went_on = signal.signal(signal.SIGINT, signal.default_int_handler), 0  # in the background it is ignored
     try:
-        with pytest.raises(KeyboardInterrupt), stop_requests() as stop:
+        with pytest.raises(KeyboardInterrupt), catch_stop_signals() as stop:
             signal.raise_signal(signal.SIGINT)
             signal.raise_signal(signal.SIGINT)
             went_on = len(stop)
-            monkeypatch.setattr(worker_pool, "_SAME_REQUEST_S", 0.0)
+            monkeypatch.setattr(worker_pool, "_REPEAT_WINDOW_S", 0.0)
             signal.raise_signal(signal.SIGINT)
             raise AssertionError("went on once more")
         assert went_on == 2
@@ -247,14 +249,14 @@ def test_a_stop_that_comes_twice_at_once_is_one_and_a_later_one_acts_at_once(mon
 def test_a_stop_after_the_last_epoch_resumes_to_the_same_end(source, tmp_path, monkeypatch):
     recipe, data = recipe_and_data(source, "at+ensgd")
     stages = [dict(recipe.sections["optimizer"]) | {"from_epoch": 0}, {"name": "sgd", "from_epoch": 2}]
-    recipe = validate.check("digits", "staged", dict(recipe.sections) | {"optimizer": stages})
+    recipe = validate.check_recipe("digits", "staged", dict(recipe.sections) | {"optimizer": stages})
     loop.train(recipe, Run(tmp_path / "whole"), data, CPU)
     real = loop.end_epoch
 
-    def interrupted(session, run):
-        if session.epoch == 2:
+    def interrupted(trainer, run):
+        if trainer.epoch == 2:
             signal.raise_signal(signal.SIGINT)
-        return real(session, run)
+        return real(trainer, run)
 
     with monkeypatch.context() as patched, pytest.raises(Interrupted, match="3 of 3 epochs and 0 minibatches"):
         patched.setattr(loop, "end_epoch", interrupted)
@@ -268,25 +270,25 @@ def test_another_precision_or_foreign_state_is_refused_at_resume(source, tmp_pat
     with monkeypatch.context() as patched, pytest.raises(Interrupted):
         stop_after(patched, 1)
         trained(source, tmp_path / "run", "at")
-    with pytest.raises(Refused, match=r"train\.precision=fp32"):
+    with pytest.raises(UserError, match=r"train\.precision=fp32"):
         trained(source, tmp_path / "run", "at", "train.precision=bf16")
-    with pytest.raises(Refused, match="--fresh"):
+    with pytest.raises(UserError, match="--fresh"):
         trained(source, tmp_path / "run", "at", "model.width=5")
 
 
 def test_augmentation_and_schedule_reach_every_minibatch(source, monkeypatch):
     recipe, data = recipe_and_data(source, "at", "data.augment=[flip]", "data.batch_size=50")
-    recipe = validate.check("digits", "at", dict(recipe.sections) | {"schedule": {"name": "cosine"}})
-    state = trainer.Session(recipe, data, CPU)
+    recipe = validate.check_recipe("digits", "at", dict(recipe.sections) | {"schedule": {"name": "cosine"}})
+    state = trainer.Trainer(recipe, data, CPU)
     rates, batches = [], []
     for _ in range(4):
-        state.run_batch(state.order())
+        state.run_batch(state.batch_order())
         rates.append(state.optimizer.param_groups[0]["lr"])
-        batches.append(state.kept[-1][0])
+        batches.append(state.calibration_batches[-1][0])
     assert rates == [0.1 * schedules.cosine()(batch / 4, 3) for batch in range(4)]
     for batch, x in enumerate(batches):
-        plain = state.data.train.x[state.order().train[batch]].float() / 255
-        drawing = torch.Generator().manual_seed(mix(0, AUGMENT, batch))
+        plain = state.data.train.x[state.batch_order().train[batch]].float() / 255
+        drawing = torch.Generator().manual_seed(derive_seed(0, AUGMENT, batch))
         assert torch.equal(x, flip()(plain, drawing))
         assert not torch.equal(x, plain)
 
@@ -295,16 +297,16 @@ def test_a_new_stage_starts_a_fresh_optimizer_from_the_deployed_weights(source):
     recipe, data = recipe_and_data(source, "at+ensgd")
     chain = dict(recipe.sections["optimizer"])
     stages = [chain | {"from_epoch": 0}, {"name": "sgd", "lr": 0.05, "from_epoch": 1}]
-    recipe = validate.check("digits", "staged", dict(recipe.sections) | {"optimizer": stages})
-    state = trainer.Session(recipe, data, CPU)
+    recipe = validate.check_recipe("digits", "staged", dict(recipe.sections) | {"optimizer": stages})
+    state = trainer.Trainer(recipe, data, CPU)
     for _ in range(3):
-        state.run_batch(state.order())
+        state.run_batch(state.batch_order())
     assert state.optimizer.param_groups[0]["k"] == 1  # an open inner loop
     deployed = [w.clone() for w in state.optimizer.deployed()]
     averaging, old = state.averaging, state.optimizer
-    state.enter(0)
+    state.start_stage(0)
     assert state.optimizer is old
-    state.enter(1)
+    state.start_stage(1)
     assert type(state.optimizer).__name__ == "SGD"
     assert all(torch.equal(p, w) for p, w in zip(state.model.parameters(), deployed))
     assert not state.optimizer.state
@@ -315,24 +317,26 @@ def test_a_new_stage_starts_a_fresh_optimizer_from_the_deployed_weights(source):
 def test_after_a_switch_the_schedule_goes_on_in_absolute_epochs_on_the_new_stages_rate(source):
     recipe, data = recipe_and_data(source, "at", "schedule.drops=[1, 2]")
     stages = [{"name": "sgd", "lr": 0.1, "from_epoch": 0}, {"name": "entropy_sgd", "lr": 0.8, "from_epoch": 1}]
-    state = trainer.Session(validate.check("digits", "s", dict(recipe.sections) | {"optimizer": stages}), data, CPU)
+    state = trainer.Trainer(
+        validate.check_recipe("digits", "s", dict(recipe.sections) | {"optimizer": stages}), data, CPU
+    )
     rates = []
     for epoch in range(3):
-        state.enter(epoch)
+        state.start_stage(epoch)
         state.epoch, state.batch = epoch, 0
         for _ in range(3):
-            state.run_batch(state.order())
+            state.run_batch(state.batch_order())
             rates.append(state.optimizer.param_groups[0]["lr"])
     assert rates == pytest.approx([0.1] * 3 + [0.08] * 3 + [0.008] * 3)
 
 
 @pytest.mark.slow
 def test_with_averaging_the_average_is_validated_and_saved_and_raw_w_is_a_further_column(
-    source, tmp_path, monkeypatch, undisturbed
+    source, tmp_path, monkeypatch, uninterrupted
 ):
-    plain, seen = undisturbed("at+ensgd"), []
-    real = loop.accuracy
-    monkeypatch.setattr(loop, "accuracy", lambda m, *a: (seen.append(m.net[0].weight.clone()), real(m, *a))[1])
+    plain, seen = uninterrupted("at+ensgd"), []
+    real = loop.measure_accuracy
+    monkeypatch.setattr(loop, "measure_accuracy", lambda m, *a: (seen.append(m.net[0].weight.clone()), real(m, *a))[1])
     run = trained(source, tmp_path / "run", "at+ensgd+wa")
     rows = list(csv.DictReader((run.path / "log.csv").open()))
     assert {"val_clean", "val_robust", "val_w_clean", "val_w_robust"} <= rows[0].keys()
@@ -343,7 +347,7 @@ def test_with_averaging_the_average_is_validated_and_saved_and_raw_w_is_a_furthe
 
 
 def test_what_is_exported_is_fp32_on_the_cpu_whatever_the_model_is_in(net):
-    state = exported(net.bfloat16())
+    state = export_state_dict(net.bfloat16())
     assert {value.dtype for value in state.values()} == {torch.float32, torch.int64}
     assert all(value.device.type == "cpu" for value in state.values())
 
@@ -353,7 +357,7 @@ def test_a_staged_run_resumes_at_the_switch(source, tmp_path, monkeypatch):
     recipe, data = recipe_and_data(source, "at+ensgd")
     chain = dict(recipe.sections["optimizer"])
     stages = [{"name": "sgd", "from_epoch": 0}, chain | {"from_epoch": 1}, {"name": "sgd", "lr": 0.01, "from_epoch": 2}]
-    recipe = validate.check("digits", "staged", dict(recipe.sections) | {"optimizer": stages})
+    recipe = validate.check_recipe("digits", "staged", dict(recipe.sections) | {"optimizer": stages})
     loop.train(recipe, Run(tmp_path / "whole"), data, CPU)
     for batches in (2, 3):  # the last minibatch before a switch; the first after it
         with monkeypatch.context() as patched, pytest.raises(Interrupted):
@@ -368,24 +372,24 @@ def test_what_an_optimizer_reports_is_a_column_of_the_log_empty_where_another_wa
     recipe, data = recipe_and_data(source, "at+ensgd2", "optimizer.gamma=1e9")
     second_order = dict(recipe.sections["optimizer"]) | {"from_epoch": 1}
     stages = [{"name": "sgd", "from_epoch": 0}, second_order, {"name": "sgd", "from_epoch": 2}]
-    recipe = validate.check("digits", "staged", dict(recipe.sections) | {"optimizer": stages})
+    recipe = validate.check_recipe("digits", "staged", dict(recipe.sections) | {"optimizer": stages})
     loop.train(recipe, Run(tmp_path / "run"), data, CPU)
     rows = list(csv.DictReader((tmp_path / "run" / "log.csv").open()))
     assert [row["clamped"] == "" for row in rows] == [True, False, True]
     assert float(rows[1]["clamped"]) > 0.5  # gamma is absurd: nearly every weight meets the floor
 
 
-def test_the_schedule_reaches_the_optimizer(undisturbed):
-    rows = list(csv.DictReader((undisturbed("at+ensgd").path / "log.csv").open()))
+def test_the_schedule_reaches_the_optimizer(uninterrupted):
+    rows = list(csv.DictReader((uninterrupted("at+ensgd").path / "log.csv").open()))
     rates = [float(row["lr"]) for row in rows]
     assert rates[0] == rates[1]
     assert rates[2] == pytest.approx(rates[0] / 10)
 
 
 def test_the_average_is_of_what_is_deployed_after_every_minibatch(source):
-    state = trainer.Session(*recipe_and_data(source, "at+ensgd+wa", "averaging.decay=0"), CPU)
+    state = trainer.Trainer(*recipe_and_data(source, "at+ensgd+wa", "averaging.decay=0"), CPU)
     for _ in range(3):
-        state.run_batch(state.order())
+        state.run_batch(state.batch_order())
         deployed = state.optimizer.deployed()
         assert all(torch.equal(a, w) for a, w in zip(state.averaging.weights(deployed), deployed))
     assert any(not torch.equal(p, w) for p, w in zip(state.model.parameters(), deployed))
@@ -394,10 +398,10 @@ def test_the_average_is_of_what_is_deployed_after_every_minibatch(source):
 def test_every_minibatch_draws_noise_of_its_own(source):
     """The same noise again and again would be a drift, not a diffusion."""
     settings = ("optimizer.inner_lr=1e-30", "optimizer.noise=1e12", "optimizer.inner_steps=10", "optimizer.beta=0")
-    state = trainer.Session(*recipe_and_data(source, "at+ensgd", *settings), CPU)
+    state = trainer.Trainer(*recipe_and_data(source, "at+ensgd", *settings), CPU)
     chain = [[p.detach().clone() for p in state.model.parameters()]]
     for _ in range(3):
-        state.run_batch(state.order())
+        state.run_batch(state.batch_order())
         chain.append([p.detach().clone() for p in state.model.parameters()])
     weight = [points[0].flatten() for points in chain]
     steps = torch.stack([after - before for before, after in pairwise(weight)])
@@ -408,7 +412,7 @@ def test_every_minibatch_draws_noise_of_its_own(source):
 @pytest.mark.parametrize("standardise", [True, False])
 def test_inputs_are_standardised_inside_the_model_or_not_at_all(source, standardise):
     recipe, data = recipe_and_data(source, "at", f"data.standardise={standardise}")
-    model = trainer.Session(recipe, data, CPU).model
+    model = trainer.Trainer(recipe, data, CPU).model
     assert model.mean.item() == pytest.approx(source.mean[0] if standardise else 0)
     assert model.std.item() == pytest.approx(source.std[0] if standardise else 1)
 
@@ -427,14 +431,14 @@ def test_bf16_trains_with_fp32_weights_and_takes_the_gradient_where_the_perturba
     settings = ("train.precision=bf16", "perturbation.gamma=0.5", "optimizer.momentum=0", "optimizer.weight_decay=0")
     moved = {}
     for cached in (True, False):
-        state = trainer.Session(*recipe_and_data(source, "at+awp", *settings), CPU)
+        state = trainer.Trainer(*recipe_and_data(source, "at+awp", *settings), CPU)
         real = torch.autocast
         monkeypatch.setattr(
             trainer.torch, "autocast", lambda *a, cache_enabled, r=real, **k: r(*a, cache_enabled=False, **k)
         )
         if cached:
             monkeypatch.setattr(trainer.torch, "autocast", real)
-        state.run_batch(state.order())
+        state.run_batch(state.batch_order())
         moved[cached] = [p.detach().clone() for p in state.model.parameters()]
         assert all(p.dtype == torch.float32 and p.isfinite().all() for p in state.model.parameters())
     assert all(torch.equal(a, b) for a, b in zip(moved[True], moved[False]))
@@ -450,6 +454,6 @@ def test_weights_of_chosen_epochs_are_kept_and_test_accuracy_is_logged_if_asked(
     rows = list(csv.DictReader((run.path / "log.csv").open()))
     for column in ("test_clean", "test_robust", "test_w_clean", "test_w_robust", "train_clean"):
         assert all(0 <= float(row[column]) <= 1 for row in rows)
-    model = trainer.Session(recipe, data, CPU).model
+    model = trainer.Trainer(recipe, data, CPU).model
     run.load_into(model, "epoch-2")
-    assert accuracy(model, data.test[:30]) == float(rows[1]["test_clean"])
+    assert measure_accuracy(model, data.test[:30]) == float(rows[1]["test_clean"])

@@ -11,12 +11,12 @@ import cheats
 import numpy as np
 import pytest
 import torch
+from model_snapshots import equal_snapshots, snapshot
 from torch import nn
-from traces import same, snapshot
 
 from rb_smooth.components.models import Normalized
 from rb_smooth.core import robustbench
-from rb_smooth.core.errors import Refused
+from rb_smooth.core.errors import UserError
 from rb_smooth.core.threat import Threat
 from rb_smooth.data.images import Images
 from rb_smooth.evaluation import checks as trust
@@ -32,7 +32,7 @@ def trained():
     return cheats.trained_net()
 
 
-def labelled_by(model: nn.Module, *shape: int) -> Images:
+def labelled_points(model: nn.Module, *shape: int) -> Images:
     """Random images, labelled as the model classifies them."""
     x = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -55,24 +55,24 @@ def found_by_autoattack(shares, points=1000, clean=0.9, warnings=()) -> AutoAtta
     return AutoAttackResult(robust, clean, attacks, nothing.long(), nothing, 1.0, list(warnings), {})
 
 
-def after(trained, result, **given) -> dict[str, str]:
+def post_attack(trained, result, **given) -> dict[str, str]:
     """Verdicts on this result for an honest net; points are shown again where there are not enough."""
     net, points = trained
     repeated = points[torch.arange(len(result.robust)) % len(points)]
-    return verdicts(trust.after_attack(net, repeated, LINF, result, **({"clean": 0.9, "pgd20": 0.55} | given)))
+    return verdicts(trust.post_attack_checks(net, repeated, LINF, result, **({"clean": 0.9, "pgd20": 0.55} | given)))
 
 
 @pytest.mark.parametrize("cheat", cheats.CHEATS, ids=lambda cheat: cheat.what)
 def test_a_planted_cheat_is_caught_by_the_checks_meant_for_it(trained, cheat):
     found = verdicts(cheat.checks(*trained))
-    assert {name: found[name] for name in cheat.caught} == cheat.caught
+    assert {name: found[name] for name in cheat.expected} == cheat.expected
 
 
 def test_every_check_has_a_cheat_that_it_catches(trained):
     net, points = trained
-    checks = trust.before_attack(net, points[:4], LINF, 10)
-    checks += trust.after_attack(net, points[:4], LINF, found_by_autoattack([0.0], points=4), clean=0, pgd20=0)
-    assert {check.name for check in checks} == {name for cheat in cheats.CHEATS for name in cheat.caught}
+    checks = trust.pre_attack_checks(net, points[:4], LINF, 10)
+    checks += trust.post_attack_checks(net, points[:4], LINF, found_by_autoattack([0.0], points=4), clean=0, pgd20=0)
+    assert {check.name for check in checks} == {name for cheat in cheats.CHEATS for name in cheat.expected}
 
 
 def test_the_page_shows_the_cheats_of_the_table():
@@ -84,14 +84,14 @@ def test_the_page_shows_the_cheats_of_the_table():
 @pytest.mark.parametrize("threat", [LINF, L2, cheats.THREAT], ids=str)
 def test_honest_nets_pass_before_the_attack(trained, net, threat):
     trained_net, points = trained
-    assert not doubts(trust.before_attack(trained_net, points, threat, 10))
-    assert not doubts(trust.before_attack(net, labelled_by(net, 24, 2, 6, 6), threat, 5))
+    assert not doubts(trust.pre_attack_checks(trained_net, points, threat, 10))
+    assert not doubts(trust.pre_attack_checks(net, labelled_points(net, 24, 2, 6, 6), threat, 5))
 
 
 def test_an_untrained_resnet_of_robustbench_passes_before_the_attack():
     resnet = robustbench.architectures("resnet")
     model = Normalized(resnet.ResNet(resnet.BasicBlock, [2, 2, 2, 2], num_classes=10), [0.5] * 3, [0.25] * 3)
-    checks = trust.before_attack(model, labelled_by(model, 1, 3, 32, 32), LINF, 10)
+    checks = trust.pre_attack_checks(model, labelled_points(model, 1, 3, 32, 32), LINF, 10)
     assert not doubts(checks)
     assert [check.name for check in checks if check.verdict == "skipped"] == ["better than guessing"]  # one point
 
@@ -99,13 +99,13 @@ def test_an_untrained_resnet_of_robustbench_passes_before_the_attack():
 @pytest.mark.parametrize("threat", [cheats.THREAT, Threat("L2", 0.5, 0.1)], ids=lambda threat: threat.norm)
 def test_an_honest_net_passes_after_a_true_attack(trained, threat):
     net, points = trained
-    checks = cheats.attacked(net, points[: cheats.FEW], ("apgd-ce", "square"), threat)
+    checks = cheats.post_attack_verdicts(net, points[: cheats.FEW], ("apgd-ce", "square"), threat)
     assert set(verdicts(checks).values()) == {"passed"}
 
 
 def test_log_probabilities_and_an_average_over_mirror_images_are_no_cheats(trained):
     net, points = trained
-    assert not doubts(trust.before_attack(nn.Sequential(net, nn.LogSoftmax(1)), points, LINF, 10))
+    assert not doubts(trust.pre_attack_checks(nn.Sequential(net, nn.LogSoftmax(1)), points, LINF, 10))
 
     class Mirrored(nn.Module):
         def __init__(self):
@@ -115,7 +115,7 @@ def test_log_probabilities_and_an_average_over_mirror_images_are_no_cheats(train
         def forward(self, x):
             return (self.net(x) + self.net(x.flip(3))) / 2
 
-    assert verdicts(trust.before_attack(Mirrored(), points, LINF, 10))["one pass"] == "passed"
+    assert verdicts(trust.pre_attack_checks(Mirrored(), points, LINF, 10))["one pass"] == "passed"
 
 
 def test_a_net_that_answers_one_class_to_everything_stands_in_every_ball_and_is_told_by_its_accuracy_alone(trained):
@@ -126,26 +126,26 @@ def test_a_net_that_answers_one_class_to_everything_stands_in_every_ball_and_is_
         one[1].weight *= 0.1
     of_that_class = points.y == 3
     result = AutoAttackResult(of_that_class, 0.1, {}, points.y, points.y.float(), 1.0, [], {})
-    found = verdicts(trust.after_attack(one, points, LINF, result, clean=0.1, pgd20=0.1))
+    found = verdicts(trust.post_attack_checks(one, points, LINF, result, clean=0.1, pgd20=0.1))
     assert found["falls as eps grows"] == found["loss above chance"] == "passed"
-    assert verdicts(trust.before_attack(one, points, LINF, 10))["better than guessing"] == "unreliable"
+    assert verdicts(trust.pre_attack_checks(one, points, LINF, 10))["better than guessing"] == "unreliable"
 
 
 def test_model_and_random_states_are_left_as_found(net):
-    points = labelled_by(net, 6, 2, 6, 6)
+    points = labelled_points(net, 6, 2, 6, 6)
     net.train()
     net.net[1].eval()  # frozen by hand
     next(net.parameters()).requires_grad_(False)
     random.seed(5)
     kept = snapshot(net), torch.random.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
-    trust.before_attack(net, points, LINF, 5)
-    trust.after_attack(net, points, LINF, found_by_autoattack([1.0], points=6), clean=1, pgd20=1)
-    assert same(kept[0], snapshot(net))
+    trust.pre_attack_checks(net, points, LINF, 5)
+    trust.post_attack_checks(net, points, LINF, found_by_autoattack([1.0], points=6), clean=1, pgd20=1)
+    assert equal_snapshots(kept[0], snapshot(net))
     assert torch.equal(kept[1], torch.random.get_rng_state())
     assert kept[2:] == (random.getstate(), np.random.get_state()[1].tolist())
 
 
-class Careless(nn.Module):
+class StateChanger(nn.Module):
     """Leaves in itself whatever a module can: a replaced buffer, a changed one, a new one, gradients."""
 
     def __init__(self, net: nn.Module):
@@ -164,18 +164,18 @@ class Careless(nn.Module):
 
 
 def test_a_model_that_changes_itself_is_left_as_found_too(trained):
-    careless = Careless(deepcopy(trained[0]))
+    careless = StateChanger(deepcopy(trained[0]))
     buffer, before = careless.replaced, snapshot(careless)
-    assert verdicts(trust.before_attack(careless, trained[1], LINF, 10))["leaves no trace"] == "refused"
+    assert verdicts(trust.pre_attack_checks(careless, trained[1], LINF, 10))["leaves no trace"] == "refused"
     assert careless.replaced is buffer
     assert set(careless.state_dict()) == set(before[0])
-    assert same(before, snapshot(careless))
+    assert equal_snapshots(before, snapshot(careless))
 
 
 def test_after_a_refused_shape_no_other_check_is_made_and_a_model_that_raises_is_refused(trained):
     _, points = trained
     broken = nn.Sequential(nn.Flatten(), nn.Linear(63, 10))
-    first, *others = trust.before_attack(broken, points, LINF, 10)
+    first, *others = trust.pre_attack_checks(broken, points, LINF, 10)
     assert (first.name, first.verdict) == ("shape of logits", "refused")
     assert "RuntimeError" in first.found
     assert {check.verdict for check in others[1:]} == {"skipped"}
@@ -190,7 +190,7 @@ def test_memory_that_ran_out_is_not_the_models_fault(trained):
     hooked = deepcopy(net)
     hooked.register_forward_hook(run_out)
     with pytest.raises(torch.OutOfMemoryError):
-        trust.before_attack(hooked, points, LINF, 10)
+        trust.pre_attack_checks(hooked, points, LINF, 10)
 
 
 def test_no_more_than_64_points_are_looked_at_and_the_seed_chooses_which(trained):
@@ -199,7 +199,7 @@ def test_no_more_than_64_points_are_looked_at_and_the_seed_chooses_which(trained
     many = Images(torch.arange(200).to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 8, 8), torch.arange(200) % 10)
     firsts = []
     for seed in (0, 1):
-        trust.before_attack(net, many, LINF, 10, seed=seed)
+        trust.pre_attack_checks(net, many, LINF, 10, seed=seed)
         firsts.append(shown[0])
         assert max(len(x) for x in shown) == 2 * 64
         shown.clear()
@@ -208,7 +208,7 @@ def test_no_more_than_64_points_are_looked_at_and_the_seed_chooses_which(trained
 
 def test_checks_are_plain_values(trained):
     net, points = trained
-    checks = [check.to_dict() for check in trust.before_attack(net, points[:4], LINF, 10)]
+    checks = [check.to_dict() for check in trust.pre_attack_checks(net, points[:4], LINF, 10)]
     assert json.loads(json.dumps(checks)) == checks
     assert checks[0] == {"name": "shape of logits", "verdict": "passed", "found": "4 images have 10 logits each"}
 
@@ -216,7 +216,7 @@ def test_checks_are_plain_values(trained):
 def test_derivatives_are_taken_along_the_direction_of_length_one_that_predicts_most():
     gradient = 7 * torch.randn(5, 2, 3, 3)
     for norm, order, most in (("Linf", torch.inf, 1), ("L2", 2, 2)):
-        direction = gradients._steepest(gradient, norm).flatten(1)
+        direction = gradients._steepest_direction(gradient, norm).flatten(1)
         assert torch.allclose(direction.norm(order, dim=1), torch.ones(5))
         assert torch.allclose((direction * gradient.flatten(1)).sum(1), gradient.flatten(1).norm(most, dim=1))
 
@@ -236,18 +236,21 @@ def test_derivatives_are_taken_along_the_direction_of_length_one_that_predicts_m
     ],
 )
 def test_figures_raise_doubts_beyond_their_limits(trained, shares, given, doubted):
-    found = after(trained, found_by_autoattack(shares), **given)
+    found = post_attack(trained, found_by_autoattack(shares), **given)
     by_figures = ("one clean accuracy", "AutoAttack's warnings", "no black box ahead", "as strong as PGD-20")
     assert [name for name in by_figures if found[name] == "unreliable"] == doubted
 
 
 def test_one_or_two_points_are_no_sign_in_a_small_sample(trained):
-    assert after(trained, found_by_autoattack([0.5, 0.5, 0.5, 0.4], points=20))["no black box ahead"] == "passed"
-    assert after(trained, found_by_autoattack([0.5, 0.5, 0.5, 0.35], points=20))["no black box ahead"] == "unreliable"
+    assert post_attack(trained, found_by_autoattack([0.5, 0.5, 0.5, 0.4], points=20))["no black box ahead"] == "passed"
+    assert (
+        post_attack(trained, found_by_autoattack([0.5, 0.5, 0.5, 0.35], points=20))["no black box ahead"]
+        == "unreliable"
+    )
 
 
 def test_where_no_point_stands_nothing_can_be_too_high(trained):
-    found = after(trained, found_by_autoattack([0.3, 0, 0, 0], warnings=["there are zero gradients"]), pgd20=0.3)
+    found = post_attack(trained, found_by_autoattack([0.3, 0, 0, 0], warnings=["there are zero gradients"]), pgd20=0.3)
     assert found.pop("one clean accuracy") == "passed"
     assert set(found.values()) == {"skipped"}
 
@@ -272,7 +275,7 @@ def test_where_no_point_stands_nothing_can_be_too_high(trained):
 def test_points_and_balls_that_cannot_be_meant_are_refused(changed, told):
     given = {"x": torch.zeros(3, 1, 8, 8, dtype=torch.uint8), "y": torch.tensor([0, 1, 9])}
     given |= {"threat": LINF, "classes": 10}
-    trust.check_points(Images(given["x"], given["y"]), given["threat"], given["classes"])
+    trust.validate_points(Images(given["x"], given["y"]), given["threat"], given["classes"])
     given |= changed
-    with pytest.raises(Refused, match=told):
-        trust.check_points(Images(given["x"], given["y"]), given["threat"], given["classes"])
+    with pytest.raises(UserError, match=told):
+        trust.validate_points(Images(given["x"], given["y"]), given["threat"], given["classes"])

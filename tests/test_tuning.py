@@ -7,10 +7,10 @@ from argparse import Namespace
 import pytest
 import torch
 import tuning
-from measurements import detectable
-from ran import ran
+from result_tables import detectable
+from run_program import run_program
 from scipy.stats import ttest_rel
-from tuning import Trial, outcome, table, tried
+from tuning import Trial, outcome, table, trials_of
 
 from rb_smooth.core import environment, files
 from rb_smooth.training.run_folder.log import read_log
@@ -20,7 +20,7 @@ def test_every_grid_is_crossed_and_a_recipe_that_is_there_comes_once():
     grids = [["optimizer.inner_steps=10,20", "optimizer.beta=0.25,0.75"], ["optimizer.lr=0.1,1.0"]]
     shared = ("model.width=2",)
     asked = Namespace(dataset="digits", method="at+ensgd", beside=["at"], grid=grids, set=list(shared))
-    trials = list(tried(asked))
+    trials = list(trials_of(asked))
     assert trials == [
         Trial("at+ensgd", (), shared),  # which is L 20, beta 0.75 and lr 1
         Trial("at", (), shared),
@@ -67,15 +67,15 @@ def test_rows_are_compared_with_the_first_by_seed():
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_the_command_leaves_every_figure_and_where_it_comes_from(tmp_path, monkeypatch, workers):
-    monkeypatch.setattr(tuning, "outcome", _pretended)
-    monkeypatch.setattr(tuning, "carried_out", _in_this_process)
+    monkeypatch.setattr(tuning, "outcome", _fake_outcome)
+    monkeypatch.setattr(tuning, "map_unordered", _run_in_process)
     monkeypatch.setattr(environment, "usable_cores", lambda: 4)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
     threads = []
     monkeypatch.setattr(torch, "set_num_threads", threads.append)
     place = tmp_path / "found.json"
     grid = ("--grid", "optimizer.inner_steps=10", "--seeds", "0,4", "--workers", workers)
-    assert ran(tuning.main, "digits", "at+ensgd", *grid, "--write", place) == 0
+    assert run_program(tuning.main, "digits", "at+ensgd", *grid, "--write", place) == 0
     assert threads == [4 // workers]  # two processes with all cores each would wait for each other
     record = files.read_json(place)
     assert {"command", "commit", "versions", "machine", "seeds"} <= record.keys()
@@ -86,10 +86,10 @@ def test_the_command_leaves_every_figure_and_where_it_comes_from(tmp_path, monke
     ]
 
 
-def _pretended(dataset, trial, seed, epochs, runs):
+def _fake_outcome(dataset, trial, seed, epochs, runs):
     return {"best": 0.5 + len(trial.point) / 10 + seed / 100, "last": 0.4}
 
 
-def _in_this_process(make, tasks, workers):
+def _run_in_process(make, tasks, workers):
     work = make()
     return [(task, work(task)) for task in tasks]

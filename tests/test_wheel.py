@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from layers import ROOT, Layer, built
+from venv_layers import ROOT, VenvLayer, build_distribution
 
 import rb_smooth
 
@@ -22,12 +22,12 @@ SHIPPED = {
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    return built("wheel", tmp_path_factory.mktemp("wheel"))
+    return build_distribution("wheel", tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture(scope="module")
 def layer(wheel, tmp_path_factory):
-    layer = Layer(tmp_path_factory.mktemp("layer"), wheel.parent)
+    layer = VenvLayer(tmp_path_factory.mktemp("layer"), wheel.parent)
     layer.install(wheel)
     return layer
 
@@ -64,10 +64,10 @@ def test_the_wheel_holds_the_package_its_recipes_and_tables_and_nothing_else(whe
 
 
 def test_the_sdist_builds_the_very_same_wheel(wheel, tmp_path):
-    with tarfile.open(built("sdist", tmp_path / "sdist")) as archive:
+    with tarfile.open(build_distribution("sdist", tmp_path / "sdist")) as archive:
         archive.extractall(tmp_path, filter="data")
     (source,) = tmp_path.glob("rb_smooth-*")
-    assert contents(built("wheel", tmp_path / "again", source)) == contents(wheel)
+    assert contents(build_distribution("wheel", tmp_path / "again", source)) == contents(wheel)
 
 
 def test_what_is_imported_is_the_installed_package_with_its_own_data(layer, tmp_path):
@@ -76,7 +76,7 @@ def test_what_is_imported_is_the_installed_package_with_its_own_data(layer, tmp_
         "from rb_smooth.leaderboard import entries, zoo; print(json.dumps(dict("
         "file=rb_smooth.__file__, version=importlib.metadata.version('rb_smooth'), recipes=zoo.recipes(), "
         "roots=[str(root) for root in environment.data_roots()], "
-        "published=len(entries.published('cifar10', 'Linf')['entries']))))"
+        "published=len(entries.published_entries('cifar10', 'Linf')['entries']))))"
     )
     found = json.loads(layer.run("-c", code, cwd=tmp_path))
     assert Path(found["file"]) == layer.site / "rb_smooth" / "__init__.py"

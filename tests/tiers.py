@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 
-def quickly(chosen: Collection[Any], values: Iterable[Any], *, parameters: int = 1) -> list[Any]:
+def mark_slow_except(chosen: Collection[Any], values: Iterable[Any], *, parameters: int = 1) -> list[Any]:
     """`values`, of which all but the chosen are slow. parameters: how many of the test's a value is for."""
     every = list(values)
     assert all(value in every for value in chosen), f"expected some of {every}, got {chosen}"

@@ -9,15 +9,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from rb_smooth.components.attacks import crafting, pgd
-from rb_smooth.components.weights import replaced
-from rb_smooth.core.determinism import random_state_kept
+from rb_smooth.components.attacks import input_gradient_mode, pgd
+from rb_smooth.components.weights import swapped
+from rb_smooth.core.determinism import preserve_rng
 from rb_smooth.core.threat import Threat
 from rb_smooth.data.images import Images
 from rb_smooth.evaluation.accuracy import PGD_STEPS
 
 
-def flat(tensors: Sequence[Tensor]) -> Tensor:
+def flatten(tensors: Sequence[Tensor]) -> Tensor:
     """Tensors of any shapes as one vector, in their order. A copy."""
     return torch.cat([tensor.reshape(-1) for tensor in tensors])
 
@@ -49,31 +49,31 @@ class AdversarialLoss:
         like = self.parameters[0]
         self.x = images.x.to(like.device).to(like.dtype) / 255
         self.y = images.y.to(like.device)
-        self._parts = [slice(start, start + batch_size) for start in range(0, len(images), batch_size)]
+        self._batches = [slice(start, start + batch_size) for start in range(0, len(images), batch_size)]
 
     @property
     def weights(self) -> Tensor:
         """A copy of the present weights, (P,)."""
-        return flat(self.parameters).detach()
+        return flatten(self.parameters).detach()
 
     @contextmanager
-    def at(self, weights: Tensor) -> Iterator[None]:
+    def at_weights(self, weights: Tensor) -> Iterator[None]:
         """Inside, the model has these weights (P,); afterwards its own again, bit for bit."""
-        with replaced(self.parameters, self.shaped(weights)):
+        with swapped(self.parameters, self.unflatten(weights)):
             yield
 
-    def shaped(self, vector: Tensor) -> list[Tensor]:
+    def unflatten(self, vector: Tensor) -> list[Tensor]:
         """A vector (P,) as tensors of the parameters' shapes, in their order."""
         pieces = vector.split([parameter.numel() for parameter in self.parameters])
         return [piece.view(parameter.shape) for piece, parameter in zip(pieces, self.parameters, strict=True)]
 
-    def attacks(self) -> Tensor:
+    def adversarial_examples(self) -> Tensor:
         """x' (N, C, H, W) at the present weights, each time from the same random starts."""
         if self.threat is None:
             return self.x
         crafted = []
-        with random_state_kept(), crafting(self.model, "eval"):
-            for number, part in enumerate(self._parts):
+        with preserve_rng(), input_gradient_mode(self.model, "eval"):
+            for number, part in enumerate(self._batches):
                 torch.manual_seed(self.seed + number)
                 crafted.append(pgd(self.model, self.x[part], self.y[part], self.threat, self.steps))
         return torch.cat(crafted)
@@ -81,30 +81,30 @@ class AdversarialLoss:
     @torch.no_grad()
     def value(self, x_adv: Tensor | None = None) -> float:
         """L at the present weights; at `x_adv`, held, if it is given, else at attacks made anew."""
-        x_adv = self.attacks() if x_adv is None else x_adv
-        return sum(self._part_loss(x_adv, part).double().item() for part in self._parts)
+        x_adv = self.adversarial_examples() if x_adv is None else x_adv
+        return sum(self._batch_loss(x_adv, part).double().item() for part in self._batches)
 
     def gradient(self, x_adv: Tensor | None = None) -> Tensor:
         """dL/dw (P,) at the present weights. x', made anew or `x_adv`, is held while differentiating (Danskin)."""
-        x_adv = self.attacks() if x_adv is None else x_adv
+        x_adv = self.adversarial_examples() if x_adv is None else x_adv
         total = torch.zeros_like(self.weights)
-        for part in self._parts:
-            self._add(total, torch.autograd.grad(self._part_loss(x_adv, part), self.parameters))
+        for part in self._batches:
+            self._add(total, torch.autograd.grad(self._batch_loss(x_adv, part), self.parameters))
         return total
 
-    def hessian_product(self, x_adv: Tensor, v: Tensor) -> Tensor:
+    def hessian_vector_product(self, x_adv: Tensor, v: Tensor) -> Tensor:
         """(d2L/dw2) v (P,) at the present weights and held x_adv, by differentiating the gradient along v (P,)."""
         total = torch.zeros_like(v)
-        for part in self._parts:
-            slope = torch.autograd.grad(self._part_loss(x_adv, part), self.parameters, create_graph=True)
-            along_v = torch.stack([(s * piece).sum() for s, piece in zip(slope, self.shaped(v), strict=True)]).sum()
+        for part in self._batches:
+            slope = torch.autograd.grad(self._batch_loss(x_adv, part), self.parameters, create_graph=True)
+            along_v = torch.stack([(s * piece).sum() for s, piece in zip(slope, self.unflatten(v), strict=True)]).sum()
             self._add(total, torch.autograd.grad(along_v, self.parameters))
         return total
 
     def _add(self, total: Tensor, tensors: Sequence[Tensor]) -> None:
         """Add tensors of the parameters' shapes to a vector (P,), in place."""
-        torch._foreach_add_(self.shaped(total), list(tensors))
+        torch._foreach_add_(self.unflatten(total), list(tensors))
 
-    def _part_loss(self, x_adv: Tensor, part: slice) -> Tensor:
+    def _batch_loss(self, x_adv: Tensor, batch: slice) -> Tensor:
         """This batch's share of the mean over all images."""
-        return cross_entropy(self.model(x_adv[part]), self.y[part], reduction="sum") / len(self.y)
+        return cross_entropy(self.model(x_adv[batch]), self.y[batch], reduction="sum") / len(self.y)

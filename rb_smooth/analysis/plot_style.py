@@ -21,7 +21,7 @@ FONT_SIZE = 9
 
 _DPI = 150
 
-_LOOK: Any = {
+_STYLE: Any = {
     "font.size": FONT_SIZE,
     "axes.titlesize": 10,
     "axes.labelsize": FONT_SIZE,
@@ -38,17 +38,17 @@ _LOOK: Any = {
     "lines.linewidth": 1.4,
 }
 
-_AS_SVG: Any = {
+_SVG_OPTIONS: Any = {
     "svg.hashsalt": "rb_smooth",  # names of clip paths are drawn at random otherwise
     "svg.fonttype": "path",  # θ₁ looks the same where our fonts are missing
 }
 
 
-def styled() -> AbstractContextManager[None]:
+def apply_style() -> AbstractContextManager[None]:
     """Figures that are made inside have the house's look: fonts of 8 points and more on white."""
     import matplotlib
 
-    return matplotlib.rc_context(_LOOK)
+    return matplotlib.rc_context(_STYLE)
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -76,7 +76,7 @@ def save_picture(figure: Figure, path: Path) -> Path:
 
     picture = io.BytesIO()
     metadata = {"Date": None} if path.suffix == ".svg" else {}
-    with matplotlib.rc_context(_AS_SVG):
+    with matplotlib.rc_context(_SVG_OPTIONS):
         figure.savefig(picture, format=path.suffix[1:], dpi=_DPI, metadata=metadata)
     files.write_bytes(path, picture.getvalue())
     return path

@@ -10,14 +10,14 @@ from typing import Any
 from torch import nn
 
 from rb_smooth.config.registry import build_model
-from rb_smooth.config.schema import source_of
+from rb_smooth.config.schema import load_raw_dataset
 from rb_smooth.config.sections import SECTIONS, Sections
-from rb_smooth.core.errors import Refused, nearest
+from rb_smooth.core.errors import UserError, did_you_mean
 from rb_smooth.core.threat import Threat
-from rb_smooth.data.datasets import Source
-from rb_smooth.data.images import AnyImages, Images, fixed_order
+from rb_smooth.data.datasets import RawDataset
+from rb_smooth.data.images import AnyImages, Images, fixed_permutation
 from rb_smooth.data.splits import split
-from rb_smooth.leaderboard.entries import Entry, listed
+from rb_smooth.leaderboard.entries import Entry, list_entries
 from rb_smooth.leaderboard.zoo import load_entry
 from rb_smooth.training import validate
 from rb_smooth.training.run_folder.run import Run
@@ -25,7 +25,7 @@ from rb_smooth.training.run_folder.summary import find_run, find_runs, is_run
 
 
 @dataclass(frozen=True)
-class Specimen:
+class TrainedModel:
     """One run of ours, or one entry of a leaderboard.
 
     name:   the run folder's or the entry's. method: as a table names it, `at+ensgd`, or `at (30 epochs)`.
@@ -46,56 +46,58 @@ class Specimen:
     _architecture: Mapping[str, Any]
     _source: Run | Entry
 
-    def load(self, which: str = "best") -> nn.Module:
-        """The network with the weights called `which`, in eval mode on the CPU: images in [0, 1] -> logits.
+    def load(self, checkpoint: str = "best") -> nn.Module:
+        """The network with the weights called `checkpoint`, in eval mode on the CPU: images in [0, 1] -> logits.
 
-        Raises Refused if this specimen has none of that name, or if they are missing or damaged.
+        Raises UserError if this specimen has none of that name, or if they are missing or damaged.
         """
-        if which not in self.weights:
-            cure = "; train with --set train.keep=[1]" if which == "first" else ""
-            raise Refused(f"expected weights of {self.name}, {nearest(which, self.weights)}{cure}")
+        if checkpoint not in self.weights:
+            cure = "; train with --set train.keep=[1]" if checkpoint == "first" else ""
+            raise UserError(f"expected weights of {self.name}, {did_you_mean(checkpoint, self.weights)}{cure}")
         if isinstance(self._source, Entry):
             return load_entry(self._source)
         model = build_model(**self._architecture)
-        self._source.load_into(model, self.weights[which].stem)
+        self._source.load_into(model, self.weights[checkpoint].stem)
         return model.eval()
 
 
-def find_specimen(what: str, *, runs: Path, leaderboard: Path, data_dir: Path) -> Specimen:
+def find_trained_model(what: str, *, runs: Path, leaderboard: Path, data_dir: Path) -> TrainedModel:
     """The specimen that `what` names: a run's folder, a run below `runs`, or an entry of `leaderboard`.
 
-    Raises Refused for an unknown name, with the nearest one, and for a run that is not trained yet.
+    Raises UserError for an unknown name, with the nearest one, and for a run that is not trained yet.
     """
-    entries = {entry.name: entry for entry in listed(leaderboard)[0]}
+    entries = {entry.name: entry for entry in list_entries(leaderboard)[0]}
     known = {alias for name, _ in find_runs(runs) for alias in (name, name.rpartition("/")[2])}
     if is_run(Path(what)) or what in known:
-        return _of_run(find_run(what, runs), data_dir)
+        return _from_run(find_run(what, runs), data_dir)
     if what in entries:
-        return _of_entry(entries[what], data_dir)
-    raise Refused(f"expected a run in {runs} or an entry of {leaderboard}, {nearest(what, known | entries.keys())}")
+        return _from_entry(entries[what], data_dir)
+    raise UserError(
+        f"expected a run in {runs} or an entry of {leaderboard}, {did_you_mean(what, known | entries.keys())}"
+    )
 
 
 def first_images(images: AnyImages, n: int) -> Images:
     """The first `n`, in memory; where images lie class by class, as files do, the first of one fixed random order."""
     if bool((images.y.diff() >= 0).all()):
-        images = images[fixed_order(len(images))]
-    return images[:n].loaded()
+        images = images[fixed_permutation(len(images))]
+    return images[:n].load()
 
 
-def _of_run(run: Run, data_dir: Path) -> Specimen:
+def _from_run(run: Run, data_dir: Path) -> TrainedModel:
     header = run.header
     dataset, _, method = header["name"].partition("/")
     if not run.is_trained:
-        raise Refused(
+        raise UserError(
             f"expected a trained run in {run.path}, got one without last.pt; run its recipe again, it goes on"
         )
-    recipe = validate.check(dataset, method, {key: header[key] for key in SECTIONS}, "trained")
+    recipe = validate.check_recipe(dataset, method, {key: header[key] for key in SECTIONS}, "trained")
     source, train = _images(header, data_dir)
     net = recipe.stage("model")
     kept = sorted(run.path.glob("epoch-*.pt"), key=lambda path: int(path.stem.partition("-")[2]))
     weights = {"first": kept[0]} if kept else {}
     weights |= {name: run.path / f"{name}.pt" for name in ("best", "last")}
-    return Specimen(
+    return TrainedModel(
         name=run.path.resolve().name,
         method=recipe.title,
         dataset=source.board,
@@ -114,10 +116,10 @@ def _of_run(run: Run, data_dir: Path) -> Specimen:
     )
 
 
-def _of_entry(entry: Entry, data_dir: Path) -> Specimen:
+def _from_entry(entry: Entry, data_dir: Path) -> TrainedModel:
     own = entry.own
     source, train = _images(own["recipe"], data_dir)
-    return Specimen(
+    return TrainedModel(
         name=entry.name,
         method=str(own["method"]),
         dataset=entry.dataset,
@@ -131,9 +133,9 @@ def _of_entry(entry: Entry, data_dir: Path) -> Specimen:
     )
 
 
-def _images(sections: Sections, data_dir: Path) -> tuple[Source, AnyImages]:
+def _images(sections: Sections, data_dir: Path) -> tuple[RawDataset, AnyImages]:
     """The data set, and of its training images those that training saw; all, where nothing says how it was trained."""
-    data, source = sections["data"], source_of(sections["data"], data_dir)
+    data, source = sections["data"], load_raw_dataset(sections["data"], data_dir)
     if "train" not in sections:
         return source, source.train
     whole = {key: data[key] for key in ("validation", "split_seed", "train_examples") if key in data}

@@ -16,7 +16,7 @@ _EPS: dict[str, float] = {"Linf": 8 / 255, "L2": 128 / 255}
 _STEP_SIZE: dict[str, float] = {"Linf": 2 / 255, "L2": 15 / 255}
 
 
-def ball(norm: Norm, eps: float | None, step_size: float | None, steps: int) -> Threat:
+def make_threat(norm: Norm, eps: float | None, step_size: float | None, steps: int) -> Threat:
     """The threat that PGD's settings describe; each norm has its own default eps and step (8/255 and 2/255 for Linf,
     128/255 and 15/255 for L2). Raises ValueError for what is out of range.
     """
@@ -30,12 +30,12 @@ def ball(norm: Norm, eps: float | None, step_size: float | None, steps: int) -> 
 
 
 @contextmanager
-def crafting(model: nn.Module, bn_mode: batchnorm.BatchNormMode) -> Iterator[None]:
+def input_gradient_mode(model: nn.Module, bn_mode: batchnorm.BatchNormMode) -> Iterator[None]:
     """Inside, forward and backward passes to the input cost nothing else and leave no trace in `model`.
 
     Modes, requires_grad, p.grad and BatchNorm's buffers are left as found, also on an exception.
     """
-    with batchnorm.mode(model, bn_mode), batchnorm.frozen_running_stats(model), weights.frozen(model):
+    with batchnorm.batchnorm_mode(model, bn_mode), batchnorm.frozen_running_stats(model), weights.no_param_grad(model):
         yield
 
 
@@ -46,7 +46,7 @@ def pgd(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, steps: int) -> T
 
     x: (B, C, H, W) in [0, 1]; y: (B,) int64. Returns x_adv of x's shape in [0, 1], detached, within threat.eps of x.
     Linf starts uniformly in the cube; L2 along a random direction at a radius uniform in [0, eps].
-    To be called inside `crafting`.
+    To be called inside `input_gradient_mode`.
     """
     attack = torchattacks.PGD if threat.norm == "Linf" else _PGDL2
     crafter = attack(model, eps=threat.eps, alpha=threat.step_size, steps=steps, random_start=True)
@@ -60,7 +60,7 @@ def pgd(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, steps: int) -> T
 def pgd_kl(model: nn.Module, x: Tensor, threat: Threat, steps: int) -> Tensor:
     """Sign ascent on KL(p(x) || p(x_adv)) from x + 0.001 N(0, I), within the Linf ball: the attack inside TRADES.
 
-    Zhang et al., arXiv 1901.08573. Arguments and result as `pgd`'s. To be called inside `crafting`.
+    Zhang et al., arXiv 1901.08573. Arguments and result as `pgd`'s. To be called inside `input_gradient_mode`.
     """
     crafter = _TPGD(model, eps=threat.eps, alpha=threat.step_size, steps=steps)
     with torch.enable_grad():

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from rb_smooth.components.weights import restored
+from rb_smooth.components.weights import preserve
 from rb_smooth.core import distributed
-from rb_smooth.core.determinism import random_state_kept
+from rb_smooth.core.determinism import preserve_rng
 
 if TYPE_CHECKING:
     from rb_smooth.components.interfaces import Objective
@@ -22,23 +22,23 @@ BatchNormMode = Literal["train", "eval"]
 Batch = tuple[Tensor, Tensor, Tensor]  # x, x_adv, y
 
 
-def layers(model: nn.Module) -> list[_BatchNorm]:
+def batchnorm_layers(model: nn.Module) -> list[_BatchNorm]:
     """The BatchNorm layers of `model` that keep running statistics."""
     return [module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
 
 
-def _free_layers(model: nn.Module) -> list[_BatchNorm]:
+def _unfrozen_layers(model: nn.Module) -> list[_BatchNorm]:
     """Those not frozen by hand: a layer in eval mode within a model in train mode was put there on purpose."""
-    return [layer for layer in layers(model) if layer.training or not model.training]
+    return [layer for layer in batchnorm_layers(model) if layer.training or not model.training]
 
 
 def running_stats(model: nn.Module) -> list[Tensor]:
     """Every running mean, running variance and batch count of `model`."""
-    return [buffer for layer in layers(model) for buffer in layer.buffers(recurse=False)]
+    return [buffer for layer in batchnorm_layers(model) for buffer in layer.buffers(recurse=False)]
 
 
 @contextmanager
-def modes_kept(model: nn.Module) -> Iterator[None]:
+def preserve_modes(model: nn.Module) -> Iterator[None]:
     """Each module leaves in the mode, train or eval, in which it came: layers frozen by hand stay frozen."""
     modes = {module: module.training for module in model.modules()}
     try:
@@ -49,13 +49,13 @@ def modes_kept(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def mode(model: nn.Module, bn_mode: BatchNormMode) -> Iterator[None]:
+def batchnorm_mode(model: nn.Module, bn_mode: BatchNormMode) -> Iterator[None]:
     """Inside, the model is in eval mode, its BatchNorm layers normalise by the batch if `bn_mode` is "train".
 
     Layers frozen by hand (in eval mode within a model in train mode) stay frozen.
     """
-    free = _free_layers(model)
-    with modes_kept(model):
+    free = _unfrozen_layers(model)
+    with preserve_modes(model):
         model.eval()
         for layer in free:
             layer.train(bn_mode == "train")
@@ -65,7 +65,7 @@ def mode(model: nn.Module, bn_mode: BatchNormMode) -> Iterator[None]:
 @contextmanager
 def frozen_running_stats(model: nn.Module) -> Iterator[None]:
     """Whatever is forwarded inside, the running statistics come out bit for bit as they were."""
-    with restored(running_stats(model)):
+    with preserve(running_stats(model)):
         yield
 
 
@@ -77,17 +77,19 @@ def recalibrate(model: nn.Module, objective: Objective, batches: Iterable[Batch]
     model without BatchNorm, nothing changes; layers frozen by hand keep their statistics. Modes and the random state
     are left as found. Several processes, each with its share of the minibatches, end with the same statistics.
     """
-    batches, norms = list(batches), _free_layers(model)
+    batches, norms = list(batches), _unfrozen_layers(model)
     if batches and norms:
-        _accumulate(model, norms, objective, batches)
-    if distributed.size() > 1:
-        _pool(norms)
+        _accumulate_statistics(model, norms, objective, batches)
+    if distributed.world_size() > 1:
+        _all_reduce_statistics(norms)
 
 
-def _accumulate(model: nn.Module, norms: list[_BatchNorm], objective: Objective, batches: list[Batch]) -> None:
+def _accumulate_statistics(
+    model: nn.Module, norms: list[_BatchNorm], objective: Objective, batches: list[Batch]
+) -> None:
     """Running statistics := their plain mean over the objective's forwards on `batches`."""
     momenta = [layer.momentum for layer in norms]
-    with modes_kept(model), torch.no_grad(), random_state_kept():
+    with preserve_modes(model), torch.no_grad(), preserve_rng():
         if not model.training:
             model.train()
         for layer in norms:
@@ -101,13 +103,13 @@ def _accumulate(model: nn.Module, norms: list[_BatchNorm], objective: Objective,
                 layer.momentum = momentum
 
 
-def _pool(norms: list[_BatchNorm]) -> None:
+def _all_reduce_statistics(norms: list[_BatchNorm]) -> None:
     """Running statistics := those of all processes' images taken together: the mean of E[x] and of E[x^2]."""
     for layer in norms:
         assert layer.running_mean is not None
         assert layer.running_var is not None
         mean = layer.running_mean.double()
         square = layer.running_var.double() + mean**2
-        distributed.average([mean, square])
+        distributed.all_reduce_mean([mean, square])
         layer.running_mean.copy_(mean)
         layer.running_var.copy_(square - mean**2)

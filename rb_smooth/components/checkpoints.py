@@ -11,14 +11,14 @@ from torch import Tensor, nn
 
 from rb_smooth.components.models import Normalized
 from rb_smooth.core import files
-from rb_smooth.core.errors import Refused
+from rb_smooth.core.errors import UserError
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "ema_state_dict", "model_ema", "ema", "params")
 """Under which names files hold a state dict; the first that is there is taken, unless another is asked for."""
 _PREFIXES = ("module.", "_orig_mod.", "model.", "ema.")
-_OURS = "net."
+_NET_PREFIX = "net."
 """Under which `Normalized` holds its network."""
-_MOMENTS = (("mean", "std"), ("mu", "sigma"), ("normalize.mean", "normalize.std"))
+_NORMALISATION_KEYS = (("mean", "std"), ("mu", "sigma"), ("normalize.mean", "normalize.std"))
 _COUNTERS = ("n_averaged", "num_updates")
 """What averaged models keep beside their weights."""
 
@@ -36,15 +36,15 @@ class Checkpoint(NamedTuple):
     others: tuple[str, ...]
 
 
-def start_from(model: Normalized, path: Path) -> None:
+def load_checkpoint(model: Normalized, path: Path) -> None:
     """Give `model` the weights in `path`, in any of the forms that `read_checkpoint` takes.
 
-    A bare network keeps the data's own normalisation. Raises Refused, naming both sides, if the file is another
+    A bare network keeps the data's own normalisation. Raises UserError, naming both sides, if the file is another
     network's.
     """
     if not path.exists():
-        raise Refused(f"expected weights to start from in {path}, got nothing there; correct train.start")
-    fill(model, read_checkpoint(path, "correct train.start"), path, "correct train.start")
+        raise UserError(f"expected weights to start from in {path}, got nothing there; correct train.start")
+    load_weights(model, read_checkpoint(path, "correct train.start"), path, "correct train.start")
 
 
 def read_checkpoint(path: Path, cure: str, key: str | None = None) -> Checkpoint:
@@ -52,27 +52,27 @@ def read_checkpoint(path: Path, cure: str, key: str | None = None) -> Checkpoint
 
     Prefixes of DataParallel, of compiled and of averaged models, and of wrappers, are stripped; a normalisation's mean
     and standard deviation are told apart. Nothing in the file is executed. key: which of several wrapped state dicts.
-    cure: what to do, for the one line of Refused, if the file holds no state dict.
+    cure: what to do, for the one line of UserError, if the file holds no state dict.
     """
-    loaded = _read(path)
+    loaded = _read_file(path)
     names = [name for name in _WRAPPERS if isinstance(loaded, Mapping) and isinstance(loaded.get(name), Mapping)]
     if key is not None and key not in names:
-        raise Refused(f"expected a state dict under {key!r} in {path}, got {', '.join(names) or 'none'}; {cure}")
+        raise UserError(f"expected a state dict under {key!r} in {path}, got {', '.join(names) or 'none'}; {cure}")
     taken = key or next(iter(names), None)
-    weights = _unwrapped(loaded if taken is None else loaded[taken], path, cure)
-    weights = _stripped({name: value for name, value in weights.items() if name not in _COUNTERS}, *_PREFIXES)
+    weights = _unwrap(loaded if taken is None else loaded[taken], path, cure)
+    weights = _strip_prefixes({name: value for name, value in weights.items() if name not in _COUNTERS}, *_PREFIXES)
     mean = std = None
-    for pair in _MOMENTS:
+    for pair in _NORMALISATION_KEYS:
         if all(name in weights for name in pair):
             mean, std = (weights.pop(name).flatten().float() for name in pair)
-            weights = _stripped(weights, *_PREFIXES)
-    bare = _stripped(weights, _OURS)
+            weights = _strip_prefixes(weights, *_PREFIXES)
+    bare = _strip_prefixes(weights, _NET_PREFIX)
     others = tuple(name for name in names if name != taken)
-    return Checkpoint(bare, "" if bare.keys() == weights.keys() else _OURS, mean, std, others)
+    return Checkpoint(bare, "" if bare.keys() == weights.keys() else _NET_PREFIX, mean, std, others)
 
 
-def fill(model: Normalized, checkpoint: Checkpoint, path: Path, cure: str) -> None:
-    """Give `model` the weights, and the normalisation if one came. Raises Refused if they are another network's."""
+def load_weights(model: Normalized, checkpoint: Checkpoint, path: Path, cure: str) -> None:
+    """Give `model` the weights, and the normalisation if one came. Raises UserError if they are another network's."""
     wanted: Mapping[str, Tensor] = model.net.state_dict()
     counts = {key: value for key, value in wanted.items() if key.endswith("num_batches_tracked")}
     prefix, weights = (
@@ -83,15 +83,15 @@ def fill(model: Normalized, checkpoint: Checkpoint, path: Path, cure: str) -> No
     if missing or surplus:
         sides = [f"{prefix}{min(missing)} missing"] if missing else []
         sides += [f"{prefix}{min(surplus)} besides"] if surplus else []
-        raise Refused(f"expected this model's weights in {path}, got another's ({', '.join(sides)}); {cure}")
+        raise UserError(f"expected this model's weights in {path}, got another's ({', '.join(sides)}); {cure}")
     for key, value in wanted.items():
         if weights[key].shape != value.shape:
-            raise Refused(
+            raise UserError(
                 f"expected {prefix}{key} of shape {tuple(value.shape)} in {path}, as the data's classes and the model "
                 f"want it, got {tuple(weights[key].shape)}; {cure}"
             )
         if weights[key].is_floating_point() != value.is_floating_point() or not weights[key].isfinite().all():
-            raise Refused(
+            raise UserError(
                 f"expected {prefix}{key} in {path} to be finite numbers of type {value.dtype}, got "
                 f"{weights[key].dtype} or infinities; {cure}"
             )
@@ -100,11 +100,13 @@ def fill(model: Normalized, checkpoint: Checkpoint, path: Path, cure: str) -> No
         channels = model.mean.numel()
         for came, own in ((checkpoint.mean, model.mean), (checkpoint.std, model.std)):
             if came.numel() not in (1, channels) or not came.isfinite().all():
-                raise Refused(f"expected a normalisation of {channels} channels in {path}, got {came.tolist()}; {cure}")
+                raise UserError(
+                    f"expected a normalisation of {channels} channels in {path}, got {came.tolist()}; {cure}"
+                )
             own.copy_(came.to(own).view(1, -1, 1, 1).expand_as(own))
 
 
-def exported(model: nn.Module) -> dict[str, Tensor]:
+def export_state_dict(model: nn.Module) -> dict[str, Tensor]:
     """A plain CPU state dict, floating point in fp32: what RobustBench's loader takes."""
     state = model.state_dict()
     return {
@@ -116,7 +118,7 @@ def exported(model: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def _read(path: Path) -> Any:
+def _read_file(path: Path) -> Any:
     if path.suffix != ".safetensors":
         return files.load_tensors(path)
     from safetensors import SafetensorError
@@ -126,10 +128,10 @@ def _read(path: Path) -> Any:
         return load_file(path)
     except SafetensorError as error:
         cause = str(error).splitlines()[0]
-        raise Refused(f"expected tensors in {path}, got a damaged or foreign file ({cause}); restore it") from None
+        raise UserError(f"expected tensors in {path}, got a damaged or foreign file ({cause}); restore it") from None
 
 
-def _unwrapped(loaded: Any, path: Path, cure: str) -> dict[str, Tensor]:
+def _unwrap(loaded: Any, path: Path, cure: str) -> dict[str, Tensor]:
     while isinstance(loaded, Mapping) and (
         inside := [loaded[w] for w in _WRAPPERS if isinstance(loaded.get(w), Mapping)]
     ):
@@ -139,11 +141,11 @@ def _unwrapped(loaded: Any, path: Path, cure: str) -> dict[str, Tensor]:
         or not loaded
         or not all(isinstance(v, Tensor) and v.layout == torch.strided for v in loaded.values())
     ):
-        raise Refused(f"expected a state dict in {path}, got something else; {cure}")
+        raise UserError(f"expected a state dict in {path}, got something else; {cure}")
     return {str(key): value for key, value in loaded.items()}
 
 
-def _stripped(weights: dict[str, Tensor], *prefixes: str) -> dict[str, Tensor]:
+def _strip_prefixes(weights: dict[str, Tensor], *prefixes: str) -> dict[str, Tensor]:
     """`weights` without what all their names begin with."""
     while prefix := next((each for each in prefixes if weights and all(key.startswith(each) for key in weights)), None):
         weights = {key.removeprefix(prefix): value for key, value in weights.items()}

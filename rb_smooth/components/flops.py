@@ -8,9 +8,9 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from rb_smooth.components.batchnorm import modes_kept
+from rb_smooth.components.batchnorm import preserve_modes
 
-_LARGE_FLOP = 1e9
+_LARGE_FLOPS = 1e9
 """FLOPs of a minibatch's forward pass below which a CPU gains little by bfloat16, and nothing by a second thread.
 
 A step's time in bf16 and channels_last over fp32's: 0.85 at 0.1e9 FLOPs, 0.74 at 1.6e9, 0.55 at 18e9, in medians
@@ -24,7 +24,7 @@ THREADS = torch.get_num_threads()
 
 def is_large(model: nn.Module, shape: tuple[int, int, int], images: int) -> bool:
     """Whether a forward pass of a minibatch is work enough for a CPU's second thread and for its bfloat16."""
-    return forward_flop(model, shape) * images >= _LARGE_FLOP
+    return forward_flops(model, shape) * images >= _LARGE_FLOPS
 
 
 def choose_threads(model: nn.Module, shape: tuple[int, int, int], images: int) -> bool:
@@ -36,23 +36,23 @@ def choose_threads(model: nn.Module, shape: tuple[int, int, int], images: int) -
     return large
 
 
-def forward_flop(model: nn.Module, shape: tuple[int, int, int]) -> int:
+def forward_flops(model: nn.Module, shape: tuple[int, int, int]) -> int:
     """FLOPs of the forward pass of one image of `shape` (C, H, W), counted by torch. Leaves `model` as found."""
     image = torch.zeros(1, *shape, device=next(model.parameters()).device)
-    with modes_kept(model), torch.no_grad():
-        return counted_flop(lambda: model.eval()(image))
+    with preserve_modes(model), torch.no_grad():
+        return count_flops(lambda: model.eval()(image))
 
 
-def counted_flop(work: Callable[[], object]) -> int:
+def count_flops(work: Callable[[], object]) -> int:
     """FLOPs of `work`'s convolutions and matrix products, forward and backward, as torch counts them."""
     counter = FlopCounterMode(display=False)
-    counter.mod_tracker = _NoModules()  # type: ignore[assignment]
+    counter.mod_tracker = _NoModuleTracker()  # type: ignore[assignment]
     with counter:
         work()
     return counter.get_total_flops()
 
 
-class _NoModules:
+class _NoModuleTracker:
     """In the place of the counter's module tracker, whose hooks an attack's autograd.grad to its input breaks."""
 
     parents = frozenset({"Global"})

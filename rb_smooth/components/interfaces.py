@@ -2,7 +2,7 @@
 
 Which box does a new idea belong in? What needs the label is an objective; what needs the same minibatch again is a
 perturbation; what needs a fresh minibatch is an optimizer; what only reads the deployed weights is an averaging. One
-training step is their whole coupling (`rb_smooth.training.step.step`), so that any objective goes with any
+training step is their whole coupling (`rb_smooth.training.step.training_step`), so that any objective goes with any
 perturbation, optimizer and averaging, and none of them knows the others.
 
 Symbols: x images (B, C, H, W) in [0, 1]; y labels (B,) int64; x_adv adversarial examples of x's shape; w the deployed

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def kl_divergence(logits: Tensor, at: Tensor) -> Tensor:
+def kl_divergence(logits: Tensor, other_logits: Tensor) -> Tensor:
     """KL(p || q) of each row, p = softmax(logits), q = softmax(at): (B, classes), (B, classes) -> (B,), >= 0.
 
     Gradients flow through both. Everything stays in logarithms, which are finite for finite logits: p (log p - log q)
@@ -16,9 +16,11 @@ def kl_divergence(logits: Tensor, at: Tensor) -> Tensor:
     """
     if logits.shape[1] < 2:
         raise ValueError(f"expected 2 classes or more, for TRADES and MART compare predictions, got {logits.shape[1]}")
-    return F.kl_div(log_p(at), log_p(logits), reduction="none", log_target=True).sum(1)
+    return F.kl_div(log_probabilities(other_logits), log_probabilities(logits), reduction="none", log_target=True).sum(
+        1
+    )
 
 
-def log_p(logits: Tensor) -> Tensor:
+def log_probabilities(logits: Tensor) -> Tensor:
     """The logarithms of softmax(logits), in fp32 or better: bfloat16's eight bits would make divergences negative."""
     return (logits if logits.dtype == torch.float64 else logits.float()).log_softmax(1)

@@ -15,18 +15,18 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from rb_smooth.components.batchnorm import modes_kept
+from rb_smooth.components.batchnorm import preserve_modes
 from rb_smooth.components.models import Normalized
-from rb_smooth.core.console import detail
-from rb_smooth.core.errors import Refused
+from rb_smooth.core.console import log_debug
+from rb_smooth.core.errors import UserError
 
 InstructionSet = Literal["SSE4.1", "AVX", "AVX2", "AVX-512", "unknown"]
-Wish = bool | Literal["auto"]
+ChannelsLastOption = bool | Literal["auto"]
 
 _X86 = ("SSE4.1", "AVX", "AVX2", "AVX-512")
 """From the oldest to the newest; oneDNN uses the newest that the CPU has and ONEDNN_MAX_CPU_ISA allows."""
 
-_MOST_WRONG_CHANNELS = 7
+_MAX_AFFECTED_CHANNELS = 7
 """Input channels up to which the AVX2 kernel is wrong: fewer than a vector of eight (benchmarks/conv-layouts.json).
 
 Grouped convolutions were right there; they count here by the channels of a group, to be safe.
@@ -46,34 +46,34 @@ class Convolution(NamedTuple):
         return f"{kernel} convolution of {self.channels} input channels with stride {stride}"
 
 
-def choose(
-    model: nn.Module, shape: tuple[int, int, int], device: torch.device, wish: Wish = "auto"
+def choose_memory_format(
+    model: nn.Module, shape: tuple[int, int, int], device: torch.device, requested: ChannelsLastOption = "auto"
 ) -> torch.memory_format:
     """The layout for `model` on images of `shape` (C, H, W): channels_last unless a convolution would be wrong in it.
 
-    wish: `train.channels_last`. Raises Refused if it is True and some convolution is known to be wrong in
+    requested: `train.channels_last`. Raises UserError if it is True and some convolution is known to be wrong in
     channels_last here, and if a convolution of the network runs in channels_last whatever the layout of its weights.
     """
     if device.type != "cpu":
-        return torch.channels_last if wish else torch.contiguous_format
+        return torch.channels_last if requested else torch.contiguous_format
     instructions = instruction_set()
-    if instructions == "unknown" and wish == "auto":
-        detail("plain memory layout: channels_last has not been tested on this kind of CPU")
+    if instructions == "unknown" and requested == "auto":
+        log_debug("plain memory layout: channels_last has not been tested on this kind of CPU")
         return torch.contiguous_format
-    wrong = [each for each in convolutions(model, shape) if is_wrong_in_channels_last(each, instructions)]
+    wrong = [each for each in find_convolutions(model, shape) if is_wrong_in_channels_last(each, instructions)]
     if any(each.channels_last for each in wrong):
-        raise Refused(
+        raise UserError(
             f"expected convolutions that oneDNN computes rightly on this CPU ({instructions}), got a {wrong[0]} that "
             "this network runs in channels_last; set ONEDNN_MAX_CPU_ISA=AVX, or use another device"
         )
-    if wrong and wish is True:
-        raise Refused(
+    if wrong and requested is True:
+        raise UserError(
             f"expected train.channels_last=auto or false on this CPU ({instructions}), got true; in channels_last "
             f"oneDNN computes wrong weight gradients for this network's {wrong[0]}; use auto"
         )
-    if wrong and wish:
-        detail(f"plain memory layout: oneDNN is wrong in channels_last on {instructions} for a {wrong[0]}")
-    return torch.contiguous_format if wrong or not wish else torch.channels_last
+    if wrong and requested:
+        log_debug(f"plain memory layout: oneDNN is wrong in channels_last on {instructions} for a {wrong[0]}")
+    return torch.contiguous_format if wrong or not requested else torch.channels_last
 
 
 def is_wrong_in_channels_last(convolution: Convolution, instructions: InstructionSet) -> bool:
@@ -82,7 +82,7 @@ def is_wrong_in_channels_last(convolution: Convolution, instructions: Instructio
         instructions == "AVX2"
         and set(convolution.kernel) == {1}
         and max(convolution.stride) > 1
-        and convolution.channels <= _MOST_WRONG_CHANNELS
+        and convolution.channels <= _MAX_AFFECTED_CHANNELS
     )
 
 
@@ -93,11 +93,11 @@ def instruction_set() -> InstructionSet:
     # torch >= 2.6 can tell, but by no public name; `torch.backends.cpu` says what ATEN_CPU_CAPABILITY allows instead.
     has = {name: getattr(torch.cpu, f"_is_{name}_supported", lambda: False)() for name in ("avx2", "avx512")}
     cpu: InstructionSet = "AVX-512" if has["avx512"] else "AVX2" if has["avx2"] else "AVX"
-    limit = _limit(os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or "")
+    limit = _isa_limit(os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or "")
     return min(cpu, limit, key=_X86.index)
 
 
-def _limit(name: str) -> InstructionSet:
+def _isa_limit(name: str) -> InstructionSet:
     """The family that a value of ONEDNN_MAX_CPU_ISA allows. oneDNN ignores values that it does not know."""
     name = name.upper()
     if name == "SSE41":
@@ -107,14 +107,14 @@ def _limit(name: str) -> InstructionSet:
     return "AVX2" if name in ("AVX2", "AVX2_VNNI", "AVX2_VNNI_2") else "AVX-512"
 
 
-def convolutions(model: nn.Module, shape: tuple[int, int, int]) -> list[Convolution]:
+def find_convolutions(model: nn.Module, shape: tuple[int, int, int]) -> list[Convolution]:
     """Every 2D convolution of a forward pass of one image of `shape` (C, H, W), called as a module or a function.
 
     `model` lies in the layout in which it came, and leaves as found.
     """
     recorder = _Recorder()
     image = torch.zeros(1, *shape, device=next(model.parameters()).device)
-    with modes_kept(model), torch.no_grad(), recorder:
+    with preserve_modes(model), torch.no_grad(), recorder:
         model.eval()(image)
     return recorder.found
 

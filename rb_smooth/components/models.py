@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from rb_smooth.components import ranges
 from rb_smooth.core import robustbench as bridge
-from rb_smooth.core.errors import Refused
+from rb_smooth.core.errors import UserError
 
 
 class Normalized(nn.Module):
@@ -56,7 +56,7 @@ class Normalized(nn.Module):
             self.train(training)
         if problem:
             size = "x".join(map(str, shape))
-            raise Refused(
+            raise UserError(
                 f"expected images that model {name!r} can take, got {size} images of {classes} classes ({problem}); "
                 "choose --set model.name=small_preactresnet, or resize with --set data.image_size=32"
             )

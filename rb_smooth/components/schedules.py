@@ -31,7 +31,7 @@ def cosine() -> Schedule:
     """From 1 at the start to 0 at the end, along half a cosine, moved at every minibatch. Source: ours; in neither
     paper.
     """
-    return lambda epoch, epochs: _between(1.0, 0.0, min(epoch / epochs, 1.0))
+    return lambda epoch, epochs: _cosine_interpolate(1.0, 0.0, min(epoch / epochs, 1.0))
 
 
 def one_cycle(*, peak: float = 0.3, start: float = 0.04, end: float = 4e-6) -> Schedule:
@@ -48,12 +48,12 @@ def one_cycle(*, peak: float = 0.3, start: float = 0.04, end: float = 4e-6) -> S
     def factor(epoch: float, epochs: int) -> float:
         share = min(epoch / epochs, 1.0)
         if share < peak:
-            return _between(start, 1.0, share / peak)
-        return _between(1.0, end, (share - peak) / (1 - peak))
+            return _cosine_interpolate(start, 1.0, share / peak)
+        return _cosine_interpolate(1.0, end, (share - peak) / (1 - peak))
 
     return factor
 
 
-def _between(one: float, other: float, share: float) -> float:
+def _cosine_interpolate(one: float, other: float, share: float) -> float:
     """From `one` at share 0 to `other` at share 1, along half a cosine."""
     return other + (one - other) * 0.5 * (1 + math.cos(math.pi * share))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 @contextmanager
-def restored(tensors: Sequence[Tensor]) -> Iterator[None]:
+def preserve(tensors: Sequence[Tensor]) -> Iterator[None]:
     """Copy `tensors`, and copy them back on leaving, also on an exception. Their storage never moves.
 
     Copying back is exact where adding and subtracting is not. Costs one copy of `tensors`.
@@ -26,12 +26,12 @@ def restored(tensors: Sequence[Tensor]) -> Iterator[None]:
 
 
 @contextmanager
-def shifted(weights: Sequence[Tensor], v: Sequence[Tensor]) -> Iterator[None]:
+def perturbed(weights: Sequence[Tensor], v: Sequence[Tensor]) -> Iterator[None]:
     """Inside, `weights` are w + v; afterwards w again, bit for bit.
 
     Costs one copy of `weights` while it lasts: `v` is let go as soon as it is added (pass it without keeping a name).
     """
-    with restored(weights):
+    with preserve(weights):
         with torch.no_grad():
             if weights:
                 torch._foreach_add_(list(weights), list(v))
@@ -40,9 +40,9 @@ def shifted(weights: Sequence[Tensor], v: Sequence[Tensor]) -> Iterator[None]:
 
 
 @contextmanager
-def replaced(weights: Sequence[Tensor], values: Sequence[Tensor]) -> Iterator[None]:
+def swapped(weights: Sequence[Tensor], values: Sequence[Tensor]) -> Iterator[None]:
     """Inside, `weights` hold `values`; afterwards their own again, bit for bit."""
-    with restored(weights):
+    with preserve(weights):
         with torch.no_grad():
             for weight, value in zip(weights, values, strict=True):
                 weight.copy_(value)
@@ -50,7 +50,7 @@ def replaced(weights: Sequence[Tensor], values: Sequence[Tensor]) -> Iterator[No
 
 
 @contextmanager
-def frozen(model: nn.Module) -> Iterator[None]:
+def no_param_grad(model: nn.Module) -> Iterator[None]:
     """Inside, no parameter of `model` wants a gradient: a backward pass to the input computes none of theirs."""
     wanting = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for parameter in wanting:
@@ -62,12 +62,12 @@ def frozen(model: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-def moved(value: Any, device: torch.device) -> Any:
+def to_device(value: Any, device: torch.device) -> Any:
     """`value` with every tensor in it, also within lists, tuples and dicts, on `device`."""
     if isinstance(value, Tensor):
         return value.to(device)
     if isinstance(value, dict):
-        return {key: moved(each, device) for key, each in value.items()}
+        return {key: to_device(each, device) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
-        return type(value)(moved(each, device) for each in value)
+        return type(value)(to_device(each, device) for each in value)
     return value

@@ -12,18 +12,18 @@ from typing import Any
 from rich.table import Table
 
 from rb_smooth.config import registry, resolver
-from rb_smooth.config.resolver import datasets, roots
-from rb_smooth.config.sections import summary
-from rb_smooth.config.yaml import parse
+from rb_smooth.config.resolver import list_datasets, recipe_roots
+from rb_smooth.config.sections import recipe_description
+from rb_smooth.config.yaml import parse_yaml
 from rb_smooth.core.console import console
-from rb_smooth.core.errors import Refused, nearest
+from rb_smooth.core.errors import UserError, did_you_mean
 
 
 @dataclass(frozen=True)
-class Cell:
+class PaperResult:
     """recipe: "cifar10/at+awp"; settings: as behind --set; needs: a file of the user's, which FILE stands for.
 
-    reported: shares in [0, 1] under `comparison.FIGURES`, and `by` whom; None where no source at hand tells them.
+    reported: shares in [0, 1] under `comparison.METRICS`, and `by` whom; None where no source at hand tells them.
     """
 
     paper: str
@@ -37,31 +37,31 @@ class Cell:
     reported: Mapping[str, Any] | None = None
 
 
-def read_cells(dataset: str) -> list[Cell]:
+def read_paper_results(dataset: str) -> list[PaperResult]:
     """Those shipped of one data set, in the papers' order; none for digits."""
-    if dataset not in datasets():
-        raise Refused(f"expected a dataset with recipes, {nearest(dataset, datasets())}")
-    return [cell for cell in shipped_cells() if cell.recipe.split("/")[0] == dataset]
+    if dataset not in list_datasets():
+        raise UserError(f"expected a dataset with recipes, {did_you_mean(dataset, list_datasets())}")
+    return [paper_result for paper_result in all_paper_results() if paper_result.recipe.split("/")[0] == dataset]
 
 
 @cache
-def shipped_cells() -> list[Cell]:
+def all_paper_results() -> list[PaperResult]:
     """All of them, in the papers' order."""
-    path = next(path for root in roots(shipped_only=True) if (path := root / "cells.yaml").exists())
-    listed = parse(path.read_text(encoding="utf-8"), str(path))
-    return [Cell(**entry | {"settings": tuple(entry.get("settings", ()))}) for entry in listed]
+    path = next(path for root in recipe_roots(shipped_only=True) if (path := root / "cells.yaml").exists())
+    listed = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    return [PaperResult(**entry | {"settings": tuple(entry.get("settings", ()))}) for entry in listed]
 
 
 def print_recipes(datasets: list[str]) -> None:
-    listed = [cell for dataset in datasets for cell in read_cells(dataset)]
-    for (paper, row), group in groupby(listed, lambda cell: (cell.paper, cell.row)):
-        console.print(_cells_table(f"{paper}: {row}", list(group)))
+    listed = [paper_result for dataset in datasets for paper_result in read_paper_results(dataset)]
+    for (paper, row), group in groupby(listed, lambda paper_result: (paper_result.paper, paper_result.row)):
+        console.print(_paper_table(f"{paper}: {row}", list(group)))
     for dataset in datasets:
         console.print(_parts_table(dataset))
-    methods, complaints = registry.offered()
+    methods, complaints = registry.list_plugin_methods()
     if methods:
         console.print(_methods_table(methods))
-    for complaint in [*complaints, *(line for dataset in datasets for line in resolver.passed_over(dataset))]:
+    for complaint in [*complaints, *(line for dataset in datasets for line in resolver.skipped_files(dataset))]:
         console.print(complaint)
     console.print(
         "A method is a base and any of the parts, as at+awp+wa. `recipe show DATASET METHOD` says what it means, "
@@ -69,27 +69,29 @@ def print_recipes(datasets: list[str]) -> None:
     )
 
 
-def as_plain(datasets: list[str]) -> dict[str, Any]:
+def recipes_as_dict(datasets: list[str]) -> dict[str, Any]:
     """The same for programs."""
     recipes = {dataset: resolver.recipe_files(dataset) for dataset in datasets}
     return {
-        "cells": [asdict(cell) for dataset in datasets for cell in read_cells(dataset)],
+        "cells": [asdict(paper_result) for dataset in datasets for paper_result in read_paper_results(dataset)],
         "recipes": [
-            {"dataset": dataset, "name": name, "what": summary(path), "from": list(packages)}
+            {"dataset": dataset, "name": name, "what": recipe_description(path), "from": list(packages)}
             for dataset, files in recipes.items()
             for name, (path, packages) in sorted(files.items())
         ],
-        "methods": [dict(zip(("kind", "name", "from"), row, strict=True)) for row in registry.offered()[0]],
+        "methods": [dict(zip(("kind", "name", "from"), row, strict=True)) for row in registry.list_plugin_methods()[0]],
     }
 
 
-def _cells_table(title: str, group: list[Cell]) -> Table:
+def _paper_table(title: str, group: list[PaperResult]) -> Table:
     table = Table("column", "table", "recipe", "hyperparameters", title=title, title_justify="left", box=None)
     table.columns[2].no_wrap = True
-    for cell in group:
-        remarks = [f"--set {shlex.quote(setting)}" for setting in cell.settings] + [cell.provenance]
-        remarks += [] if cell.needs is None else [f"needs {cell.needs}"]
-        table.add_row(cell.column, cell.table, cell.recipe.replace("/", " "), "; ".join(remarks))
+    for paper_result in group:
+        remarks = [f"--set {shlex.quote(setting)}" for setting in paper_result.settings] + [paper_result.provenance]
+        remarks += [] if paper_result.needs is None else [f"needs {paper_result.needs}"]
+        table.add_row(
+            paper_result.column, paper_result.table, paper_result.recipe.replace("/", " "), "; ".join(remarks)
+        )
     return table
 
 
@@ -100,7 +102,7 @@ def _parts_table(dataset: str) -> Table:
     files = resolver.recipe_files(dataset)
     for name in sorted(files, key=lambda name: (name[0] in "+-", "+" in name or "-" in name, name)):
         path, packages = files[name]
-        table.add_row(name, summary(path) + (f" (from {' and '.join(packages)})" if packages else ""))
+        table.add_row(name, recipe_description(path) + (f" (from {' and '.join(packages)})" if packages else ""))
     return table
 
 

@@ -9,36 +9,38 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from rb_smooth.config.resolver import resolve, resolve_file
+from rb_smooth.config.resolver import resolve_file, resolve_method
 from rb_smooth.config.sections import SECTIONS, STAGED, Sections
-from rb_smooth.config.yaml import parse
-from rb_smooth.core.errors import Refused, nearest
-from rb_smooth.core.files import check_name
+from rb_smooth.config.yaml import parse_yaml
+from rb_smooth.core.errors import UserError, did_you_mean
+from rb_smooth.core.files import validate_name
 
 
-def gather(
+def resolve_config(
     target: str, method: str | None = None, settings: Sequence[str] = (), epochs: int | None = None
 ) -> tuple[str, str, Sections]:
     """(dataset, method, sections) of ("cifar10", "at+awp") or of a user's FILE.yaml, with overrides and length."""
     if method is None:
         dataset, method, sections = resolve_file(Path(target))
     else:
-        dataset, (method, sections) = target, resolve(target, method)
-    sections = override(sections, settings)
-    check_name(method)
+        dataset, (method, sections) = target, resolve_method(target, method)
+    sections = apply_overrides(sections, settings)
+    validate_name(method)
     _check_plain(sections, f"recipe {dataset}/{method}")
-    return dataset, method, sections if epochs is None else scale(sections, epochs)
+    return dataset, method, sections if epochs is None else scale_epochs(sections, epochs)
 
 
-def spelled(changes: Mapping[str, Any]) -> list[str]:
+def to_set_args(changes: Mapping[str, Any]) -> list[str]:
     """{"optimizer.lr": 0.05} as the command line would say it, optimizer.lr=0.05.
 
-    A text is read as in a recipe: "8/255" is a number. Raises Refused for a value that no recipe could hold.
+    A text is read as in a recipe: "8/255" is a number. Raises UserError for a value that no recipe could hold.
     """
-    return [f"{key}={value if isinstance(value, (str, Path)) else _flow(key, value)}" for key, value in changes.items()]
+    return [
+        f"{key}={value if isinstance(value, (str, Path)) else _as_json(key, value)}" for key, value in changes.items()
+    ]
 
 
-def override(sections: Sections, settings: Sequence[str]) -> Sections:
+def apply_overrides(sections: Sections, settings: Sequence[str]) -> Sections:
     """`sections` with each "section.key=value" applied; stages are addressed by number, `optimizer.1.lr=0.05`.
 
     Another name comes without the options of the old one (as in a sum), whichever is typed first; only `data` keeps
@@ -49,16 +51,16 @@ def override(sections: Sections, settings: Sequence[str]) -> Sections:
         path, equals, text = setting.partition("=")
         keys = path.split(".")
         if not equals or len(keys) < 2:
-            raise Refused(f"expected --set section.key=value, got {setting!r}; for example --set train.epochs=30")
+            raise UserError(f"expected --set section.key=value, got {setting!r}; for example --set train.epochs=30")
         if keys[0] not in SECTIONS:
-            raise Refused(f"expected a section in --set {setting}, {nearest(keys[0], SECTIONS)}")
+            raise UserError(f"expected a section in --set {setting}, {did_you_mean(keys[0], SECTIONS)}")
         target = result[keys[0]]
         for key in keys[1:-1]:
-            target = _inside(target, key, setting)
+            target = _set_nested(target, key, setting)
         if not isinstance(target, dict):
             found = f"{len(target)} stages" if isinstance(target, list) else repr(target)
-            raise Refused(f"expected keys in --set {setting}, got {found}; stages are written {keys[0]}.0.{keys[-1]}")
-        value = parse(text, f"--set {setting}")
+            raise UserError(f"expected keys in --set {setting}, got {found}; stages are written {keys[0]}.0.{keys[-1]}")
+        value = parse_yaml(text, f"--set {setting}")
         if keys[-1] == "name" and keys[0] != "data" and value != target.get("name"):
             for key in set(target) - {"from_epoch"}:
                 del target[key]
@@ -66,12 +68,12 @@ def override(sections: Sections, settings: Sequence[str]) -> Sections:
     return result
 
 
-def scale(sections: Sections, epochs: int) -> Sections:
+def scale_epochs(sections: Sections, epochs: int) -> Sections:
     """The same recipe in `epochs` epochs: drops and stage starts move in proportion, rounded half up."""
     result = deepcopy(sections)
     full = result["train"].get("epochs")
     if epochs < 1 or type(full) is not int or full < 1:
-        raise Refused(f"expected --epochs and train.epochs of at least 1, got {epochs} and {full!r}; correct them")
+        raise UserError(f"expected --epochs and train.epochs of at least 1, got {epochs} and {full!r}; correct them")
     if epochs == full:
         return result
 
@@ -85,20 +87,22 @@ def scale(sections: Sections, epochs: int) -> Sections:
         stages = result[key]
         if isinstance(stages, list) and all(isinstance(stage, dict) and "from_epoch" in stage for stage in stages):
             starts = {moved(stage["from_epoch"]): stage for stage in stages}  # of two on one epoch, the later
-            result[key] = [stage | {"from_epoch": start} for start, stage in starts.items() if _within(start, epochs)]
+            result[key] = [
+                stage | {"from_epoch": start} for start, stage in starts.items() if _is_reached(start, epochs)
+            ]
     result["train"] = {"scaled_from": full} | result["train"] | {"epochs": epochs}
     return result
 
 
-def _flow(key: str, value: Any) -> str:
+def _as_json(key: str, value: Any) -> str:
     """As JSON, which YAML reads."""
     try:
         return json.dumps(value, ensure_ascii=False)
     except (TypeError, ValueError):
-        raise Refused(f"expected a number, a word or a list for {key}, got {value!r}; correct it") from None
+        raise UserError(f"expected a number, a word or a list for {key}, got {value!r}; correct it") from None
 
 
-def _within(start: Any, epochs: int) -> bool:
+def _is_reached(start: Any, epochs: int) -> bool:
     """Whether a stage is ever reached; the first one always is."""
     return not isinstance(start, int) or start == 0 or start < epochs
 
@@ -112,14 +116,14 @@ def _check_plain(value: Any, where: str) -> None:
         for item in value:
             _check_plain(item, where)
     elif not isinstance(value, (str, int, float, bool, type(None))) or value in (math.inf, -math.inf) or value != value:
-        raise Refused(f"expected a finite number, a word or a list in {where}, got {value!r}; correct it")
+        raise UserError(f"expected a finite number, a word or a list in {where}, got {value!r}; correct it")
 
 
-def _inside(target: Any, key: str, setting: str) -> Any:
+def _set_nested(target: Any, key: str, setting: str) -> Any:
     if isinstance(target, list):
         if key.isascii() and key.isdigit() and int(key) < len(target):
             return target[int(key)]
-        raise Refused(f"expected a stage from 0 to {len(target) - 1} in --set {setting}, got {key!r}")
+        raise UserError(f"expected a stage from 0 to {len(target) - 1} in --set {setting}, got {key!r}")
     if not isinstance(target, dict) or key not in target or not isinstance(target[key], (dict, list)):
-        raise Refused(f"expected a section of keys at {key!r} in --set {setting}, got none; see `recipe show`")
+        raise UserError(f"expected a section of keys at {key!r} in --set {setting}, got none; see `recipe show`")
     return target[key]

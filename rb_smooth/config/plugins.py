@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from rb_smooth.core.errors import Refused
+from rb_smooth.core.errors import UserError
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -27,43 +27,45 @@ if TYPE_CHECKING:
 _METHODS, _RECIPES = "rb_smooth.methods", "rb_smooth.recipes"
 
 
-class Offer(NamedTuple):
+class PluginEntry(NamedTuple):
     """One entry point of an installed package. package: its name and version, as "rb-smooth-sam 0.1"."""
 
     package: str
-    entry: EntryPoint
+    entry_point: EntryPoint
 
 
-def methods() -> dict[str, list[Offer]]:
+def plugin_methods() -> dict[str, list[PluginEntry]]:
     """Who offers each method, by kind and name: "perturbation.sam"."""
-    found: dict[str, list[Offer]] = {}
-    for offer in _offers()[_METHODS]:
-        found.setdefault(offer.entry.name, []).append(offer)
+    found: dict[str, list[PluginEntry]] = {}
+    for offer in _plugin_entries()[_METHODS]:
+        found.setdefault(offer.entry_point.name, []).append(offer)
     return found
 
 
-def load(method: str) -> Callable[..., Any]:
+def load_plugin(method: str) -> Callable[..., Any]:
     """The class or function that a package offers as `method`, "perturbation.sam".
 
-    Raises Refused, in one line that names the packages, where two offer it or the one's own import fails.
+    Raises UserError, in one line that names the packages, where two offer it or the one's own import fails.
     """
-    offers, title = methods()[method], method.replace(".", " ")
-    if said := clash(title, [offer.package for offer in offers]):
-        raise Refused(said)
+    offers, title = plugin_methods()[method], method.replace(".", " ")
+    if said := conflict_message(title, [offer.package for offer in offers]):
+        raise UserError(said)
     package, entry = offers[0]
     try:
         found = entry.load()
     except (Exception, SystemExit) as error:  # whatever their code raises
         cause = " ".join(str(error).split()) or "no message"
-        raise Refused(
+        raise UserError(
             f"expected {title} from {package}, got {type(error).__name__} ({cause}); mend or uninstall that package"
         ) from None
     if not callable(found):
-        raise Refused(f"expected a class or a function for {title} of {package}, got {found!r}; correct {entry.value}")
+        raise UserError(
+            f"expected a class or a function for {title} of {package}, got {found!r}; correct {entry.value}"
+        )
     return found
 
 
-def clash(what: str, packages: Sequence[str]) -> str:
+def conflict_message(what: str, packages: Sequence[str]) -> str:
     """Why `what` cannot be had, in words, where several packages offer it; empty where one does."""
     if len(packages) < 2:
         return ""
@@ -76,7 +78,7 @@ def recipe_folders() -> list[tuple[str, Path]]:
     The folder is looked for beside the package's other files; finding it imports nothing.
     """
     folders = []
-    for package, entry in _offers()[_RECIPES]:
+    for package, entry in _plugin_entries()[_RECIPES]:
         top, *below = entry.value.split(".")
         spec = find_spec(top)
         roots = (spec and spec.submodule_search_locations) or []
@@ -86,14 +88,14 @@ def recipe_folders() -> list[tuple[str, Path]]:
 
 
 @cache
-def _offers() -> dict[str, list[Offer]]:
+def _plugin_entries() -> dict[str, list[PluginEntry]]:
     """By group. Both are found at once: looking through what is installed takes longer than all else here."""
     from importlib.metadata import entry_points  # here, since `--help` need not wait for it
 
     found = entry_points()
-    return {group: _sorted_offers(found.select(group=group)) for group in (_METHODS, _RECIPES)}
+    return {group: _sorted_entries(found.select(group=group)) for group in (_METHODS, _RECIPES)}
 
 
-def _sorted_offers(entries: Iterable[EntryPoint]) -> list[Offer]:
-    offers = [Offer(f"{each.dist.name} {each.dist.version}", each) for each in entries if each.dist]
-    return sorted(offers, key=lambda offer: (offer.package, offer.entry.name))
+def _sorted_entries(entries: Iterable[EntryPoint]) -> list[PluginEntry]:
+    offers = [PluginEntry(f"{each.dist.name} {each.dist.version}", each) for each in entries if each.dist]
+    return sorted(offers, key=lambda offer: (offer.package, offer.entry_point.name))

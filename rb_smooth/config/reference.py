@@ -26,17 +26,17 @@ from rb_smooth.config import registry
 from rb_smooth.config.schema import Data, Evaluate, Extra, Train
 from rb_smooth.config.sections import SECTIONS
 from rb_smooth.core.console import console
-from rb_smooth.core.errors import Refused, nearest
+from rb_smooth.core.errors import UserError, did_you_mean
 from rb_smooth.core.files import write_between
 from rb_smooth.core.formatting import number_text
 
 _OPTION = re.compile(r"(\w+(?:, \w+)*)(?: \((.*?)\))?: +(.*)")
 _KEY = re.compile(r"(?:\((.*?)\) )?(.*)")
-_WORDS = {int: "integer", float: "number", str: "text", tuple: "list", list: "list"}
-_LIMITS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
+_TYPE_NAMES = {int: "integer", float: "number", str: "text", tuple: "list", list: "list"}
+_RANGE_SIGNS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
 
 
-class Key(NamedTuple):
+class RecipeKey(NamedTuple):
     """values: unit and range, or what to choose from; default: as in a recipe, or none, or required.
 
     What the docstring does not tell is empty: of ours nothing is, as a test sees to.
@@ -49,116 +49,122 @@ class Key(NamedTuple):
     source: str
 
 
-class Chapter(NamedTuple):
+class KeyGroup(NamedTuple):
     """Keys that stand together. title: "train", "data.extra", "objective.at"; package: whose, if it is not ours."""
 
     title: str
     what: str
     source: str
-    keys: tuple[Key, ...]
+    keys: tuple[RecipeKey, ...]
     package: str | None = None
 
 
-def chapters(section: str) -> list[Chapter]:
+def key_groups(section: str) -> list[KeyGroup]:
     """Of one section of a recipe: its own keys, if it has any, then what it may name, with options. Costs torch."""
     if section == "train":
-        return [_declared(section, Train)]
+        return [_section_group(section, Train)]
     if section == "evaluate":
-        return [_declared(section, Evaluate)]
-    named = [_method(section, name) for name in registry.names(section)]
+        return [_section_group(section, Evaluate)]
+    named = [_method_group(section, name) for name in registry.component_names(section)]
     if section != "data":
         return named
-    augmentations = [_method("augmentation", name, "data.augment") for name in registry.names("augmentation")]
-    return [_declared("data", Data), _declared("data.extra", Extra), *augmentations, *named]
+    augmentations = [
+        _method_group("augmentation", name, "data.augment") for name in registry.component_names("augmentation")
+    ]
+    return [_section_group("data", Data), _section_group("data.extra", Extra), *augmentations, *named]
 
 
-def _declared(title: str, cls: type[BaseModel]) -> Chapter:
+def _section_group(title: str, cls: type[BaseModel]) -> KeyGroup:
     keys = []
     for name, field in cls.model_fields.items():
-        unit, text = re.fullmatch(_KEY, _joined(field.description or "")).groups("")  # type: ignore[union-attr]
-        default = "required" if field.is_required() else _written(field.default)
-        keys.append(_key(name, _values(field.annotation, unit, field.metadata), default, text))
-    return Chapter(title, *_told(_paragraphs(cls)[0].removeprefix(f"`{title}:` ")), tuple(keys))
+        unit, text = re.fullmatch(_KEY, _join_lines(field.description or "")).groups("")  # type: ignore[union-attr]
+        default = "required" if field.is_required() else _format_value(field.default)
+        keys.append(_make_key(name, _values(field.annotation, unit, field.metadata), default, text))
+    return KeyGroup(title, *_summary_and_source(_docstring_lines(cls)[0].removeprefix(f"`{title}:` ")), tuple(keys))
 
 
-def _method(kind: str, name: str, place: str | None = None) -> Chapter:
+def _method_group(kind: str, name: str, place: str | None = None) -> KeyGroup:
     """place: where a recipe names it, if that is not called as the kind."""
     title, package = f"{place or kind}.{name}", registry.package_of(kind, name)
     try:
-        options, said = registry.options_of(kind, name), _said(kind, name)
-    except Refused as refused:  # what is broken in another package keeps nothing else from being shown
-        return Chapter(title, str(refused), "", (), package)
+        options, said = registry.configurable_options(kind, name), _documented_options(kind, name)
+    except UserError as refused:  # what is broken in another package keeps nothing else from being shown
+        return KeyGroup(title, str(refused), "", (), package)
     keys = []
     for key, option in options.items():
         unit, text = said.get(key, ("", ""))
-        default = "required" if option.default is option.empty else _written(option.default)
-        keys.append(_key(key, _values(option.annotation, unit), default, text))
-    return Chapter(title, *_told(_paragraphs(registry.find(kind, name))[0]), tuple(keys), package)
+        default = "required" if option.default is option.empty else _format_value(option.default)
+        keys.append(_make_key(key, _values(option.annotation, unit), default, text))
+    return KeyGroup(
+        title, *_summary_and_source(_docstring_lines(registry.find_component(kind, name))[0]), tuple(keys), package
+    )
 
 
-def _said(kind: str, name: str) -> dict[str, tuple[str, str]]:
+def _documented_options(kind: str, name: str) -> dict[str, tuple[str, str]]:
     """Option -> (unit and range, text); of one that is "as at's." what `at` says."""
     found: dict[str, tuple[str, str]] = {}
-    for line in "\n".join(_paragraphs(registry.find(kind, name))).splitlines():
+    for line in "\n".join(_docstring_lines(registry.find_component(kind, name))).splitlines():
         if told := re.fullmatch(_OPTION, line):
             names, unit, text = told.groups("")
             other = re.fullmatch(r"as (\w+)'s\.", text)
             for each in names.split(", "):
-                found[each] = _said(kind, other[1])[each] if other else (unit, text)
+                found[each] = _documented_options(kind, other[1])[each] if other else (unit, text)
     return found
 
 
-def _paragraphs(made: Any) -> list[str]:
+def _docstring_lines(made: Any) -> list[str]:
     """Of a docstring, with the lines that go on further in joined to the one before."""
     text = getdoc(getattr(made, "func", made)) or ""
     return [re.sub(r"\n +", " ", paragraph) for paragraph in text.split("\n\n")]
 
 
-def _key(name: str, values: str, default: str, text: str) -> Key:
+def _make_key(name: str, values: str, default: str, text: str) -> RecipeKey:
     """Told as cells of a table are: with a capital and without the last full stop."""
-    what, source = (re.sub(r"(?<! al)\.$", "", part) for part in _told(text))
-    return Key(name, values, default, what[:1].upper() + what[1:], source)
+    what, source = (re.sub(r"(?<! al)\.$", "", part) for part in _summary_and_source(text))
+    return RecipeKey(name, values, default, what[:1].upper() + what[1:], source)
 
 
-def _told(text: str) -> tuple[str, str]:
+def _summary_and_source(text: str) -> tuple[str, str]:
     """What it does, and the source."""
-    what, _, source = _joined(text).partition("Source: ")
+    what, _, source = _join_lines(text).partition("Source: ")
     return what.strip(), source
 
 
-def _joined(text: str) -> str:
+def _join_lines(text: str) -> str:
     return " ".join(text.split())
 
 
 def _values(annotation: Any, said: str, limits: Sequence[Any] = ()) -> str:
     """said: unit and range; a unit stands in the place of the type."""
-    words, choices = _admitted(annotation)
+    words, choices = _allowed_values(annotation)
     ranges = [part for part in said.split(", ") if part.startswith(("<", ">"))]
     unit = said.removesuffix(", ".join(ranges)).rstrip(", ")
     words = [unit or words[0], *words[1:]] if words else []
-    return "; ".join(filter(None, [", ".join([*words, *_ranges(limits), *ranges]), ", ".join(choices)]))
+    return "; ".join(filter(None, [", ".join([*words, *_range_texts(limits), *ranges]), ", ".join(choices)]))
 
 
-def _admitted(annotation: Any) -> tuple[list[str], list[str]]:
+def _allowed_values(annotation: Any) -> tuple[list[str], list[str]]:
     """What an annotation admits: type and ranges in words; and each value that can be chosen, as it is written."""
     origin, inner = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        words, choices = _admitted(inner[0])
-        return [*words, *_ranges(inner[1:])], choices
+        words, choices = _allowed_values(inner[0])
+        return [*words, *_range_texts(inner[1:])], choices
     if origin in (Union, UnionType):
-        parts = [_admitted(each) for each in inner]
+        parts = [_allowed_values(each) for each in inner]
         return [word for words, _ in parts for word in words], [choice for _, choices in parts for choice in choices]
     if origin is Literal or annotation is bool:
-        return [], [f"`{_written(choice)}`" for choice in inner or (True, False)]
-    return ([] if annotation is NoneType else [_WORDS.get(origin or annotation, "")]), []
+        return [], [f"`{_format_value(choice)}`" for choice in inner or (True, False)]
+    return ([] if annotation is NoneType else [_TYPE_NAMES.get(origin or annotation, "")]), []
 
 
-def _ranges(limits: Sequence[Any]) -> list[str]:
+def _range_texts(limits: Sequence[Any]) -> list[str]:
     """Of what pydantic's types carry: `Gt(0)` -> > 0."""
-    return [f"{sign} {getattr(each, name)}" for each in limits for name, sign in _LIMITS.items() if hasattr(each, name)]
+    return [
+        f"{sign} {getattr(each, name)}" for each in limits for name, sign in _RANGE_SIGNS.items() if hasattr(each, name)
+    ]
 
 
-def _written(value: Any) -> str:
+def _format_value(value: Any) -> str:
     """As a recipe writes it; what is None there is left out."""
     if value is None:
         return "none"
@@ -172,51 +178,51 @@ _HEADINGS = ("key", "values", "default", "what it does", "source")
 
 def print_keys(topics: Sequence[str]) -> None:
     """The tables of each topic; of all sections where none is given."""
-    for chapter in _chosen(topics):
-        whose = f" (from {chapter.package})" if chapter.package else ""
-        console.print(f"{chapter.title}{whose}: {_sentence(chapter)}", soft_wrap=False)
-        console.print(_table(chapter.keys) if chapter.keys else "", soft_wrap=False)
+    for group in _selected_groups(topics):
+        whose = f" (from {group.package})" if group.package else ""
+        console.print(f"{group.title}{whose}: {_group_line(group)}", soft_wrap=False)
+        console.print(_table(group.keys) if group.keys else "", soft_wrap=False)
 
 
-def as_plain(topics: Sequence[str]) -> list[dict[str, Any]]:
+def keys_as_dicts(topics: Sequence[str]) -> list[dict[str, Any]]:
     """The same for programs."""
-    return [each._asdict() | {"keys": [key._asdict() for key in each.keys]} for each in _chosen(topics)]
+    return [each._asdict() | {"keys": [key._asdict() for key in each.keys]} for each in _selected_groups(topics)]
 
 
-def _chosen(topics: Sequence[str]) -> list[Chapter]:
-    return [each for topic in topics or SECTIONS for each in selected(topic)]
+def _selected_groups(topics: Sequence[str]) -> list[KeyGroup]:
+    return [each for topic in topics or SECTIONS for each in select_groups(topic)]
 
 
-def selected(topic: str) -> list[Chapter]:
+def select_groups(topic: str) -> list[KeyGroup]:
     """What is told of a section (`data`), a part of it (`data.augment`), a method (`objective.at`), or of one key of
-    those that have it (`objective.eps`, `objective.at.eps`). Raises Refused for anything else.
+    those that have it (`objective.eps`, `objective.at.eps`). Raises UserError for anything else.
     """
     section, key = topic.partition(".")[0], topic.rpartition(".")[2]
     if section not in SECTIONS:
-        raise Refused(f"expected a section, {nearest(section, SECTIONS)}")
-    found = chapters(section)
+        raise UserError(f"expected a section, {did_you_mean(section, SECTIONS)}")
+    found = key_groups(section)
     places = [each for each in found if topic in (f"{section}.{key}", f"{each.title}.{key}")]
     narrowed = [each._replace(keys=tuple(own for own in each.keys if own.name == key)) for each in places]
     shown = [each for each in narrowed if each.keys]
     shown += [each for each in found if f"{each.title}.".startswith(f"{topic}.")]
     if not shown:
         known = {each.title for each in found} | {f"{section}.{own.name}" for each in found for own in each.keys}
-        raise Refused(f"expected a method or a key of {section}, {nearest(topic, known)}")
+        raise UserError(f"expected a method or a key of {section}, {did_you_mean(topic, known)}")
     return shown
 
 
 def write_keys(path: Path) -> None:
     """Put each section's tables, without other packages' methods, into the document at `path`, between comments of
-    its name. Raises Refused as `files.write_between` does.
+    its name. Raises UserError as `files.write_between` does.
     """
-    write_between(path, {section: list(_markdown(chapters(section))) for section in SECTIONS})
+    write_between(path, {section: list(_markdown(key_groups(section))) for section in SECTIONS})
 
 
-def _sentence(chapter: Chapter) -> str:
-    return f"{chapter.what} Source: {chapter.source}" if chapter.source else chapter.what
+def _group_line(group: KeyGroup) -> str:
+    return f"{group.what} Source: {group.source}" if group.source else group.what
 
 
-def _table(keys: Sequence[Key]) -> Table:
+def _table(keys: Sequence[RecipeKey]) -> Table:
     table = Table(*_HEADINGS, box=SIMPLE_HEAD, pad_edge=False)
     table.columns[0].no_wrap = True
     for key in keys:
@@ -224,21 +230,21 @@ def _table(keys: Sequence[Key]) -> Table:
     return table
 
 
-def _markdown(found: Sequence[Chapter]) -> Iterator[str]:
+def _markdown(groups: Sequence[KeyGroup]) -> Iterator[str]:
     """Lines: of a section's own keys the table, of a method also its name and what it is."""
-    for chapter in found:
-        if chapter.package is not None:
+    for group in groups:
+        if group.package is not None:
             continue
-        if "." in chapter.title:
-            yield from (f"### `{chapter.title}`", "", _sentence(chapter), "")
-        if chapter.keys:
+        if "." in group.title:
+            yield from (f"### `{group.title}`", "", _group_line(group), "")
+        if group.keys:
             yield f"| {' | '.join(_HEADINGS)} |"
             yield "|---|---|---|---|---|"
-            yield from map(_row, chapter.keys)
+            yield from map(_key_row, group.keys)
             yield ""
 
 
-def _row(key: Key) -> str:
+def _key_row(key: RecipeKey) -> str:
     values = key.values.replace(">=", "≥").replace("<=", "≤")
     default = key.default if key.default in ("none", "required") else f"`{key.default}`"
     cells = (f"`{key.name}`", values, default, key.what, key.source)

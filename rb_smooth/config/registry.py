@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rb_smooth.config import plugins
-from rb_smooth.core.errors import Refused, nearest
+from rb_smooth.core.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -44,20 +44,20 @@ _FILES = {
 _INJECTED = {"generator"}  # given by training, never by a recipe
 
 
-def names(kind: str) -> list[str]:
+def component_names(kind: str) -> list[str]:
     """Every name that a recipe may give for `kind`, ours and other packages'. Imports none of them."""
-    theirs = (method.removeprefix(f"{kind}.") for method in plugins.methods() if method.startswith(f"{kind}."))
-    return sorted({*_ours(kind), *theirs})
+    theirs = (method.removeprefix(f"{kind}.") for method in plugins.plugin_methods() if method.startswith(f"{kind}."))
+    return sorted({*_builtin_names(kind), *theirs})
 
 
-def find(kind: str, name: str) -> Callable[..., Any]:
-    """The class or function called `name`; ours, where it is one of ours. Raises Refused with the nearest valid name,
+def find_component(kind: str, name: str) -> Callable[..., Any]:
+    """The class or function called `name`; ours, where it is one of ours. Raises UserError with the nearest valid name,
     or if the package that offers it cannot be imported.
     """
-    if name not in names(kind):
-        raise Refused(f"expected a known {kind}, {nearest(str(name), names(kind))}")
-    if name not in _ours(kind):
-        return plugins.load(f"{kind}.{name}")
+    if name not in component_names(kind):
+        raise UserError(f"expected a known {kind}, {did_you_mean(str(name), component_names(kind))}")
+    if name not in _builtin_names(kind):
+        return plugins.load_plugin(f"{kind}.{name}")
     if kind in _FILES:
         function: Callable[..., Any] = getattr(import_module(f"rb_smooth.{_FILES[kind]}"), name)
         return function
@@ -67,8 +67,8 @@ def find(kind: str, name: str) -> Callable[..., Any]:
 
 def package_of(kind: str, name: str) -> str | None:
     """The installed package that `name` comes from, as "rb-smooth-sam 0.1"; None if it is ours, or nobody's."""
-    offers = plugins.methods().get(f"{kind}.{name}")
-    return None if offers is None or name in _ours(kind) else offers[0].package
+    offers = plugins.plugin_methods().get(f"{kind}.{name}")
+    return None if offers is None or name in _builtin_names(kind) else offers[0].package
 
 
 def packages_of(methods: Iterable[tuple[str, str]]) -> dict[str, str]:
@@ -77,43 +77,46 @@ def packages_of(methods: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 
 def check_installed(packages: Mapping[str, str]) -> None:
-    """Raises Refused for a method that is not here any more, naming whose it was. packages: as `packages_of` gave."""
+    """Raises UserError for a method that is not here any more, naming whose it was. packages: as `packages_of` gave."""
     for method, package in packages.items():
         kind, _, name = method.partition(".")
-        if name not in names(kind):
-            raise Refused(
-                f"expected {kind} {name} of {package}, {nearest(name, names(kind))}; install that package again"
+        if name not in component_names(kind):
+            raise UserError(
+                f"expected {kind} {name} of {package}, {did_you_mean(name, component_names(kind))}; install that "
+                "package again"
             )
 
 
-def offered() -> tuple[list[tuple[str, str, str]], list[str]]:
+def list_plugin_methods() -> tuple[list[tuple[str, str, str]], list[str]]:
     """What other packages add, as (kind, name, package); and what no recipe can name, as lines that say why."""
     kinds, rows, complaints = [*_FOLDERS, *_FILES], [], []
-    for method, offers in sorted(plugins.methods().items()):
+    for method, offers in sorted(plugins.plugin_methods().items()):
         kind, _, name = method.partition(".")
         packages = " and ".join(offer.package for offer in offers)
         if kind not in kinds:
-            complaints.append(f"passed over: {method} of {packages}: expected a kind of method, {nearest(kind, kinds)}")
-        elif name in _ours(kind):
+            complaints.append(
+                f"passed over: {method} of {packages}: expected a kind of method, {did_you_mean(kind, kinds)}"
+            )
+        elif name in _builtin_names(kind):
             complaints.append(f"passed over: {kind} {name} of {packages}: the name is ours")
         else:
             rows.append((kind, name, packages))
     return rows, complaints
 
 
-def make(kind: str, name: str, options: Mapping[str, Any], *given: Any, **injected: Any) -> Any:
+def build_component(kind: str, name: str, options: Mapping[str, Any], *args: Any, **injected: Any) -> Any:
     """Call the constructor of `name` with checked options."""
-    constructor, checked = find(kind, name), check_options(kind, name, options)
+    constructor, checked = find_component(kind, name), check_options(kind, name, options)
     taken = {key: value for key, value in injected.items() if key in inspect.signature(constructor).parameters}
     try:
-        return constructor(*given, **checked, **taken)
+        return constructor(*args, **checked, **taken)
     except ValueError as error:
-        raise Refused(f"{kind} {name}: {error}; correct it") from None
+        raise UserError(f"{kind} {name}: {error}; correct it") from None
 
 
-def defaults(kind: str, name: str) -> dict[str, Any]:
+def default_options(kind: str, name: str) -> dict[str, Any]:
     """The options of `name` that need not be given, with their values."""
-    parameters = inspect.signature(find(kind, name)).parameters.values()
+    parameters = inspect.signature(find_component(kind, name)).parameters.values()
     return {
         each.name: each.default
         for each in parameters
@@ -121,11 +124,11 @@ def defaults(kind: str, name: str) -> dict[str, Any]:
     }
 
 
-def options_of(kind: str, name: str) -> dict[str, inspect.Parameter]:
+def configurable_options(kind: str, name: str) -> dict[str, inspect.Parameter]:
     """What a recipe may set of `name`: its keyword-only parameters, with annotations and defaults."""
     return {
         key: parameter
-        for key, parameter in inspect.signature(find(kind, name), eval_str=True).parameters.items()
+        for key, parameter in inspect.signature(find_component(kind, name), eval_str=True).parameters.items()
         if parameter.kind is parameter.KEYWORD_ONLY and key not in _INJECTED
     }
 
@@ -138,31 +141,31 @@ def build_model(
     mean: Sequence[float] = (0.0,),
     std: Sequence[float] = (1.0,),
 ) -> Normalized:
-    """The network `name` for images of shape (C, H, W), normalised inside. Raises Refused if it cannot take them.
+    """The network `name` for images of shape (C, H, W), normalised inside. Raises UserError if it cannot take them.
 
     mean, std: one per channel; the defaults serve when a checkpoint, which carries them, is loaded next.
     """
     from rb_smooth.components.models import Normalized
 
     channels = shape[0]
-    net = make("model", name, options, channels, classes)
+    net = build_component("model", name, options, channels, classes)
     model = Normalized(net, list(mean) * (channels // len(mean)), list(std) * (channels // len(std)))
     model.check_fits(name, shape, classes)
     return model
 
 
 def check_options(kind: str, name: str, options: Mapping[str, Any], also: Iterable[str] = ()) -> dict[str, Any]:
-    """Options as the constructor's annotations want them. Raises Refused for an unknown key or a wrong type.
+    """Options as the constructor's annotations want them. Raises UserError for an unknown key or a wrong type.
 
     also: further keys of the section, to suggest where one is misspelt.
     """
-    parameters = options_of(kind, name)
+    parameters = configurable_options(kind, name)
     for key in options:
         if key not in parameters:
-            raise Refused(f"expected an option of {kind} {name}, {nearest(str(key), [*parameters, *also])}")
+            raise UserError(f"expected an option of {kind} {name}, {did_you_mean(str(key), [*parameters, *also])}")
     for key, parameter in parameters.items():
         if parameter.default is parameter.empty and key not in options:
-            raise Refused(f"expected {kind} {name} to be given {key!r}, got nothing; add --set {kind}.{key}=…")
+            raise UserError(f"expected {kind} {name} to be given {key!r}, got nothing; add --set {kind}.{key}=…")
     from pydantic import TypeAdapter, ValidationError
 
     checked = {}
@@ -170,11 +173,11 @@ def check_options(kind: str, name: str, options: Mapping[str, Any], also: Iterab
         try:
             checked[key] = TypeAdapter(parameters[key].annotation).validate_python(value)
         except ValidationError as error:
-            raise Refused(sentence(error, f"{kind} {name}: {key}")) from None
+            raise UserError(validation_message(error, f"{kind} {name}: {key}")) from None
     return checked
 
 
-def sentence(error: ValidationError, where: str) -> str:
+def validation_message(error: ValidationError, where: str) -> str:
     """What pydantic found, in the house's words."""
     first = error.errors()[0]
     place = ".".join([where, *map(str, first["loc"])])
@@ -186,7 +189,7 @@ def sentence(error: ValidationError, where: str) -> str:
 
 
 @cache
-def _ours(kind: str) -> list[str]:
+def _builtin_names(kind: str) -> list[str]:
     """The modules of a folder, or the public functions of a file; their names are read, nothing is imported."""
     place = Path(__file__).parents[1].joinpath(*(_FOLDERS | _FILES)[kind].split("."))
     if kind in _FOLDERS:

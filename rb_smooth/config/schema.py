@@ -1,4 +1,5 @@
-"""What a recipe declares, typed and frozen; training asks it for its objects. `validate.check` makes one from text.
+"""What a recipe declares, typed and frozen; training asks it for its objects. `validate.check_recipe` makes one from
+text.
 
 What stands below a key is what `recipe keys` shows of it (reference.py): (its unit) what it does. Source: where from.
 """
@@ -12,12 +13,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 
-from rb_smooth.config.registry import make, package_of, packages_of, sentence
-from rb_smooth.core.errors import Refused
+from rb_smooth.config.registry import build_component, package_of, packages_of, validation_message
+from rb_smooth.core.errors import UserError
 
 if TYPE_CHECKING:
     from rb_smooth.core.threat import Threat
-    from rb_smooth.data.datasets import Source
+    from rb_smooth.data.datasets import RawDataset
 
 
 class _Section(BaseModel):
@@ -73,17 +74,19 @@ class Data(BaseModel):
         listed = [{"name": each} if isinstance(each, str) else each for each in self.augment]
         for each in listed:
             if not isinstance(each, dict) or not isinstance(each.get("name"), str):
-                raise Refused(f"expected data.augment to list `flip` or `{{name: crop, …}}`, got {each!r}; correct it")
+                raise UserError(
+                    f"expected data.augment to list `flip` or `{{name: crop, …}}`, got {each!r}; correct it"
+                )
         return [(each["name"], {key: each[key] for key in each if key != "name"}) for each in listed]
 
 
-def source_of(section: Mapping[str, Any], data_dir: Path) -> Source:
+def load_raw_dataset(section: Mapping[str, Any], data_dir: Path) -> RawDataset:
     """The data set that a `data:` section names, whole; keys about training are passed over, and need not be there.
 
     Another package's is never official, whatever it says of itself: we have not seen by what its files are checked.
     """
     options = {key: value for key, value in section.items() if key not in Data.model_fields}
-    source: Source = make("data", section["name"], options, data_dir)
+    source: RawDataset = build_component("data", section["name"], options, data_dir)
     return source if package_of("data", section["name"]) is None else replace(source, official=False)
 
 
@@ -154,12 +157,12 @@ class Evaluate(_Section):
     E: the same as in training."""
 
 
-def protocol(keys: Mapping[str, Any]) -> Evaluate:
-    """An `evaluate:` of these keys, the others by default. Raises Refused for what cannot be meant."""
+def parse_protocol(keys: Mapping[str, Any]) -> Evaluate:
+    """An `evaluate:` of these keys, the others by default. Raises UserError for what cannot be meant."""
     try:
         return Evaluate(**keys)
     except ValidationError as error:
-        raise Refused(sentence(error, "evaluate")) from None
+        raise UserError(validation_message(error, "evaluate")) from None
 
 
 @dataclass(frozen=True)
@@ -194,7 +197,7 @@ class Recipe:
         return f"{self.method} ({', '.join(notes)})" if notes else self.method
 
     @property
-    def staged(self) -> str:
+    def stages_text(self) -> str:
         """`optimizer: sgd, entropy_sgd from epoch 5`, of each section that has stages; empty if none has."""
         return "; ".join(
             f"{kind}: {', '.join(s.name + (f' from epoch {s.from_epoch}' if s.from_epoch else '') for s in stages)}"
@@ -212,15 +215,15 @@ class Recipe:
     def stage(self, kind: str, epoch: int = 0) -> Stage:
         return [stage for stage in self.stages[kind] if stage.from_epoch <= epoch][-1]
 
-    def make(self, kind: str, *given: Any, epoch: int = 0, **injected: Any) -> Any:
-        """What section `kind` describes at `epoch`: called with `given`, its options, and the `injected` it takes."""
+    def build(self, kind: str, *args: Any, epoch: int = 0, **injected: Any) -> Any:
+        """What section `kind` describes at `epoch`: called with `args`, its options, and the `injected` it takes."""
         stage = self.stage(kind, epoch)
-        return make(kind, stage.name, stage.options, *given, **injected)
+        return build_component(kind, stage.name, stage.options, *args, **injected)
 
     @property
     def trained_threat(self) -> Threat | None:
         """The ball that the last objective defends: by it the best epoch is selected, whatever the earlier stages."""
-        return self.make("objective", epoch=self.train.epochs - 1).threat
+        return self.build("objective", epoch=self.train.epochs - 1).threat
 
     @property
     def threat(self) -> Threat:
@@ -230,7 +233,7 @@ class Recipe:
         trained, asked = self.trained_threat, self.evaluate
         if trained is None or asked.norm not in (None, trained.norm):
             if asked.norm is None or asked.eps is None or asked.step_size is None:
-                raise Refused(
+                raise UserError(
                     "expected evaluate.norm, eps and step_size where training defends no ball or one of another norm, "
                     "got only some; set all three"
                 )

@@ -9,48 +9,48 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from rb_smooth.config.yaml import parse
-from rb_smooth.core.errors import Refused, nearest
+from rb_smooth.config.yaml import parse_yaml
+from rb_smooth.core.errors import UserError, did_you_mean
 
 SECTIONS = ("data", "model", "objective", "perturbation", "optimizer", "averaging", "schedule", "train", "evaluate")
 STAGED = ("objective", "perturbation", "optimizer")
 """Sections that may be a list of stages, each with `from_epoch`."""
 
-_MEANS = ("stream", "workers")
+NON_RESULT_KEYS = ("stream", "workers")
 """Of `data`: how a folder's images are read."""
 
 Sections = dict[str, Any]
 
 
-def read(path: Path, also: Sequence[str] = ()) -> Sections:
-    """The sections of one recipe file, and the keys in `also`. Raises Refused for anything else."""
+def read_sections(path: Path, also: Sequence[str] = ()) -> Sections:
+    """The sections of one recipe file, and the keys in `also`. Raises UserError for anything else."""
     try:
-        sections = parse(path.read_text(encoding="utf-8"), str(path))
+        sections = parse_yaml(path.read_text(encoding="utf-8"), str(path))
     except FileNotFoundError:
-        raise Refused(f"expected a recipe file, got nothing at {path}; check the path") from None
+        raise UserError(f"expected a recipe file, got nothing at {path}; check the path") from None
     except (UnicodeDecodeError, IsADirectoryError, NotADirectoryError) as error:
-        raise Refused(f"expected a recipe file at {path}, got {type(error).__name__}; check the path") from None
+        raise UserError(f"expected a recipe file at {path}, got {type(error).__name__}; check the path") from None
     if not isinstance(sections, dict):
-        raise Refused(
+        raise UserError(
             f"expected sections such as 'optimizer:' in {path}, got {type(sections).__name__}; see `recipe show`"
         )
     for key, section in sections.items():
         if key not in (*SECTIONS, *also):
-            raise Refused(f"expected a section in {path}, {nearest(str(key), [*SECTIONS, *also])}")
+            raise UserError(f"expected a section in {path}, {did_you_mean(str(key), [*SECTIONS, *also])}")
         if key in SECTIONS and not isinstance(section, (dict, list)):
-            raise Refused(f"expected keys in section {key} of {path}, got {section!r}; write {key}: {{name: …}}")
+            raise UserError(f"expected keys in section {key} of {path}, got {section!r}; write {key}: {{name: …}}")
     return sections
 
 
-def added(sections: Sections, more: Sections, where: str) -> Sections:
-    """`sections` with those of `more` in their place. A section without a name changes only the keys it lists."""
+def merge_sections(sections: Sections, overrides: Sections, where: str) -> Sections:
+    """`sections` with those of `overrides` in their place. A section without a name changes only the keys it lists."""
     result = deepcopy(sections)
-    for key, new in more.items():
+    for key, new in overrides.items():
         old = result.get(key)
         if isinstance(new, dict) and isinstance(old, dict) and new.get("name", old.get("name")) == old.get("name"):
             result[key] = old | new
         elif isinstance(new, dict) and "name" not in new and isinstance(old, list):
-            raise Refused(
+            raise UserError(
                 f"expected a name in section {key} of {where}, got keys for a list of stages; say which method"
             )
         else:
@@ -58,8 +58,8 @@ def added(sections: Sections, more: Sections, where: str) -> Sections:
     return result
 
 
-def complete(sections: Sections) -> Sections:
-    """All sections, in the house's order. Raises Refused for one that is missing."""
+def fill_defaults(sections: Sections) -> Sections:
+    """All sections, in the house's order. Raises UserError for one that is missing."""
     defaults: Sections = {
         "perturbation": {"name": "none"},
         "averaging": {"name": "none"},
@@ -69,34 +69,34 @@ def complete(sections: Sections) -> Sections:
     for key in SECTIONS:
         if not isinstance(filled.get(key), dict) and not (key in STAGED and isinstance(filled.get(key), list)):
             found = "nothing" if key not in filled else repr(filled[key])
-            raise Refused(
+            raise UserError(
                 f"expected a section '{key}: {{...}}' in the recipe, got {found}; see `recipe show digits at`"
             )
     filled["train"] = {"seed": 0} | filled["train"]
     return {key: filled[key] for key in SECTIONS}
 
 
-def substance(sections: Sections) -> Sections:
+def result_config(sections: Sections) -> Sections:
     """`sections` without the keys that say how a run is carried out: they change no number, and make no other run."""
     data = sections.get("data")
     if not isinstance(data, dict):
         return sections
-    return sections | {"data": {key: value for key, value in data.items() if key not in _MEANS}}
+    return sections | {"data": {key: value for key, value in data.items() if key not in NON_RESULT_KEYS}}
 
 
-def digest(sections: Sections) -> str:
+def config_hash(sections: Sections) -> str:
     """Six hex digits that change with anything that training sees, except the seed, which names carry in clear."""
-    relevant = {key: value for key, value in substance(sections).items() if key != "evaluate"}
+    relevant = {key: value for key, value in result_config(sections).items() if key != "evaluate"}
     relevant["train"] = {key: value for key, value in relevant["train"].items() if key != "seed"}
-    return digest_of(relevant)
+    return short_hash(relevant)
 
 
-def digest_of(value: Any) -> str:
+def short_hash(value: Any) -> str:
     """Six hex digits of any nest of plain values; 1 and 1.0 are one value."""
     return hashlib.sha256(json.dumps(_as_floats(value), sort_keys=True).encode()).hexdigest()[:6]
 
 
-def summary(path: Path) -> str:
+def recipe_description(path: Path) -> str:
     """The first comment line of a recipe file: what `recipe list` shows."""
     first = path.read_text(encoding="utf-8", errors="replace").partition("\n")[0]
     return first.lstrip("# ").strip() if first.startswith("#") else ""

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from rb_smooth.core.errors import Refused
+from rb_smooth.core.errors import UserError
 from rb_smooth.core.formatting import number_text
 
 _FRACTION = re.compile(r"^\d+/\d+$")
@@ -22,25 +22,25 @@ class _Dumper(yaml.SafeDumper):
     """Writes k/255 as people write it."""
 
 
-def parse(text: str, where: str) -> Any:
-    """The value of YAML `text`. Raises Refused, naming `where`, when it is not safe YAML."""
+def parse_yaml(text: str, where: str) -> Any:
+    """The value of YAML `text`. Raises UserError, naming `where`, when it is not safe YAML."""
     try:
         return yaml.load(text, _Loader)
     except (yaml.YAMLError, ZeroDivisionError, ValueError, RecursionError) as error:
-        raise Refused(f"expected YAML in {where}, got {' '.join(str(error).split())}; correct it") from None
+        raise UserError(f"expected YAML in {where}, got {' '.join(str(error).split())}; correct it") from None
 
 
-def dump(sections: dict[str, Any]) -> str:
-    """One line per section, as in the shipped recipes. `parse` reads back the same values."""
+def dump_sections(sections: dict[str, Any]) -> str:
+    """One line per section, as in the shipped recipes. `parse_yaml` reads back the same values."""
     return "".join(
         yaml.dump({key: value}, Dumper=_Dumper, sort_keys=False, width=10_000)
         if not isinstance(value, (dict, list))
-        else f"{key + ':':<13} {_flow(value)}\n"
+        else f"{key + ':':<13} {_inline_yaml(value)}\n"
         for key, value in sections.items()
     )
 
 
-def _flow(value: Any) -> str:
+def _inline_yaml(value: Any) -> str:
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, default_flow_style=True, width=10_000).strip()
 
 

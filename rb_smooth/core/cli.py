@@ -21,18 +21,18 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from rb_smooth.core import environment, robustbench
-from rb_smooth.core.environment import Loudness, commit
-from rb_smooth.core.errors import FAILED, INTERRUPTED, REFUSED, Failed, Interrupted, Refused, nearest
+from rb_smooth.core.environment import Verbosity, git_commit
+from rb_smooth.core.errors import FAILED, INTERRUPTED, USER_ERROR, Failed, Interrupted, UserError, did_you_mean
 
 SCRIPT = "rb-smooth"
 _MODULE = "python -m rb_smooth."
 
 
-class CommandLine(argparse.ArgumentParser):
-    """Like its base, but what it cannot read is a Refused, and options are spelt out in full."""
+class StrictArgumentParser(argparse.ArgumentParser):
+    """Like its base, but what it cannot read is a UserError, and options are spelt out in full."""
 
-    def __init__(self, **told: Any) -> None:
-        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **told)
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **kwargs)
         loudness = self.add_mutually_exclusive_group()
         loudness.add_argument("-q", "--quiet", action=_Quiet, help="results and warnings only")
         loudness.add_argument("-v", "--verbose", action=_Verbose, help="what libraries log, and where an error arose")
@@ -42,24 +42,24 @@ class CommandLine(argparse.ArgumentParser):
         if unread:
             first = unread[0].partition("=")[0]
             if not first.startswith("-"):
-                raise Refused(
+                raise UserError(
                     f"expected nothing more for {self.prog}, got {first!r}; drop it, or quote what has spaces"
                 )
             known = re.findall(r"(?<=[\s,])--?[a-z][\w-]*", self.format_help())
-            raise Refused(f"expected an option of {self.prog}, {nearest(first, set(known))}")
+            raise UserError(f"expected an option of {self.prog}, {did_you_mean(first, set(known))}")
         return options, unread
 
     def error(self, message: str) -> NoReturn:
-        raise Refused(f"{message}; {self.prog} --help says what is expected")
+        raise UserError(f"{message}; {self.prog} --help says what is expected")
 
 
-def program(name: str, description: str | None) -> CommandLine:
+def make_parser(name: str, description: str | None) -> StrictArgumentParser:
     """The command line of the program `name`, in the words in which it was called; its help is `description`."""
     text = description or ""
     if environment.as_script:
         text = text.replace(_MODULE, f"{SCRIPT} ")
     called = f"{SCRIPT} {name}".rstrip() if environment.as_script else f"{_MODULE}{name}"
-    parser = CommandLine(prog=called, description=text)
+    parser = StrictArgumentParser(prog=called, description=text)
     parser.add_argument("--version", action=_Version, help="which versions are at work, and stop")
     return parser
 
@@ -67,30 +67,30 @@ def program(name: str, description: str | None) -> CommandLine:
 class _Flag(argparse.Action):
     """An option without a value that does something when it is met."""
 
-    def __init__(self, option_strings: Sequence[str], dest: str, **told: Any) -> None:
-        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, default=argparse.SUPPRESS, **told)
+    def __init__(self, option_strings: Sequence[str], dest: str, **kwargs: Any) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, default=argparse.SUPPRESS, **kwargs)
 
 
 class _Version(_Flag):
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
-        own, *others = (f"{package} {number}" for package, number in robustbench.versions().items())
-        print(f"{own} (commit {commit()}), Python {platform.python_version()}, {', '.join(others)}")
+        own, *others = (f"{package} {number}" for package, number in robustbench.package_versions().items())
+        print(f"{own} (commit {git_commit()}), Python {platform.python_version()}, {', '.join(others)}")
         parser.exit()
 
 
 class _Quiet(_Flag):
     def __call__(self, *_: Any) -> None:
-        environment.loudness = Loudness.QUIET
+        environment.verbosity = Verbosity.QUIET
 
 
 class _Verbose(_Flag):
     def __call__(self, *_: Any) -> None:
-        environment.loudness = Loudness.VERBOSE
+        environment.verbosity = Verbosity.VERBOSE
         logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
         logging.getLogger("auto-attack").setLevel(logging.DEBUG)  # where it says how far it is
 
 
-_CURES = {
+_OS_ERROR_HINTS = {
     errno.ENOSPC: "free some space",
     errno.EDQUOT: "free some of your quota",
     errno.EACCES: "allow it, or choose another folder",
@@ -103,45 +103,53 @@ _CURES = {
 }
 
 
-def answering(main: Callable[[], int | None]) -> Callable[[], int]:
+def run_cli(main: Callable[[], int | None]) -> Callable[[], int]:
     """Turn what a program's `main` raises into an exit code and, where a user can mend it, one line."""
 
     def program() -> int:
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="replace")  # a terminal without UTF-8 must not end a run
-        with _sigterm_as_ctrl_c():
+        with _sigterm_as_interrupt():
             try:
                 return main() or 0
-            except Refused as refused:
-                return _say(str(refused), REFUSED)
+            except UserError as refused:
+                return _print_error(str(refused), USER_ERROR)
             except Failed as failed:
-                return _say(str(failed), FAILED)
+                return _print_error(str(failed), FAILED)
             except Interrupted as interrupted:
-                return _say(str(interrupted), INTERRUPTED)
+                return _print_error(str(interrupted), INTERRUPTED)
             except KeyboardInterrupt:
-                return _say("stopped; what was finished is kept, and the same command goes on from there", INTERRUPTED)
+                return _print_error(
+                    "stopped; what was finished is kept, and the same command goes on from there", INTERRUPTED
+                )
             except BrokenPipeError:  # whoever read our output has left
                 sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (lives until the process ends)
-                return REFUSED
+                return USER_ERROR
             except OSError as error:
-                if error.errno not in _CURES:
+                if error.errno not in _OS_ERROR_HINTS:
                     raise
                 what = error.filename or "the output folder"
-                cure = _CURES[error.errno]
-                return _say(f"expected to use {what}, got '{error.strerror}'; {cure} and repeat the command", REFUSED)
+                cure = _OS_ERROR_HINTS[error.errno]
+                return _print_error(
+                    f"expected to use {what}, got '{error.strerror}'; {cure} and repeat the command", USER_ERROR
+                )
             except RuntimeError as error:
                 if str(error).startswith("DataLoader worker"):  # it died: killed for memory, or out of shared memory
                     cause = str(error).splitlines()[0]
-                    return _say(f"expected processes that decode images, got '{cause}'; lower data.workers", REFUSED)
+                    return _print_error(
+                        f"expected processes that decode images, got '{cause}'; lower data.workers", USER_ERROR
+                    )
                 if type(error).__name__ != "OutOfMemoryError" and "can't allocate memory" not in str(error):
                     raise  # torch's own class is named here, so that torch stays unimported
-                return _say("expected net and batch to fit, got out of memory; lower data.batch_size (--set)", REFUSED)
+                return _print_error(
+                    "expected net and batch to fit, got out of memory; lower data.batch_size (--set)", USER_ERROR
+                )
 
     return program
 
 
 @contextmanager
-def _sigterm_as_ctrl_c() -> Iterator[None]:
+def _sigterm_as_interrupt() -> Iterator[None]:
     """A batch system's polite stop ends as Ctrl-C does. Outside the main thread signals are somebody else's."""
     try:
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -154,11 +162,11 @@ def _sigterm_as_ctrl_c() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _say(message: str, code: int) -> int:
+def _print_error(message: str, code: int) -> int:
     """Of several processes each says what only it may have met; that the job was stopped, the first says."""
-    if environment.loudness is environment.Loudness.VERBOSE:
+    if environment.verbosity is environment.Verbosity.VERBOSE:
         traceback.print_exc()
-    if environment.RANK == 0 or code == REFUSED:
+    if environment.RANK == 0 or code == USER_ERROR:
         speaker = f"rb_smooth, process {environment.RANK}" if environment.RANK else "rb_smooth"
         print(f"{speaker}: {message}", file=sys.stderr)
     return code

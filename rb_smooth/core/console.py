@@ -16,24 +16,24 @@ if not console.is_terminal:
     console.width = 120  # a file or a pipe has no width; tables need one
 
 
-def remark(line: str) -> None:
+def log_info(line: str) -> None:
     """How far the work is: no result and no warning, hence nothing after -q."""
-    if environment.loudness is not environment.Loudness.QUIET:
+    if environment.verbosity is not environment.Verbosity.QUIET:
         console.print(line)
 
 
-def detail(line: str) -> None:
+def log_debug(line: str) -> None:
     """Print a line that only -v shows."""
-    if environment.loudness is environment.Loudness.VERBOSE:
+    if environment.verbosity is environment.Verbosity.VERBOSE:
         console.print(line)
 
 
-def is_silent() -> bool:
+def is_quiet() -> bool:
     """Whether remarks are shown to nobody."""
-    return console.quiet or environment.loudness is environment.Loudness.QUIET
+    return console.quiet or environment.verbosity is environment.Verbosity.QUIET
 
 
-def leave_stdout() -> None:
+def use_stderr() -> None:
     """From here on lines and bars go to stderr: stdout is for what another program reads."""
     console.stderr = True
 
@@ -47,22 +47,22 @@ def progress_bars() -> Progress:
         TimeRemainingColumn(),
         console=console,
         transient=True,
-        disable=is_silent() or not console.is_terminal,
+        disable=is_quiet() or not console.is_terminal,
     )
 
 
 @contextmanager
-def heard(aloud: bool) -> Iterator[None]:
-    """Inside, lines and bars are shown if `aloud`, else nothing is."""
+def show_output(visible: bool) -> Iterator[None]:
+    """Inside, lines and bars are shown if `visible`, else nothing is."""
     before = console.quiet
-    console.quiet = before or not aloud
+    console.quiet = before or not visible
     try:
         yield
     finally:
         console.quiet = before
 
 
-def as_text(lines: Iterable[RenderableType], *, wrapped: bool = False) -> str:
+def render_text(lines: Iterable[RenderableType], *, wrapped: bool = False) -> str:
     """What printing `lines` would show, 120 columns wide; text that is longer goes on, or is wrapped."""
     sheet = Console(file=io.StringIO(), width=120, highlight=False, markup=False)
     for each in lines:

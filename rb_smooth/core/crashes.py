@@ -12,30 +12,32 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-CURE = "on a CPU set ONEDNN_MAX_CPU_ISA=AVX and repeat the command; python -m rb_smooth.doctor checks what is installed"
+FIX_HINT = (
+    "on a CPU set ONEDNN_MAX_CPU_ISA=AVX and repeat the command; python -m rb_smooth.doctor checks what is installed"
+)
 
-_HEAD = "Fatal Python error: "
-_WORDS = {
+_TRACE_HEADER = "Fatal Python error: "
+_SIGNAL_NAMES = {
     "Aborted": "SIGABRT",
     "Segmentation fault": "SIGSEGV",
     "Bus error": "SIGBUS",
     "Illegal instruction": "SIGILL",
     "Floating point exception": "SIGFPE",
 }
-"""What faulthandler writes behind `_HEAD`, and the signal that it means."""
+"""What faulthandler writes behind `_TRACE_HEADER`, and the signal that it means."""
 
-_UNKNOWN = "an unknown signal"
-_STDERR = 2
+_UNKNOWN_SIGNAL = "an unknown signal"
+_STDERR_FD = 2
 
 
-def signal_of(exit_code: int) -> str | None:
+def crash_signal(exit_code: int) -> str | None:
     """The name of the signal by which a process with this exit code crashed; None if it ended in another way."""
-    names = [name for name in _WORDS.values() if getattr(signal, name, None) == -exit_code]
+    names = [name for name in _SIGNAL_NAMES.values() if getattr(signal, name, None) == -exit_code]
     return names[0] if names else None
 
 
 @contextmanager
-def recorded(path: Path) -> Iterator[None]:
+def record_crash_trace(path: Path) -> Iterator[None]:
     """While inside, a crash of this process writes a trace of its threads to the end of the file at `path`.
 
     A faulthandler that was enabled before is enabled again afterwards, on stderr. Where the folder of `path` does not
@@ -52,7 +54,7 @@ def recorded(path: Path) -> Iterator[None]:
         finally:
             faulthandler.disable()
             if was_enabled:
-                faulthandler.enable(_STDERR)
+                faulthandler.enable(_STDERR_FD)
 
 
 def read_signal(path: Path) -> str | None:
@@ -63,11 +65,11 @@ def read_signal(path: Path) -> str | None:
             is_empty = file.seek(0, 2) == 0
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
-    words = first.removeprefix(_HEAD).replace("-", " ")  # newer Pythons write floating-point
-    return None if is_empty else _WORDS.get(words, _UNKNOWN)
+    words = first.removeprefix(_TRACE_HEADER).replace("-", " ")  # newer Pythons write floating-point
+    return None if is_empty else _SIGNAL_NAMES.get(words, _UNKNOWN_SIGNAL)
 
 
-def trace_of(signal_name: str) -> str:
+def make_trace(signal_name: str) -> str:
     """A trace without threads, for a process that crashed and left none."""
-    words = {name: words for words, name in _WORDS.items()}
-    return f"{_HEAD}{words[signal_name]}\n"
+    words = {name: words for words, name in _SIGNAL_NAMES.items()}
+    return f"{_TRACE_HEADER}{words[signal_name]}\n"

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-def mix(seed: int, *position: int) -> int:
+def derive_seed(seed: int, *position: int) -> int:
     """One 63-bit seed from a run's seed (>= 0) and a position such as (stream, step)."""
     import numpy as np  # here, since whoever only lists recipes need not wait for it
 
@@ -19,7 +19,7 @@ def mix(seed: int, *position: int) -> int:
 
 
 @contextmanager
-def random_state_kept() -> Iterator[None]:
+def preserve_rng() -> Iterator[None]:
     """torch's global random state leaves as it came; a GPU's only if one is in use, so that none is woken."""
     import torch
 

@@ -12,20 +12,20 @@ import subprocess
 from enum import Enum
 from pathlib import Path
 
-RANK, SIZE, LOCAL_RANK, LOCAL_SIZE = (
+RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE = (
     int(os.environ.get(name, default))
     for name, default in (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"), ("LOCAL_WORLD_SIZE", "1"))
 )
 """torchrun's numbers: of this process among all, of all, of this one on its machine, and of those on its machine."""
 
 
-class Loudness(Enum):
+class Verbosity(Enum):
     """QUIET: results and warnings. NORMAL: how far the work is, too. VERBOSE: what libraries log, and tracebacks."""
 
     QUIET, NORMAL, VERBOSE = range(3)
 
 
-loudness = Loudness.NORMAL
+verbosity = Verbosity.NORMAL
 as_script = False
 """Whether it is the console script that runs, in the place of a module."""
 
@@ -35,12 +35,12 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def cores_each(workers: int) -> int:
+def cores_per_worker(workers: int) -> int:
     """Of each of several processes, so that they do not fight for cores."""
     return max(1, usable_cores() // workers)
 
 
-def commit() -> str:
+def git_commit() -> str:
     """The checkout's commit, "-dirty" behind it if files differ; "none" where the package is not in its checkout."""
     checkout = Path(__file__).parents[2]
     if not (checkout / ".git").exists():

@@ -5,10 +5,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-FAILED, REFUSED, INTERRUPTED = 1, 2, 130
+FAILED, USER_ERROR, INTERRUPTED = 1, 2, 130
 
 
-class Refused(Exception):
+class UserError(Exception):
     """Something the user can mend. The message is one line: `expected …, got …; do …`."""
 
 
@@ -20,9 +20,12 @@ class Interrupted(Exception):
     """The user asked to stop, and what was done is saved. The message says how to go on."""
 
 
-def nearest(name: str, valid: Iterable[str]) -> str:
+def did_you_mean(name: str, valid: Iterable[str]) -> str:
     """`'at+awp'; did you mean …? (valid: …)`: the tail of a message about an unknown name."""
     options = sorted(valid)
     close = difflib.get_close_matches(name, options, n=1, cutoff=0.4)
     guess = f"did you mean {close[0]!r}? " if close else ""
     return f"got {name!r}; {guess}valid: {', '.join(options) or 'none'}"
+
+
+Refused = UserError  # the name that users know

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rb_smooth.core.errors import Refused
+from rb_smooth.core.errors import UserError
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -43,15 +43,15 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Raises Refused when the file is missing or is not JSON."""
+    """Raises UserError when the file is missing or is not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise Refused(f"expected the file {path}, got nothing there; check the name") from None
+        raise UserError(f"expected the file {path}, got nothing there; check the name") from None
     except ValueError as error:
-        raise Refused(f"expected JSON in {path}, got {error}; restore or delete it") from None
+        raise UserError(f"expected JSON in {path}, got {error}; restore or delete it") from None
     except IsADirectoryError:
-        raise Refused(f"expected the file {path}, got a folder; move it away") from None
+        raise UserError(f"expected the file {path}, got a folder; move it away") from None
 
 
 def write_arrays(path: Path, arrays: dict[str, Any]) -> None:
@@ -64,7 +64,7 @@ def write_arrays(path: Path, arrays: dict[str, Any]) -> None:
 
 
 def read_arrays(path: Path) -> dict[str, Any]:
-    """The arrays of an .npz. No code from the file is executed. Raises Refused if it is missing or damaged."""
+    """The arrays of an .npz. No code from the file is executed. Raises UserError if it is missing or damaged."""
     import zipfile
     import zlib
 
@@ -75,7 +75,7 @@ def read_arrays(path: Path) -> dict[str, Any]:
             return dict(archive.items())
     except (OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
         cause = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise Refused(f"expected arrays in {path}, got a damaged or foreign file ({cause}); restore it") from None
+        raise UserError(f"expected arrays in {path}, got a damaged or foreign file ({cause}); restore it") from None
 
 
 def save_tensors(path: Path, value: Any) -> None:
@@ -88,7 +88,7 @@ def save_tensors(path: Path, value: Any) -> None:
 
 
 def load_tensors(path: Path) -> Any:
-    """Read a file of tensors, onto the CPU. No code from the file is executed. Raises Refused if it is damaged.
+    """Read a file of tensors, onto the CPU. No code from the file is executed. Raises UserError if it is damaged.
 
     torch checks no checksum: a flipped bit would be a wrong weight. So those of the zip file are checked first.
     """
@@ -113,7 +113,7 @@ def load_tensors(path: Path) -> Any:
         cause = str(error).splitlines()[0] if str(error) else type(error).__name__
         if isinstance(error, pickle.UnpicklingError):  # torch's own words advise to execute what is in the file
             cause = "it holds more than tensors, or is none of torch's"
-        raise Refused(f"expected tensors in {path}, got a damaged or foreign file ({cause}); restore it") from None
+        raise UserError(f"expected tensors in {path}, got a damaged or foreign file ({cause}); restore it") from None
 
 
 def sha256(path: Path) -> str:
@@ -143,31 +143,33 @@ def _umask() -> int:
 def write_between(path: Path, blocks: Mapping[str, Sequence[str]]) -> None:
     """Put each block's lines between <!-- name --> and <!-- /name --> of the document at `path`.
 
-    Raises Refused where there is no document, or a place is missing or there twice; then nothing is written.
+    Raises UserError where there is no document, or a place is missing or there twice; then nothing is written.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise Refused(f"expected a document in {path}, got {type(error).__name__}; check the name") from None
+        raise UserError(f"expected a document in {path}, got {type(error).__name__}; check the name") from None
     for name, lines in blocks.items():
-        text = between(text, name, lines, path.name)
+        text = replace_between(text, name, lines, path.name)
     write_text(path, text)
 
 
-def between(text: str, name: str, lines: Sequence[str], where: str) -> str:
-    """`text` with `lines` in the place of what stood between the comments. where: the document, for Refused."""
+def replace_between(text: str, name: str, lines: Sequence[str], where: str) -> str:
+    """`text` with `lines` in the place of what stood between the comments. where: the document, for UserError."""
     opening, closing = f"<!-- {name} -->", f"<!-- /{name} -->"
     block = "\n".join([opening, *lines, closing])
     replaced, count = re.subn(f"{re.escape(opening)}\n.*?{re.escape(closing)}", lambda _: block, text, flags=re.DOTALL)
     if count != 1:
-        raise Refused(f"expected '{opening}' and '{closing}' once in {where}, got them {count} times; put them right")
+        raise UserError(f"expected '{opening}' and '{closing}' once in {where}, got them {count} times; put them right")
     return replaced
 
 
-def check_name(name: str) -> str:
+def validate_name(name: str) -> str:
     """A file name that cannot leave its folder, and that RobustBench's loader does not treat specially."""
     if not re.fullmatch(r"[\w+.-]{1,100}", name) or name.startswith("."):
-        raise Refused(f"expected a name of letters, digits and . _ + -, got {name!r}; choose another")
+        raise UserError(f"expected a name of letters, digits and . _ + -, got {name!r}; choose another")
     if "Kireev2021Effectiveness" in name or name == "Andriushchenko2020Understanding":
-        raise Refused(f"expected a name that RobustBench's loader treats like any other, got {name!r}; choose another")
+        raise UserError(
+            f"expected a name that RobustBench's loader treats like any other, got {name!r}; choose another"
+        )
     return name

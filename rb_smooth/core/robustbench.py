@@ -20,8 +20,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from rb_smooth.core.errors import Refused, nearest
-from rb_smooth.core.robustbench_shims import AutoAttackLoader, AutoAttackStandIn, RobustBenchsNeeds
+from rb_smooth.core.errors import UserError, did_you_mean
+from rb_smooth.core.robustbench_shims import AutoAttackFinder, AutoAttackLoader, RobustBenchRequirementsFinder
 
 if TYPE_CHECKING:
     import torch
@@ -33,32 +33,32 @@ if TYPE_CHECKING:
 REPAIR = "python -m rb_smooth.doctor --repair"
 ATTACKS = ("apgd-ce", "apgd-t", "fab-t", "square")
 """AutoAttack standard, in its order."""
-FEWEST_CLASSES = 4
+MIN_CLASSES = 4
 """Fewer, and the targeted DLR loss does not exist."""
 
 
 def install() -> None:
     """Make `import robustbench` work from here on. Idempotent; real packages win over the stand-ins."""
-    if not any(isinstance(finder, AutoAttackStandIn) for finder in sys.meta_path):
-        sys.meta_path.insert(0, RobustBenchsNeeds())
-        sys.meta_path.append(AutoAttackStandIn())
+    if not any(isinstance(finder, AutoAttackFinder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, RobustBenchRequirementsFinder())
+        sys.meta_path.append(AutoAttackFinder())
 
 
-def robustbench() -> Any:
-    """The whole RobustBench. Raises Refused, naming the repair, where torchattacks' files lie over it."""
+def import_robustbench() -> Any:
+    """The whole RobustBench. Raises UserError, naming the repair, where torchattacks' files lie over it."""
     install()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # RobustBench's pinned timm uses names that newer torch deprecates
         import robustbench
 
     if getattr(robustbench, "__file__", None) is None or not hasattr(robustbench, "benchmark"):
-        raise Refused(f"expected RobustBench, got the files that torchattacks' wheel lays over it; run `{REPAIR}`")
+        raise UserError(f"expected RobustBench, got the files that torchattacks' wheel lays over it; run `{REPAIR}`")
     return robustbench
 
 
 def zoo_table(dataset: str, threat: str) -> dict[str, dict[str, Any]]:
     """RobustBench's own table of models for one board, to read or to add to."""
-    robustbench()
+    import_robustbench()
     from robustbench.model_zoo import model_dicts
     from robustbench.model_zoo.enums import BenchmarkDataset, ThreatModel
 
@@ -73,13 +73,13 @@ def zoo_dataset(classes: int) -> str:
 def zoo_network(dataset: str, threat: str, name: str) -> nn.Module:
     """The network of one of RobustBench's own models, untrained: nothing is downloaded, no file is read.
 
-    Raises Refused for an unknown name, with the nearest one, and for a model that is not one file of weights.
+    Raises UserError for an unknown name, with the nearest one, and for a model that is not one file of weights.
     """
     known = zoo_table(dataset, threat)
     if name not in known:
-        raise Refused(f"expected a model of RobustBench's for {dataset} {threat}, {nearest(name, known)}")
+        raise UserError(f"expected a model of RobustBench's for {dataset} {threat}, {did_you_mean(name, known)}")
     if not isinstance(known[name]["gdrive_id"], str):
-        raise Refused(
+        raise UserError(
             f"expected a model of one file of weights, got {name}, an ensemble or kept elsewhere; choose another"
         )
     network: nn.Module = known[name]["model"]()
@@ -88,16 +88,16 @@ def zoo_network(dataset: str, threat: str, name: str) -> nn.Module:
 
 def architectures(module: str) -> Any:
     """RobustBench's model_zoo.architectures.<module>."""
-    robustbench()
+    import_robustbench()
     return importlib.import_module(f"robustbench.model_zoo.architectures.{module}")
 
 
-def add_dataset(name: str, classes: int, loader: Callable[..., tuple[Tensor, Tensor]]) -> None:
+def register_dataset(name: str, classes: int, loader: Callable[..., tuple[Tensor, Tensor]]) -> None:
     """Teach RobustBench a data set that its enumeration lacks. Idempotent; private API, hence only ever on request.
 
     loader: (n_examples, data_dir, preprocessing) -> (x, y), the clean test points.
     """
-    robustbench()
+    import_robustbench()
     from robustbench import data, utils
     from robustbench.model_zoo import model_dicts
     from robustbench.model_zoo.enums import BenchmarkDataset, ThreatModel
@@ -114,22 +114,22 @@ def add_dataset(name: str, classes: int, loader: Callable[..., tuple[Tensor, Ten
     utils.DATASET_CLASSES[member] = classes
 
 
-def backend() -> str:
+def benchmark_backend() -> str:
     """Which code answers to `import autoattack`, and so attacks in RobustBench's `benchmark`, with its version."""
     spec = importlib.util.find_spec("autoattack")
     real = spec is not None and not isinstance(spec.loader, AutoAttackLoader)
-    return f"autoattack {_version('autoattack')}" if real else our_attacks()
+    return f"autoattack {_package_version('autoattack')}" if real else evaluation_backend()
 
 
-def our_attacks() -> str:
+def evaluation_backend() -> str:
     """Whose code `standard_attacks` runs, whatever answers to `import autoattack`, as results record it."""
-    return f"pyautoattack {_version('pyautoattack')}"
+    return f"pyautoattack {_package_version('pyautoattack')}"
 
 
-def versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
     """What results depend on, by package."""
     return {
-        name: _version(name)
+        name: _package_version(name)
         for name in ("rb_smooth", "torch", "torchvision", "robustbench", "torchattacks", "pyautoattack")
     }
 
@@ -141,10 +141,10 @@ def standard_attacks(
 
     Each call reseeds, so that a batch's result does not depend on what ran before it: batches can be dealt and resumed.
     With fewer than ten classes the targeted attacks have fewer targets; with fewer than four they cannot run. Call each
-    inside `robustbench_shims.undisturbed`.
+    inside `robustbench_shims.isolate_autoattack`.
     """
-    if classes < FEWEST_CLASSES:
-        raise ValueError(f"expected at least {FEWEST_CLASSES} classes, got {classes}")
+    if classes < MIN_CLASSES:
+        raise ValueError(f"expected at least {MIN_CLASSES} classes, got {classes}")
     from pyautoattack import AutoAttack
 
     adversary = AutoAttack(model, norm=threat.norm, eps=threat.eps, seed=seed, version="standard", device=device)
@@ -169,7 +169,7 @@ def warnings_of_autoattack() -> Iterator[list[str]]:
         logger.removeHandler(handler)
 
 
-def _version(package: str) -> str:
+def _package_version(package: str) -> str:
     from importlib.metadata import PackageNotFoundError, version
 
     try:

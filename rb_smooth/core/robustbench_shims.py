@@ -17,24 +17,24 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from rb_smooth.core.determinism import random_state_kept
+from rb_smooth.core.determinism import preserve_rng
 
 
 @contextmanager
-def undisturbed() -> Iterator[None]:
+def isolate_autoattack() -> Iterator[None]:
     """AutoAttack reseeds torch, blinds the tracer and counts calls for ever. It may inside; then all is restored."""
     from pyautoattack import checks
 
     trace, counts = sys.gettrace(), dict(checks.funcs)
     try:
-        with random_state_kept():
+        with preserve_rng():
             yield
     finally:
         checks.funcs.update(counts)
         sys.settrace(trace)
 
 
-class AutoAttackStandIn(MetaPathFinder):
+class AutoAttackFinder(MetaPathFinder):
     """Last on the path: asked for `autoattack` only where no real one is installed."""
 
     def find_spec(
@@ -55,7 +55,7 @@ class AutoAttackLoader(Loader):
             module.EvaluationState = EvaluationState  # type: ignore[attr-defined]
 
 
-class RobustBenchsNeeds(MetaPathFinder):
+class RobustBenchRequirementsFinder(MetaPathFinder):
     """First on the path, for the two modules of RobustBench that need more than its wheel brings."""
 
     def find_spec(
@@ -67,13 +67,13 @@ class RobustBenchsNeeds(MetaPathFinder):
         if spec is None or spec.loader is None:
             return spec
         if fullname == "robustbench.leaderboard.template":
-            spec.loader = _WithTemplate(spec.loader)
+            spec.loader = _TemplateLoader(spec.loader)
         elif importlib.util.find_spec("pkg_resources") is None:
-            spec.loader = _WithPkgResources(spec.loader)
+            spec.loader = _PkgResourcesLoader(spec.loader)
         return spec
 
 
-class _Around(Loader):
+class _WrappingLoader(Loader):
     """A loader that does what another does, and something more."""
 
     def __init__(self, loader: Any) -> None:
@@ -86,7 +86,7 @@ class _Around(Loader):
         return getattr(self._loader, name)
 
 
-class _WithPkgResources(_Around):
+class _PkgResourcesLoader(_WrappingLoader):
     """Executes a module while a stand-in `pkg_resources` can be imported; the module keeps its reference."""
 
     def exec_module(self, module: ModuleType) -> None:
@@ -99,7 +99,7 @@ class _WithPkgResources(_Around):
             del sys.modules["pkg_resources"]
 
 
-class _WithTemplate(_Around):
+class _TemplateLoader(_WrappingLoader):
     """RobustBench's wheel lacks the template of its own HTML leaderboard: where it does, ours is taken."""
 
     def exec_module(self, module: ModuleType) -> None:
@@ -142,7 +142,7 @@ def _autoattack_class() -> type:
 
         def run_standard_evaluation(self, x_orig, y_orig, bs=250, return_labels=False, state_path=None):  # type: ignore[no-untyped-def]
             state = None if state_path is None else Path(state_path)
-            with undisturbed(), _logging(self._said_to_stdout, self._log_path):
+            with isolate_autoattack(), _logging(self._said_to_stdout, self._log_path):
                 x_adv, y_adv = super().run_standard_evaluation(x_orig, y_orig, batch_size=bs, state_path=state)
             return (x_adv, y_adv) if return_labels else x_adv
 

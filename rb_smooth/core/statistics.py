@@ -16,7 +16,7 @@ Z = 1.959963984540054
 """The normal distribution's 97.5 % quantile."""
 
 
-class Pairs(NamedTuple):
+class PairedCounts(NamedTuple):
     """The same points under two models, counted: who was right where. Differences are the one minus the other."""
 
     both: int
@@ -29,7 +29,7 @@ class Pairs(NamedTuple):
         return sum(self)
 
 
-def wilson(right: float, n: int) -> tuple[float, float]:
+def wilson_interval(right: float, n: int) -> tuple[float, float]:
     """Wilson's score interval of a share of which `right` of `n` points were counted.
 
     Wilson, "Probable inference, the law of succession, and statistical inference", 1927. `right` need not be whole:
@@ -41,7 +41,7 @@ def wilson(right: float, n: int) -> tuple[float, float]:
     return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
 
 
-def mcnemar(pairs: Pairs) -> float:
+def mcnemar_test(pairs: PairedCounts) -> float:
     """p of McNemar's exact test: were the points that only one model has right dealt by a fair coin?
 
     McNemar, "Note on the sampling error of the difference between correlated proportions or percentages", 1947; the
@@ -53,7 +53,7 @@ def mcnemar(pairs: Pairs) -> float:
     return float(binomtest(pairs.only_one, decided).pvalue) if decided else 1.0
 
 
-def tango(pairs: Pairs) -> tuple[float, float]:
+def tango_interval(pairs: PairedCounts) -> tuple[float, float]:
     """Tango's score interval of the difference of two shares of the same points.
 
     Tango, "Equivalence test and confidence interval for the difference in proportions for the paired-sample design",
@@ -79,10 +79,10 @@ def tango(pairs: Pairs) -> tuple[float, float]:
         return off / math.sqrt(variance) if variance > 1e-12 else math.copysign(math.inf, off) if off else 0.0
 
     found = (b - c) / n
-    return _crossing(score, Z, -1.0, found), _crossing(score, -Z, found, 1.0)
+    return _bisect(score, Z, -1.0, found), _bisect(score, -Z, found, 1.0)
 
 
-def _crossing(score: Callable[[float], float], level: float, low: float, high: float) -> float:
+def _bisect(score: Callable[[float], float], level: float, low: float, high: float) -> float:
     """Where between `low` and `high` the falling `score` passes `level`, by halving; to 1e-12."""
     while high - low > 1e-12:
         middle = (low + high) / 2
@@ -90,34 +90,37 @@ def _crossing(score: Callable[[float], float], level: float, low: float, high: f
     return (low + high) / 2
 
 
-def newcombe(first: float, n_first: int, second: float, n_second: int) -> tuple[float, float]:
+def newcombe_interval(first: float, n_first: int, second: float, n_second: int) -> tuple[float, float]:
     """Newcombe's hybrid score interval of the difference of two shares, each of points of its own.
 
     Newcombe, "Interval estimation for the difference between independent proportions", Statistics in Medicine 17, 1998,
     method 10: Wilson's two intervals, put together as errors that are independent. first, second: shares in [0, 1].
     """
-    (low, high), (low_second, high_second) = wilson(first * n_first, n_first), wilson(second * n_second, n_second)
+    (low, high), (low_second, high_second) = (
+        wilson_interval(first * n_first, n_first),
+        wilson_interval(second * n_second, n_second),
+    )
     difference = first - second
     below = math.hypot(first - low, high_second - second)
     above = math.hypot(high - first, second - low_second)
     return max(-1.0, difference - below), min(1.0, difference + above)
 
 
-def two_proportions(first: float, n_first: int, second: float, n_second: int) -> float:
+def two_proportion_test(first: float, n_first: int, second: float, n_second: int) -> float:
     """p of the test that two shares, each of points of its own, are samples of one: Pearson's, by the pooled share."""
     pooled = (first * n_first + second * n_second) / (n_first + n_second)
     variance = pooled * (1 - pooled) * (1 / n_first + 1 / n_second)
     return math.erfc(abs(first - second) / math.sqrt(2 * variance)) if variance > 0 else 1.0
 
 
-def paired(here: Mapping[int, float], there: Mapping[int, float]) -> dict[str, Any]:
-    """`here` minus `there`, both by seed, over their common seeds: a two-sided paired t-test.
+def paired_t_test(first: Mapping[int, float], second: Mapping[int, float]) -> dict[str, Any]:
+    """`first` minus `second`, both by seed, over their common seeds: a two-sided paired t-test.
 
     Returns `seeds`, `mean`, Student's 95 % interval `low` to `high`, `p`, and `p_holm` for whoever tests several of
     them; these are None, and `untested` says why, where there is no test to make.
     """
-    seeds = sorted(there.keys() & here.keys())
-    differences = [here[seed] - there[seed] for seed in seeds]
+    seeds = sorted(second.keys() & first.keys())
+    differences = [first[seed] - second[seed] for seed in seeds]
     found: dict[str, Any] = {
         "seeds": seeds,
         "mean": fmean(differences) if seeds else None,
@@ -131,12 +134,12 @@ def paired(here: Mapping[int, float], there: Mapping[int, float]) -> dict[str, A
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # scipy's, of nearly equal values: seen to above
-        test = ttest_rel([here[seed] for seed in seeds], [there[seed] for seed in seeds])
+        test = ttest_rel([first[seed] for seed in seeds], [second[seed] for seed in seeds])
         low, high = test.confidence_interval(0.95)
     return found | {"low": float(low), "high": float(high), "p": float(test.pvalue)}
 
 
-def holm(p: Sequence[float]) -> list[float]:
+def holm_correction(p: Sequence[float]) -> list[float]:
     """Holm's step-down correction of p-values that belong together; in the order given."""
     adjusted, highest = [0.0] * len(p), 0.0
     for tested, index in enumerate(sorted(range(len(p)), key=p.__getitem__)):
@@ -145,15 +148,15 @@ def holm(p: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def corrected(differences: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The same of `paired`, with Holm's p over those that were tested."""
+def apply_holm(differences: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same of `paired_t_test`, with Holm's p over those that were tested."""
     tested = [each for each in differences if each["p"] is not None]
-    for each, p in zip(tested, holm([each["p"] for each in tested]), strict=True):
+    for each, p in zip(tested, holm_correction([each["p"] for each in tested]), strict=True):
         each["p_holm"] = p
     return differences
 
 
-def interval(share: float, n: int) -> tuple[float, float]:
+def share_interval(share: float, n: int) -> tuple[float, float]:
     """Wilson's 95 % interval of a share measured on n points."""
     from scipy.stats import binomtest
 
@@ -170,7 +173,7 @@ class Estimate(NamedTuple):
     n: int
 
 
-def estimate(values: Sequence[float]) -> Estimate:
+def mean_interval(values: Sequence[float]) -> Estimate:
     """Mean and interval of one value for each seed."""
     from scipy.stats import t
 
@@ -181,9 +184,9 @@ def estimate(values: Sequence[float]) -> Estimate:
     return Estimate(mean, mean - half, mean + half, n)
 
 
-def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Estimate:
+def geometric_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Estimate:
     """The geometric mean of ratios paired by seed, with the interval of the mean logarithm."""
-    logs = estimate([math.log(one / other) for one, other in zip(numerators, denominators, strict=True)])
+    logs = mean_interval([math.log(one / other) for one, other in zip(numerators, denominators, strict=True)])
     if logs.low is None or logs.high is None:
         return Estimate(math.exp(logs.mean), None, None, logs.n)
     return Estimate(math.exp(logs.mean), math.exp(logs.low), math.exp(logs.high), logs.n)

@@ -17,13 +17,13 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from rb_smooth.core.errors import Refused
+from rb_smooth.core.errors import UserError
 
-_SAME_REQUEST_S = 1.0
+_REPEAT_WINDOW_S = 1.0
 
 
 @contextmanager
-def stop_requests() -> Iterator[list[float]]:
+def catch_stop_signals() -> Iterator[list[float]]:
     """Inside, a signal fills the list; one that comes a second or more after it acts as if nobody were listening.
 
     Sooner it is the same request by another way: a batch system tells every process, and torchrun tells its own again.
@@ -35,7 +35,7 @@ def stop_requests() -> Iterator[list[float]]:
 
     def note(number: int, frame: object) -> None:
         requested.append(time.monotonic())
-        if requested[-1] - requested[0] > _SAME_REQUEST_S:
+        if requested[-1] - requested[0] > _REPEAT_WINDOW_S:
             for each, handler in handlers.items():
                 signal.signal(each, handler)
             signal.raise_signal(number)
@@ -53,13 +53,13 @@ def stop_requests() -> Iterator[list[float]]:
 
 
 @contextmanager
-def unheard_by_children() -> Iterator[None]:
+def shield_children() -> Iterator[None]:
     """Inside, a signal waits for the end, and processes that are started do not hear Ctrl-C, neither then nor later.
 
     A terminal's Ctrl-C reaches all of them: one that has just begun would die of it with a traceback, and so would one
     whose parent stops before it has told it everything.
     """
-    with stop_requests() as requested:
+    with catch_stop_signals() as requested:
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which children inherit
         try:
             yield
@@ -69,31 +69,34 @@ def unheard_by_children() -> Iterator[None]:
         raise KeyboardInterrupt
 
 
-Task = TypeVar("Task")
-Result = TypeVar("Result")
+TaskT = TypeVar("TaskT")
+ResultT = TypeVar("ResultT")
 
-_WAKING_S = 0.2
+_POLL_SECONDS = 0.2
 
 
 @contextmanager
-def crew(workers: int, begin: Callable[..., None], *brought: Any, to: str = "work") -> Iterator[ProcessPoolExecutor]:
+def start_workers(
+    workers: int, initializer: Callable[..., None], *args: Any, purpose: str = "work"
+) -> Iterator[ProcessPoolExecutor]:
     """`workers` processes, in each of which begin(*brought) was called first; both are pickled. Ctrl-C is this one's.
 
-    Leaving ends them; on an exception at once, whatever they are at. Raises Refused if one ended by itself. to: what
-    they are for, in that one line.
+    Leaving ends them; on an exception at once, whatever they are at. Raises UserError if one ended by itself. purpose:
+    what they are for, in that one line.
     """
     # Spawned, not forked: a GPU in use, or torch's threads, would not survive a fork.
     context, others = multiprocessing.get_context("spawn"), set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(workers, context, _begin, (begin, *brought))
+    pool = ProcessPoolExecutor(workers, context, _init_worker, (initializer, *args))
     try:
-        with unheard_by_children():  # the first task starts all processes
-            waking = [pool.submit(time.sleep, _WAKING_S) for _ in range(workers)]  # so long that each takes one
+        with shield_children():  # the first task starts all processes
+            waking = [pool.submit(time.sleep, _POLL_SECONDS) for _ in range(workers)]  # so long that each takes one
         for begun in waking:
             begun.result()
         yield pool
     except BrokenProcessPool:
-        raise Refused(
-            f"expected {workers} processes to {to} in, got one that ended (for want of memory, unless an error stands "
+        raise UserError(
+            f"expected {workers} processes to {purpose} in, got one that ended (for want of memory, unless an error "
+            "stands "
             "above); the same command goes on from there, with fewer --workers if need be"
         ) from None
     finally:
@@ -102,9 +105,9 @@ def crew(workers: int, begin: Callable[..., None], *brought: Any, to: str = "wor
         pool.shutdown()  # waits until they are gone
 
 
-def carried_out(
-    make: Callable[[], Callable[[Task], Result]], tasks: Sequence[Task], workers: int
-) -> Generator[tuple[Task, Result], None, None]:
+def map_unordered(
+    make: Callable[[], Callable[[TaskT], ResultT]], tasks: Sequence[TaskT], workers: int
+) -> Generator[tuple[TaskT, ResultT], None, None]:
     """Each task with its result, as soon as there is one, whether by this process (workers: 1) or by several beside it.
 
     make: called once in each process; gives what carries out one task after the other there. It, tasks and results
@@ -118,29 +121,29 @@ def carried_out(
             yield task, work(task)
         return
     # Pickled here, so by value: of shared memory, in which torch would pass tensors, containers have often too little.
-    with crew(workers, _make, pickle.dumps(make)) as pool:
-        ahead = {pool.submit(_carry_out, task): task for task in tasks}
+    with start_workers(workers, _make_work, pickle.dumps(make)) as pool:
+        ahead = {pool.submit(_run_task, task): task for task in tasks}
         for future in as_completed(ahead):
             yield ahead[future], future.result()
 
 
 _work: Callable[[Any], Any]
-"""In a worker process, once `_make` has set it: what carries out tasks there."""
+"""In a worker process, once `_make_work` has set it: what carries out tasks there."""
 
 
-def _make(make: bytes) -> None:
+def _make_work(make: bytes) -> None:
     global _work
     _work = pickle.loads(make)()
 
 
-def _carry_out(task: Any) -> Any:
+def _run_task(task: Any) -> Any:
     return _work(task)
 
 
-def _begin(begin: Callable[..., None], *brought: Any) -> None:
+def _init_worker(begin: Callable[..., None], *args: Any) -> None:
     """The first thing in a worker process."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    begin(*brought)
+    begin(*args)
 
 
 def _end_with_parent() -> None:

@@ -30,12 +30,12 @@ def crop(*, padding: int = 4, border: Literal["reflect", "zero"] = "reflect") ->
         batch, _, height, width = x.shape
         if border == "reflect" and padding >= min(height, width):
             raise ValueError(f"expected padding below the image's size, got {padding} for {height}x{width}")
-        shifts = _sent(torch.randint(-padding, padding + 1, (2, batch, 1), generator=generator), x.device)
+        shifts = _to_device(torch.randint(-padding, padding + 1, (2, batch, 1), generator=generator), x.device)
         rows = torch.arange(height, device=x.device) + shifts[0]  # (B, H)
         columns = torch.arange(width, device=x.device) + shifts[1]  # (B, W)
         if border == "reflect":
-            rows, columns = _reflected(rows, height), _reflected(columns, width)
-        return _sampled(x, rows[:, :, None], columns[:, None, :])
+            rows, columns = _reflect(rows, height), _reflect(columns, width)
+        return _sample(x, rows[:, :, None], columns[:, None, :])
 
     return cropped
 
@@ -44,7 +44,7 @@ def flip() -> Augmentation:
     """Each image mirrored left to right with probability 1/2. Source: the AWP authors' code."""
 
     def flipped(x: Tensor, generator: torch.Generator) -> Tensor:
-        mirrored = _sent(torch.rand(len(x), generator=generator), x.device) < 0.5
+        mirrored = _to_device(torch.rand(len(x), generator=generator), x.device) < 0.5
         return torch.where(mirrored.view(-1, 1, 1, 1), x.flip(-1), x)
 
     return flipped
@@ -62,22 +62,22 @@ def rotate(*, degrees: float = 15.0) -> Augmentation:
     def rotated(x: Tensor, generator: torch.Generator) -> Tensor:
         batch, _, height, width = x.shape
         angles = (torch.rand(batch, 1, 1, generator=generator) * 2 - 1) * math.radians(degrees)
-        sine, cosine = _sent(torch.stack([angles.sin(), angles.cos()]), x.device)
+        sine, cosine = _to_device(torch.stack([angles.sin(), angles.cos()]), x.device)
         down = (torch.arange(height, device=x.device) - (height - 1) / 2).view(1, -1, 1)
         across = (torch.arange(width, device=x.device) - (width - 1) / 2).view(1, 1, -1)
         rows = sine * across + cosine * down + (height - 1) / 2
         columns = cosine * across - sine * down + (width - 1) / 2
-        return _sampled(x, rows.round().long(), columns.round().long())
+        return _sample(x, rows.round().long(), columns.round().long())
 
     return rotated
 
 
-def _sent(drawn: Tensor, device: torch.device) -> Tensor:
-    """`drawn` on `device`. From pageable memory the copy would wait for all that the GPU has still to do."""
-    return (drawn.pin_memory() if device.type == "cuda" else drawn).to(device, non_blocking=True)
+def _to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """`tensor` on `device`. From pageable memory the copy would wait for all that the GPU has still to do."""
+    return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
 
 
-def _sampled(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+def _sample(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """x[b, :, rows[b], columns[b]], black where that is outside. rows, columns: broadcast to (B, H, W)."""
     height, width = x.shape[2:]
     images = torch.arange(len(x), device=x.device).view(-1, 1, 1)
@@ -86,6 +86,6 @@ def _sampled(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     return (taken * inside[..., None]).permute(0, 3, 1, 2).contiguous()
 
 
-def _reflected(index: Tensor, size: int) -> Tensor:
+def _reflect(index: Tensor, size: int) -> Tensor:
     """Indices beyond the border, mirrored at it (the border pixel itself not repeated)."""
     return (size - 1) - ((size - 1) - index.abs()).abs()

@@ -24,23 +24,23 @@ import torch
 
 from rb_smooth.components import ranges
 from rb_smooth.core import robustbench
-from rb_smooth.core.errors import Refused
+from rb_smooth.core.errors import UserError
 from rb_smooth.data.image_spec import IMAGE_SIZES
-from rb_smooth.data.images import AnyImages, ImageFiles, Images, fixed_order, parts, size_of
+from rb_smooth.data.images import AnyImages, ImageFiles, Images, fixed_permutation, iterate_chunks, read_image_size
 from rb_smooth.data.prefetch import default_workers
 
-_SILENCE_S = 10.0
+_DOWNLOAD_TIMEOUT_S = 10.0
 """Seconds without a byte after which a download counts as dead."""
 
-_IN_MEMORY = 2 * 2**30
+_MAX_IN_MEMORY_BYTES = 2 * 2**30
 """Bytes of pixels up to which a folder is read into memory."""
 
-_SAMPLED = 10_000
+_STATISTICS_SAMPLE = 10_000
 """Images that channel means and standard deviations are taken from."""
 
 
 @dataclass(frozen=True)
-class Source:
+class RawDataset:
     """A data set as it is published, before any validation split.
 
     board: the leaderboard that its models are entered in. mean, std: one per channel, of pixels in [0, 1].
@@ -56,7 +56,7 @@ class Source:
     official: bool = False
 
 
-def digits(data_dir: Path) -> Source:
+def digits(data_dir: Path) -> RawDataset:
     """scikit-learn's 1,797 handwritten digits: 8 x 8, one channel, 10 classes, no download. Source:
     scikit-learn.
 
@@ -72,18 +72,18 @@ def digits(data_dir: Path) -> Source:
     )
     train, test = train_test_split(np.arange(len(labels)), test_size=360, stratify=labels, random_state=0)
     train, test = np.sort(train), np.sort(test)
-    mean, std = _moments(images[train])
-    return Source("digits", images[train], images[test], tuple(map(str, range(10))), mean, std)
+    mean, std = _channel_statistics(images[train])
+    return RawDataset("digits", images[train], images[test], tuple(map(str, range(10))), mean, std)
 
 
-def cifar10(data_dir: Path) -> Source:
+def cifar10(data_dir: Path) -> RawDataset:
     """CIFAR-10: 50,000 + 10,000 images of 32 x 32, three channels, 10 classes; 170 MB, downloaded on first use. Source:
     torchvision, tested as RobustBench loads it.
     """
     return _cifar("CIFAR10", data_dir, (0.4914, 0.4822, 0.4465), (0.2471, 0.2435, 0.2616))
 
 
-def cifar100(data_dir: Path) -> Source:
+def cifar100(data_dir: Path) -> RawDataset:
     """CIFAR-100: 50,000 + 10,000 images of 32 x 32, three channels, 100 classes; 170 MB, downloaded on first use.
     Source: torchvision, tested as RobustBench loads it.
     """
@@ -91,7 +91,7 @@ def cifar100(data_dir: Path) -> Source:
     return _cifar("CIFAR100", data_dir, mean, (0.2673342858792401, 0.2564384629170883, 0.27615047132568404))
 
 
-def svhn(data_dir: Path) -> Source:
+def svhn(data_dir: Path) -> RawDataset:
     """Street View House Numbers: 73,257 + 26,032 images of 32 x 32, three channels, 10 classes; 250 MB, downloaded.
     Source: torchvision.
     """
@@ -100,12 +100,12 @@ def svhn(data_dir: Path) -> Source:
     parts = []
     for part in ("train", "test"):
         url, archive, _ = SVHN.split_list[part]
-        with _downloading("SVHN", url, archive, data_dir):
+        with _download("SVHN", url, archive, data_dir):
             images = SVHN(str(data_dir), split=part, download=True)
         parts.append(Images(torch.from_numpy(images.data), torch.from_numpy(images.labels).long()))
     half = (0.5, 0.5, 0.5)  # Kanai et al., appendix E
     train, test = parts
-    return Source("svhn", train, test, tuple(map(str, range(10))), half, half, official=True)
+    return RawDataset("svhn", train, test, tuple(map(str, range(10))), half, half, official=True)
 
 
 def folder(
@@ -116,7 +116,7 @@ def folder(
     image_size: int | None = None,
     stream: bool | Literal["auto"] = "auto",
     workers: int | None = None,
-) -> Source:
+) -> RawDataset:
     """Any images under `<root>/train/<class>/` and `<root>/test/<class>/`. Source: torchvision's ImageFolder.
 
     root (a folder): where train/ and test/ lie. Source: torchvision's ImageFolder.
@@ -132,9 +132,9 @@ def folder(
     place = Path(root).expanduser()
     label = place.resolve().name if label is None else label
     if not re.fullmatch(r"\w[\w.-]*", label):
-        raise Refused(f"expected data.label of letters, digits and . _ -, got {label!r}; use --set data.label=…")
+        raise UserError(f"expected data.label of letters, digits and . _ -, got {label!r}; use --set data.label=…")
     if image_size is not None and image_size not in IMAGE_SIZES:
-        raise Refused(f"expected data.image_size from 4 to 1024, got {image_size}; correct it")
+        raise UserError(f"expected data.image_size from 4 to 1024, got {image_size}; correct it")
     workers = default_workers() if workers is None else workers
     ranges.at_least(0, workers=workers)
     train: AnyImages
@@ -142,32 +142,34 @@ def folder(
     train, classes = _image_files(place / "train", image_size, workers)
     test, test_classes = _image_files(place / "test", image_size, workers)
     if classes != test_classes:
-        raise Refused(
+        raise UserError(
             f"expected the classes of {place / 'train'} in {place / 'test'}, got {', '.join(test_classes)}; make them "
             "equal"
         )
     if train.shape != test.shape:
         sizes = f"{train.shape[1:]} in train, {test.shape[1:]} in test"
-        raise Refused(f"expected images of one size, got {sizes}; use --set data.image_size=32")
-    test = test[fixed_order(len(test))]
-    if stream is False or (stream == "auto" and (len(train) + len(test)) * math.prod(train.shape) <= _IN_MEMORY):
-        train, test = train.loaded(), test.loaded()
-    mean, std = _moments(train)
-    return Source(f"folder-{label}", train, test, classes, mean, std)
+        raise UserError(f"expected images of one size, got {sizes}; use --set data.image_size=32")
+    test = test[fixed_permutation(len(test))]
+    if stream is False or (
+        stream == "auto" and (len(train) + len(test)) * math.prod(train.shape) <= _MAX_IN_MEMORY_BYTES
+    ):
+        train, test = train.load(), test.load()
+    mean, std = _channel_statistics(train)
+    return RawDataset(f"folder-{label}", train, test, classes, mean, std)
 
 
-def _cifar(name: str, data_dir: Path, mean: tuple[float, ...], std: tuple[float, ...]) -> Source:
+def _cifar(name: str, data_dir: Path, mean: tuple[float, ...], std: tuple[float, ...]) -> RawDataset:
     """mean, std: Kanai et al., appendix E."""
     import torchvision
 
     dataset, load_test = (
         getattr(torchvision.datasets, name),
-        getattr(robustbench.robustbench().data, f"load_{name.lower()}"),
+        getattr(robustbench.import_robustbench().data, f"load_{name.lower()}"),
     )
-    with _downloading(name.replace("CIFAR", "CIFAR-"), dataset.url, dataset.filename, data_dir):
+    with _download(name.replace("CIFAR", "CIFAR-"), dataset.url, dataset.filename, data_dir):
         train = dataset(str(data_dir), train=True, download=True)
         x_test, y_test = load_test(data_dir=str(data_dir))
-    return Source(
+    return RawDataset(
         board=name.lower(),
         train=Images(torch.from_numpy(train.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(train.targets)),
         test=Images((x_test * 255).round().byte(), y_test.long()),
@@ -185,26 +187,26 @@ def _image_files(place: Path, image_size: int | None, workers: int) -> tuple[Ima
     try:
         listing = ImageFolder(str(place))
     except FileNotFoundError as error:
-        raise Refused(
+        raise UserError(
             f"expected image folders {place}/<class>/, got {str(error).splitlines()[0]}; see --set data.root"
         ) from None
     names = np.array([os.fsencode(os.path.relpath(path, place)) for path, _ in listing.samples])
-    size = (image_size, image_size) if image_size is not None else size_of(listing.samples[0][0])
+    size = (image_size, image_size) if image_size is not None else read_image_size(listing.samples[0][0])
     files = ImageFiles(place, names, torch.tensor(listing.targets), (3, *size), image_size is not None, workers)
     if image_size is None:
         files.check_sizes()
     return files, tuple(listing.classes)
 
 
-def _moments(images: AnyImages) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _channel_statistics(images: AnyImages) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel, as pixels in [0, 1]; a constant channel counts as std 1.
 
     Of more than 10,000 images, those of a sample of so many, always the same one. Weights carry them from there: a run
     that goes on, or is evaluated, keeps those that it began with.
     """
-    chosen = fixed_order(len(images))[:_SAMPLED].sort().values
+    chosen = fixed_permutation(len(images))[:_STATISTICS_SAMPLE].sort().values
     counts = torch.zeros(images.shape[0], 256, dtype=torch.int64)  # how often each channel has each value
-    for part in parts(images[chosen], 500):
+    for part in iterate_chunks(images[chosen], 500):
         counts += torch.stack([part.x[:, channel].flatten().bincount(minlength=256) for channel in range(len(counts))])
     values, pixels = torch.arange(256).double() / 255, counts[0].sum()
     mean = (counts * values).sum(1) / pixels
@@ -213,7 +215,7 @@ def _moments(images: AnyImages) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 
 @contextmanager
-def _downloading(title: str, url: str, archive: str, data_dir: Path) -> Iterator[None]:
+def _download(title: str, url: str, archive: str, data_dir: Path) -> Iterator[None]:
     """Give up a silent download, which torchvision would not, and say in one line what to put where.
 
     One process at a time: of several that start together, the first downloads and the others find what it left.
@@ -222,21 +224,21 @@ def _downloading(title: str, url: str, archive: str, data_dir: Path) -> Iterator
         with suppress(OSError):  # where nothing can be written, nothing can be downloaded
             data_dir.mkdir(parents=True, exist_ok=True)
             stack.enter_context(filelock.FileLock(data_dir / ".lock"))
-        with _explained(title, url, archive, data_dir):
+        with _explain_download_errors(title, url, archive, data_dir):
             yield
 
 
 @contextmanager
-def _explained(title: str, url: str, archive: str, data_dir: Path) -> Iterator[None]:
+def _explain_download_errors(title: str, url: str, archive: str, data_dir: Path) -> Iterator[None]:
     before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(_SILENCE_S)
+    socket.setdefaulttimeout(_DOWNLOAD_TIMEOUT_S)
     try:
         yield
     except (urllib.error.URLError, TimeoutError, ConnectionError, RuntimeError, EOFError, tarfile.TarError) as error:
         cause = str(error).splitlines()[0] if str(error) else type(error).__name__
         if (data_dir / archive).exists():
             cause = f"and {archive} there is damaged or incomplete: delete it"
-        raise Refused(
+        raise UserError(
             f"expected {title} in {data_dir}, got none and no download ({cause}); put {archive} from {url} there, "
             "or try `digits`, which needs no download"
         ) from None

@@ -12,45 +12,46 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rb_smooth.core.errors import Refused
-from rb_smooth.data.image_spec import Outline
+from rb_smooth.core.errors import UserError
+from rb_smooth.data.image_spec import ImageSpec
 
-_READ_AT_ONCE = 10_000
+_CHUNK_SIZE = 10_000
 
-_DAMAGE = (
+_READ_ERRORS = (
     *(OSError, MemoryError, ValueError, LookupError, EOFError, SyntaxError, RuntimeError),
     *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),
 )
 """What numpy and zipfile raise at a file that is none of theirs, or no longer whole."""
 
 
-def check_extra(file: Path, wanted: Outline, labelled: bool) -> None:
+def check_extra(file: Path, expected: ImageSpec, labelled: bool) -> None:
     """Refuse, by what its headers and labels say, a file that does not go with the data. No image is read."""
-    channels, height, width = wanted.shape
+    channels, height, width = expected.shape
     arrays = _headers(file)
     found = arrays.get("image")
     if found is None or found[1] != np.uint8 or found[0][1:] != (height, width, channels):
         got = "no array 'image'" if found is None else f"{found[1]} of shape {found[0]}"
-        raise Refused(
+        raise UserError(
             f"expected 'image' in {file} to be uint8 of shape (N, {height}, {width}, {channels}), as the data are, got "
             f"{got}; convert it"
         )
     if found[0][0] == 0:
-        raise Refused(f"expected images in {file}, got an array of none; correct data.extra.file")
+        raise UserError(f"expected images in {file}, got an array of none; correct data.extra.file")
     if not labelled:
         return
     if (labels := arrays.get("label")) is None:
-        raise Refused(
+        raise UserError(
             f"expected 'label' in {file}, got images alone; set data.extra.labels=pseudo and data.extra.labeller=RUN"
         )
     if labels[0] != found[0][:1] or not np.issubdtype(labels[1], np.integer):
-        raise Refused(
+        raise UserError(
             f"expected 'label' in {file} to be {found[0][0]} integers, got {labels[1]} of shape {labels[0]}; convert it"
         )
     y = _array(file, "label")
-    if y.min() < 0 or y.max() >= wanted.classes:
-        raise Refused(
-            f"expected labels 0 to {wanted.classes - 1} in {file}, the data's classes, got {y.min()} to {y.max()}; use "
+    if y.min() < 0 or y.max() >= expected.classes:
+        raise UserError(
+            f"expected labels 0 to {expected.classes - 1} in {file}, the data's classes, got {y.min()} to {y.max()}; "
+            "use "
             "other data"
         )
 
@@ -63,12 +64,12 @@ def read_images(file: Path) -> Tensor:
             if by_columns:
                 return torch.from_numpy(_array(file, "image")).permute(0, 3, 1, 2).contiguous()
             x = torch.empty(count, channels, height, width, dtype=torch.uint8)
-            for part in x.split(_READ_AT_ONCE):
+            for part in x.split(_CHUNK_SIZE):
                 pixels = np.frombuffer(member.read(part.numel()), np.uint8).reshape(-1, height, width, channels)
                 part.copy_(torch.from_numpy(pixels.copy()).permute(0, 3, 1, 2))
             return x
-    except _DAMAGE as error:
-        raise Refused(f"expected a whole array 'image' in {file}, got {error}; fetch it again") from None
+    except _READ_ERRORS as error:
+        raise UserError(f"expected a whole array 'image' in {file}, got {error}; fetch it again") from None
 
 
 def read_labels(file: Path) -> Tensor:
@@ -80,8 +81,8 @@ def _array(file: Path, name: str) -> np.ndarray:
     try:
         with np.load(file, allow_pickle=False) as arrays:
             return arrays[name]
-    except _DAMAGE as error:
-        raise Refused(f"expected a whole array {name!r} in {file}, got {error}; fetch it again") from None
+    except _READ_ERRORS as error:
+        raise UserError(f"expected a whole array {name!r} in {file}, got {error}; fetch it again") from None
 
 
 def _header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
@@ -100,7 +101,7 @@ def _headers(file: Path) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
                     shape, _, dtype = _header(member)
                     found[name.removesuffix(".npy")] = (shape, dtype)
     except FileNotFoundError:
-        raise Refused(f"expected extra images in {file}, got nothing there; correct data.extra.file") from None
-    except _DAMAGE as error:
-        raise Refused(f"expected an .npz file in {file}, got {error}; fetch it again") from None
+        raise UserError(f"expected extra images in {file}, got nothing there; correct data.extra.file") from None
+    except _READ_ERRORS as error:
+        raise UserError(f"expected an .npz file in {file}, got {error}; fetch it again") from None
     return found

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 
-class Outline(NamedTuple):
+class ImageSpec(NamedTuple):
     """shape: of an image, (C, H, W)."""
 
     shape: tuple[int, int, int]
@@ -15,10 +15,10 @@ class Outline(NamedTuple):
 
 
 _KNOWN = {
-    "digits": Outline((1, 8, 8), 10),
-    "cifar10": Outline((3, 32, 32), 10),
-    "cifar100": Outline((3, 32, 32), 100),
-    "svhn": Outline((3, 32, 32), 10),
+    "digits": ImageSpec((1, 8, 8), 10),
+    "cifar10": ImageSpec((3, 32, 32), 10),
+    "cifar100": ImageSpec((3, 32, 32), 100),
+    "svhn": ImageSpec((3, 32, 32), 10),
 }
 
 
@@ -26,12 +26,12 @@ IMAGE_SIZES = range(4, 1025)
 """To which the images of a folder may be resized."""
 
 
-def outline(name: str, options: Mapping[str, Any]) -> Outline | None:
+def known_image_spec(name: str, options: Mapping[str, Any]) -> ImageSpec | None:
     """Of the data set `name` with these options; None if only reading it would tell."""
-    return _of_folder(**options) if name == "folder" else _KNOWN.get(name)
+    return _folder_spec(**options) if name == "folder" else _KNOWN.get(name)
 
 
-def _of_folder(*, root: str, image_size: int | None = None, **others: Any) -> Outline | None:
+def _folder_spec(*, root: str, image_size: int | None = None, **others: Any) -> ImageSpec | None:
     from PIL import Image, UnidentifiedImageError
     from torchvision.datasets.folder import is_image_file
 
@@ -42,10 +42,10 @@ def _of_folder(*, root: str, image_size: int | None = None, **others: Any) -> Ou
     if first is None:
         return None
     if image_size is not None:
-        return Outline((3, image_size, image_size), len(classes)) if image_size in IMAGE_SIZES else None
+        return ImageSpec((3, image_size, image_size), len(classes)) if image_size in IMAGE_SIZES else None
     try:
         with Image.open(first) as image:
             width, height = image.size
     except (UnidentifiedImageError, OSError):
         return None
-    return Outline((3, height, width), len(classes))
+    return ImageSpec((3, height, width), len(classes))

@@ -16,9 +16,9 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from rb_smooth.core.errors import Refused
+from rb_smooth.core.errors import UserError
 
-_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+_READ_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 """What Pillow raises at a file that is no image, or no longer a whole one."""
 
 
@@ -29,8 +29,8 @@ class Images:
     x: Tensor
     y: Tensor
 
-    known_by: ClassVar[str] = "data"
-    """What `content` is, as a key of a run's origins."""
+    hash_key: ClassVar[str] = "data"
+    """What `hashed_arrays` is, as a key of a run's origins."""
 
     def __len__(self) -> int:
         return len(self.y)
@@ -45,25 +45,25 @@ class Images:
         return channels, height, width
 
     @property
-    def content(self) -> Tensor:
+    def hashed_arrays(self) -> Tensor:
         """That by which these images are known again: every pixel."""
         return self.x
 
-    def loaded(self) -> Images:
+    def load(self) -> Images:
         """These images in memory, on their device."""
         return self
 
     def to(self, device: torch.device) -> Images:
         return Images(self.x.to(device), self.y.to(device))
 
-    def joined(self, others: Images) -> Images:
+    def concatenate(self, others: Images) -> Images:
         """These, then `others`."""
         return Images(torch.cat([self.x, others.x]), torch.cat([self.y, others.y]))
 
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """Images that stay files until they are `loaded`; a part of them, `files[index]`, is files too.
+    """Images that stay files until they are `load`; a part of them, `files[index]`, is files too.
 
     names:   (N,) paths below `root`, as bytes in one array: worker processes share it without copying it.
     y:       (N,) int64, on the CPU, where files are chosen.
@@ -80,7 +80,7 @@ class ImageFiles:
     workers: int
     device: torch.device = torch.device("cpu")  # noqa: RUF009  (immutable)
 
-    known_by: ClassVar[str] = "files"
+    hash_key: ClassVar[str] = "files"
 
     def __len__(self) -> int:
         return len(self.y)
@@ -90,13 +90,13 @@ class ImageFiles:
         return replace(self, names=self.names[chosen], y=self.y[index])
 
     @property
-    def content(self) -> Tensor:
+    def hashed_arrays(self) -> Tensor:
         """That by which these images are known again: the files' names and sizes. No image is read."""
         listing = b"".join(b"%s\0%d\n" % (name, os.stat(self._path(name)).st_size) for name in self.names)
         return torch.from_numpy(np.frombuffer(listing, np.uint8).copy())
 
-    def loaded(self) -> Images:
-        """These images in memory, on their device. Raises Refused, naming the file, for one that is damaged."""
+    def load(self) -> Images:
+        """These images in memory, on their device. Raises UserError, naming the file, for one that is damaged."""
         with ThreadPoolExecutor() as pool:
             x = self.decode(pool.map)
         return Images(x.to(self.device), self.y.to(self.device))
@@ -111,7 +111,7 @@ class ImageFiles:
 
         def place(i: int) -> None:
             path = self._path(self.names[i])
-            with opened(path) as image:
+            with open_image(path) as image:
                 colours = image.convert("RGB")
             if self.resize:
                 colours = ImageOps.fit(colours, (width, height))
@@ -123,10 +123,10 @@ class ImageFiles:
         return torch.from_numpy(x)
 
     def check_sizes(self) -> None:
-        """Raises Refused for an image of another shape; of each file, only the header is read."""
+        """Raises UserError for an image of another shape; of each file, only the header is read."""
 
         def check(name: bytes) -> None:
-            with opened(path := self._path(name)) as image:
+            with open_image(path := self._path(name)) as image:
                 self._check_size(path, image)
 
         with ThreadPoolExecutor() as pool:
@@ -136,7 +136,7 @@ class ImageFiles:
     def _check_size(self, path: str, image: Image.Image) -> None:
         wanted, found = self.shape[1:], (image.height, image.width)
         if found != wanted:
-            raise Refused(
+            raise UserError(
                 f"expected images of one size, got {wanted} and {found} ({path}); use --set data.image_size=32"
             )
 
@@ -147,65 +147,66 @@ class ImageFiles:
 AnyImages: TypeAlias = Images | ImageFiles
 
 
-def parts(images: AnyImages, size: int) -> Iterator[Images]:
+def iterate_chunks(images: AnyImages, size: int) -> Iterator[Images]:
     """`images` in order, `size` at a time in memory."""
     for start in range(0, len(images), size):
-        yield images[start : start + size].loaded()
+        yield images[start : start + size].load()
 
 
-def batches(images: AnyImages, size: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+def iterate_batches(images: AnyImages, size: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
     """x (B, C, H, W) in [0, 1] and y (B,), in order, on `device`."""
-    for part in parts(images, size):
+    for part in iterate_chunks(images, size):
         yield part.x.to(device).float() / 255, part.y.to(device)
 
 
-def fixed_order(n: int) -> Tensor:
+def fixed_permutation(n: int) -> Tensor:
     """(n,) places of n images in a mixed order, always the same: files come class by class, and there the first few
     images are a fair sample of all.
     """
     return torch.randperm(n, generator=torch.Generator().manual_seed(0))
 
 
-def size_of(path: str) -> tuple[int, int]:
+def read_image_size(path: str) -> tuple[int, int]:
     """(H, W) of the image in a file, by its header."""
-    with opened(path) as image:
+    with open_image(path) as image:
         return image.height, image.width
 
 
 @contextmanager
-def opened(path: str) -> Iterator[Image.Image]:
-    """The image in a file, its pixels not yet read. Raises Refused, also for what is found while they are."""
+def open_image(path: str) -> Iterator[Image.Image]:
+    """The image in a file, its pixels not yet read. Raises UserError, also for what is found while they are."""
     try:
         with Image.open(path) as image:
             yield image
-    except _DAMAGE as error:
+    except _READ_ERRORS as error:
         cause = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise Refused(f"expected an image in {path}, got {cause}; restore it, or for a new run delete it") from None
+        raise UserError(f"expected an image in {path}, got {cause}; restore it, or for a new run delete it") from None
 
 
-_GREY_LEVELS = 1e-3
+_GREY_LEVEL_TOLERANCE = 1e-3
 """Of how many of 255 levels a pixel may miss a whole one, for rounding in float32."""
 
 
 def as_images(x: Any, y: Any) -> Images:
-    """x: (N, C, H, W), uint8 or in [0, 1]; y: (N,), whole numbers; tensors or arrays. Raises Refused for anything else.
+    """x: (N, C, H, W), uint8 or in [0, 1]; y: (N,), whole numbers; tensors or arrays. Raises UserError for anything
+    else.
 
     Pixels must be whole grey levels, k/255: points are known again by them, and an attack starts from them.
     """
     try:
         x, y = torch.as_tensor(x).cpu(), torch.as_tensor(y).cpu()
     except (TypeError, ValueError, RuntimeError) as error:
-        raise Refused(f"expected points (x, y) as tensors, got {str(error).splitlines()[0]}; correct them") from None
+        raise UserError(f"expected points (x, y) as tensors, got {str(error).splitlines()[0]}; correct them") from None
     if x.ndim != 4 or y.ndim != 1 or not len(x) == len(y) > 0 or y.is_floating_point():
-        raise Refused(
+        raise UserError(
             f"expected x (N, C, H, W) and whole y (N,), N > 0, got {tuple(x.shape)} and {tuple(y.shape)} of {y.dtype}; "
             "correct them"
         )
     if x.dtype != torch.uint8:
         levels = x.double() * 255
         x = levels.round().clamp(0, 255)
-        if not (x - levels).abs().le(_GREY_LEVELS).all():
-            raise Refused(
+        if not (x - levels).abs().le(_GREY_LEVEL_TOLERANCE).all():
+            raise UserError(
                 "expected pixels that are k/255, k from 0 to 255, got others; bring (255 * x).round().byte(), and give "
                 "the model what it wants inside (Normalized)"
             )

@@ -9,19 +9,19 @@ from typing import Literal
 import numpy as np
 import torch
 
-from rb_smooth.core.errors import Refused
-from rb_smooth.data.datasets import Source
+from rb_smooth.core.errors import UserError
+from rb_smooth.data.datasets import RawDataset
 from rb_smooth.data.images import AnyImages, Images
 
 
 @dataclass(frozen=True)
-class Dataset:
+class DataSplits:
     """A source, split. `validation` chooses the best epoch; under `select: test` it is the test set itself.
 
     extra: images from elsewhere, mixed into every minibatch; None: there are none.
     """
 
-    source: Source
+    source: RawDataset
     train: AnyImages
     validation: AnyImages
     extra: Images | None = None
@@ -34,21 +34,21 @@ class Dataset:
     def shape(self) -> tuple[int, int, int]:
         return self.train.shape
 
-    def to(self, device: torch.device) -> Dataset:
+    def to(self, device: torch.device) -> DataSplits:
         """The same with all but the test set on `device`; of images that stay files, what is loaded goes there."""
         extra = None if self.extra is None else self.extra.to(device)
         return replace(self, train=self.train.to(device), validation=self.validation.to(device), extra=extra)
 
 
 def split(
-    source: Source,
+    source: RawDataset,
     *,
     validation: int,
     split_seed: int,
     select: Literal["validation", "test"],
     train_examples: int | None = None,
     batch_size: int = 1,
-) -> Dataset:
+) -> DataSplits:
     """Hold `validation` training images out, stratified; the same ones for every training seed and method.
 
     train_examples: keep a stratified part of this size of the rest; None: all of it.
@@ -59,8 +59,10 @@ def split(
     if train_examples is not None and train_examples < len(train):
         _, train = _stratified(train, train_examples, split_seed, "data.train_examples")
     if len(train) < batch_size:
-        raise Refused(f"expected {batch_size} training images, one minibatch, got {len(train)}; lower data.batch_size")
-    return Dataset(source, train, chosen if select == "validation" else source.test)
+        raise UserError(
+            f"expected {batch_size} training images, one minibatch, got {len(train)}; lower data.batch_size"
+        )
+    return DataSplits(source, train, chosen if select == "validation" else source.test)
 
 
 def fingerprint(*parts: AnyImages) -> str:
@@ -73,7 +75,7 @@ def fingerprint(*parts: AnyImages) -> str:
     """
     shape = (sum(map(len, parts)), *parts[0].shape)
     digest = hashlib.sha256(repr(shape).encode())
-    for values in [part.content for part in parts] + [part.y.to(torch.int64) for part in parts]:
+    for values in [part.hashed_arrays for part in parts] + [part.y.to(torch.int64) for part in parts]:
         digest.update(values.cpu().contiguous().numpy().reshape(-1).data)
     return digest.hexdigest()
 
@@ -89,5 +91,5 @@ def _stratified(images: AnyImages, size: int, seed: int, key: str) -> tuple[AnyI
             np.arange(len(images)), test_size=size, stratify=images.y.numpy(), random_state=seed
         )
     except ValueError as error:
-        raise Refused(f"expected {key} to split {len(images)} images, got {size} ({error}); correct it") from None
+        raise UserError(f"expected {key} to split {len(images)} images, got {size} ({error}); correct it") from None
     return images[np.sort(others)], images[np.sort(chosen)]

@@ -15,30 +15,30 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rb_smooth.config.registry import defaults
+from rb_smooth.config.registry import default_options
 from rb_smooth.config.schema import Evaluate
 from rb_smooth.core import distributed, files, robustbench
-from rb_smooth.core.console import progress_bars, remark
+from rb_smooth.core.console import log_info, progress_bars
 from rb_smooth.core.determinism import full_float32
-from rb_smooth.core.environment import commit
-from rb_smooth.core.errors import Refused
-from rb_smooth.core.statistics import interval
+from rb_smooth.core.environment import git_commit
+from rb_smooth.core.errors import UserError
+from rb_smooth.core.statistics import share_interval
 from rb_smooth.core.threat import Threat
 from rb_smooth.data.images import Images
 from rb_smooth.data.splits import fingerprint
-from rb_smooth.evaluation.accuracy import PGD_STEPS, accuracy, correct, likeliest, share
-from rb_smooth.evaluation.attack_cache import UnitStore
-from rb_smooth.evaluation.autoattack import AutoAttackResult, autoattack
-from rb_smooth.evaluation.checks import Check, after_attack, before_attack, check_points
-from rb_smooth.evaluation.per_example import gathered_examples, points_csv, verified
+from rb_smooth.evaluation.accuracy import PGD_STEPS, fraction, is_correct, measure_accuracy, predict_classes
+from rb_smooth.evaluation.attack_cache import AttackCache
+from rb_smooth.evaluation.autoattack import AutoAttackResult, run_autoattack
+from rb_smooth.evaluation.checks import Check, post_attack_checks, pre_attack_checks, validate_points
+from rb_smooth.evaluation.per_example import collect_examples, points_csv, verify_examples
 from rb_smooth.evaluation.score import attack_title
 
 
-def assess(
+def evaluate_model(
     model: nn.Module,
     points: Images,
     threat: Threat,
-    asked: Evaluate,
+    protocol: Evaluate,
     *,
     classes: int,
     weights_sha256: str,
@@ -50,123 +50,136 @@ def assess(
 
     model: on its device, images (B, C, H, W) in [0, 1] -> logits (B, classes); left in eval mode. weights_sha256: by
     which findings are known again. parent: where the folder of findings is made. workers: processes among which
-    AutoAttack's batches are dealt; of several processes (`distributed.joined`) each deals its own.
+    AutoAttack's batches are dealt; of several processes (`distributed.process_group`) each deals its own.
 
-    Raises Refused for points or a ball that cannot be meant, and for a model that cannot be measured (checks);
+    Raises UserError for points or a ball that cannot be meant, and for a model that cannot be measured (checks);
     doubts that only cast a shadow on the figures stand in `checks`.
     """
-    check_points(points, threat, classes)
+    validate_points(points, threat, classes)
     model.eval()
-    checks = distributed.from_first(lambda: _checked_before(model, points, threat, classes, asked.seed))
+    checks = distributed.rank_zero_call(lambda: _run_pre_attack_checks(model, points, threat, classes, protocol.seed))
     with full_float32():
-        withstood = correct(model, points, threat)
-        clean = accuracy(model, points)
-    pgd20 = share(withstood)
-    remark(f"{len(points)} test points: clean {clean:.1%}, PGD-{PGD_STEPS} {pgd20:.1%}; {_titled(asked)} …")
-    workers = min(workers, math.ceil(math.ceil(len(points) / asked.batch_size) / distributed.size()))
-    store = UnitStore(parent, binding(model, points, threat, asked, weights_sha256))
-    result = attacked(model, points, threat, asked, withstood, classes=classes, store=store, workers=workers)
-    given = likeliest(model, points, next(model.parameters()).device)
-    kept = gathered_examples(model, points, given, result.x_adv)
-    checks += distributed.from_first(lambda: _checked_after(model, points, threat, result, clean, pgd20, asked.seed))
-    checks.append(verified(kept, threat))
-    if distributed.is_first() and store.path.is_dir():
-        files.write_text(store.path / "points.csv", points_csv(points, given, result, asked.version))
+        withstood = is_correct(model, points, threat)
+        clean = measure_accuracy(model, points)
+    pgd20 = fraction(withstood)
+    log_info(f"{len(points)} test points: clean {clean:.1%}, PGD-{PGD_STEPS} {pgd20:.1%}; {_attack_name(protocol)} …")
+    workers = min(workers, math.ceil(math.ceil(len(points) / protocol.batch_size) / distributed.world_size()))
+    store = AttackCache(parent, cache_key(model, points, threat, protocol, weights_sha256))
+    result = run_attacks(model, points, threat, protocol, withstood, classes=classes, store=store, workers=workers)
+    given = predict_classes(model, points, next(model.parameters()).device)
+    kept = collect_examples(model, points, given, result.x_adv)
+    checks += distributed.rank_zero_call(
+        lambda: _run_post_attack_checks(model, points, threat, result, clean, pgd20, protocol.seed)
+    )
+    checks.append(verify_examples(kept, threat))
+    if distributed.is_rank_zero() and store.path.is_dir():
+        files.write_text(store.path / "points.csv", points_csv(points, given, result, protocol.version))
         files.write_arrays(store.path / "examples.npz", vars(kept))
-    robust = share(result.robust)
+    robust = fraction(result.robust)
     return {
         "clean": clean,
         "pgd20": pgd20,
         "autoattack": robust,
-        "interval": list(interval(robust, len(points))),
+        "interval": list(share_interval(robust, len(points))),
         "attacks": {name: asdict(attack) for name, attack in result.attacks.items()},
         "warnings": result.warnings,
         "checks": [check._asdict() for check in checks],
         "n": len(points),
         "fingerprint": fingerprint(points),
         "threat": threat._asdict(),
-        "version": asked.version,
-        "seed": asked.seed,
-        "batch_size": asked.batch_size,
+        "version": protocol.version,
+        "seed": protocol.seed,
+        "batch_size": protocol.batch_size,
         "seconds": sum(attack.seconds for attack in result.attacks.values()),
-        "processes": distributed.size() * workers,
+        "processes": distributed.world_size() * workers,
         "findings": store.path.name,
-        "commit": commit(),
-        "backend": robustbench.our_attacks(),
-        "versions": robustbench.versions(),
+        "commit": git_commit(),
+        "backend": robustbench.evaluation_backend(),
+        "versions": robustbench.package_versions(),
     }
 
 
-def attacked(
+def run_attacks(
     model: nn.Module,
     points: Images,
     threat: Threat,
-    asked: Evaluate,
-    withstood: Tensor,
+    protocol: Evaluate,
+    pgd_robust: Tensor,
     *,
     classes: int,
-    store: UnitStore,
+    store: AttackCache,
     workers: int = 1,
 ) -> AutoAttackResult:
-    """The attacks of `asked.version`, as it asks, on all points; under `quick` on those that `withstood` PGD-20."""
-    distributed.from_first(store.open)
+    """The attacks of `asked.version`, as it asks, on all points; under `quick` on those that `pgd_robust` PGD-20."""
+    distributed.rank_zero_call(store.open)
     with progress_bars() as bars:
-        return autoattack(
+        return run_autoattack(
             model,
             points,
             threat,
             classes=classes,
-            batch_size=asked.batch_size,
-            seed=asked.seed,
-            version=asked.version,
-            standing=None if asked.version == "standard" else withstood,
-            kept=asked.keep_adversarial,
+            batch_size=protocol.batch_size,
+            seed=protocol.seed,
+            version=protocol.version,
+            initially_robust=None if protocol.version == "standard" else pgd_robust,
+            keep_examples=protocol.keep_adversarial,
             workers=workers,
             store=store,
             bars=bars,
         )
 
 
-def network(name: str, options: Mapping[str, Any], shape: tuple[int, int, int], classes: int) -> dict[str, Any]:
-    """What `zoo.build` makes the network of; all options are written out, whatever becomes of their defaults."""
-    return {"name": name, "options": defaults("model", name) | dict(options), "shape": list(shape), "classes": classes}
+def network_config(name: str, options: Mapping[str, Any], shape: tuple[int, int, int], classes: int) -> dict[str, Any]:
+    """What `zoo.build_entry_network` makes the network of; all options are written out, whatever becomes of their
+    defaults.
+    """
+    return {
+        "name": name,
+        "options": default_options("model", name) | dict(options),
+        "shape": list(shape),
+        "classes": classes,
+    }
 
 
-def _checked_before(model: nn.Module, points: Images, threat: Threat, classes: int, seed: int) -> list[Check]:
-    with distributed.alone():
-        checks = before_attack(model, points, threat, classes, seed=seed)
+def _run_pre_attack_checks(model: nn.Module, points: Images, threat: Threat, classes: int, seed: int) -> list[Check]:
+    with distributed.single_process():
+        checks = pre_attack_checks(model, points, threat, classes, seed=seed)
     if refused := [check for check in checks if check.verdict == "refused"]:
-        raise Refused(f"expected a model that can be measured, got one that fails {_told(refused)}; see docs/trust.md")
+        raise UserError(
+            f"expected a model that can be measured, got one that fails {_print_checks(refused)}; see docs/trust.md"
+        )
     return checks
 
 
-def _checked_after(
+def _run_post_attack_checks(
     model: nn.Module, points: Images, threat: Threat, result: AutoAttackResult, clean: float, pgd20: float, seed: int
 ) -> list[Check]:
-    with distributed.alone():
-        return after_attack(model, points, threat, result, clean=clean, pgd20=pgd20, seed=seed)
+    with distributed.single_process():
+        return post_attack_checks(model, points, threat, result, clean=clean, pgd20=pgd20, seed=seed)
 
 
-def _told(checks: Iterable[Check]) -> str:
+def _print_checks(checks: Iterable[Check]) -> str:
     return "; ".join(f"'{check.name}': {check.found}" for check in checks)
 
 
-def _titled(asked: Evaluate) -> str:
-    return attack_title({"version": asked.version})
+def _attack_name(protocol: Evaluate) -> str:
+    return attack_title({"version": protocol.version})
 
 
-def binding(model: nn.Module, points: Images, threat: Threat, asked: Evaluate, weights_sha256: str) -> dict[str, Any]:
+def cache_key(
+    model: nn.Module, points: Images, threat: Threat, protocol: Evaluate, weights_sha256: str
+) -> dict[str, Any]:
     """Everything that AutoAttack's findings depend on; torch and the kind of device, since each rounds in its way."""
     return {
         "weights": weights_sha256,
         "points": fingerprint(points),
         "n": len(points),
         "threat": threat._asdict(),
-        "version": asked.version,
-        "batch_size": asked.batch_size,
-        "seed": asked.seed,
-        "kept": asked.keep_adversarial,
-        "backend": robustbench.our_attacks(),
+        "version": protocol.version,
+        "batch_size": protocol.batch_size,
+        "seed": protocol.seed,
+        "kept": protocol.keep_adversarial,
+        "backend": robustbench.evaluation_backend(),
         "torch": torch.__version__,
         "device": next(model.parameters()).device.type,
     }

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from rb_smooth.core.errors import Refused
+from rb_smooth.core.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,7 +32,7 @@ CLEAN, PGD = "clean", "pgd-20"
 ATTACKS = ("apgd-ce", "apgd-t", "fab-t", "square")
 
 
-class Outcomes(NamedTuple):
+class PerExampleResults(NamedTuple):
     """One item for each point, in the order of the file. broken_by: "" where the point stood."""
 
     label: list[int]
@@ -40,61 +40,65 @@ class Outcomes(NamedTuple):
     broken_by: list[str]
 
     @property
-    def right(self) -> list[bool]:
+    def is_correct(self) -> list[bool]:
         """Who is classified rightly unattacked."""
         return [label == given for label, given in zip(self.label, self.clean_prediction, strict=True)]
 
     @property
-    def stood(self) -> list[bool]:
+    def is_robust(self) -> list[bool]:
         """Who withstood everything."""
         return [not attack for attack in self.broken_by]
 
 
-def parse_outcomes(path: Path, score: dict[str, Any]) -> Outcomes:
+def parse_points_csv(path: Path, score: dict[str, Any]) -> PerExampleResults:
     """What a points.csv says.
 
-    Raises Refused, naming file and line, for a damaged file, and for one of another evaluation than the score's.
+    Raises UserError, naming file and line, for a damaged file, and for one of another evaluation than the score's.
     """
     try:
         text = path.read_text(encoding="utf-8")
         header, *rows = list(csv.reader(io.StringIO(text), strict=True)) or [[]]
     except (UnicodeDecodeError, IsADirectoryError, csv.Error) as error:
-        raise _damaged(path, str(error)) from None
+        raise _damaged_error(path, str(error)) from None
     if header != HEADER:
-        raise _damaged(path, f"the header {','.join(header)!r}")
-    parsed = [_row(path, number, cells) for number, cells in enumerate(rows, start=2)]
-    found = Outcomes(*map(list, zip(*parsed, strict=True))) if parsed else Outcomes([], [], [])
+        raise _damaged_error(path, f"the header {','.join(header)!r}")
+    parsed = [_parse_row(path, number, cells) for number, cells in enumerate(rows, start=2)]
+    found = PerExampleResults(*map(list, zip(*parsed, strict=True))) if parsed else PerExampleResults([], [], [])
     if len(parsed) != score["n"]:
-        raise _damaged(path, f"{len(parsed)} points, of an entry of {score['n']}")
-    if abs(sum(found.stood) - score["autoattack"] * score["n"]) > 0.5:
-        raise _damaged(path, f"{sum(found.stood)} points that stood, of an entry with {score['autoattack']:.2%}")
+        raise _damaged_error(path, f"{len(parsed)} points, of an entry of {score['n']}")
+    if abs(sum(found.is_robust) - score["autoattack"] * score["n"]) > 0.5:
+        raise _damaged_error(
+            path, f"{sum(found.is_robust)} points that stood, of an entry with {score['autoattack']:.2%}"
+        )
     return found
 
 
-def tally(found: Outcomes) -> dict[str, int]:
+def counts_by_attack(results: PerExampleResults) -> dict[str, int]:
     """How many points each attack broke; `clean`: how many were misclassified before any. Those that occur."""
-    counted = Counter(attack for attack in found.broken_by if attack)
+    counted = Counter(attack for attack in results.broken_by if attack)
     return {attack: counted[attack] for attack in (CLEAN, PGD, *ATTACKS) if attack in counted}
 
 
-def _row(path: Path, number: int, cells: list[str]) -> tuple[int, int, str]:
+def _parse_row(path: Path, number: int, cells: list[str]) -> tuple[int, int, str]:
     if len(cells) != len(HEADER):
-        raise _damaged(path, f"{len(cells)} cells in line {number}")
+        raise _damaged_error(path, f"{len(cells)} cells in line {number}")
     try:
         index, label, given = map(int, cells[:3])
         numbers = index >= 0 and label >= 0 and given >= 0 and (not cells[4] or not math.isnan(float(cells[4])))
     except ValueError:
         numbers = False
     if not numbers or cells[3] not in ("", CLEAN, PGD, *ATTACKS):
-        raise _damaged(path, f"{','.join(cells)!r} in line {number}")
+        raise _damaged_error(path, f"{','.join(cells)!r} in line {number}")
     return label, given, cells[3]
 
 
-def _damaged(path: Path, found: str) -> Refused:
-    return Refused(f"expected the entry's test points in {path}, got {found}; restore it, or evaluate the entry again")
+def _damaged_error(path: Path, problem: str) -> UserError:
+    return UserError(
+        f"expected the entry's test points in {path}, got {problem}; restore it, or evaluate the entry again"
+    )
 
 
-_OUTSIDE = 1e-6
+_BALL_TOLERANCE = 1e-6
 """What float32 may add to eps, and to [0, 1], before an adversarial example counts as outside."""
 
 
@@ -112,7 +116,7 @@ class Examples:
     x_adv: np.ndarray
 
 
-def gathered_examples(model: nn.Module, points: Images, given: Tensor, x_adv: dict[int, Tensor]) -> Examples:
+def collect_examples(model: nn.Module, points: Images, given: Tensor, x_adv: dict[int, Tensor]) -> Examples:
     """Those of the kept points that the model gets wrong under attack, predicted anew from what is kept."""
     import torch
 
@@ -129,17 +133,19 @@ def gathered_examples(model: nn.Module, points: Images, given: Tensor, x_adv: di
     return Examples(*(array.cpu().numpy() for array in arrays))
 
 
-def verified(kept: Examples, threat: Threat) -> Check:
+def verify_examples(examples: Examples, threat: Threat) -> Check:
     """Whether every adversarial example that was kept is one: in the ball, in [0, 1], and misclassified, in float32."""
     import numpy as np
 
     from rb_smooth.evaluation.checks.verdicts import Check
 
-    moved = kept.x_adv.astype(np.float64) - kept.x / 255
+    moved = examples.x_adv.astype(np.float64) - examples.x / 255
     pixels = (1, 2, 3)
     length = np.abs(moved).max(pixels) if threat.norm == "Linf" else np.sqrt((moved**2).sum(pixels))
-    outside = (length > threat.eps + _OUTSIDE) | (np.abs(kept.x_adv - 0.5).max(pixels) > 0.5 + _OUTSIDE)
-    wrong = outside | (kept.adversarial_prediction == kept.label)
+    outside = (length > threat.eps + _BALL_TOLERANCE) | (
+        np.abs(examples.x_adv - 0.5).max(pixels) > 0.5 + _BALL_TOLERANCE
+    )
+    wrong = outside | (examples.adversarial_prediction == examples.label)
     found = f"{len(wrong) - wrong.sum()} of {len(wrong)} kept are in the ball, in [0, 1] and misclassified"
     verdict = "skipped" if not len(wrong) else "unreliable" if wrong.any() else "passed"
     return Check("adversarial examples", verdict, found)  # type: ignore[arg-type]

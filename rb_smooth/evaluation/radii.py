@@ -6,39 +6,39 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from rb_smooth.config.yaml import parse
-from rb_smooth.core.errors import Refused
+from rb_smooth.config.yaml import parse_yaml
+from rb_smooth.core.errors import UserError
 
 L2_PER_LINF = 0.5 / (8 / 255)
 """RobustBench's two balls for CIFAR-10, 0.5 in L2 beside 8/255 in L-infinity: by it a radius is carried to the other
 norm."""
 
-_MOST = 64
+_MAX_RADII = 64
 """Radii of one call: more is a slip of the keyboard."""
 
 
-def read_radii(text: str) -> list[float]:
+def parse_radii(text: str) -> list[float]:
     """`8/255` -> one; `1/255,8/255` -> two; `2/255..16/255` -> 2/255, 4/255, …, 16/255, in steps of the first.
 
-    Raises Refused for anything that is not a positive number.
+    Raises UserError for anything that is not a positive number.
     """
     found: list[float] = []
     for part in text.split(","):
-        first, *rest = (_radius(each, text) for each in part.split(".."))
+        first, *rest = (_parse_radius(each, text) for each in part.split(".."))
         last = rest[0] if rest else first
         steps = round(last / first * 1e6) // 10**6 if last >= first else 0
-        if len(rest) > 1 or not 1 <= steps <= _MOST:
-            raise Refused(f"expected --eps such as 8/255 or 2/255..16/255, got {text!r}; correct it")
+        if len(rest) > 1 or not 1 <= steps <= _MAX_RADII:
+            raise UserError(f"expected --eps such as 8/255 or 2/255..16/255, got {text!r}; correct it")
         found += [first * k for k in range(1, steps + 1)] if rest else [first]
     return sorted(set(found))
 
 
-def scale(norm: str, own: str) -> float:
-    """By what a radius in the norm `own` is multiplied to be one in `norm`."""
-    return {"Linf": 1.0, "L2": L2_PER_LINF}[norm] / {"Linf": 1.0, "L2": L2_PER_LINF}[own]
+def norm_scale(norm: str, own_norm: str) -> float:
+    """By what a radius in the norm `own_norm` is multiplied to be one in `norm`."""
+    return {"Linf": 1.0, "L2": L2_PER_LINF}[norm] / {"Linf": 1.0, "L2": L2_PER_LINF}[own_norm]
 
 
-def rises(rows: Sequence[dict[str, Any]]) -> list[str]:
+def accuracy_increases(rows: Sequence[dict[str, Any]]) -> list[str]:
     """Where accuracy rises as the ball grows, in words: a larger ball holds a smaller, so an attack was too weak."""
     found = []
     for norm in dict.fromkeys(row["norm"] for row in rows):
@@ -52,8 +52,8 @@ def rises(rows: Sequence[dict[str, Any]]) -> list[str]:
     return found
 
 
-def _radius(text: str, whole: str) -> float:
-    value = parse(text, f"--eps {whole}")
+def _parse_radius(text: str, whole: str) -> float:
+    value = parse_yaml(text, f"--eps {whole}")
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < float("inf"):
-        raise Refused(f"expected --eps such as 8/255 or 2/255..16/255, got {whole!r}; correct it")
+        raise UserError(f"expected --eps such as 8/255 or 2/255..16/255, got {whole!r}; correct it")
     return float(value)

@@ -44,7 +44,7 @@ class Score:
 
     @classmethod
     def of(cls, values: dict[str, Any]) -> Score:
-        """The score that `evaluator.assess`, score.json or a leaderboard's entry tells."""
+        """The score that `evaluator.evaluate_model`, score.json or a leaderboard's entry tells."""
         from rb_smooth.evaluation.checks.verdicts import Check
 
         low, high = values["interval"]

@@ -21,18 +21,18 @@ import json
 import sys
 from typing import Any
 
-from rb_smooth.core.cli import answering
+from rb_smooth.core.cli import run_cli
 from rb_smooth.core.console import console
-from rb_smooth.core.errors import Refused
-from rb_smooth.evaluation.radii import read_radii
-from rb_smooth.leaderboard.entries import Entry, find_entry, listed
-from rb_smooth.leaderboard.parser import asked, parsed
+from rb_smooth.core.errors import UserError
+from rb_smooth.evaluation.radii import parse_radii
+from rb_smooth.leaderboard.entries import Entry, find_entry, list_entries
+from rb_smooth.leaderboard.parser import parse_options, requested_protocol
 
 DIFFERENT = 1
 
 
 def main() -> int:
-    options = parsed(__doc__ or "")
+    options = parse_options(__doc__ or "")
     commands = {
         "submit": _submit,
         "evaluate": _evaluate,
@@ -49,11 +49,11 @@ def main() -> int:
 
 
 def _submit(options: argparse.Namespace) -> None:
-    from rb_smooth.leaderboard.reports.ranking import standings
+    from rb_smooth.leaderboard.reports.ranking import ranking_table
     from rb_smooth.training.run_folder.summary import is_run
 
     entry = _submitted_run(options) if is_run(options.what) else _submitted_checkpoint(options)
-    _print(standings(entry))
+    _print(ranking_table(entry))
     for check in entry.own["score"].get("checks", []):
         if check["verdict"] == "unreliable":
             console.print(f"unreliable: {check['name']}: {check['found']}")
@@ -66,79 +66,81 @@ def _submitted_run(options: argparse.Namespace) -> Entry:
 
     run = Run(options.what)
     if run.score is None and run.is_trained:
-        from rb_smooth.training.pipeline import Options, finish
+        from rb_smooth.training.pipeline import RunOptions, evaluate_run
 
-        finish(run, Options(data_dir=options.data_dir, device=options.device, workers=options.workers))
+        evaluate_run(run, RunOptions(data_dir=options.data_dir, device=options.device, workers=options.workers))
     return submit(run, options.leaderboard, options.replace)
 
 
 def _submitted_checkpoint(options: argparse.Namespace) -> Entry:
-    from rb_smooth.config.overrides import override
-    from rb_smooth.config.yaml import parse
+    from rb_smooth.config.overrides import apply_overrides
+    from rb_smooth.config.yaml import parse_yaml
     from rb_smooth.core.threat import Threat
-    from rb_smooth.leaderboard.external import Outsider, admit
-    from rb_smooth.training.validate import existing_device
+    from rb_smooth.leaderboard.external import ExternalModel, submit_checkpoint
+    from rb_smooth.training.validate import resolve_device
 
     for option in ("arch", "dataset", "threat", "eps"):
         if getattr(options, option) is None:
-            raise Refused(f"expected --{option} with a checkpoint, got none; say --arch, --dataset, --threat and --eps")
-    if len(found := read_radii(options.eps)) > 1:
-        raise Refused(f"expected one --eps with a checkpoint, got {options.eps}; correct it")
+            raise UserError(
+                f"expected --{option} with a checkpoint, got none; say --arch, --dataset, --threat and --eps"
+            )
+    if len(found := parse_radii(options.eps)) > 1:
+        raise UserError(f"expected one --eps with a checkpoint, got {options.eps}; correct it")
     eps = found[0]
     start: dict[str, Any] = {"data": {"name": options.dataset}, "model": {"name": options.arch}, "evaluate": {}}
-    sections = override(start, options.set)
+    sections = apply_overrides(start, options.set)
     model = dict(sections["model"])
-    told = {key: getattr(options, key) for key in ("link", "authors", "venue") if getattr(options, key) is not None}
-    told |= {"additional_data": options.additional_data} | ({"name": options.title} if options.title else {})
-    step_size = parse(options.step_size, "--step-size") if options.step_size else eps / 4
-    return admit(
-        Outsider(
+    metadata = {key: getattr(options, key) for key in ("link", "authors", "venue") if getattr(options, key) is not None}
+    metadata |= {"additional_data": options.additional_data} | ({"name": options.title} if options.title else {})
+    step_size = parse_yaml(options.step_size, "--step-size") if options.step_size else eps / 4
+    return submit_checkpoint(
+        ExternalModel(
             checkpoint=options.what,
             architecture=model.pop("name"),
             options=model,
             data=sections["data"],
             threat=Threat(options.threat, eps, float(step_size)),
-            asked=asked(options, sections["evaluate"]),
+            asked=requested_protocol(options, sections["evaluate"]),
             standardise=options.standardise,
             key=options.key,
             name=options.name,
-            told=told,
+            told=metadata,
         ),
         options.leaderboard,
         data_dir=options.data_dir,
-        device=existing_device(options.device),
+        device=resolve_device(options.device),
         workers=options.workers,
         replace=options.replace,
     )
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from rb_smooth.leaderboard.robustness_curve import Subject, draw_profile
-    from rb_smooth.training.validate import existing_device
+    from rb_smooth.leaderboard.robustness_curve import CurveModel, draw_robustness_curve
+    from rb_smooth.training.validate import resolve_device
 
-    entries, _ = listed(options.leaderboard, options.dataset or "*", options.threat or "*")
+    entries, _ = list_entries(options.leaderboard, options.dataset or "*", options.threat or "*")
     if any(entry.name == options.what for entry in entries):
-        subject = Subject.ours(_found(options.what, options))
+        subject = CurveModel.from_entry(_find_entry(options.what, options))
     else:
         board = options.dataset or "cifar10", options.threat or "Linf"
-        subject = Subject.published(options.what, *board, options.zoo_dir, options.leaderboard)
-    draw_profile(
+        subject = CurveModel.from_zoo(options.what, *board, options.zoo_dir, options.leaderboard)
+    draw_robustness_curve(
         subject,
-        read_radii(options.eps or "8/255"),
+        parse_radii(options.eps or "8/255"),
         options.norms.split(",") if options.norms else [subject.threat],
-        asked(options, {"version": "quick"}),
+        requested_protocol(options, {"version": "quick"}),
         data_dir=options.data_dir,
-        device=existing_device(options.device),
+        device=resolve_device(options.device),
         workers=options.workers,
     )
 
 
 def _verify(options: argparse.Namespace) -> int:
     from rb_smooth.leaderboard.verification import verify
-    from rb_smooth.training.validate import existing_device
+    from rb_smooth.training.validate import resolve_device
 
-    entry = _found(options.what, options)
-    verdict = verify(entry, data_dir=options.data_dir, device=existing_device(options.device), workers=options.workers)
+    entry = _find_entry(options.what, options)
+    verdict = verify(entry, data_dir=options.data_dir, device=resolve_device(options.device), workers=options.workers)
     for figure, (then, now) in verdict.figures.items():
         console.print(f"{figure:<12} {then:.4%} then, {now:.4%} now{'' if then == now else '  different'}")
     points = "unknown: the entry keeps no points.csv" if verdict.points is None else str(verdict.points)
@@ -151,51 +153,51 @@ def _verify(options: argparse.Namespace) -> int:
 
 def _reproduce(options: argparse.Namespace) -> int:
     from rb_smooth.leaderboard.verification import reproduce
-    from rb_smooth.training.pipeline import Options
+    from rb_smooth.training.pipeline import RunOptions
 
     where = {"runs": options.runs, "data_dir": options.data_dir, "device": options.device, "workers": options.workers}
-    return 0 if reproduce(_found(options.what, options), Options(**where)) else DIFFERENT
+    return 0 if reproduce(_find_entry(options.what, options), RunOptions(**where)) else DIFFERENT
 
 
-def _found(name: str, options: argparse.Namespace) -> Entry:
+def _find_entry(name: str, options: argparse.Namespace) -> Entry:
     return find_entry(name, options.leaderboard, options.dataset, options.threat)
 
 
 def _show(options: argparse.Namespace) -> None:
-    from rb_smooth.leaderboard.reports.entry_report import shown
+    from rb_smooth.leaderboard.reports.entry_report import render_entry_report
 
-    entry = _found(options.what, options)
+    entry = _find_entry(options.what, options)
     if options.json:
         print(json.dumps(entry.info, indent=2, ensure_ascii=False))
         return
-    _print(shown(entry))
+    _print(render_entry_report(entry))
 
 
 def _compare(options: argparse.Namespace) -> None:
     """Entries of ours, and published ones of the same board by their names."""
-    from rb_smooth.leaderboard.reports.comparable import chosen
-    from rb_smooth.leaderboard.reports.comparison import compared, matched
+    from rb_smooth.leaderboard.reports.comparable import select_entries
+    from rb_smooth.leaderboard.reports.comparison import compare_entries, comparison_table
 
-    entries = chosen(options.what, options.leaderboard, options.dataset, options.threat)
+    entries = select_entries(options.what, options.leaderboard, options.dataset, options.threat)
     if options.json:
-        print(json.dumps(compared(entries), indent=2, ensure_ascii=False))
+        print(json.dumps(compare_entries(entries), indent=2, ensure_ascii=False))
         return
-    _print(matched(entries))
+    _print(comparison_table(entries))
 
 
 def _table(options: argparse.Namespace) -> None:
-    from rb_smooth.leaderboard.reports.latex import tabulated
+    from rb_smooth.leaderboard.reports.latex import render_table
 
-    entries, complaints = listed(options.leaderboard, options.dataset, options.threat)
-    print(tabulated(entries, options.form or "csv", options.published), end="")
+    entries, complaints = list_entries(options.leaderboard, options.dataset, options.threat)
+    print(render_table(entries, options.form or "csv", options.published), end="")
     for complaint in complaints:
         print(complaint, file=sys.stderr)
 
 
 def _bundle(options: argparse.Namespace) -> None:
-    from rb_smooth.leaderboard.reports.bundle import pack
+    from rb_smooth.leaderboard.reports.bundle import write_bundle
 
-    console.print(f"bundle: {pack(_found(options.what, options), options.out)}")
+    console.print(f"bundle: {write_bundle(_find_entry(options.what, options), options.out)}")
 
 
 def _page(options: argparse.Namespace) -> None:
@@ -216,4 +218,4 @@ def _print(lines: list[Any]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(answering(main)())
+    sys.exit(run_cli(main)())

@@ -17,8 +17,8 @@ from typing import Any
 
 from rb_smooth.core import files
 from rb_smooth.core.environment import data_roots
-from rb_smooth.core.errors import Refused, nearest
-from rb_smooth.evaluation.per_example import Outcomes, parse_outcomes
+from rb_smooth.core.errors import UserError, did_you_mean
+from rb_smooth.evaluation.per_example import PerExampleResults, parse_points_csv
 from rb_smooth.evaluation.score import protocol_of
 
 
@@ -55,24 +55,24 @@ class Entry:
     @property
     def path(self) -> Path:
         """Where `info` lies."""
-        return self._beside("model_info", "json")
+        return self._companion_file("model_info", "json")
 
     @property
     def points(self) -> Path:
         """Where it is told what became of every test point."""
-        return self._beside("points", "csv")
+        return self._companion_file("points", "csv")
 
     @property
     def curves(self) -> Path:
         """Where the training log lies, of an entry that was trained here."""
-        return self._beside("curves", "csv")
+        return self._companion_file("curves", "csv")
 
     @property
     def examples(self) -> Path:
         """Where some test images and their adversarial examples lie."""
-        return self._beside("examples", "npz")
+        return self._companion_file("examples", "npz")
 
-    def _beside(self, what: str, ending: str) -> Path:
+    def _companion_file(self, what: str, ending: str) -> Path:
         return self.leaderboard / what / self.dataset / self.threat / f"{self.name}.{ending}"
 
     @property
@@ -81,14 +81,14 @@ class Entry:
         return self.weights.exists() and files.sha256(self.weights) == self.own.get("weights_sha256")
 
     def measured_weights(self) -> Path:
-        """The file of the weights. Raises Refused where there is none, or one of other weights than were measured."""
+        """The file of the weights. Raises UserError where there is none, or one of other weights than were measured."""
         if not self.weights.exists():
-            raise Refused(
+            raise UserError(
                 f"expected the weights of {self.name} in {self.weights}, got nothing there; restore them, or train anew"
             )
         if not self.has_measured_weights:
             found, stated = files.sha256(self.weights), str(self.own.get("weights_sha256"))
-            raise Refused(
+            raise UserError(
                 f"expected the weights of {self.name} in {self.weights} (SHA-256 {stated[:8]}…), got others "
                 f"({found[:8]}…); restore them"
             )
@@ -104,19 +104,19 @@ def model_dir(leaderboard: Path) -> Path:
     return leaderboard / "models"
 
 
-def listed(leaderboard: Path, dataset: str = "*", threat: str = "*") -> tuple[list[Entry], list[str]]:
+def list_entries(leaderboard: Path, dataset: str = "*", threat: str = "*") -> tuple[list[Entry], list[str]]:
     """(entries, complaints): a file that is not an entry is named and passed over, never fatal."""
     entries, complaints = [], []
     for path in sorted((leaderboard / "model_info").glob(f"{dataset}/{threat}/*.json")):
         try:
             entries.append(read_entry(path))
-        except (Refused, OSError) as error:
+        except (UserError, OSError) as error:
             complaints.append(f"passed over: {error}")
     return entries, complaints
 
 
 def read_entry(path: Path) -> Entry:
-    """The entry in a JSON file of a board. Raises Refused if what a board needs is missing or of another type."""
+    """The entry in a JSON file of a board. Raises UserError if what a board needs is missing or of another type."""
     info = files.read_json(path)
     entry = Entry(path.parents[3], path.parts[-3], path.parts[-2], path.stem, info)
     try:
@@ -129,29 +129,29 @@ def read_entry(path: Path) -> Entry:
     except (KeyError, TypeError, AttributeError):
         whole = False
     if not whole:
-        raise Refused(f"expected an entry of rb_smooth in {path}, got other JSON; restore or delete it")
+        raise UserError(f"expected an entry of rb_smooth in {path}, got other JSON; restore or delete it")
     return entry
 
 
 def find_entry(
     name: str, leaderboard: Path, dataset: str | None = None, threat: str | None = None, also: Iterable[str] = ()
 ) -> Entry:
-    """The entry of this name. Raises Refused, with the nearest one, or the boards that have it if several do.
+    """The entry of this name. Raises UserError, with the nearest one, or the boards that have it if several do.
 
     also: further names that would have been good.
     """
-    entries, _ = listed(leaderboard, dataset or "*", threat or "*")
+    entries, _ = list_entries(leaderboard, dataset or "*", threat or "*")
     matching = [entry for entry in entries if entry.name == name]
     if not matching:
         known = [*(entry.name for entry in entries), *also]
-        raise Refused(f"expected an entry of {leaderboard}, {nearest(name, known)}")
+        raise UserError(f"expected an entry of {leaderboard}, {did_you_mean(name, known)}")
     if len(matching) > 1:
         boards = ", ".join(f"{entry.dataset} {entry.threat}" for entry in matching)
-        raise Refused(f"expected one entry called {name}, got one in each of {boards}; say --dataset and --threat")
+        raise UserError(f"expected one entry called {name}, got one in each of {boards}; say --dataset and --threat")
     return matching[0]
 
 
-def published(dataset: str, threat: str) -> dict[str, Any]:
+def published_entries(dataset: str, threat: str) -> dict[str, Any]:
     """RobustBench's entries for one board, with source, commit and date; `entries` is empty where it has no board."""
     for folder in ("leaderboard/published", "published"):
         path = next((p for root in data_roots() if (p := root / folder / f"{dataset}-{threat}.json").exists()), None)
@@ -160,6 +160,6 @@ def published(dataset: str, threat: str) -> dict[str, Any]:
     return {"entries": []}
 
 
-def read_outcomes(entry: Entry) -> Outcomes | None:
-    """What the entry's points.csv says; None where it has none. Raises Refused as `parse_outcomes` does."""
-    return parse_outcomes(entry.points, entry.own["score"]) if entry.points.exists() else None
+def read_per_example_results(entry: Entry) -> PerExampleResults | None:
+    """What the entry's points.csv says; None where it has none. Raises UserError as `parse_points_csv` does."""
+    return parse_points_csv(entry.points, entry.own["score"]) if entry.points.exists() else None

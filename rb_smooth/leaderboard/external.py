@@ -9,25 +9,25 @@ from typing import Any
 
 import torch
 
-from rb_smooth.components.checkpoints import exported, fill, read_checkpoint
+from rb_smooth.components.checkpoints import export_state_dict, load_weights, read_checkpoint
 from rb_smooth.components.flops import choose_threads
 from rb_smooth.config.registry import build_model, packages_of
-from rb_smooth.config.schema import Evaluate, protocol, source_of
+from rb_smooth.config.schema import Evaluate, load_raw_dataset, parse_protocol
 from rb_smooth.config.sections import Sections
 from rb_smooth.core import files
-from rb_smooth.core.console import remark
-from rb_smooth.core.errors import Refused
-from rb_smooth.core.files import check_name
+from rb_smooth.core.console import log_info
+from rb_smooth.core.errors import UserError
+from rb_smooth.core.files import validate_name
 from rb_smooth.core.threat import Threat
-from rb_smooth.evaluation.evaluator import assess, network
-from rb_smooth.leaderboard.entries import Entry, published
-from rb_smooth.leaderboard.submission import Candidate, described, enter
+from rb_smooth.evaluation.evaluator import evaluate_model, network_config
+from rb_smooth.leaderboard.entries import Entry, published_entries
+from rb_smooth.leaderboard.submission import Submission, entry_info, write_entry
 
-_CURE = "correct --arch, its --set model.…, --key or the file"
+_FIX_HINT = "correct --arch, its --set model.…, --key or the file"
 
 
 @dataclass(frozen=True)
-class Outsider:
+class ExternalModel:
     """What a checkpoint does not say of itself.
 
     architecture, options: one of models.py and its keyword arguments. data: a recipe's section. threat: the ball in
@@ -48,8 +48,8 @@ class Outsider:
     told: dict[str, Any] = field(default_factory=dict)
 
 
-def admit(
-    outsider: Outsider,
+def submit_checkpoint(
+    external_model: ExternalModel,
     leaderboard: Path,
     *,
     data_dir: Path,
@@ -58,35 +58,40 @@ def admit(
     replace: bool = False,
 ) -> Entry:
     """Measure the model as ours are measured, and enter it. Findings are kept in <leaderboard>/.evaluations, so that
-    the same call goes on where it was stopped. Raises Refused for a file that holds other or no weights, and for a
+    the same call goes on where it was stopped. Raises UserError for a file that holds other or no weights, and for a
     model that cannot be measured.
     """
-    path = outsider.checkpoint
+    path = external_model.checkpoint
     if not path.is_file():
-        raise Refused(f"expected a checkpoint or a run's folder at {path}, got nothing there; correct the path")
-    asked = outsider.asked if isinstance(outsider.asked, Evaluate) else protocol(outsider.asked)
-    name = check_name(outsider.name or f"{path.stem}_{outsider.architecture}")
-    source = source_of(outsider.data, data_dir)
-    if name in {row["name"] for row in published(source.board, outsider.threat.norm)["entries"]}:
-        raise Refused(f"expected a name that no model of RobustBench's has, got {name}; choose another --name")
-    points, classes = source.test[: asked.n_examples].loaded(), len(source.classes)
-    checkpoint = read_checkpoint(path, _CURE, outsider.key)
+        raise UserError(f"expected a checkpoint or a run's folder at {path}, got nothing there; correct the path")
+    protocol = (
+        external_model.asked if isinstance(external_model.asked, Evaluate) else parse_protocol(external_model.asked)
+    )
+    name = validate_name(external_model.name or f"{path.stem}_{external_model.architecture}")
+    source = load_raw_dataset(external_model.data, data_dir)
+    if name in {row["name"] for row in published_entries(source.board, external_model.threat.norm)["entries"]}:
+        raise UserError(f"expected a name that no model of RobustBench's has, got {name}; choose another --name")
+    points, classes = source.test[: protocol.n_examples].load(), len(source.classes)
+    checkpoint = read_checkpoint(path, _FIX_HINT, external_model.key)
     if checkpoint.others:
-        remark(f"{path} also holds {', '.join(checkpoint.others)}; --key chooses")
-    moments = (source.mean, source.std) if outsider.standardise else ()
-    model = build_model(outsider.architecture, outsider.options, points.shape, classes, *moments)
-    fill(model, checkpoint, path, _CURE)
-    choose_threads(model, points.shape, asked.batch_size)
+        log_info(f"{path} also holds {', '.join(checkpoint.others)}; --key chooses")
+    moments = (source.mean, source.std) if external_model.standardise else ()
+    model = build_model(external_model.architecture, external_model.options, points.shape, classes, *moments)
+    load_weights(model, checkpoint, path, _FIX_HINT)
+    choose_threads(model, points.shape, protocol.batch_size)
     kept = (
-        leaderboard / ".evaluations" / files.sha256(path)[:16] / ("standardised" if outsider.standardise else "plain")
+        leaderboard
+        / ".evaluations"
+        / files.sha256(path)[:16]
+        / ("standardised" if external_model.standardise else "plain")
     )
     weights = kept / "weights.pt"
-    files.save_tensors(weights, exported(model))
-    score = assess(
+    files.save_tensors(weights, export_state_dict(model))
+    score = evaluate_model(
         model.to(device),
         points,
-        outsider.threat,
-        asked,
+        external_model.threat,
+        protocol,
         classes=classes,
         weights_sha256=files.sha256(weights),
         parent=kept,
@@ -95,27 +100,36 @@ def admit(
         "board": source.board,
         "whole": len(points) == len(source.test),
         "official": source.official,
-        "packages": packages_of([("model", outsider.architecture), ("data", outsider.data["name"])]),
+        "packages": packages_of([("model", external_model.architecture), ("data", external_model.data["name"])]),
     }
-    told = {"name": name, "link": "", "authors": "not told", "venue": "local", "additional_data": False} | outsider.told
+    metadata = {
+        "name": name,
+        "link": "",
+        "authors": "not told",
+        "venue": "local",
+        "additional_data": False,
+    } | external_model.told
     own = {
         "run": f"checkpoint {files.sha256(path)}",
-        "method": told["name"],
-        "recipe": {"data": dict(outsider.data), "evaluate": asked.model_dump(exclude_none=True)},
+        "method": metadata["name"],
+        "recipe": {"data": dict(external_model.data), "evaluate": protocol.model_dump(exclude_none=True)},
         "origin": {
             "checkpoint": path.name,
             "sha256": files.sha256(path),
-            "key": outsider.key,
-            "standardise": outsider.standardise,
+            "key": external_model.key,
+            "standardise": external_model.standardise,
         },
     }
-    net = network(outsider.architecture, outsider.options, points.shape, classes)
-    entry = Entry(leaderboard, source.board, outsider.threat.norm, name, described(score, net, told, own))
+    net = network_config(external_model.architecture, external_model.options, points.shape, classes)
+    entry = Entry(leaderboard, source.board, external_model.threat.norm, name, entry_info(score, net, metadata, own))
     findings = kept / score["findings"]
-    candidate = Candidate(
+    submission = Submission(
         entry,
         lambda built: built.load_state_dict(files.load_tensors(weights)),
         points=findings / "points.csv",
         examples=findings / "examples.npz",
     )
-    return enter(candidate, replace)
+    return write_entry(submission, replace)
+
+
+Outsider = ExternalModel  # the name that users know

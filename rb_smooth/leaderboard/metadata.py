@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from rb_smooth.config.sections import STAGED, Sections
 from rb_smooth.core import robustbench
-from rb_smooth.leaderboard.entries import Entry, published
+from rb_smooth.leaderboard.entries import Entry, published_entries
 
 _PAPERS = {
     "entropy_sgd": "https://arxiv.org/abs/2103.01400",
@@ -30,13 +30,13 @@ _ARCHITECTURES = {
 """As RobustBench writes them."""
 
 
-def paper(sections: Sections) -> str:
+def paper_link(sections: Sections) -> str:
     """The link of a recipe's paper; empty for what no paper introduced."""
-    used = _methods(sections)
+    used = _method_names(sections)
     return next((link for name, link in _PAPERS.items() if name in used), "")
 
 
-def architecture(model: dict[str, Any]) -> str:
+def architecture_name(model: dict[str, Any]) -> str:
     """`WideResNet-34-10` for {name: wideresnet, options: …}; a name that we have no words for stays as it is."""
     if model["name"] == "robustbench":
         return str(_published_row(model).get("architecture", model["options"]["id"]))
@@ -46,7 +46,7 @@ def architecture(model: dict[str, Any]) -> str:
         return str(model["name"])
 
 
-def saw_more(sections: Sections, score: dict[str, Any]) -> bool:
+def used_extra_data(sections: Sections, score: dict[str, Any]) -> bool:
     """Whether more than the training set went into the weights, perhaps through those from which training started."""
     model = score["model"]
     if sections["data"].get("extra") is not None or sections["train"].get("start") is not None:
@@ -59,11 +59,11 @@ def saw_more(sections: Sections, score: dict[str, Any]) -> bool:
 def _published_row(model: dict[str, Any]) -> dict[str, Any]:
     """What RobustBench says of the model whose network this is; nothing, if our copy of its tables lacks it."""
     options = model["options"]
-    rows = published(robustbench.zoo_dataset(model["classes"]), options["threat"])["entries"]
+    rows = published_entries(robustbench.zoo_dataset(model["classes"]), options["threat"])["entries"]
     return next((row for row in rows if row["name"] == options["id"]), {})
 
 
-def _methods(sections: Sections) -> set[str]:
+def _method_names(sections: Sections) -> set[str]:
     """Names of all that trains, in any stage."""
     staged = [sections[key] for key in STAGED]
     return {stage["name"] for stages in staged for stage in (stages if isinstance(stages, list) else [stages])}
@@ -156,7 +156,7 @@ PAPERS = (
 )
 
 
-def used_by(entry: Entry) -> list[Paper]:
+def papers_of(entry: Entry) -> list[Paper]:
     """The papers of the methods that trained it, in any stage, and of how it is evaluated and ranked."""
     sections = [entry.own["recipe"].get(key, []) for key in STAGED]
     stages = [stage for section in sections for stage in (section if isinstance(section, list) else [section])]
@@ -164,12 +164,12 @@ def used_by(entry: Entry) -> list[Paper]:
     return [paper for paper in PAPERS if not paper.of or paper.of & names]
 
 
-def written(papers: Iterable[Paper]) -> str:
+def to_bibtex(papers: Iterable[Paper]) -> str:
     """BibTeX, each paper once. Capitals of titles are kept as printed."""
-    return "\n".join(_entry(paper) for paper in dict.fromkeys(papers))
+    return "\n".join(_bibtex_entry(paper) for paper in dict.fromkeys(papers))
 
 
-def _entry(paper: Paper) -> str:
+def _bibtex_entry(paper: Paper) -> str:
     archive = {"eprint": paper.eprint, "archiveprefix": "arXiv", "url": f"https://arxiv.org/abs/{paper.eprint}"}
     fields = {"title": f"{{{paper.title}}}", "author": paper.authors, "booktitle": paper.booktitle}
     fields |= {"year": str(paper.year)} | (archive if paper.eprint else {"url": paper.url})
@@ -190,7 +190,7 @@ def architecture_title(entry: Entry) -> str:
     return f"WideResNet-{options['depth']}-{options['width']}"
 
 
-def family(architecture: str) -> str | None:
+def architecture_family(architecture: str) -> str | None:
     """`ResNet-18` also for its pre-activation form, `WideResNet-34-10` for itself; None for one without relatives."""
     if re.fullmatch(r"(PreAct)?ResNet-18", architecture):
         return "ResNet-18"

@@ -6,22 +6,22 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rb_smooth.core.cli import program
+from rb_smooth.core.cli import make_parser
 
 if TYPE_CHECKING:
     from rb_smooth.config.schema import Evaluate
 
 
-_BY_NAME = ("evaluate", "verify", "reproduce", "show", "bundle")
+_COMMANDS_BY_NAME = ("evaluate", "verify", "reproduce", "show", "bundle")
 
 
-def parsed(description: str) -> argparse.Namespace:
+def parse_options(description: str) -> argparse.Namespace:
     """The command line as options; `command` says which program, `what` what it is about."""
-    parser = program("leaderboard", description)
+    parser = make_parser("leaderboard", description)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     made = {
-        name: commands.add_parser(name, help=told, description=told)
-        for name, told in (
+        name: commands.add_parser(name, help=metadata, description=metadata)
+        for name, metadata in (
             ("submit", "enter a run, or a checkpoint that was trained elsewhere"),
             (
                 "evaluate",
@@ -37,7 +37,7 @@ def parsed(description: str) -> argparse.Namespace:
             ("serve", "write it, and open it in a browser"),
         )
     }
-    for name in _BY_NAME:
+    for name in _COMMANDS_BY_NAME:
         made[name].add_argument("what", metavar="NAME", help="of the entry")
     made["submit"].add_argument(
         "what", type=Path, metavar="RUN|CHECKPOINT", help="a run's folder, or a file of weights"
@@ -51,10 +51,10 @@ def parsed(description: str) -> argparse.Namespace:
         made[name].add_argument("--dataset", help="cifar10, digits, folder, …; tells equal names apart")
         made[name].add_argument("--threat", choices=("Linf", "L2"), help="the norm of the ball")
     for name in ("submit", "evaluate", "verify", "reproduce"):
-        _measuring(made[name])
-    _submitting(made["submit"])
+        _add_evaluation_options(made[name])
+    _add_submission_options(made["submit"])
     for name in ("submit", "evaluate"):
-        _protocol(made[name])
+        _add_protocol_options(made[name])
     made["evaluate"].add_argument(
         "--norms", metavar="Linf,L2", help="radii of another norm are scaled (default: its own)"
     )
@@ -66,29 +66,31 @@ def parsed(description: str) -> argparse.Namespace:
     )
     for name in ("show", "compare"):
         made[name].add_argument("--json", action="store_true", help="for programs; accuracies are shares in [0, 1]")
-    _tabulating(made["table"])
+    _add_table_options(made["table"])
     made["bundle"].add_argument("--out", type=Path, default=Path("bundles"), help="where to put it (default: bundles)")
     made["serve"].add_argument("--port", type=int, default=8000)
     made["serve"].add_argument("--no-browser", action="store_true", help="only serve")
     return parser.parse_args()
 
 
-def asked(options: argparse.Namespace, given: dict[str, Any] | None = None) -> Evaluate:
-    """The protocol that the options describe, over the keys in `given`. Raises Refused for what cannot be meant."""
-    from rb_smooth.config.schema import protocol
+def requested_protocol(options: argparse.Namespace, defaults: dict[str, Any] | None = None) -> Evaluate:
+    """The protocol that the options describe, over the keys in `defaults`. Raises UserError for what cannot be
+    meant.
+    """
+    from rb_smooth.config.schema import parse_protocol
 
     names = ("version", "n_examples", "batch_size", "seed", "keep_adversarial")
     wanted = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    return protocol((given or {}) | wanted)
+    return parse_protocol((defaults or {}) | wanted)
 
 
-def _measuring(command: argparse.ArgumentParser) -> None:
+def _add_evaluation_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--data-dir", type=Path, default=Path("data"), help="torchvision's folder (default: data)")
     command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, … (default: a GPU if there is one)")
     command.add_argument("--workers", type=int, default=1, help="processes to attack in (default: 1)")
 
 
-def _protocol(command: argparse.ArgumentParser) -> None:
+def _add_protocol_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--eps", metavar="8/255", help="radius; for `evaluate` also 1/255,8/255 or 2/255..16/255")
     command.add_argument("--version", choices=("standard", "quick"), help="AutoAttack, or an upper bound of it")
     command.add_argument("--n-examples", type=int, help="test points to attack (the first ones; default: all)")
@@ -97,7 +99,7 @@ def _protocol(command: argparse.ArgumentParser) -> None:
     command.add_argument("--keep-adversarial", type=int, metavar="N", help="examples kept, of the first N points")
 
 
-def _submitting(command: argparse.ArgumentParser) -> None:
+def _add_submission_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--replace", action="store_true", help="replace another model's entry; the old one is kept")
     brought = command.add_argument_group("a checkpoint from elsewhere")
     brought.add_argument("--arch", metavar="NAME", help="preactresnet18, resnet18, wideresnet, timm, …")
@@ -114,12 +116,16 @@ def _submitting(command: argparse.ArgumentParser) -> None:
     brought.add_argument("--additional-data", action="store_true", help="it was trained on more than the training set")
 
 
-def _tabulating(command: argparse.ArgumentParser) -> None:
+def _add_table_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("dataset", help="cifar10, digits, …: as the board is called")
     command.add_argument("threat", choices=("Linf", "L2"))
     form = command.add_mutually_exclusive_group()
-    for name, told in (("latex", "booktabs"), ("csv", "the default"), ("bibtex", "of the papers behind the methods")):
-        form.add_argument(f"--{name}", dest="form", action="store_const", const=name, help=told)
+    for name, metadata in (
+        ("latex", "booktabs"),
+        ("csv", "the default"),
+        ("bibtex", "of the papers behind the methods"),
+    ):
+        form.add_argument(f"--{name}", dest="form", action="store_const", const=name, help=metadata)
     command.add_argument(
         "--published", type=int, default=0, metavar="N", help="the N best comparable published entries too"
     )

@@ -13,21 +13,21 @@ from rich.table import Table
 from torch import nn
 
 from rb_smooth.components.flops import choose_threads
-from rb_smooth.config.schema import Evaluate, source_of
+from rb_smooth.config.schema import Evaluate, load_raw_dataset
 from rb_smooth.config.sections import Sections
 from rb_smooth.core import files
-from rb_smooth.core.console import console, remark
+from rb_smooth.core.console import console, log_info
 from rb_smooth.core.determinism import full_float32
-from rb_smooth.core.errors import Refused
+from rb_smooth.core.errors import UserError
 from rb_smooth.core.formatting import eps_text
-from rb_smooth.core.statistics import interval
+from rb_smooth.core.statistics import share_interval
 from rb_smooth.core.threat import Threat
 from rb_smooth.data.images import Images
 from rb_smooth.evaluation import radii
-from rb_smooth.evaluation.accuracy import accuracy, correct, share
-from rb_smooth.evaluation.attack_cache import UnitStore
-from rb_smooth.evaluation.checks import check_points
-from rb_smooth.evaluation.evaluator import attacked, binding
+from rb_smooth.evaluation.accuracy import fraction, is_correct, measure_accuracy
+from rb_smooth.evaluation.attack_cache import AttackCache
+from rb_smooth.evaluation.checks import validate_points
+from rb_smooth.evaluation.evaluator import cache_key, run_attacks
 from rb_smooth.evaluation.score import attack_title
 from rb_smooth.leaderboard.entries import Entry
 from rb_smooth.leaderboard.zoo import load_entry
@@ -35,7 +35,7 @@ from rb_smooth.training.model_setup import ZooModel
 
 
 @dataclass(frozen=True)
-class Subject:
+class CurveModel:
     """A model whose profile is drawn: one of ours, or one of RobustBench's zoo. data: a recipe's section."""
 
     name: str
@@ -47,13 +47,13 @@ class Subject:
     leaderboard: Path
 
     @classmethod
-    def ours(cls, entry: Entry) -> Subject:
+    def from_entry(cls, entry: Entry) -> CurveModel:
         own = entry.own
         where = entry.dataset, entry.threat, own["recipe"]["data"], own["weights_sha256"], entry.leaderboard
         return cls(entry.name, load_entry(entry), *where)
 
     @classmethod
-    def published(cls, name: str, dataset: str, threat: str, zoo: Path, leaderboard: Path) -> Subject:
+    def from_zoo(cls, name: str, dataset: str, threat: str, zoo: Path, leaderboard: Path) -> CurveModel:
         published = ZooModel(name, dataset, threat, zoo)
         model, digest = published.load(), files.sha256(published.path)
         return cls(name, model, dataset, threat, {"name": dataset}, digest, leaderboard)
@@ -63,11 +63,11 @@ class Subject:
         return self.leaderboard / "radii" / self.dataset / self.threat / f"{self.name}.json"
 
 
-def draw_profile(
-    subject: Subject,
+def draw_robustness_curve(
+    curve_model: CurveModel,
     eps: Sequence[float],
     norms: Sequence[str],
-    asked: Evaluate,
+    protocol: Evaluate,
     *,
     data_dir: Path,
     device: torch.device,
@@ -76,44 +76,45 @@ def draw_profile(
     """Measure, print and write down the accuracy at every radius in every norm.
 
     eps are radii in the subject's own norm; in another they are scaled as RobustBench's two balls are. Returns the rows
-    (see `measured`). What was found is kept below <leaderboard>/.evaluations: the same call goes on where it stopped.
+    (see `measure_curve`). What was found is kept below <leaderboard>/.evaluations: the same call goes on where it
+    stopped.
     """
     if unknown := set(norms) - {"Linf", "L2"}:
-        raise Refused(f"expected norms Linf and L2, got {', '.join(sorted(unknown))}; correct --norms")
-    source = source_of(subject.data, data_dir)
-    points, classes = source.test[: asked.n_examples].loaded(), len(source.classes)
-    choose_threads(subject.model, points.shape, asked.batch_size)
-    scaled = [(norm, radius * radii.scale(norm, subject.threat)) for norm in norms for radius in eps]
+        raise UserError(f"expected norms Linf and L2, got {', '.join(sorted(unknown))}; correct --norms")
+    source = load_raw_dataset(curve_model.data, data_dir)
+    points, classes = source.test[: protocol.n_examples].load(), len(source.classes)
+    choose_threads(curve_model.model, points.shape, protocol.batch_size)
+    scaled = [(norm, radius * radii.norm_scale(norm, curve_model.threat)) for norm in norms for radius in eps]
     threats = [Threat(norm, radius, radius / 4) for norm, radius in scaled]  # type: ignore[arg-type]
-    title, rows = attack_title({"version": asked.version}), []
-    kept = subject.leaderboard / ".evaluations" / subject.weights_sha256[:16]
-    for row in measured(
-        subject.model.to(device),
+    title, rows = attack_title({"version": protocol.version}), []
+    kept = curve_model.leaderboard / ".evaluations" / curve_model.weights_sha256[:16]
+    for row in measure_curve(
+        curve_model.model.to(device),
         points,
         threats,
-        asked,
+        protocol,
         classes=classes,
-        weights_sha256=subject.weights_sha256,
+        weights_sha256=curve_model.weights_sha256,
         parent=kept,
         workers=workers,
     ):
-        remark(f"{row['norm']} eps {eps_text(row['eps'])}: PGD-20 {row['pgd20']:.1%}, {title} {row['robust']:.1%}")
+        log_info(f"{row['norm']} eps {eps_text(row['eps'])}: PGD-20 {row['pgd20']:.1%}, {title} {row['robust']:.1%}")
         rows.append(row)
-    rises = radii.rises(rows)
-    what = {"name": subject.name, "weights_sha256": subject.weights_sha256, "board": source.board}
-    files.write_json(subject.path, {**what, "rows": rows, "rises": rises})
-    console.print(_table(f"{subject.name} on {len(points)} points of {source.board}", title, rows))
+    rises = radii.accuracy_increases(rows)
+    what = {"name": curve_model.name, "weights_sha256": curve_model.weights_sha256, "board": source.board}
+    files.write_json(curve_model.path, {**what, "rows": rows, "rises": rises})
+    console.print(_table(f"{curve_model.name} on {len(points)} points of {source.board}", title, rows))
     for rise in rises:
         console.print(f"watch out: {rise}")
-    console.print(f"written: {subject.path}")
+    console.print(f"written: {curve_model.path}")
     return rows
 
 
-def measured(
+def measure_curve(
     model: nn.Module,
     points: Images,
     threats: Sequence[Threat],
-    asked: Evaluate,
+    protocol: Evaluate,
     *,
     classes: int,
     weights_sha256: str,
@@ -126,24 +127,24 @@ def measured(
     kept below `parent`, bound to the weights, so that the same call goes on where it was stopped.
     """
     for threat in threats:
-        check_points(points, threat, classes)
+        validate_points(points, threat, classes)
     with full_float32():
-        clean = accuracy(model, points)
+        clean = measure_accuracy(model, points)
     for threat in threats:
         with full_float32():
-            withstood = correct(model, points, threat)
-        store = UnitStore(parent, binding(model, points, threat, asked, weights_sha256))
-        result = attacked(model, points, threat, asked, withstood, classes=classes, store=store, workers=workers)
-        robust = share(result.robust)
+            withstood = is_correct(model, points, threat)
+        store = AttackCache(parent, cache_key(model, points, threat, protocol, weights_sha256))
+        result = run_attacks(model, points, threat, protocol, withstood, classes=classes, store=store, workers=workers)
+        robust = fraction(result.robust)
         yield {
             "norm": threat.norm,
             "eps": threat.eps,
-            "version": asked.version,
+            "version": protocol.version,
             "n": len(points),
             "clean": clean,
-            "pgd20": share(withstood),
+            "pgd20": fraction(withstood),
             "robust": robust,
-            "interval": list(interval(robust, len(points))),
+            "interval": list(share_interval(robust, len(points))),
             "seconds": sum(attack.seconds for attack in result.attacks.values()),
         }
 

@@ -12,24 +12,24 @@ import torch
 
 from rb_smooth.components.flops import choose_threads
 from rb_smooth.config.registry import check_installed
-from rb_smooth.config.schema import Evaluate, protocol, source_of
+from rb_smooth.config.schema import Evaluate, load_raw_dataset, parse_protocol
 from rb_smooth.core import files
 from rb_smooth.core.console import console
-from rb_smooth.core.errors import Refused
+from rb_smooth.core.errors import UserError
 from rb_smooth.core.threat import Threat
 from rb_smooth.data.images import Images
 from rb_smooth.data.splits import fingerprint
-from rb_smooth.evaluation.evaluator import assess
-from rb_smooth.evaluation.per_example import parse_outcomes
+from rb_smooth.evaluation.evaluator import evaluate_model
+from rb_smooth.evaluation.per_example import parse_points_csv
 from rb_smooth.evaluation.score import Score
-from rb_smooth.leaderboard.entries import Entry, read_outcomes
+from rb_smooth.leaderboard.entries import Entry, read_per_example_results
 from rb_smooth.leaderboard.zoo import load_entry
-from rb_smooth.training.pipeline import Options, carry_out
+from rb_smooth.training.pipeline import RunOptions, run_recipe
 
-_FIGURES = ("clean", "pgd20", "autoattack")
+_ACCURACIES = ("clean", "pgd20", "autoattack")
 
 
-class Verdict(NamedTuple):
+class VerificationResult(NamedTuple):
     """figures: name -> (share in the entry, share now). points: how many test points fared otherwise; None where the
     entry keeps no points.csv. conditions: what differs between then and now, as `torch: 2.14.1, now 2.15.0`.
     """
@@ -43,63 +43,63 @@ class Verdict(NamedTuple):
         return all(then == now for then, now in self.figures.values()) and not self.points
 
 
-def verify(entry: Entry, *, data_dir: Path, device: torch.device, workers: int = 1) -> Verdict:
+def verify(entry: Entry, *, data_dir: Path, device: torch.device, workers: int = 1) -> VerificationResult:
     """Measure the entry's weights again, by the protocol that it states, on its own test points.
 
-    Nothing that an earlier evaluation found is looked at. Raises Refused where weights or points are missing, or are
+    Nothing that an earlier evaluation found is looked at. Raises UserError where weights or points are missing, or are
     not those that the entry names by their SHA-256.
     """
     score = entry.own["score"]
     model = load_entry(entry).to(device)
     points = recorded_points(entry, data_dir)
     choose_threads(model, points.shape, score["batch_size"])
-    asked = Evaluate(
+    protocol = Evaluate(
         version=score["version"], n_examples=score["n"], batch_size=score["batch_size"], seed=score["seed"]
     )
     with tempfile.TemporaryDirectory(prefix="verify-") as folder:
-        now = assess(
+        now = evaluate_model(
             model,
             points,
             Threat(**score["threat"]),
-            asked,
+            protocol,
             classes=entry.own["model"]["classes"],
             weights_sha256=entry.own["weights_sha256"],
             parent=Path(folder),
             workers=workers,
         )
-        anew = parse_outcomes(Path(folder) / now["findings"] / "points.csv", now)
-    figures = {key: (score[key], now[key]) for key in _FIGURES}
+        anew = parse_points_csv(Path(folder) / now["findings"] / "points.csv", now)
+    figures = {key: (score[key], now[key]) for key in _ACCURACIES}
     figures |= {
         name: (attack["robust"], now["attacks"][name]["robust"])
         for name, attack in score["attacks"].items()
         if name in now["attacks"]
     }
-    before, differ = read_outcomes(entry), None
+    before, differ = read_per_example_results(entry), None
     if before is not None:
         then, today = (zip(fate.clean_prediction, fate.broken_by, strict=True) for fate in (before, anew))
         differ = sum(one != other for one, other in zip(then, today, strict=True))
-    return Verdict(figures, differ, _conditions(entry, now))
+    return VerificationResult(figures, differ, _changed_environment(entry, now))
 
 
 def recorded_points(entry: Entry, data_dir: Path) -> Images:
-    """The very test points on which the entry was measured. Raises Refused if the data are not those any more."""
+    """The very test points on which the entry was measured. Raises UserError if the data are not those any more."""
     score = entry.own["score"]
-    points = source_of(entry.own["recipe"]["data"], data_dir).test[: score["n"]].loaded()
+    points = load_raw_dataset(entry.own["recipe"]["data"], data_dir).test[: score["n"]].load()
     if (found := fingerprint(points)) != score["fingerprint"]:
-        raise Refused(
+        raise UserError(
             f"expected the test points of {entry.name} (SHA-256 {score['fingerprint'][:8]}…), got others "
             f"({found[:8]}…); restore the data, or say --data-dir"
         )
     return points
 
 
-def _conditions(entry: Entry, now: dict[str, Any]) -> list[str]:
+def _changed_environment(entry: Entry, now: dict[str, Any]) -> list[str]:
     then = {**entry.own["versions"], "commit of rb_smooth": entry.own["score"].get("commit")}
     today = {**now["versions"], "commit of rb_smooth": now["commit"]}
     return [f"{name}: {then.get(name)}, now {today[name]}" for name in today if then.get(name) != today[name]]
 
 
-def reproduce(entry: Entry, options: Options) -> bool:
+def reproduce(entry: Entry, options: RunOptions) -> bool:
     """Train and evaluate by the stored recipe and seed below `options.runs`, or go on there; say what came out.
 
     The board stays as it is. Returns whether the new figures agree: the very weights, or AutoAttack accuracy within the
@@ -107,7 +107,7 @@ def reproduce(entry: Entry, options: Options) -> bool:
     """
     own = entry.own
     if "train" not in own["recipe"]:
-        raise Refused(
+        raise UserError(
             f"expected an entry that was trained here, got {entry.name}, which came as a checkpoint; use `verify`"
         )
     check_installed(entry.packages)
@@ -116,9 +116,9 @@ def reproduce(entry: Entry, options: Options) -> bool:
     recipe = own["recipe"]
     if recipe["train"].get("channels_last") is True:  # as a run that goes on takes it
         recipe = recipe | {"train": recipe["train"] | {"channels_last": "auto"}}
-    run = carry_out((dataset, method, recipe), replace(options, fresh=False, until="evaluation"))
+    run = run_recipe((dataset, method, recipe), replace(options, fresh=False, until="evaluation"))
     score, then = run.score or {}, own["score"]
-    for figure in _FIGURES:
+    for figure in _ACCURACIES:
         console.print(f"{figure:<12} {then[figure]:.2%} then, {score[figure]:.2%} now")
     low, high = then["interval"]
     if entry.weights.exists() and _equal(run.load("best"), files.load_tensors(entry.weights)):
@@ -138,7 +138,7 @@ def _equal(one: Any, other: Any) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
-def measured_entry(
+def reevaluate_entry(
     entry: Entry, changes: Mapping[str, Any], data_dir: Path, device: torch.device, workers: int
 ) -> Score:
     """The entry's score as it stands if it was measured so; else by the changed protocol, from its stored weights.
@@ -152,16 +152,16 @@ def measured_entry(
     if "eps" in changes:
         own["step_size"] = changes["eps"] / 4
     elif changes.get("norm", own["norm"]) != own["norm"]:
-        raise Refused(f"expected eps with norm {changes['norm']}, got none: {entry.name}'s is of another; say both")
-    asked = protocol({**own, **changes})
-    points = source_of(entry.own["recipe"]["data"], data_dir).test[: asked.n_examples].loaded()
+        raise UserError(f"expected eps with norm {changes['norm']}, got none: {entry.name}'s is of another; say both")
+    protocol = parse_protocol({**own, **changes})
+    points = load_raw_dataset(entry.own["recipe"]["data"], data_dir).test[: protocol.n_examples].load()
     model, sha256 = load_entry(entry), str(entry.own["weights_sha256"])
-    choose_threads(model, points.shape, asked.batch_size)
-    measured = assess(
+    choose_threads(model, points.shape, protocol.batch_size)
+    measured = evaluate_model(
         model.to(device),
         points,
-        Threat(asked.norm, asked.eps, asked.step_size),  # type: ignore[arg-type]
-        asked,
+        Threat(protocol.norm, protocol.eps, protocol.step_size),  # type: ignore[arg-type]
+        protocol,
         classes=entry.own["model"]["classes"],
         weights_sha256=sha256,
         parent=entry.leaderboard / ".evaluations" / sha256[:16],

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from rb_smooth.config import resolver
 from rb_smooth.core import files, robustbench
-from rb_smooth.core.errors import Refused, nearest
-from rb_smooth.leaderboard.entries import Entry, listed, model_dir
+from rb_smooth.core.errors import UserError, did_you_mean
+from rb_smooth.leaderboard.entries import Entry, list_entries, model_dir
 from rb_smooth.training.run_folder.run import Run
 
 if TYPE_CHECKING:
@@ -20,20 +20,20 @@ _ROBUSTBENCH_DATASETS = ("cifar10", "cifar100")
 
 def recipes() -> list[str]:
     """Every shipped (and ./recipes) recipe: "cifar10/at", "cifar10/at+ensgd", …"""
-    return [f"{dataset}/{method}" for dataset in resolver.datasets() for method in resolver.methods(dataset)]
+    return [f"{dataset}/{method}" for dataset in resolver.list_datasets() for method in resolver.list_methods(dataset)]
 
 
 def register(leaderboard: str | Path = "leaderboard", new_datasets: bool = False) -> list[str]:
     """Enter our models in RobustBench's table, so that robustbench.utils.load_model and benchmark know them.
 
     Load them with model_dir="<leaderboard>/models". Idempotent: call it again after new submissions. Returns the names.
-    Raises Refused for an entry that is called as one of RobustBench's own models.
+    Raises UserError for an entry that is called as one of RobustBench's own models.
 
     new_datasets: also the boards that RobustBench does not have (svhn, digits, folders): its enumeration of data sets,
     a private part of it, learns their names.
     """
     entries = [
-        entry for entry in listed(Path(leaderboard))[0] if new_datasets or entry.dataset in _ROBUSTBENCH_DATASETS
+        entry for entry in list_entries(Path(leaderboard))[0] if new_datasets or entry.dataset in _ROBUSTBENCH_DATASETS
     ]
     for entry in entries:
         register_entry(entry)
@@ -43,10 +43,10 @@ def register(leaderboard: str | Path = "leaderboard", new_datasets: bool = False
 def register_entry(entry: Entry) -> None:
     """Enter one model, and its data set where RobustBench lacks it."""
     if entry.dataset not in _ROBUSTBENCH_DATASETS:
-        robustbench.add_dataset(entry.dataset, entry.own["model"]["classes"], _TestLoader(entry))
+        robustbench.register_dataset(entry.dataset, entry.own["model"]["classes"], _TestLoader(entry))
     table = robustbench.zoo_table(entry.dataset, entry.threat)
     if entry.name in table and not isinstance(table[entry.name]["model"], _Architecture):
-        raise Refused(
+        raise UserError(
             f"expected a name that no model of RobustBench's has, got {entry.name} in {entry.path}; delete that file, "
             "and submit the model under another --name"
         )
@@ -65,49 +65,51 @@ def load_model(
     name: of an entry of `leaderboard`, on the board of `dataset` and `threat_model` (the norm of its ball); RobustBench
     need not know it (`register`). Or a run, whose best epoch's weights are taken; the other arguments then say nothing.
 
-    Raises Refused for an unknown name (with the nearest one), for a run that is not trained, and for missing weights.
+    Raises UserError for an unknown name (with the nearest one), for a run that is not trained, and for missing weights.
     """
     if isinstance(name, Run):
         return _load_run(name)
-    entries = {entry.name: entry for entry in listed(Path(leaderboard), dataset, threat_model)[0]}
+    entries = {entry.name: entry for entry in list_entries(Path(leaderboard), dataset, threat_model)[0]}
     if name not in entries:
-        raise Refused(f"expected an entry of {leaderboard} for {dataset} {threat_model}, {nearest(name, entries)}")
+        raise UserError(
+            f"expected an entry of {leaderboard} for {dataset} {threat_model}, {did_you_mean(name, entries)}"
+        )
     return load_entry(entries[name])
 
 
 def _load_run(run: Run) -> nn.Module:
     from rb_smooth.config.schema import Data
-    from rb_smooth.data.image_spec import Outline, outline
-    from rb_smooth.training.batches import best_model
+    from rb_smooth.data.image_spec import ImageSpec, known_image_spec
+    from rb_smooth.training.batches import load_best_model
 
     if (score := run.score) is not None:
-        known: Outline | None = Outline(tuple(score["model"]["shape"]), score["model"]["classes"])
+        known: ImageSpec | None = ImageSpec(tuple(score["model"]["shape"]), score["model"]["classes"])
     else:
         data = run.header["data"]
-        known = outline(data["name"], {key: data[key] for key in data if key not in Data.model_fields})
+        known = known_image_spec(data["name"], {key: data[key] for key in data if key not in Data.model_fields})
     if known is None:
-        raise Refused(f"expected an evaluated run in {run.path}, as its data do not tell their classes; evaluate it")
-    return best_model(run, known)
+        raise UserError(f"expected an evaluated run in {run.path}, as its data do not tell their classes; evaluate it")
+    return load_best_model(run, known)
 
 
 def load_entry(entry: Entry) -> nn.Module:
-    """The entry's model with its weights, in eval mode on the CPU. Raises Refused where they are missing or damaged, or
-    are not those that were measured.
+    """The entry's model with its weights, in eval mode on the CPU. Raises UserError where they are missing or damaged,
+    or are not those that were measured.
     """
-    weights, model = entry.measured_weights(), build(entry)
+    weights, model = entry.measured_weights(), build_entry_network(entry)
     try:
         model.load_state_dict(files.load_tensors(weights))
     except (RuntimeError, TypeError, AttributeError) as error:
         cause = str(error).splitlines()[0]
-        raise Refused(
+        raise UserError(
             f"expected the weights of {entry.name} in {entry.weights}, got others ({cause}); restore them"
         ) from None
     return model.eval()
 
 
-def build(entry: Entry) -> nn.Module:
-    """The entry's network, untrained: what its weights are loaded into. Raises Refused, naming the package, where it is
-    another's that is not installed.
+def build_entry_network(entry: Entry) -> nn.Module:
+    """The entry's network, untrained: what its weights are loaded into. Raises UserError, naming the package, where it
+    is another's that is not installed.
     """
     from rb_smooth.config.registry import build_model, check_installed
 
@@ -123,7 +125,7 @@ class _Architecture:
         self.entry = entry
 
     def __call__(self) -> nn.Module:
-        return build(self.entry)
+        return build_entry_network(self.entry)
 
 
 class _TestLoader:
@@ -135,7 +137,7 @@ class _TestLoader:
         self.section = dict(entry.own["recipe"]["data"])
 
     def __call__(self, n_examples: int | None, data_dir: str, preprocessing: Any = None) -> tuple[Tensor, Tensor]:
-        from rb_smooth.config.schema import source_of
+        from rb_smooth.config.schema import load_raw_dataset
 
-        test = source_of(self.section, Path(data_dir)).test[:n_examples].loaded()
+        test = load_raw_dataset(self.section, Path(data_dir)).test[:n_examples].load()
         return (test.x.float() / 255).contiguous(), test.y  # AutoAttack's L2 attacks take no other

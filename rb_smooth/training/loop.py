@@ -13,133 +13,137 @@ import torch
 from torch import nn
 
 from rb_smooth.components import weights
-from rb_smooth.components.checkpoints import exported
+from rb_smooth.components.checkpoints import export_state_dict
 from rb_smooth.config.schema import Recipe
 from rb_smooth.core import distributed, files
-from rb_smooth.core.console import console, progress_bars, remark
-from rb_smooth.core.determinism import random_state_kept
+from rb_smooth.core.console import console, log_info, progress_bars
+from rb_smooth.core.determinism import preserve_rng
 from rb_smooth.core.errors import Interrupted
 from rb_smooth.core.threat import Threat
-from rb_smooth.core.worker_pool import stop_requests
-from rb_smooth.data.splits import Dataset
-from rb_smooth.evaluation.accuracy import accuracy, health
-from rb_smooth.training.diagnostics import check_finite, check_origins, check_replicas, concerns
-from rb_smooth.training.run_folder.reporting import Reports
-from rb_smooth.training.run_folder.resume import forget_states, load_state, save_state
+from rb_smooth.core.worker_pool import catch_stop_signals
+from rb_smooth.data.splits import DataSplits
+from rb_smooth.evaluation.accuracy import measure_accuracy, training_health
+from rb_smooth.training.diagnostics import check_finite, check_input_hashes, check_replicas, training_warnings
+from rb_smooth.training.run_folder.reporting import RunReporter
+from rb_smooth.training.run_folder.resume import delete_states, load_state, save_state
 from rb_smooth.training.run_folder.run import Run
-from rb_smooth.training.trainer import Session
+from rb_smooth.training.trainer import Trainer
 
 SAVED_EVERY_S = 600.0
 """Seconds of training that a killed process may lose."""
 
 
-def train(recipe: Recipe, run: Run, data: Dataset, device: torch.device, saved_every_s: float = SAVED_EVERY_S) -> None:
+def train(
+    recipe: Recipe, run: Run, data: DataSplits, device: torch.device, saved_every_s: float = SAVED_EVERY_S
+) -> None:
     """Train to the end, or go on where the run stopped. Leaves best.pt, last.pt and log.csv in the run's folder.
 
     The state is saved after every epoch and within it every `saved_every_s` seconds: killed at any moment, even while
     it saves, the run goes on from there to the very same end. Raises Interrupted after Ctrl-C or SIGTERM, with the run
-    saved at the minibatch reached. Of several processes (`distributed.joined`) each takes its share of every minibatch,
-    and the first one writes.
+    saved at the minibatch reached. Of several processes (`distributed.process_group`) each takes its share of every
+    minibatch, and the first one writes.
     """
     epochs = recipe.train.epochs
     with (
-        random_state_kept(),
-        stop_requests() as stop,
+        preserve_rng(),
+        catch_stop_signals() as stop,
         progress_bars() as bars,
-        Reports(run, epochs) as reports,
+        RunReporter(run, epochs) as reporter,
         ExitStack() as ending,
     ):
-        session = _taken_up(recipe, run, data, device, reports)
-        ending.callback(session.minibatches.close)
-        bar = bars.add_task("training", total=epochs * session.batches, completed=session.t)
+        trainer = _start_or_resume(recipe, run, data, device, reporter)
+        ending.callback(trainer.batch_loader.close)
+        bar = bars.add_task("training", total=epochs * trainer.batches, completed=trainer.t)
         saved_at, stopped = time.monotonic(), False
-        while session.epoch < epochs and not stopped:
-            order = session.order()
-            while session.batch < session.batches and not stopped:
-                session.run_batch(order)
-                bars.update(bar, completed=session.t, description=f"epoch {session.epoch + 1}/{epochs}")
-                stopped, overdue = distributed.any_of(bool(stop), time.monotonic() - saved_at > saved_every_s)
+        while trainer.epoch < epochs and not stopped:
+            order = trainer.batch_order()
+            while trainer.batch < trainer.batches and not stopped:
+                trainer.run_batch(order)
+                bars.update(bar, completed=trainer.t, description=f"epoch {trainer.epoch + 1}/{epochs}")
+                stopped, overdue = distributed.all_reduce_any(bool(stop), time.monotonic() - saved_at > saved_every_s)
                 if overdue:
-                    check_finite(session, run)
-                    _save(session, run)
+                    check_finite(trainer, run)
+                    _save(trainer, run)
                     saved_at = time.monotonic()
-            check_finite(session, run)
+            check_finite(trainer, run)
             if not stopped:
-                _finish_epoch(session, run, reports)
-            _save(session, run)
+                _finish_epoch(trainer, run, reporter)
+            _save(trainer, run)
             saved_at = time.monotonic()
-            [stopped] = distributed.any_of(bool(stop))
+            [stopped] = distributed.all_reduce_any(bool(stop))
         if stopped:
-            raise Interrupted(f"stopped after {_position(session)}; the same command goes on from there")
-        with session.deployed() as model:
-            if distributed.is_first():
-                files.write_json(run.path / "training.json", _conditions(session))
-                run.save("last", exported(model))
-    if distributed.is_first():
-        forget_states(run.path)
+            raise Interrupted(f"stopped after {_position(trainer)}; the same command goes on from there")
+        with trainer.evaluation_model() as model:
+            if distributed.is_rank_zero():
+                files.write_json(run.path / "training.json", _training_record(trainer))
+                run.save("last", export_state_dict(model))
+    if distributed.is_rank_zero():
+        delete_states(run.path)
 
 
-def _taken_up(recipe: Recipe, run: Run, data: Dataset, device: torch.device, reports: Reports) -> Session:
+def _start_or_resume(
+    recipe: Recipe, run: Run, data: DataSplits, device: torch.device, reporter: RunReporter
+) -> Trainer:
     """A session at the beginning, or where the run stopped."""
-    saved = distributed.from_first(lambda: load_state(run.path))
-    session = Session(recipe, data, device, begins=saved is None)
-    check_origins(session)
+    saved = distributed.rank_zero_call(lambda: load_state(run.path))
+    trainer = Trainer(recipe, data, device, starts_training=saved is None)
+    check_input_hashes(trainer)
     if saved is None:
-        keep_start(session, run)
-        return session
+        save_initial_weights(trainer, run)
+        return trainer
     state, path = saved
-    session.resume(weights.moved(state, device), path)
-    remark(f"resumed after {_position(session)}")
-    if distributed.is_first():
-        reports.update(session.log)
-    return session
+    trainer.resume(weights.to_device(state, device), path)
+    log_info(f"resumed after {_position(trainer)}")
+    if distributed.is_rank_zero():
+        reporter.update(trainer.log)
+    return trainer
 
 
-def _finish_epoch(session: Session, run: Run, reports: Reports) -> None:
+def _finish_epoch(trainer: Trainer, run: Run, reporter: RunReporter) -> None:
     """Measure, write down and say what the epoch has brought."""
-    check_replicas(session)
-    row = end_epoch(session, run)
-    if not distributed.is_first():
+    check_replicas(trainer)
+    row = end_epoch(trainer, run)
+    if not distributed.is_rank_zero():
         return
-    run.write_log(session.log)
-    reports.update(session.log)
-    remark(_line(row, session.recipe.train.epochs))
-    for concern in concerns(session.log, len(session.data.source.classes)):
+    run.write_log(trainer.log)
+    reporter.update(trainer.log)
+    log_info(_epoch_line(row, trainer.recipe.train.epochs))
+    for concern in training_warnings(trainer.log, len(trainer.data.source.classes)):
         console.print(f"watch out: {concern}")
 
 
-def _save(session: Session, run: Run) -> None:
-    state = session.state_dict()
-    if distributed.is_first():
+def _save(trainer: Trainer, run: Run) -> None:
+    state = trainer.state_dict()
+    if distributed.is_rank_zero():
         save_state(run.path, state)
 
 
-def _conditions(session: Session) -> dict[str, Any]:
+def _training_record(trainer: Trainer) -> dict[str, Any]:
     """Under what the run was trained: what its numbers may depend on beyond the recipe, and what it cost."""
-    device = session.device
+    device = trainer.device
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "processes": distributed.size(),
-        "precision": session.precision,
-        "compiled": session.compiled,
-        "channels_last": session.layout is torch.channels_last,
-        "origins": session.origins,
-        "packages": session.recipe.packages,
+        "processes": distributed.world_size(),
+        "precision": trainer.precision,
+        "compiled": trainer.compiled,
+        "channels_last": trainer.layout is torch.channels_last,
+        "origins": trainer.input_hashes,
+        "packages": trainer.recipe.packages,
         "threads": torch.get_num_threads(),
         "concerns": {
             f"epoch {epoch}": found
-            for epoch in range(1, len(session.log) + 1)
-            if (found := concerns(session.log[:epoch], len(session.data.source.classes)))
+            for epoch in range(1, len(trainer.log) + 1)
+            if (found := training_warnings(trainer.log[:epoch], len(trainer.data.source.classes)))
         },
-        "seconds": sum(row["seconds"] for row in session.log),
+        "seconds": sum(row["seconds"] for row in trainer.log),
     }
 
 
-def _position(session: Session) -> str:
-    return f"{session.epoch} of {session.recipe.train.epochs} epochs and {session.batch} minibatches"
+def _position(trainer: Trainer) -> str:
+    return f"{trainer.epoch} of {trainer.recipe.train.epochs} epochs and {trainer.batch} minibatches"
 
 
-def _line(row: dict[str, Any], epochs: int) -> str:
+def _epoch_line(row: dict[str, Any], epochs: int) -> str:
     return (
         f"epoch {row['epoch'] + 1:>3}/{epochs}  lr {row['lr']:<7.4g} loss {row['loss']:.3f}  "
         f"train robust {row['train_robust']:6.1%}  "
@@ -148,65 +152,65 @@ def _line(row: dict[str, Any], epochs: int) -> str:
     )
 
 
-_WATCHED = 128
+_DIAGNOSTIC_IMAGES = 128
 """Training images on which FGSM and PGD are compared after every epoch."""
 
 
-def end_epoch(session: Session, run: Run) -> dict[str, Any]:
+def end_epoch(trainer: Trainer, run: Run) -> dict[str, Any]:
     """Measure what would be deployed, keep it if it is the best so far, and step to the next epoch.
 
     Returns the log's row; accuracies are shares in [0, 1]. `train_robust` comes from training's own forwards: it is
     measured where the gradient was taken, under AWP at w' + v.
     """
-    recipe, data = session.recipe, session.data
-    seen = session.batches * recipe.data.batch_size
-    loss, right = distributed.add_up(session.sums).tolist()
-    trained = session.seconds + time.monotonic() - session.clock
+    recipe, data = trainer.recipe, trainer.data
+    seen = trainer.batches * recipe.data.batch_size
+    loss, right = distributed.all_reduce_sum(trainer.sums).tolist()
+    trained = trainer.seconds + time.monotonic() - trainer.clock
     row: dict[str, Any] = {
-        "epoch": session.epoch,
-        "lr": session.optimizer.param_groups[0]["lr"],
+        "epoch": trainer.epoch,
+        "lr": trainer.optimizer.param_groups[0]["lr"],
         "loss": loss / seen,
         "train_robust": right / seen,
     }
     threat = recipe.trained_threat or recipe.threat
-    with session.deployed() as model:
-        row |= _measured(session, model, threat)
+    with trainer.evaluation_model() as model:
+        row |= _validation_metrics(trainer, model, threat)
         metric = row["val_clean"] if recipe.trained_threat is None else row["val_robust"]
-        row["best"] = metric > session.best
+        row["best"] = metric > trainer.best
         if row["best"]:
-            session.best = metric
+            trainer.best = metric
             _save_weights(run, "best", model)
-        if session.epoch + 1 in recipe.train.keep:
-            _save_weights(run, f"epoch-{session.epoch + 1}", model)
-        row |= health(model, data.validation, data.train[:_WATCHED], threat)
+        if trainer.epoch + 1 in recipe.train.keep:
+            _save_weights(run, f"epoch-{trainer.epoch + 1}", model)
+        row |= training_health(model, data.validation, data.train[:_DIAGNOSTIC_IMAGES], threat)
     if recipe.stage("averaging").name != "none":
-        with session.deployed(averaged=False) as model:
-            row |= _measured(session, model, threat, "w_")
-    row |= session.optimizer.report()
-    row |= {"seconds": session.seconds + time.monotonic() - session.clock, "images_per_s": seen / trained}
-    session.log.append(row)
-    session.next_epoch()
+        with trainer.evaluation_model(averaged=False) as model:
+            row |= _validation_metrics(trainer, model, threat, "w_")
+    row |= trainer.optimizer.report()
+    row |= {"seconds": trainer.seconds + time.monotonic() - trainer.clock, "images_per_s": seen / trained}
+    trainer.log.append(row)
+    trainer.next_epoch()
     return row
 
 
-def keep_start(session: Session, run: Run) -> None:
+def save_initial_weights(trainer: Trainer, run: Run) -> None:
     """The weights before the first epoch, if the recipe keeps them."""
-    if 0 in session.recipe.train.keep:
-        _save_weights(run, "epoch-0", session.model)
+    if 0 in trainer.recipe.train.keep:
+        _save_weights(run, "epoch-0", trainer.model)
 
 
-def _measured(session: Session, model: nn.Module, threat: Threat, prefix: str = "") -> dict[str, float]:
+def _validation_metrics(trainer: Trainer, model: nn.Module, threat: Threat, prefix: str = "") -> dict[str, float]:
     """val_clean and val_robust, and test_clean and test_robust if asked; `prefix` stands before the last word."""
-    sets = {"val": session.data.validation}
-    if asked := session.recipe.train.log_test:
-        sets["test"] = session.data.test[:asked]
+    sets = {"val": trainer.data.validation}
+    if asked := trainer.recipe.train.log_test:
+        sets["test"] = trainer.data.test[:asked]
     return {
-        f"{name}_{prefix}{what}": accuracy(model, images, ball)
+        f"{name}_{prefix}{what}": measure_accuracy(model, images, ball)
         for name, images in sets.items()
         for what, ball in (("clean", None), ("robust", threat))
     }
 
 
 def _save_weights(run: Run, name: str, model: nn.Module) -> None:
-    if distributed.is_first():
-        run.save(name, exported(model))
+    if distributed.is_rank_zero():
+        run.save(name, export_state_dict(model))

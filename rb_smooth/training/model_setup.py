@@ -11,60 +11,62 @@ from typing import Any, Literal, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from rb_smooth.components.checkpoints import start_from
+from rb_smooth.components.checkpoints import load_checkpoint
 from rb_smooth.components.flops import is_large
 from rb_smooth.components.models import Normalized
-from rb_smooth.config.registry import build_model, defaults
+from rb_smooth.config.registry import build_model, default_options
 from rb_smooth.config.schema import Recipe, Stage, Train
 from rb_smooth.core import distributed, robustbench
-from rb_smooth.core.errors import Refused, nearest
-from rb_smooth.data.splits import Dataset
+from rb_smooth.core.errors import UserError, did_you_mean
+from rb_smooth.data.splits import DataSplits
 
 _COMPILER = "inductor"
 
 Compiled = bool | Literal["reduce-overhead"]
 
 
-class Form(NamedTuple):
+class ComputeConfig(NamedTuple):
     """How a run's network computes: what `train.precision` and `compile` come to where it runs."""
 
     precision: Literal["fp32", "bf16"]
     compiled: Compiled
 
 
-def new_network(recipe: Recipe, data: Dataset, begins: bool) -> Normalized:
+def build_network(recipe: Recipe, data: DataSplits, starts_training: bool) -> Normalized:
     """The network at its start: drawn at random, or with the weights that the recipe names."""
     net, source, classes = recipe.stage("model"), data.source, len(data.source.classes)
     standardise = recipe.data.standardise and zoo_model(net, classes) is None  # published models do it themselves
     moments = (source.mean, source.std) if standardise else ()
     model = build_model(net.name, net.options, data.shape, classes, *moments)
-    if begins:
-        give_start(model, recipe, classes)
+    if starts_training:
+        load_initial_weights(model, recipe, classes)
     if recipe.train.sync_bn:
         nn.SyncBatchNorm.convert_sync_batchnorm(model)  # in place, within `model`; same names in its state
     return model
 
 
-def chosen_form(train: Train, model: nn.Module, shape: tuple[int, int, int], images: int, device: torch.device) -> Form:
+def choose_compute_config(
+    train: Train, model: nn.Module, shape: tuple[int, int, int], images: int, device: torch.device
+) -> ComputeConfig:
     """What `train` asks for, `auto` resolved for minibatches of `images` images of `shape` (C, H, W) on `device`.
 
     It follows from recipe, data and device alone, not from the number of processes: any number may go on from another.
     """
     gpu = device.type == "cuda"
     by_halves = computes_in_bf16(device) and (gpu or is_large(model, shape, images))
-    return Form(
+    return ComputeConfig(
         precision=("bf16" if by_halves else "fp32") if train.precision == "auto" else train.precision,
-        compiled=_best_form(gpu) if train.compile == "auto" else train.compile,
+        compiled=_auto_config(gpu) if train.compile == "auto" else train.compile,
     )
 
 
-def _best_form(gpu: bool) -> Compiled:
+def _auto_config(gpu: bool) -> Compiled:
     """On a GPU in CUDA graphs: a pass is so short that launching its kernels one by one takes longer than they do.
 
     A step of 128 images takes 0.35 to 0.42 of the time that compiling alone gives (benchmarks/gpu.json, H200). Graphs
     beside the gradient exchange of several processes have not been seen to work: these do without.
     """
-    return "reduce-overhead" if gpu and distributed.size() == 1 else gpu
+    return "reduce-overhead" if gpu and distributed.world_size() == 1 else gpu
 
 
 def computes_in_bf16(device: torch.device) -> bool:
@@ -76,7 +78,7 @@ def computes_in_bf16(device: torch.device) -> bool:
     return device.type == "cpu" and native is not None and native()
 
 
-def trained_form(
+def compile_and_wrap(
     model: nn.Module, device: torch.device, compiled: Compiled, layout: torch.memory_format = torch.channels_last
 ) -> nn.Module:
     """`model` as the training step calls it: compiled, and its gradients averaged over the processes.
@@ -94,11 +96,11 @@ def trained_form(
             form = {"mode": None if compiled is True else compiled}
         model = cast(nn.Module, torch.compile(model, backend=_COMPILER, dynamic=False, **form))
     if compiled == "reduce-overhead":
-        model = OutputsKept(model)
-    return distributed.replicated(model, device)
+        model = CloneOutputs(model)
+    return distributed.wrap_ddp(model, device)
 
 
-class OutputsKept(nn.Module):
+class CloneOutputs(nn.Module):
     """A network in CUDA graphs whose outputs outlast its next pass, which writes where the graph's own outputs lie.
 
     TRADES needs it: all its attack's steps compare with the prediction for x. Gradients need no copy: each is read
@@ -113,7 +115,7 @@ class OutputsKept(nn.Module):
         return self.graphed(x).clone()
 
 
-def comes_from_compiling(error: RuntimeError) -> bool:
+def is_compile_error(error: RuntimeError) -> bool:
     """Whether it is torch.compile that failed, and not the network."""
     from torch._dynamo.exc import TorchDynamoException  # a second's import, which eager training can spare
 
@@ -135,23 +137,24 @@ class ZooModel(NamedTuple):
     def load(self) -> nn.Module:
         """The model, in eval mode on the CPU: images (B, C, H, W) in [0, 1] -> logits (B, classes).
 
-        Raises Refused, and touches no network, for an unknown name and where there is no file, or one of another kind.
+        Raises UserError, and touches no network, for an unknown name and where there is no file, or one of another
+        kind.
         """
         if self.name not in (known := robustbench.zoo_table(self.dataset, self.threat)):
-            raise Refused(
-                f"expected a model of RobustBench's for {self.dataset} {self.threat}, {nearest(self.name, known)}"
+            raise UserError(
+                f"expected a model of RobustBench's for {self.dataset} {self.threat}, {did_you_mean(self.name, known)}"
             )
         call = f"robustbench.load_model({self.name!r}, {str(self.folder)!r}, {self.dataset!r}, {self.threat!r})"
         if not self.path.exists():
-            raise Refused(
+            raise UserError(
                 f"expected the weights of {self.name} in {self.path}, got nothing there; download them with {call}, "
                 "or say where they are: --zoo-dir, or --set model.zoo_dir=… of a recipe"
             )
-        load = robustbench.robustbench().load_model
+        load = robustbench.import_robustbench().load_model
         try:
             model: nn.Module = load(self.name, str(self.folder), dataset=self.dataset, threat_model=self.threat)
         except (pickle.UnpicklingError, EOFError):
-            raise Refused(
+            raise UserError(
                 f"expected the weights of {self.name} in {self.path}, got a damaged or foreign file (a web page, where "
                 f"a download was refused); delete it and download them again with {call}, or with a browser"
             ) from None
@@ -162,11 +165,11 @@ def zoo_model(net: Stage, classes: int) -> ZooModel | None:
     """The published model that a recipe's `model:` names; None if it names an architecture."""
     if net.name != "robustbench":
         return None
-    options = defaults("model", net.name) | dict(net.options)
+    options = default_options("model", net.name) | dict(net.options)
     return ZooModel(options["id"], robustbench.zoo_dataset(classes), options["threat"], Path(options["zoo_dir"]))
 
 
-def start_file(recipe: Recipe, classes: int) -> Path | None:
+def initial_weights_file(recipe: Recipe, classes: int) -> Path | None:
     """The weights from which the recipe's training starts; None: it starts at random."""
     if recipe.train.start is not None:
         return Path(recipe.train.start)
@@ -174,9 +177,9 @@ def start_file(recipe: Recipe, classes: int) -> Path | None:
     return None if published is None else published.path
 
 
-def give_start(model: Normalized, recipe: Recipe, classes: int) -> None:
-    """Give `model` these weights; nothing where there are none. Raises Refused if they are missing or another's."""
+def load_initial_weights(model: Normalized, recipe: Recipe, classes: int) -> None:
+    """Give `model` these weights; nothing where there are none. Raises UserError if they are missing or another's."""
     if recipe.train.start is not None:
-        start_from(model, Path(recipe.train.start))
+        load_checkpoint(model, Path(recipe.train.start))
     elif (published := zoo_model(recipe.stage("model"), classes)) is not None:
         model.net.load_state_dict(published.load().state_dict())

@@ -8,7 +8,7 @@ from rb_smooth.components.interfaces import Averaging, Objective, Optimizer, Out
 from rb_smooth.core import distributed
 
 
-def step(
+def training_step(
     model: nn.Module,
     objective: Objective,
     perturbation: Perturbation,
@@ -20,10 +20,10 @@ def step(
 ) -> tuple[Tensor, Outcome]:
     """One minibatch: craft at w', take the gradient at w' + v, move from w', average w. Returns x_adv and outcome.
 
-    model: a network, or what `distributed.replicated` made of one; then only the gradient that moves the weights is
+    model: a network, or what `distributed.wrap_ddp` made of one; then only the gradient that moves the weights is
     averaged over the processes by it, and x, y are this process's share of the minibatch.
     """
-    network = distributed.replica(model)
+    network = distributed.unwrap_ddp(model)
     x_adv = objective.craft(network, x, y)
     with perturbation(network, lambda: objective.loss(network, x, x_adv, y).loss):
         optimizer.zero_grad(set_to_none=True)

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from rb_smooth.config.registry import build_model, check_options, make, sentence
+from rb_smooth.config.registry import build_component, build_model, check_options, validation_message
 from rb_smooth.config.schema import Data, Evaluate, Extra, Recipe, Stage, Train
-from rb_smooth.config.sections import Sections, substance
+from rb_smooth.config.sections import Sections, result_config
 from rb_smooth.core import environment, robustbench
-from rb_smooth.core.determinism import random_state_kept
-from rb_smooth.core.errors import Refused, nearest
-from rb_smooth.data.image_spec import Outline, outline
+from rb_smooth.core.determinism import preserve_rng
+from rb_smooth.core.errors import UserError, did_you_mean
+from rb_smooth.data.image_spec import ImageSpec, known_image_spec
 
 if TYPE_CHECKING:
     import torch
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T", bound=BaseModel)
 
 
-def check(dataset: str, method: str, sections: Sections, progress: Progress = "new") -> Recipe:
+def check_recipe(dataset: str, method: str, sections: Sections, progress: Progress = "new") -> Recipe:
     """Build every object once, on nothing, so that what is wrong is refused by name before data or GPU is touched.
 
     progress: of the run that the recipe is for; files that it no longer needs are not asked for.
@@ -46,19 +46,19 @@ def check(dataset: str, method: str, sections: Sections, progress: Progress = "n
     )
     for kind, stages in recipe.stages.items():
         if (last := stages[-1].from_epoch) >= recipe.train.epochs:
-            raise Refused(
+            raise UserError(
                 f"expected the stages of {kind} in {where} to start within {recipe.train.epochs} epochs, got "
                 f"from_epoch {last}; correct it or train.epochs"
             )
     if recipe.train.keep and max(recipe.train.keep) > recipe.train.epochs:
-        raise Refused(
+        raise UserError(
             f"expected train.keep in {where} within {recipe.train.epochs} epochs, got {max(recipe.train.keep)}; "
             "correct it or train.epochs"
         )
     if recipe.train.select == "validation" and recipe.data.validation == 0:
-        raise Refused(f"expected data.validation > 0 in {where}, got 0; hold some out, or say train.select: test")
+        raise UserError(f"expected data.validation > 0 in {where}, got 0; hold some out, or say train.select: test")
     for augmentation in recipe.data.augmentations:
-        make("augmentation", *augmentation)
+        build_component("augmentation", *augmentation)
     options = check_options("data", recipe.data.name, recipe.data.options, also=Data.model_fields)
     import torch
 
@@ -66,32 +66,32 @@ def check(dataset: str, method: str, sections: Sections, progress: Progress = "n
         for stage in stages:
             check_options(kind, stage.name, stage.options)
             if kind == "optimizer":
-                make(kind, stage.name, stage.options, [torch.zeros(1, requires_grad=True)])
+                build_component(kind, stage.name, stage.options, [torch.zeros(1, requires_grad=True)])
             elif kind == "model":
-                continue  # needs the data's outline: `inspect`
+                continue  # needs the data's outline: `check_against_data`
             else:
-                make(kind, stage.name, stage.options)
+                build_component(kind, stage.name, stage.options)
     _ = recipe.threat
-    if (known := outline(recipe.data.name, options)) is not None:
-        inspect(recipe, known, progress)
+    if (image_spec := known_image_spec(recipe.data.name, options)) is not None:
+        check_against_data(recipe, image_spec, progress)
     return recipe
 
 
 def _stages(kind: str, section: Any, where: str) -> tuple[Stage, ...]:
     """One stage, or a list of them that starts at 0 and ascends."""
     if isinstance(section, dict) and "from_epoch" in section:
-        raise Refused(f"expected {kind} in {where} to be a list of stages, got one with from_epoch; list them all")
+        raise UserError(f"expected {kind} in {where} to be a list of stages, got one with from_epoch; list them all")
     listed = section if isinstance(section, list) else [section | {"from_epoch": 0}]
     stages = []
     for entry in listed:
         options = dict(entry) if isinstance(entry, dict) else {}
         name, start = options.pop("name", None), options.pop("from_epoch", None)
         if not isinstance(name, str) or type(start) is not int:
-            raise Refused(f"expected name and from_epoch in each stage of {kind} in {where}, got {entry!r}; add them")
+            raise UserError(f"expected name and from_epoch in each stage of {kind} in {where}, got {entry!r}; add them")
         stages.append(Stage(name, MappingProxyType(options), start))
     starts = [stage.from_epoch for stage in stages]
     if starts[:1] != [0] or starts != sorted(set(starts)):
-        raise Refused(
+        raise UserError(
             f"expected the stages of {kind} in {where} to start at 0 and ascend, got from_epoch {starts}; reorder them"
         )
     return tuple(stages)
@@ -104,42 +104,46 @@ def _section(cls: type[_T], section: Any, where: str) -> _T:
         misspelt = next((each for each in error.errors() if each["type"] == "extra_forbidden"), None)
         if misspelt is not None:
             *within, key = map(str, misspelt["loc"])
-            known = (Extra if within == ["extra"] else cls).model_fields
-            raise Refused(f"expected a key of {'.'.join([where, *within])}, {nearest(key, known)}") from None
-        raise Refused(sentence(error, where)) from None
+            image_spec = (Extra if within == ["extra"] else cls).model_fields
+            raise UserError(
+                f"expected a key of {'.'.join([where, *within])}, {did_you_mean(key, image_spec)}"
+            ) from None
+        raise UserError(validation_message(error, where)) from None
 
 
-def inspect(recipe: Recipe, known: Outline, progress: Progress) -> None:
-    """Raises Refused for what cannot train on data of this outline, or start from what is named.
+def check_against_data(recipe: Recipe, image_spec: ImageSpec, progress: Progress) -> None:
+    """Raises UserError for what cannot train on data of this outline, or start from what is named.
 
     Reads headers and labels, no image. Called as soon as the outline is known: before the data are read if their name
     tells it, else after.
     """
     net = recipe.stage("model")
-    _check_classes(recipe, known.classes)
-    _check_augmentations(recipe, known)
-    _check_model(net.name, tuple(net.options.items()), known)
+    _check_classes(recipe, image_spec.classes)
+    _check_augmentations(recipe, image_spec)
+    _check_model(net.name, tuple(net.options.items()), image_spec)
     if recipe.data.extra is not None and progress != "trained":
-        _check_extra(recipe, known)
+        _check_extra(recipe, image_spec)
     if progress == "new":
-        from rb_smooth.training.model_setup import give_start, start_file
+        from rb_smooth.training.model_setup import initial_weights_file, load_initial_weights
 
-        if start_file(recipe, known.classes) is not None:
-            with random_state_kept():
-                give_start(build_model(net.name, net.options, known.shape, known.classes), recipe, known.classes)
+        if initial_weights_file(recipe, image_spec.classes) is not None:
+            with preserve_rng():
+                load_initial_weights(
+                    build_model(net.name, net.options, image_spec.shape, image_spec.classes), recipe, image_spec.classes
+                )
 
 
 @lru_cache
-def _check_model(name: str, options: tuple[tuple[str, Any], ...], known: Outline) -> None:
+def _check_model(name: str, options: tuple[tuple[str, Any], ...], image_spec: ImageSpec) -> None:
     """On the meta device, where a model has shapes and no weights; but a few look at their numbers as they answer."""
     import torch
 
-    wanted = (name, dict(options), known.shape, known.classes)
+    wanted = (name, dict(options), image_spec.shape, image_spec.classes)
     try:
         with torch.device("meta"):
             build_model(*wanted)
-    except (Refused, RuntimeError):
-        with random_state_kept():
+    except (UserError, RuntimeError):
+        with preserve_rng():
             build_model(*wanted)
 
 
@@ -147,52 +151,52 @@ def _check_classes(recipe: Recipe, classes: int) -> None:
     """Refuse data of too few classes for the final attack, naming the objective where even that could not train."""
     if classes < 2:
         objective = recipe.stage("objective").name
-        raise Refused(f"expected 2 classes or more for objective {objective}, got {classes}; use other data")
-    if classes < robustbench.FEWEST_CLASSES:
-        raise Refused(
-            f"expected {robustbench.FEWEST_CLASSES} classes or more, for AutoAttack's targeted attacks, got {classes}; "
+        raise UserError(f"expected 2 classes or more for objective {objective}, got {classes}; use other data")
+    if classes < robustbench.MIN_CLASSES:
+        raise UserError(
+            f"expected {robustbench.MIN_CLASSES} classes or more, for AutoAttack's targeted attacks, got {classes}; "
             "use other data"
         )
 
 
-def _check_augmentations(recipe: Recipe, known: Outline) -> None:
+def _check_augmentations(recipe: Recipe, image_spec: ImageSpec) -> None:
     import torch
 
-    blank = torch.zeros(1, *known.shape, dtype=torch.uint8)
+    blank = torch.zeros(1, *image_spec.shape, dtype=torch.uint8)
     for name, options in recipe.data.augmentations:
         try:
-            make("augmentation", name, options)(blank, torch.Generator())
+            build_component("augmentation", name, options)(blank, torch.Generator())
         except ValueError as error:
-            raise Refused(f"augmentation {name}: {error}; change data.augment") from None
+            raise UserError(f"augmentation {name}: {error}; change data.augment") from None
 
 
-def _check_extra(recipe: Recipe, known: Outline) -> None:
+def _check_extra(recipe: Recipe, image_spec: ImageSpec) -> None:
     from rb_smooth.data.extra_images import check_extra
-    from rb_smooth.training.batches import best_model
+    from rb_smooth.training.batches import load_best_model
     from rb_smooth.training.run_folder.run import Run
 
     extra = recipe.data.extra
     assert extra is not None
     if not 0 < round(extra.share * recipe.data.batch_size) < recipe.data.batch_size:
-        raise Refused(
+        raise UserError(
             f"expected data.extra.share to leave images of both kinds in a minibatch of {recipe.data.batch_size}, got "
             f"{extra.share}; change it or data.batch_size"
         )
     if (extra.labels == "pseudo") != (extra.labeller is not None):
-        raise Refused(
+        raise UserError(
             "expected data.extra.labeller if and only if data.extra.labels is pseudo, got "
             f"labels {extra.labels} and labeller {extra.labeller}; correct one of them"
         )
     if extra.labeller is not None:
         run = Run(Path(extra.labeller))
-        best_model(run, known)
-        ours = substance({"data": {"name": recipe.data.name, **recipe.data.options}})["data"]
+        load_best_model(run, image_spec)
+        ours = result_config({"data": {"name": recipe.data.name, **recipe.data.options}})["data"]
         if (theirs := {key: run.header["data"].get(key) for key in ours}) != ours:
-            raise Refused(f"expected a labeller trained on {ours}, got one trained on {theirs}; choose another run")
-    check_extra(Path(extra.file), known, labelled=extra.labels == "given")
+            raise UserError(f"expected a labeller trained on {ours}, got one trained on {theirs}; choose another run")
+    check_extra(Path(extra.file), image_spec, labelled=extra.labels == "given")
 
 
-def existing_device(name: str) -> torch.device:
+def resolve_device(name: str) -> torch.device:
     """A device that this machine has; a GPU becomes the current one, so that its random state is the one kept.
 
     Of several processes on this machine each gets a GPU of its own.
@@ -201,13 +205,13 @@ def existing_device(name: str) -> torch.device:
 
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if environment.SIZE > 1 and name not in ("cpu", "cuda"):
-        raise Refused(f"expected --device auto, cpu or cuda for several processes, got {name}; each has its own GPU")
-    if environment.SIZE > 1 and name == "cuda":
+    if environment.WORLD_SIZE > 1 and name not in ("cpu", "cuda"):
+        raise UserError(f"expected --device auto, cpu or cuda for several processes, got {name}; each has its own GPU")
+    if environment.WORLD_SIZE > 1 and name == "cuda":
         name = f"cuda:{environment.LOCAL_RANK}"
         if torch.cuda.device_count() <= environment.LOCAL_RANK:
-            raise Refused(
-                f"expected a GPU for each of {environment.LOCAL_SIZE} processes on this machine, got "
+            raise UserError(
+                f"expected a GPU for each of {environment.LOCAL_WORLD_SIZE} processes on this machine, got "
                 f"{torch.cuda.device_count()}; lower --nproc-per-node"
             )
     try:
@@ -217,7 +221,7 @@ def existing_device(name: str) -> torch.device:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         cause = str(error).splitlines()[0]
-        raise Refused(f"expected a device that this machine has, got {name!r} ({cause}); use --device cpu") from None
+        raise UserError(f"expected a device that this machine has, got {name!r} ({cause}); use --device cpu") from None
     if device.type == "cuda":
         device = torch.device("cuda", torch.cuda.current_device() if device.index is None else device.index)
         torch.cuda.set_device(device)
@@ -225,16 +229,17 @@ def existing_device(name: str) -> torch.device:
 
 
 def check_device(recipe: Recipe, device: torch.device) -> None:
-    """What a recipe asks of the device and of the number of processes. Raises Refused."""
-    if recipe.data.batch_size % environment.SIZE:
-        raise Refused(
-            f"expected data.batch_size to be a multiple of the {environment.SIZE} processes that share a minibatch, "
+    """What a recipe asks of the device and of the number of processes. Raises UserError."""
+    if recipe.data.batch_size % environment.WORLD_SIZE:
+        raise UserError(
+            f"expected data.batch_size to be a multiple of the {environment.WORLD_SIZE} processes that share a "
+            "minibatch, "
             f"got {recipe.data.batch_size}; change one of them"
         )
     if recipe.train.compile == "reduce-overhead" and device.type == "cpu":
-        raise Refused(
+        raise UserError(
             "expected a GPU for train.compile=reduce-overhead, as CUDA graphs need one, got cpu; leave it out, or say "
             "true"
         )
     if recipe.train.sync_bn and device.type == "cpu":
-        raise Refused("expected a GPU for train.sync_bn, as torch's SyncBatchNorm needs one, got cpu; leave it out")
+        raise UserError("expected a GPU for train.sync_bn, as torch's SyncBatchNorm needs one, got cpu; leave it out")

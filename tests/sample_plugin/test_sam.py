@@ -8,7 +8,7 @@ from rb_smooth_sam.sam import SAM
 from rb_smooth.components import conformance
 
 
-@pytest.mark.parametrize("law", conformance.of("perturbation"))
+@pytest.mark.parametrize("law", conformance.contract_checks("perturbation"))
 def test_sam_obeys(law):
     law(SAM)
 

@@ -25,9 +25,9 @@ import torch
 import torch._dynamo  # as the next: what the first optimizer imports, here once, and not in every process
 import torch.utils.tensorboard
 
-from rb_smooth.config.overrides import gather
+from rb_smooth.config.overrides import resolve_config
 from rb_smooth.data.datasets import digits
-from rb_smooth.data.splits import Dataset, split
+from rb_smooth.data.splits import DataSplits, split
 from rb_smooth.training import loop, validate
 from rb_smooth.training.run_folder import reporting
 from rb_smooth.training.run_folder.run import Run
@@ -38,16 +38,16 @@ SHORT = ["train.epochs=3", "schedule.drops=[2]"]
 TIMED = {"seconds", "images_per_s"}
 
 
-def train(method: str, path: Path, data: Dataset) -> None:
+def train(method: str, path: Path, data: DataSplits) -> None:
     chain = ["optimizer.inner_steps=2"] if "ensgd" in method else []
-    recipe = validate.check(*gather("digits", method, [*TINY, *SHORT, *chain]))
+    recipe = validate.check_recipe(*resolve_config("digits", method, [*TINY, *SHORT, *chain]))
     run = Run(path)
     with run.locked():
         if not run.is_trained:
             loop.train(recipe, run, data, torch.device("cpu"), saved_every_s=0)
 
 
-def child(method: str, path: Path, data: Dataset, slow_disk: bool = False) -> int:
+def child(method: str, path: Path, data: DataSplits, slow_disk: bool = False) -> int:
     """A process of its own that trains: its id."""
     process = os.fork()
     if process == 0:
@@ -64,7 +64,7 @@ def child(method: str, path: Path, data: Dataset, slow_disk: bool = False) -> in
     return process
 
 
-def kill(method: str, path: Path, data: Dataset, moments: random.Random, longest: float, slow_disk: bool) -> None:
+def kill(method: str, path: Path, data: DataSplits, moments: random.Random, longest: float, slow_disk: bool) -> None:
     """Start a run and kill it at a random moment; again, if it had ended before."""
     while True:
         process = child(method, path, data, slow_disk)
@@ -90,7 +90,7 @@ def outcome(path: Path) -> tuple[dict[str, torch.Tensor], list[dict[str, str]]]:
     return weights, [{key: value for key, value in row.items() if key not in TIMED} for row in rows]
 
 
-def same(one: Path, other: Path) -> bool:
+def equal_tree(one: Path, other: Path) -> bool:
     (weights, rows), (others, other_rows) = outcome(one), outcome(other)
     return rows == other_rows and all(torch.equal(weights[key], others[key]) for key in weights)
 
@@ -118,8 +118,8 @@ def main() -> int:
             kill(method, path, data, moments, duration, slow_disk)
             while_saving += any(path.glob(".*.pt.*")) or (path / "resume-new.pt").exists()
             assert ended(child(method, path, data))
-            identical += same(reference, path)
-            if not same(reference, path):
+            identical += equal_tree(reference, path)
+            if not equal_tree(reference, path):
                 print(f"differs: {method}, moment {trial}", file=sys.stderr)
     print(f"{while_saving} of {options.moments} killed while they wrote weights or state")
     print(f"{identical} of {options.moments} identical")

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from rb_smooth.core.determinism import mix
+from rb_smooth.core.determinism import derive_seed
 
 
 def random_direction(weights: Sequence[Tensor], seed: int, number: int) -> list[Tensor]:
@@ -27,7 +27,7 @@ def random_direction(weights: Sequence[Tensor], seed: int, number: int) -> list[
 
     It depends on seed, number and shapes alone: networks of one architecture get the same draw.
     """
-    generator = torch.Generator().manual_seed(mix(seed, number))
+    generator = torch.Generator().manual_seed(derive_seed(seed, number))
     return [torch.randn(weight.shape, generator=generator) for weight in weights]
 
 
@@ -36,10 +36,10 @@ def filter_normalised(direction: Sequence[Tensor], weights: Sequence[Tensor]) ->
 
     Both are lists of tensors of the same shapes; so is the result, in the type and on the device of `weights`.
     """
-    return [_normalised(d.to(w), w) for d, w in zip(direction, weights, strict=True)]
+    return [_normalise(d.to(w), w) for d, w in zip(direction, weights, strict=True)]
 
 
-def _normalised(d: Tensor, w: Tensor) -> Tensor:
+def _normalise(d: Tensor, w: Tensor) -> Tensor:
     if w.ndim < 2:
         return torch.zeros_like(w)
     lengths = _filter_norms(w) / _filter_norms(d)

@@ -9,10 +9,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from rb_smooth.analysis.landscape.aggregate import CHECKPOINTS, Band, check_alike, gathered, stem
-from rb_smooth.analysis.landscape.surface import About, Surface
-from rb_smooth.analysis.plot_style import COLOUR_MAP, new_figure, save_picture, styled
-from rb_smooth.core.errors import Refused
+from rb_smooth.analysis.landscape.aggregate import (
+    CHECKPOINTS,
+    LandscapeSummary,
+    check_comparable,
+    run_group,
+    summarise_landscapes,
+)
+from rb_smooth.analysis.landscape.surface import LandscapeMeta, LossLandscape
+from rb_smooth.analysis.plot_style import COLOUR_MAP, apply_style, new_figure, save_picture
+from rb_smooth.core.errors import UserError
 from rb_smooth.core.formatting import number_text
 from rb_smooth.training.run_folder.curves import COLOURS
 
@@ -21,10 +27,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-_SETS: tuple[tuple[str, str, Literal["-", "--"]], ...] = (("train", "training", "-"), ("test", "test", "--"))
+_IMAGE_SETS: tuple[tuple[str, str, Literal["-", "--"]], ...] = (("train", "training", "-"), ("test", "test", "--"))
 """Images, what they are called, and how their lines are dashed."""
 
-_MARKS = ("o", "s", "^", "D", "v", "P", "X")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 """Of each colour, where no line tells methods apart."""
 
 _LEGEND_WIDTH = 2.2
@@ -37,33 +43,33 @@ _DECADES = 3
 """Below the largest loss, in which losses are told apart."""
 
 
-def check_drawable(abouts: Sequence[About], path: Path) -> None:
-    """Raises Refused for landscapes, at least one, that one picture cannot show, and for another kind of picture."""
+def check_drawable(metas: Sequence[LandscapeMeta], path: Path) -> None:
+    """Raises UserError for landscapes, at least one, that one picture cannot show, and for another kind of picture."""
     if path.suffix not in (".png", ".svg"):
-        raise Refused(f"expected a picture to write, got --out {path}; give it a name that ends in .png or .svg")
-    check_alike(abouts)
-    methods = len({stem(about) for about in abouts})
-    if abouts[0].dimensions == 1 and methods > len(COLOURS):
-        raise Refused(
+        raise UserError(f"expected a picture to write, got --out {path}; give it a name that ends in .png or .svg")
+    check_comparable(metas)
+    methods = len({run_group(meta) for meta in metas})
+    if metas[0].dimensions == 1 and methods > len(COLOURS):
+        raise UserError(
             f"expected at most {len(COLOURS)} methods, whose colours can be told apart, got {methods}; name fewer"
         )
 
 
-def draw_landscapes(surfaces: Sequence[Surface], path: Path) -> None:
+def draw_landscapes(landscapes: Sequence[LossLandscape], path: Path) -> None:
     """Draw landscapes that are drawable, and whole, into one PNG or SVG.
 
     Along one direction: a panel for each checkpoint, a colour for each method, training images solid and test images
     dashed, best and last on one scale, and beside them the robust generalisation gap. Over two: a map for each
     checkpoint and set of images, all on one scale.
     """
-    bands, about = gathered(surfaces), surfaces[0].about
-    with styled():
-        save_picture(_maps(bands, about) if about.dimensions == 2 else _lines(bands, about), path)
+    summaries, meta = summarise_landscapes(landscapes), landscapes[0].meta
+    with apply_style():
+        save_picture(_plot_maps(summaries, meta) if meta.dimensions == 2 else _plot_lines(summaries, meta), path)
 
 
-def _lines(bands: Sequence[Band], about: About) -> Figure:
-    colours = dict(zip(dict.fromkeys(band.label for band in bands), COLOURS, strict=False))
-    weights = [each for each in CHECKPOINTS if any(band.weights == each for band in bands)]
+def _plot_lines(summaries: Sequence[LandscapeSummary], meta: LandscapeMeta) -> Figure:
+    colours = dict(zip(dict.fromkeys(summary.label for summary in summaries), COLOURS, strict=False))
+    weights = [each for each in CHECKPOINTS if any(summary.weights == each for summary in summaries)]
     figure = new_figure(2.4 * len(weights) + 3.0, 3.7)
     figure.set_layout_engine("constrained")
     *panels, beside = figure.subplots(1, len(weights) + 1, width_ratios=[*[2.4] * len(weights), 2.1])
@@ -76,38 +82,40 @@ def _lines(bands: Sequence[Band], about: About) -> Figure:
         own_scale = each == "first" and len(named) > 1
         panel.set_title(f"{each} checkpoint{' (own scale)' if own_scale else ''}")
         panel.set_xlabel(r"$\alpha$, in filters' norms")
-        for band in bands:
-            if band.weights == each:
-                _draw_band(panel, about.axis, band, colours[band.label])
+        for summary in summaries:
+            if summary.weights == each:
+                _draw_summary(panel, meta.axis, summary, colours[summary.label])
     for panel in panels:
         panel.set_ylim(bottom=0)
     panels[0].set_ylabel("adversarial loss")
-    _draw_gaps(beside, bands, weights, colours)
+    _draw_gaps(beside, summaries, weights, colours)
     for panel in (*panels, beside):
-        _dress(panel)
-    figure.suptitle(_title(about))
-    _add_legend(figure, bands, colours)
+        _format_axes(panel)
+    figure.suptitle(_title(meta))
+    _add_legend(figure, summaries, colours)
     return figure
 
 
-def _draw_band(panel: Axes, x: np.ndarray, band: Band, colour: str) -> None:
-    for name, _, dashes in _SETS:
-        mean, std = band.mean[f"{name}_loss"], band.std[f"{name}_loss"]
+def _draw_summary(panel: Axes, x: np.ndarray, summary: LandscapeSummary, colour: str) -> None:
+    for name, _, dashes in _IMAGE_SETS:
+        mean, std = summary.mean[f"{name}_loss"], summary.std[f"{name}_loss"]
         panel.plot(x, mean, dashes, color=colour, linewidth=1.4)
-        if band.over:
+        if summary.over:
             panel.fill_between(x, mean - std, mean + std, color=colour, alpha=0.15, linewidth=0)
 
 
-def _draw_gaps(panel: Axes, bands: Sequence[Band], weights: Sequence[str], colours: dict[str, str]) -> None:
+def _draw_gaps(
+    panel: Axes, summaries: Sequence[LandscapeSummary], weights: Sequence[str], colours: dict[str, str]
+) -> None:
     """Each run's gap as a small mark, their mean as a bar through them."""
     width = min(0.3, 0.8 / len(colours))
     for number, (label, colour) in enumerate(colours.items()):
-        for band in bands:
-            if band.label != label:
+        for summary in summaries:
+            if summary.label != label:
                 continue
-            x = weights.index(band.weights) + (number - (len(colours) - 1) / 2) * width
-            gaps = [100 * gap for gap in band.robust_gaps()]
-            panel.plot([x] * len(gaps), gaps, _MARKS[number], color=colour, markersize=4, alpha=0.7, linewidth=0)
+            x = weights.index(summary.weights) + (number - (len(colours) - 1) / 2) * width
+            gaps = [100 * gap for gap in summary.robust_gaps()]
+            panel.plot([x] * len(gaps), gaps, _MARKERS[number], color=colour, markersize=4, alpha=0.7, linewidth=0)
             panel.hlines(np.mean(gaps), x - 0.4 * width, x + 0.4 * width, color=colour, linewidth=1.6)
     panel.axhline(0, color="black", linewidth=0.8)
     panel.set_xticks(range(len(weights)), weights)
@@ -116,65 +124,67 @@ def _draw_gaps(panel: Axes, bands: Sequence[Band], weights: Sequence[str], colou
     panel.set_title("robust generalisation gap")
 
 
-def _dress(panel: Axes) -> None:
+def _format_axes(panel: Axes) -> None:
     panel.grid()
     panel.set_axisbelow(True)
 
 
-def _title(about: About) -> str:
-    made = "fixed: made at the centre and held" if about.fixed_attacks else "made anew at every point"
-    norm = {"Linf": "$L_\\infty$", "L2": "$L_2$"}[about.norm]
-    solid, dashed = ("", "") if about.dimensions == 2 else (" (solid)", " (dashed)")
+def _title(meta: LandscapeMeta) -> str:
+    made = "fixed: made at the centre and held" if meta.fixed_attacks else "made anew at every point"
+    norm = {"Linf": "$L_\\infty$", "L2": "$L_2$"}[meta.norm]
+    solid, dashed = ("", "") if meta.dimensions == 2 else (" (solid)", " (dashed)")
     return (
-        f"{about.dataset}: PGD-{about.steps} in the {norm} ball of {number_text(about.eps)}, {made}\n"
-        f"{about.train_points} training images{solid}, {about.test_points} test images{dashed}"
+        f"{meta.dataset}: PGD-{meta.steps} in the {norm} ball of {number_text(meta.eps)}, {made}\n"
+        f"{meta.train_points} training images{solid}, {meta.test_points} test images{dashed}"
     )
 
 
-def _add_legend(figure: Figure, bands: Sequence[Band], colours: dict[str, str]) -> None:
+def _add_legend(figure: Figure, summaries: Sequence[LandscapeSummary], colours: dict[str, str]) -> None:
     from matplotlib.lines import Line2D
 
-    titles = {band.label: band.title for band in bands}
+    titles = {summary.label: summary.title for summary in summaries}
     handles = [
         Line2D([], [], color=colour, marker=mark, markersize=4, linewidth=1.6, label=titles[label])
-        for (label, colour), mark in zip(colours.items(), _MARKS, strict=False)
+        for (label, colour), mark in zip(colours.items(), _MARKERS, strict=False)
     ]
-    spread = "mean ± standard deviation over what stands in brackets" if any(band.over for band in bands) else None
+    spread = (
+        "mean ± standard deviation over what stands in brackets" if any(summary.over for summary in summaries) else None
+    )
     style: dict[str, Any] = {"title_fontsize": 8.5, "title": spread, "frameon": False}
     rows = math.ceil(len(handles) / (figure.get_figwidth() // _LEGEND_WIDTH))
     figure.legend(handles=handles, loc="outside lower center", ncols=math.ceil(len(handles) / rows), **style)
 
 
-def _maps(bands: Sequence[Band], about: About) -> Figure:
+def _plot_maps(summaries: Sequence[LandscapeSummary], meta: LandscapeMeta) -> Figure:
     from matplotlib.colors import LogNorm
 
-    values = np.stack([band.mean[f"{name}_loss"] for band in bands for name, *_ in _SETS])
+    values = np.stack([summary.mean[f"{name}_loss"] for summary in summaries for name, *_ in _IMAGE_SETS])
     finite = values[np.isfinite(values)]
     if not finite.size:
-        raise Refused("expected losses to draw, got no number in any of these landscapes; lower --range")
+        raise UserError("expected losses to draw, got no number in any of these landscapes; lower --range")
     levels = _levels(finite.min(), finite.max())
-    figure = new_figure(2.3 * len(bands) + 1.8, 5.3)
+    figure = new_figure(2.3 * len(summaries) + 1.8, 5.3)
     figure.set_layout_engine("compressed")
-    panels = figure.subplots(2, len(bands), sharex=True, sharey=True, squeeze=False)
-    ticks = about.radius * np.array([-1, -0.5, 0, 0.5, 1])
-    for column, band in zip(panels.T, bands, strict=True):
-        (gap,) = band.robust_gaps()  # every run is by itself
-        column[0].set_title(f"{band.label}, {band.weights}\nrobust gap {100 * gap:.1f} points")
-        for panel, (name, *_) in zip(column, _SETS, strict=True):
-            z = np.maximum(band.mean[f"{name}_loss"].T, levels[0])  # the first direction to the right
-            drawn = panel.contourf(about.axis, about.axis, z, levels, norm=LogNorm(), cmap=COLOUR_MAP)
-            panel.contour(about.axis, about.axis, z, levels, colors="white", linewidths=0.4)
+    panels = figure.subplots(2, len(summaries), sharex=True, sharey=True, squeeze=False)
+    ticks = meta.radius * np.array([-1, -0.5, 0, 0.5, 1])
+    for column, summary in zip(panels.T, summaries, strict=True):
+        (gap,) = summary.robust_gaps()  # every run is by itself
+        column[0].set_title(f"{summary.label}, {summary.weights}\nrobust gap {100 * gap:.1f} points")
+        for panel, (name, *_) in zip(column, _IMAGE_SETS, strict=True):
+            z = np.maximum(summary.mean[f"{name}_loss"].T, levels[0])  # the first direction to the right
+            drawn = panel.contourf(meta.axis, meta.axis, z, levels, norm=LogNorm(), cmap=COLOUR_MAP)
+            panel.contour(meta.axis, meta.axis, z, levels, colors="white", linewidths=0.4)
             panel.plot(0, 0, "+", color="white", markersize=7)
             panel.set_aspect("equal")
             panel.set_xticks(ticks)
             panel.set_yticks(ticks)
-    for panel, (_, told, _) in zip(panels[:, 0], _SETS, strict=True):
+    for panel, (_, told, _) in zip(panels[:, 0], _IMAGE_SETS, strict=True):
         panel.set_ylabel(f"{told} images\n\n$\\beta$")
     for panel in panels[-1]:
         panel.set_xlabel(r"$\alpha$")
     scale = figure.colorbar(drawn, ax=panels, label="adversarial loss", ticks=levels, format="%.2g")
     scale.ax.tick_params(labelsize=8)
-    figure.suptitle(_title(about))
+    figure.suptitle(_title(meta))
     return figure
 
 

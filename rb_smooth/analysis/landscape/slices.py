@@ -7,21 +7,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rb_smooth.analysis.landscape.surface import About
-from rb_smooth.analysis.trained_model import Specimen
+from rb_smooth.analysis.landscape.surface import LandscapeMeta
+from rb_smooth.analysis.trained_model import TrainedModel
 from rb_smooth.core import files
-from rb_smooth.core.errors import Refused
-from rb_smooth.data.images import Images, fixed_order
+from rb_smooth.core.errors import UserError
+from rb_smooth.data.images import Images, fixed_permutation
 from rb_smooth.data.splits import fingerprint
 from rb_smooth.training.run_folder.summary import is_run
 
 
 @dataclass(frozen=True)
-class Settings:
+class LandscapeSettings:
     """How a landscape is looked at. n: images of the training set, and of the test set. weights: None: all there are.
 
     directions: along each of them a landscape; over two of them at once if two_dimensional.
-    The others are of `surface.About`. Raises Refused for what cannot be meant.
+    The others are of `surface.LandscapeMeta`. Raises UserError for what cannot be meant.
     """
 
     two_dimensional: bool = False
@@ -36,11 +36,11 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.points < 3 or self.points % 2 == 0:
-            raise Refused(
+            raise UserError(
                 f"expected --points of 3, 5, 7, …, of which one is the checkpoint itself, got {self.points}; correct it"
             )
         if not 0 < self.radius < math.inf:
-            raise Refused(f"expected --range above 0, got {self.radius}; correct it")
+            raise UserError(f"expected --range above 0, got {self.radius}; correct it")
         counts = (
             ("n", self.n, 1),
             ("steps", self.steps, 1),
@@ -49,47 +49,47 @@ class Settings:
         )
         for name, value, least in counts:
             if value < least:
-                raise Refused(f"expected --{name} of at least {least}, got {value}; correct it")
+                raise UserError(f"expected --{name} of at least {least}, got {value}; correct it")
         if self.two_dimensional and self.directions > 1:
-            raise Refused(
+            raise UserError(
                 "expected one pair of directions for --2d, got --directions; another --seed gives another pair"
             )
 
 
 @dataclass(frozen=True)
 class Slice:
-    """What `about` describes. path: of its file. train, test: the images that are looked at."""
+    """What `meta` describes. path: of its file. train, test: the images that are looked at."""
 
-    about: About
+    meta: LandscapeMeta
     path: Path
-    specimen: Specimen
+    trained_model: TrainedModel
     train: Images
     test: Images
 
 
-def cut(specimen: Specimen, settings: Settings, leaderboard: Path) -> Iterator[Slice]:
+def make_slices(trained_model: TrainedModel, settings: LandscapeSettings, leaderboard: Path) -> Iterator[Slice]:
     """The slices of one specimen, checkpoint after checkpoint. Landscapes of a run are kept in its folder, those of an
     entry below <leaderboard>/.evaluations.
 
-    Raises Refused for weights that it does not have, or that are missing or damaged.
+    Raises UserError for weights that it does not have, or that are missing or damaged.
     """
-    order = fixed_order(len(specimen.train))
-    train, test = specimen.train[order[: settings.n]].loaded(), specimen.test[: settings.n].loaded()
-    specimen, images = replace(specimen, train=train, test=test), fingerprint(train, test)
-    folder = specimen.weights["best"].parent
-    for weights in settings.weights or specimen.weights:
-        specimen.load(weights)  # or refused, before anything is computed
-        weights_sha256 = files.sha256(specimen.weights[weights])
+    order = fixed_permutation(len(trained_model.train))
+    train, test = trained_model.train[order[: settings.n]].load(), trained_model.test[: settings.n].load()
+    trained_model, images = replace(trained_model, train=train, test=test), fingerprint(train, test)
+    folder = trained_model.weights["best"].parent
+    for weights in settings.weights or trained_model.weights:
+        trained_model.load(weights)  # or refused, before anything is computed
+        weights_sha256 = files.sha256(trained_model.weights[weights])
         kept = folder if is_run(folder) else leaderboard / ".evaluations" / weights_sha256[:16]
         for number in range(settings.directions):
-            about = About(
-                run=specimen.name,
-                method=specimen.method,
-                dataset=specimen.dataset,
-                seed=specimen.seed,
+            meta = LandscapeMeta(
+                run=trained_model.name,
+                method=trained_model.method,
+                dataset=trained_model.dataset,
+                seed=trained_model.seed,
                 weights=weights,
                 weights_sha256=weights_sha256,
-                **specimen.threat._asdict(),
+                **trained_model.threat._asdict(),
                 steps=settings.steps,
                 fixed_attacks=settings.fixed_attacks,
                 train_points=len(train),
@@ -100,4 +100,4 @@ def cut(specimen: Specimen, settings: Settings, leaderboard: Path) -> Iterator[S
                 radius=settings.radius,
                 points=settings.points,
             )
-            yield Slice(about, kept / "landscapes" / about.file_name, specimen, train, test)
+            yield Slice(meta, kept / "landscapes" / meta.file_name, trained_model, train, test)

@@ -10,18 +10,18 @@ from pathlib import Path
 import numpy as np
 
 from rb_smooth.core import files
-from rb_smooth.core.errors import Refused
+from rb_smooth.core.errors import UserError
 
-FIGURES = ("train_loss", "train_robust", "test_loss", "test_robust")
+QUANTITIES = ("train_loss", "train_robust", "test_loss", "test_robust")
 """Of every point, on training and on test images: the adversarial loss, and the share in [0, 1] of attacked images
 that are classified rightly."""
 
-_NAMES = ("run", "method", "dataset", "seed", "weights")
+_NAME_FIELDS = ("run", "method", "dataset", "seed", "weights")
 """What of a landscape's description changes no number in it."""
 
 
 @dataclass(frozen=True)
-class About:
+class LandscapeMeta:
     """What the landscape is of. Two with equal values, names apart, hold equal numbers.
 
     run, method, dataset, seed, weights: what the specimen is called, and its checkpoint.
@@ -57,7 +57,7 @@ class About:
 
     @property
     def file_name(self) -> str:
-        told = {key: value for key, value in asdict(self).items() if key not in _NAMES}
+        told = {key: value for key, value in asdict(self).items() if key not in _NAME_FIELDS}
         digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
         slice_ = "-".join([f"{self.dimensions}d", *(f"direction{number}" for number in self.directions)])
         return f"{self.weights}-{slice_}{'-fixed-attacks' if self.fixed_attacks else ''}-{digest[:12]}.npz"
@@ -69,48 +69,48 @@ class About:
         return self.radius * np.arange(-half, half + 1) / half
 
 
-class Surface:
+class LossLandscape:
     """Of each of FIGURES an array (points,) or (points, points), axes as directions; nan at points yet to come."""
 
-    def __init__(self, about: About) -> None:
-        self.about = about
-        shape = (about.points,) * about.dimensions
+    def __init__(self, meta: LandscapeMeta) -> None:
+        self.meta = meta
+        shape = (meta.points,) * meta.dimensions
         self.done = np.zeros(shape, bool)
-        self.figures = {name: np.full(shape, np.nan) for name in FIGURES}
+        self.values = {name: np.full(shape, np.nan) for name in QUANTITIES}
 
     @property
-    def missing(self) -> list[tuple[int, ...]]:
+    def missing_points(self) -> list[tuple[int, ...]]:
         """Places in the grid that are yet to come."""
         return [tuple(map(int, place)) for place in np.argwhere(~self.done)]
 
     @property
     def centre(self) -> dict[str, float]:
         """The figures of the checkpoint itself."""
-        middle = (self.about.points // 2,) * self.done.ndim
-        return {name: float(values[middle]) for name, values in self.figures.items()}
+        middle = (self.meta.points // 2,) * self.done.ndim
+        return {name: float(values[middle]) for name, values in self.values.items()}
 
-    def fill(self, place: tuple[int, ...], figures: tuple[float, ...]) -> None:
-        for name, figure in zip(FIGURES, figures, strict=True):
-            self.figures[name][place] = figure
+    def set_point(self, place: tuple[int, ...], values: tuple[float, ...]) -> None:
+        for name, figure in zip(QUANTITIES, values, strict=True):
+            self.values[name][place] = figure
         self.done[place] = True
 
     def save(self, path: Path) -> None:
-        about = np.array(json.dumps(asdict(self.about)))
-        files.write_arrays(path, {"about": about, "axis": self.about.axis, "done": self.done, **self.figures})
+        meta = np.array(json.dumps(asdict(self.meta)))
+        files.write_arrays(path, {"about": meta, "axis": self.meta.axis, "done": self.done, **self.values})
 
 
-def read_surface(path: Path) -> Surface:
-    """Raises Refused for a file that is missing, damaged, or something else."""
+def read_landscape(path: Path) -> LossLandscape:
+    """Raises UserError for a file that is missing, damaged, or something else."""
     arrays = files.read_arrays(path)
     try:
         told = json.loads(str(arrays["about"]))
-        surface = Surface(About(**told | {"directions": tuple(told["directions"])}))
-        for mine, name in ((surface.done, "done"), *((surface.figures[name], name) for name in FIGURES)):
+        landscape = LossLandscape(LandscapeMeta(**told | {"directions": tuple(told["directions"])}))
+        for mine, name in ((landscape.done, "done"), *((landscape.values[name], name) for name in QUANTITIES)):
             if arrays[name].shape != mine.shape:
                 raise ValueError
             mine[:] = arrays[name]
     except (KeyError, TypeError, ValueError):
-        raise Refused(
+        raise UserError(
             f"expected a loss landscape in {path}, got other arrays; name files of <run>/landscapes"
         ) from None
-    return surface
+    return landscape

@@ -107,8 +107,8 @@ def find_sharpness(
     for _ in range(steps):
         v = v + (r / 4) * g / g.norm()
         v = v * min(1.0, r / float(v.norm()))
-        with loss.at(w + v):
-            x_adv = loss.attacks()
+        with loss.at_weights(w + v):
+            x_adv = loss.adversarial_examples()
             highest = max(highest, loss.value(x_adv))
             g = loss.gradient(x_adv)
     scale = 1 + here

@@ -11,21 +11,21 @@ import torch
 from rb_smooth.analysis.adversarial_loss import AdversarialLoss
 from rb_smooth.analysis.smoothness.curvature import dominant_eigenvalue, estimate_trace, find_sharpness, top_eigenvalue
 from rb_smooth.analysis.smoothness.probes import boundary_shares, probe
-from rb_smooth.analysis.trained_model import Specimen, first_images
+from rb_smooth.analysis.trained_model import TrainedModel, first_images
 from rb_smooth.components.flops import choose_threads
-from rb_smooth.config.resolver import resolve
-from rb_smooth.core.determinism import mix
-from rb_smooth.core.errors import Refused
+from rb_smooth.config.resolver import resolve_method
+from rb_smooth.core.determinism import derive_seed
+from rb_smooth.core.errors import UserError
 from rb_smooth.core.threat import Threat
 from rb_smooth.evaluation import radii
-from rb_smooth.evaluation.accuracy import accuracy
+from rb_smooth.evaluation.accuracy import measure_accuracy
 
 _RANDOM, _POWER, _SIGNS = range(3)
 """Streams of randomness: directions, the start of power iteration, Hutchinson's signs."""
 
 
 @dataclass(frozen=True)
-class Settings:
+class SmoothnessSettings:
     """n: training images, the first ones. steps, step: of PGD, and the length of one as a share of eps.
 
     radii, sharpness_radius: shares of ||w||. directions: random ones. products: of the Hessian, at most, for an
@@ -45,14 +45,16 @@ class Settings:
     def __post_init__(self) -> None:
         counts = {"--n": self.n, "--steps": self.steps, "--directions": self.directions, "--products": self.products}
         if least := [f"{name} {value}" for name, value in counts.items() if value < 1]:
-            raise Refused(f"expected at least 1, got {least[0]}; correct it")
+            raise UserError(f"expected at least 1, got {least[0]}; correct it")
         if self.signs < 2:
-            raise Refused(f"expected --signs of at least 2, for an error bar, got {self.signs}; correct it")
+            raise UserError(f"expected --signs of at least 2, for an error bar, got {self.signs}; correct it")
         if not self.radii or min(*self.radii, self.sharpness_radius, self.step) <= 0:
-            raise Refused("expected radii and steps above 0, got others; correct --radii, --sharpness-radius or --step")
+            raise UserError(
+                "expected radii and steps above 0, got others; correct --radii, --sharpness-radius or --step"
+            )
 
 
-def balls_of(specimen: Specimen, step: float, given: Mapping[str, float]) -> dict[str, Threat | None]:
+def threats_by_loss(trained_model: TrainedModel, step: float, given: Mapping[str, float]) -> dict[str, Threat | None]:
     """The three losses by name: `standard`, and the adversarial ones in the L2 and in the Linf ball.
 
     Its own norm's ball is the one in which the specimen is evaluated; the other's that of the recipes at and at-l2 of
@@ -63,42 +65,49 @@ def balls_of(specimen: Specimen, step: float, given: Mapping[str, float]) -> dic
     for norm, method in (("L2", "at-l2"), ("Linf", "at")):
         if norm in given:
             eps = given[norm]
-        elif specimen.threat.norm == norm:
-            eps = specimen.threat.eps
+        elif trained_model.threat.norm == norm:
+            eps = trained_model.threat.eps
         else:
-            eps = _recipe_eps(specimen.dataset, method) or specimen.threat.eps * radii.scale(norm, specimen.threat.norm)
+            eps = _recipe_eps(trained_model.dataset, method) or trained_model.threat.eps * radii.norm_scale(
+                norm, trained_model.threat.norm
+            )
         found[norm] = Threat(norm, eps, step * eps)  # type: ignore[arg-type]
     return found
 
 
 def _recipe_eps(dataset: str, method: str) -> float | None:
     try:
-        return float(resolve(dataset, method, shipped_only=True)[1]["objective"]["eps"])
-    except (Refused, KeyError):
+        return float(resolve_method(dataset, method, shipped_only=True)[1]["objective"]["eps"])
+    except (UserError, KeyError):
         return None
 
 
-def measured(
-    specimen: Specimen, which: str, threat: Threat | None, settings: Settings, device: torch.device
+def smoothness_metrics(
+    trained_model: TrainedModel,
+    checkpoint: str,
+    threat: Threat | None,
+    settings: SmoothnessSettings,
+    device: torch.device,
 ) -> dict[str, Any]:
-    """Everything about the weights `which` of `specimen` under the loss with attacks in `threat`, as plain values.
+    """Everything about the weights `checkpoint` of `trained_model` under the loss with attacks in `threat`, as plain
+    values.
 
     In float64, since differences of gradients at weights a ten-thousandth apart are looked at; a device without it
     is refused by torch. The Hessian is that of the loss at attacks crafted at w and held.
     """
-    model = specimen.load(which).to(device)
-    choose_threads(model, specimen.train.shape, settings.n)
-    clean = accuracy(model, specimen.test)
+    model = trained_model.load(checkpoint).to(device)
+    choose_threads(model, trained_model.train.shape, settings.n)
+    clean = measure_accuracy(model, trained_model.test)
     loss = AdversarialLoss(
-        model.double(), first_images(specimen.train, settings.n), threat, steps=settings.steps, seed=settings.seed
+        model.double(), first_images(trained_model.train, settings.n), threat, steps=settings.steps, seed=settings.seed
     )
-    w, x_adv = loss.weights, loss.attacks()
+    w, x_adv = loss.weights, loss.adversarial_examples()
 
     def generator(stream: int) -> torch.Generator:
-        return torch.Generator().manual_seed(mix(settings.seed, stream))
+        return torch.Generator().manual_seed(derive_seed(settings.seed, stream))
 
     def product(v: torch.Tensor) -> torch.Tensor:
-        return loss.hessian_product(x_adv, v)
+        return loss.hessian_vector_product(x_adv, v)
 
     start = torch.randn(w.shape, generator=generator(_POWER), dtype=w.dtype).to(w)
     norm = dominant_eigenvalue(product, start, products=settings.products)
@@ -119,11 +128,18 @@ def measured(
     }
 
 
-def named(specimen: Specimen, which: str, loss: str, threat: Threat | None, settings: Settings) -> dict[str, Any]:
+def record_key(
+    trained_model: TrainedModel, checkpoint: str, loss: str, threat: Threat | None, settings: SmoothnessSettings
+) -> dict[str, Any]:
     """By what a measurement is known again: the weights, the loss and how it is looked at."""
     from rb_smooth.core import files
 
     ball = None if threat is None else threat._asdict()
-    told = {"name": specimen.name, "method": specimen.method, "dataset": specimen.dataset, "seed": specimen.seed}
-    weights = {"which": which, "weights_sha256": files.sha256(specimen.weights[which])}
+    told = {
+        "name": trained_model.name,
+        "method": trained_model.method,
+        "dataset": trained_model.dataset,
+        "seed": trained_model.seed,
+    }
+    weights = {"which": checkpoint, "weights_sha256": files.sha256(trained_model.weights[checkpoint])}
     return told | weights | {"under": loss, "threat": ball, "settings": asdict(settings)}

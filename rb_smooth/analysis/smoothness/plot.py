@@ -8,9 +8,16 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rb_smooth.analysis.plot_style import new_figure, save_figure, styled
-from rb_smooth.analysis.smoothness.records import LOSSES, Record, by_method, lipschitz, moved, radii_of
-from rb_smooth.core.statistics import Estimate, estimate
+from rb_smooth.analysis.plot_style import apply_style, new_figure, save_figure
+from rb_smooth.analysis.smoothness.records import (
+    LOSSES,
+    Record,
+    attack_displacement,
+    common_radii,
+    group_by_method,
+    lipschitz,
+)
+from rb_smooth.core.statistics import Estimate, mean_interval
 from rb_smooth.training.run_folder.curves import COLOURS
 
 if TYPE_CHECKING:
@@ -24,10 +31,10 @@ _STYLES = {
     "Linf": ((COLOURS[1], "^"), (COLOURS[4], "v"), (COLOURS[3], "X")),
 }
 """Colour and marker of each norm's balls, the smallest first."""
-_DIRECTIONS = {"random": "-", "descent": (0, (4, 2))}
-_ROWS: tuple[tuple[str, Callable[[Record, str, float], float]], ...] = (
+_LINE_STYLES = {"random": "-", "descent": (0, (4, 2))}
+_PANEL_ROWS: tuple[tuple[str, Callable[[Record, str, float], float]], ...] = (
     ("relative Lipschitz constant\nof the gradient", partial(lipschitz, relative=True)),
-    ("attacks moved\n(share of the ball's diameter)", moved),
+    ("attacks moved\n(share of the ball's diameter)", attack_displacement),
 )
 
 
@@ -37,24 +44,26 @@ def draw_gradients(records: Sequence[Record], path: Path) -> list[Path]:
 
     Points are means over seeds, along random directions (solid) and down the gradient (dashed), bars 95 % intervals.
     """
-    with styled():
-        return save_figure(_drawn(records), path)
+    with apply_style():
+        return save_figure(_plot(records), path)
 
 
-def _drawn(records: Sequence[Record]) -> Figure:
-    groups, radii = by_method(records), radii_of(records)
+def _plot(records: Sequence[Record]) -> Figure:
+    groups, radii = group_by_method(records), common_radii(records)
     methods, styles = list(dict.fromkeys(method for method, _ in groups)), _styles(records)
     figure = new_figure(max(4.6, 2.3 * len(methods) + 1.2), 5.8)
     figure.set_layout_engine("constrained")
     panels = figure.subplots(2, len(methods), sharex=True, sharey="row", squeeze=False)
     for column, method in zip(panels.T, methods, strict=True):
-        for panel, (label, value) in zip(column, _ROWS, strict=True):
-            for ball, direction in product(styles, _DIRECTIONS):
+        for panel, (label, value) in zip(column, _PANEL_ROWS, strict=True):
+            for ball, direction in product(styles, _LINE_STYLES):
                 members = groups.get((method, ball), [])
-                if members and (value is not moved or ball != "standard"):  # where nothing attacks
-                    found = [estimate([value(record, direction, radius) for record in members]) for radius in radii]
+                if members and (value is not attack_displacement or ball != "standard"):  # where nothing attacks
+                    found = [
+                        mean_interval([value(record, direction, radius) for record in members]) for radius in radii
+                    ]
                     _draw_line(panel, radii, found, ball, direction, styles[ball])
-            _dress(panel)
+            _format_axes(panel)
             if method == methods[0]:
                 panel.set_ylabel(label)
         column[0].set_title(method)
@@ -67,8 +76,8 @@ def _drawn(records: Sequence[Record]) -> Figure:
 
 
 def _styles(records: Sequence[Record]) -> dict[str, tuple[str, str]]:
-    """Colour and marker of every ball, balls in the order of `by_method`."""
-    balls = {ball: members[0]["under"] for (_, ball), members in by_method(records).items()}
+    """Colour and marker of every ball, balls in the order of `group_by_method`."""
+    balls = {ball: members[0]["under"] for (_, ball), members in group_by_method(records).items()}
     return {
         ball: _STYLES[loss][rank % len(_STYLES[loss])]
         for loss in LOSSES
@@ -77,19 +86,24 @@ def _styles(records: Sequence[Record]) -> dict[str, tuple[str, str]]:
 
 
 def _draw_line(
-    panel: Axes, radii: Sequence[float], found: Sequence[Estimate], ball: str, direction: str, style: tuple[str, str]
+    panel: Axes,
+    radii: Sequence[float],
+    estimates: Sequence[Estimate],
+    ball: str,
+    direction: str,
+    style: tuple[str, str],
 ) -> None:
     """Means with their intervals; a lower bound below zero, which a logarithmic axis has no place for, is cut."""
     colour, marker = style
     name = f"{ball.replace('Linf', 'L∞')}{' loss' if ball == 'standard' else ''}"
-    means = [each.mean for each in found]
-    below = [min(each.mean - each.low, 0.95 * each.mean) if each.low is not None else 0.0 for each in found]
-    above = [each.high - each.mean if each.high is not None else 0.0 for each in found]
+    means = [each.mean for each in estimates]
+    below = [min(each.mean - each.low, 0.95 * each.mean) if each.low is not None else 0.0 for each in estimates]
+    above = [each.high - each.mean if each.high is not None else 0.0 for each in estimates]
     panel.errorbar(
         radii,
         means,
         yerr=[below, above],
-        linestyle=_DIRECTIONS[direction],
+        linestyle=_LINE_STYLES[direction],
         label=f"{name}, {'random direction' if direction == 'random' else 'down the gradient'}",
         color=colour,
         marker=marker,
@@ -99,6 +113,6 @@ def _draw_line(
     )
 
 
-def _dress(panel: Axes) -> None:
+def _format_axes(panel: Axes) -> None:
     panel.set(xscale="log", yscale="log")
     panel.grid()

@@ -44,8 +44,8 @@ def probe(
     for name, u in ways:
         for radius in radii:
             step = radius * float(w.norm())
-            with loss.at(w + step * u):
-                moved = loss.attacks()
+            with loss.at_weights(w + step * u):
+                moved = loss.adversarial_examples()
                 change = loss.gradient(moved) - g
             distance = (moved - x_adv).flatten(1).norm(dim=1).mean().item()
             share = distance / diameter(loss) if loss.threat else 0.0

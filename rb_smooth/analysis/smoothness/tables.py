@@ -9,33 +9,40 @@ from itertools import product
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from rb_smooth.analysis.smoothness.records import Record, by_method, lipschitz, moved, paired, radii_of
-from rb_smooth.core.statistics import Estimate, estimate, ratio
+from rb_smooth.analysis.smoothness.records import (
+    Record,
+    attack_displacement,
+    common_radii,
+    group_by_method,
+    lipschitz,
+    pair_by_seed,
+)
+from rb_smooth.core.statistics import Estimate, geometric_ratio, mean_interval
 
-OWN = {"standard": "standard", "at-l2": "L2", "at": "Linf"}
+TRAINING_LOSS = {"standard": "standard", "at-l2": "L2", "at": "Linf"}
 """The methods that differ in nothing but their adversary, and the loss that each descends."""
 
 
-def report(records: Sequence[Record]) -> Iterator[str | Table]:
+def report_lines(records: Sequence[Record]) -> Iterator[str | Table]:
     """All that is printed of `records`."""
     yield "How fast the gradient changes: ‖g(w1) − g(w2)‖ / ‖w1 − w2‖, attacks made anew at both points."
     yield gradient_table(records)
     yield "Curvature of the loss at attacks crafted at w and held; sharpness with attacks made anew."
     yield curvature_table(records)
-    yield from sentences(records)
+    yield from comparison_sentences(records)
     yield "± is half a 95 % interval over seeds (Student's t)."
 
 
 def gradient_table(records: Sequence[Record]) -> Table:
     """How fast the gradient changes; one row for each method and loss."""
-    radii = radii_of(records)
+    radii = common_radii(records)
     middle = radii[len(radii) // 2]
     columns: dict[str, Callable[[Record], float]] = {"loss": lambda r: r["found"]["loss"]}
     for radius in radii:
         columns[f"random\n{radius:.2g}"] = partial(lipschitz, direction="random", radius=radius)
     columns[f"descent\n{middle:.2g}"] = lambda r: lipschitz(r, "descent", middle)
     columns[f"relative\n{middle:.2g}"] = lambda r: lipschitz(r, "random", middle, relative=True)
-    columns[f"moved\n{middle:.2g}"] = lambda r: moved(r, "random", middle)
+    columns[f"moved\n{middle:.2g}"] = lambda r: attack_displacement(r, "random", middle)
     return _table(records, columns)
 
 
@@ -54,58 +61,58 @@ def curvature_table(records: Sequence[Record]) -> Table:
     return _table(records, columns)
 
 
-def sentences(records: Sequence[Record]) -> Iterator[str]:
+def comparison_sentences(records: Sequence[Record]) -> Iterator[str]:
     """Which of two losses is less smooth: Linf's or L2's on the same networks; those by which networks were trained;
     and that of at, on networks that it alone has trained or with something more.
     """
-    groups = by_method(records)
+    groups = group_by_method(records)
     for method in dict.fromkeys(method for method, _ in groups):
         balls = {ball: members for (owner, ball), members in groups.items() if owner == method}
         for upper, lower in product(balls, balls):
             if upper.startswith("Linf") and lower.startswith("L2"):
-                yield from _compared(f"{method}, {upper} over {lower}", balls[upper], balls[lower])
+                yield from _ratio_sentence(f"{method}, {upper} over {lower}", balls[upper], balls[lower])
     for one, other in (("at", "at-l2"), ("at-l2", "standard"), ("at", "standard")):
         what = f"{one} over {other}, each under its own loss"
-        yield from _compared(what, _under_own(records, one), _under_own(records, other))
+        yield from _ratio_sentence(what, _under_training_loss(records, one), _under_training_loss(records, other))
     for (method, ball), members in groups.items():
         if method.startswith("at+") and ball.startswith("Linf"):
-            yield from _compared(f"{method} over at, {ball}", members, groups.get(("at", ball), []))
+            yield from _ratio_sentence(f"{method} over at, {ball}", members, groups.get(("at", ball), []))
 
 
-def _under_own(records: Sequence[Record], method: str) -> list[Record]:
+def _under_training_loss(records: Sequence[Record], method: str) -> list[Record]:
     """The records of a method's best weights under the loss that it descends."""
-    return [r for r in records if (r["method"], r["which"], r["under"]) == (method, "best", OWN[method])]
+    return [r for r in records if (r["method"], r["which"], r["under"]) == (method, "best", TRAINING_LOSS[method])]
 
 
-def text_of(found: Estimate, digits: int = 3) -> str:
+def format_estimate(estimate: Estimate, digits: int = 3) -> str:
     """`1.23 (1.1 to 1.36)`; of one seed only the figure."""
-    mean = f"{found.mean:.{digits}g}"
-    return mean if found.low is None else f"{mean} ({found.low:.{digits}g} to {found.high:.{digits}g})"
+    mean = f"{estimate.mean:.{digits}g}"
+    return mean if estimate.low is None else f"{mean} ({estimate.low:.{digits}g} to {estimate.high:.{digits}g})"
 
 
-def _compared(what: str, upper: Sequence[Record], lower: Sequence[Record]) -> Iterator[str]:
+def _ratio_sentence(what: str, upper: Sequence[Record], lower: Sequence[Record]) -> Iterator[str]:
     """One sentence: the ratio of relative Lipschitz constants at every radius, and what it comes to."""
-    pairs = paired(upper, lower)
+    pairs = pair_by_seed(upper, lower)
     if not pairs:
         return
     told = []
-    for radius in radii_of([record for pair in pairs for record in pair]):
+    for radius in common_radii([record for pair in pairs for record in pair]):
         above, below = (
             [lipschitz(r, "random", radius, relative=True) for r in side] for side in zip(*pairs, strict=True)
         )
-        found = ratio(above, below)
-        told.append(f"{text_of(found)} at {radius:g}{_verdict(found)}")
+        found = geometric_ratio(above, below)
+        told.append(f"{format_estimate(found)} at {radius:g}{_conclusion(found)}")
     clean = max(abs(one["found"]["clean"] - other["found"]["clean"]) for one, other in pairs)
     seeds = f"{len(pairs)} seeds" if len(pairs) > 1 else "one seed, no interval"
     apart = f"; clean accuracies at most {100 * clean:.1f} points apart" if clean else ""
     yield f"{what}: relative Lipschitz constant times {', '.join(told)} ({seeds}{apart})"
 
 
-def _verdict(found: Estimate) -> str:
+def _conclusion(interval: Estimate) -> str:
     """What an interval of a ratio leaves no doubt of."""
-    if found.low is None or found.high is None:
+    if interval.low is None or interval.high is None:
         return ""
-    return " (less smooth)" if found.low > 1 else " (smoother)" if found.high < 1 else " (undecided)"
+    return " (less smooth)" if interval.low > 1 else " (smoother)" if interval.high < 1 else " (undecided)"
 
 
 def _table(records: Sequence[Record], columns: Mapping[str, Callable[[Record], float | None]]) -> Table:
@@ -117,20 +124,20 @@ def _table(records: Sequence[Record], columns: Mapping[str, Callable[[Record], f
     for heading in columns:
         table.add_column(heading, justify="right")
     above = None
-    for (method, ball), members in by_method(records).items():
-        clean = estimate([record["found"]["clean"] for record in members]).mean
+    for (method, ball), members in group_by_method(records).items():
+        clean = mean_interval([record["found"]["clean"] for record in members]).mean
         first = (method, str(len(members)), f"{clean:.1%}") if method != above else ("", "", "")
-        cells = [_stacked([value(record) for record in members]) for value in columns.values()]
+        cells = [_two_line_cell([value(record) for record in members]) for value in columns.values()]
         table.add_row(*first, ball, *cells)
         above = method
     return table
 
 
-def _stacked(values: Sequence[float | None]) -> str:
+def _two_line_cell(values: Sequence[float | None]) -> str:
     """The figure, and below it half of its interval's width; nothing where there is no such figure."""
     known = [value for value in values if value is not None]
     if not known:
         return ""
-    found = estimate(known)
+    found = mean_interval(known)
     half = "" if found.high is None else f"\n±{found.high - found.mean:.2g}"
     return f"{found.mean:.3g}{half}"

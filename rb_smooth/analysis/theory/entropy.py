@@ -20,13 +20,13 @@ from numpy.typing import ArrayLike
 from scipy.special import expit, log_ndtr, roots_legendre
 
 from rb_smooth.analysis.theory.numeric import Array
-from rb_smooth.core.errors import Refused
+from rb_smooth.core.errors import UserError
 
-_AT_ONCE = 2**22
+_CHUNK_SIZE = 2**22
 """Numbers of one intermediate array."""
 
 
-class Rule(NamedTuple):
+class QuadratureRule(NamedTuple):
     """Where to evaluate and how to add up: the integral of f is about weights @ f(points)."""
 
     points: Array
@@ -35,7 +35,7 @@ class Rule(NamedTuple):
     """(m,), all > 0."""
 
 
-def gauss_legendre(edges: Sequence[ArrayLike], order: int = 12) -> Rule:
+def gauss_legendre(edges: Sequence[ArrayLike], order: int = 12) -> QuadratureRule:
     """A rule on a box: Gauss and Legendre's of `order` points on each panel between ascending `edges`, one list of
     edges for each coordinate.
 
@@ -48,26 +48,26 @@ def gauss_legendre(edges: Sequence[ArrayLike], order: int = 12) -> Rule:
         points_of.append(((low + high) / 2 + (high - low) / 2 * nodes).ravel())
         weights_of.append(((high - low) / 2 * weights).ravel())
     points = np.stack(np.meshgrid(*points_of, indexing="ij"), -1).reshape(-1, len(edges))
-    return Rule(points, np.prod(np.meshgrid(*weights_of, indexing="ij"), axis=0).ravel())
+    return QuadratureRule(points, np.prod(np.meshgrid(*weights_of, indexing="ij"), axis=0).ravel())
 
 
-def covering(
-    reach: float,
+def covering_rule(
+    max_abs_theta: float,
     gamma: float,
     dimension: int,
     width: float = 1.0,
     order: int = 10,
     kinks: Sequence[float] = (0.0,),
-) -> Rule:
-    """A rule for every theta with all |theta_i| <= `reach`. Raises Refused unless gamma > 0.
+) -> QuadratureRule:
+    """A rule for every theta with all |theta_i| <= `max_abs_theta`. Raises UserError unless gamma > 0.
 
     Its panels are at most `width` wide, the length on which L changes, and at most 1.5 standard deviations of the
     Gaussian; they end where a coordinate is one of `kinks`. It is one rule for all theta, on purpose: differences in
     theta then see the loss alone, not a grid that moves. The box goes on by 8 standard deviations: with e^-L <= 1, what
     lies outside is at most 2e-15 of the Gaussian's integral for each coordinate.
     """
-    deviation = 1 / np.sqrt(_positive(gamma))
-    half = reach + 8 * deviation
+    deviation = 1 / np.sqrt(_check_positive(gamma))
+    half = max_abs_theta + 8 * deviation
     ends = np.unique([-half, *kinks, half])
     panels = np.ceil(np.diff(ends) / min(width, 1.5 * deviation)).astype(int)
     between = [np.linspace(a, b, n, endpoint=False) for (a, b), n in zip(pairwise(ends), panels, strict=True)]
@@ -89,15 +89,15 @@ class Moments(NamedTuple):
 class EntropyLoss:
     """L_gamma of a loss L, which maps points (m, d) to values (m,), integrated by `rule`.
 
-    Every method takes theta (..., d). Raises Refused unless gamma > 0.
+    Every method takes theta (..., d). Raises UserError unless gamma > 0.
     """
 
     loss: Callable[[Array], Array]
     gamma: float
-    rule: Rule
+    rule: QuadratureRule
 
     def __post_init__(self) -> None:
-        _positive(self.gamma)
+        _check_positive(self.gamma)
 
     def value(self, theta: ArrayLike) -> Array:
         """L_gamma(theta), (...)."""
@@ -116,7 +116,7 @@ class EntropyLoss:
         """Normalisation, mean and covariance of p_theta."""
         theta = np.asarray(theta, float)
         rows, d = theta.reshape(-1, theta.shape[-1]), theta.shape[-1]
-        pieces = np.array_split(rows, 1 + len(rows) * len(self._log_density) // _AT_ONCE)
+        pieces = np.array_split(rows, 1 + len(rows) * len(self._log_density) // _CHUNK_SIZE)
         log_mass, first, second = map(np.concatenate, zip(*map(self._raw_moments, pieces), strict=True))
         covariance = second.reshape(-1, d, d) - first[:, :, None] * first[:, None, :]
         at = theta.shape[:-1]
@@ -145,7 +145,7 @@ class EntropyLoss:
         return highest[:, 0] + np.log(mass), means[:, : t.shape[1]], means[:, t.shape[1] :]
 
 
-class Smoothed(NamedTuple):
+class SmoothedLoss(NamedTuple):
     """A loss of one parameter and its first two derivatives, each of theta's shape."""
 
     value: Array
@@ -153,23 +153,23 @@ class Smoothed(NamedTuple):
     curvature: Array
 
 
-def smoothed_absolute_value(theta: ArrayLike, gamma: float) -> Smoothed:
+def smoothed_absolute_value(theta: ArrayLike, gamma: float) -> SmoothedLoss:
     """L_gamma of L(t) = |t|, in closed form: a Gaussian's two halves, tilted by e^-t and by e^t.
 
         L_gamma = 1/2 log(gamma / 2 pi) - log(e^a + e^b)
         a = 1/(2 gamma) - theta + log Phi( sqrt(gamma) theta - 1/sqrt(gamma))
         b = 1/(2 gamma) + theta + log Phi(-sqrt(gamma) theta - 1/sqrt(gamma))
 
-    and with p = sigma(a - b), the share of p_theta on t > 0, L_gamma' = E[sign t] = 2 p - 1. Raises Refused unless
+    and with p = sigma(a - b), the share of p_theta on t > 0, L_gamma' = E[sign t] = 2 p - 1. Raises UserError unless
     gamma > 0.
     """
-    theta, root = np.asarray(theta, float), np.sqrt(_positive(gamma))
+    theta, root = np.asarray(theta, float), np.sqrt(_check_positive(gamma))
     right, left = root * theta - 1 / root, -root * theta - 1 / root
     a = 1 / (2 * gamma) - theta + log_ndtr(right)
     b = 1 / (2 * gamma) + theta + log_ndtr(left)
     p = expit(a - b)
     slope = root * (_hazard(right) + _hazard(left)) - 2  # of a - b
-    return Smoothed(np.log(gamma / (2 * np.pi)) / 2 - np.logaddexp(a, b), 2 * p - 1, 2 * p * (1 - p) * slope)
+    return SmoothedLoss(np.log(gamma / (2 * np.pi)) / 2 - np.logaddexp(a, b), 2 * p - 1, 2 * p * (1 - p) * slope)
 
 
 def _hazard(z: Array) -> Array:
@@ -177,7 +177,7 @@ def _hazard(z: Array) -> Array:
     return np.exp(-(z**2) / 2 - np.log(2 * np.pi) / 2 - log_ndtr(z))
 
 
-def _positive(gamma: float) -> float:
+def _check_positive(gamma: float) -> float:
     if not 0 < gamma < np.inf:
-        raise Refused(f"expected gamma > 0, got {gamma}; enlarge it")
+        raise UserError(f"expected gamma > 0, got {gamma}; enlarge it")
     return gamma

@@ -22,12 +22,12 @@ from scipy.special import expit
 
 from rb_smooth.analysis.plot_style import save_figure
 from rb_smooth.analysis.theory import linear
-from rb_smooth.analysis.theory.entropy import EntropyLoss, covering
+from rb_smooth.analysis.theory.entropy import EntropyLoss, covering_rule
 from rb_smooth.analysis.theory.linear import NORMS
 from rb_smooth.analysis.theory.numeric import Array
-from rb_smooth.analysis.theory.plot_balls import BALLS, draw_turning
-from rb_smooth.analysis.theory.plot_surfaces import Panel, Surface, draw_panels, draw_surfaces
-from rb_smooth.core.errors import Refused, nearest
+from rb_smooth.analysis.theory.plot_balls import BALLS, draw_rotation
+from rb_smooth.analysis.theory.plot_surfaces import LinePanel, SurfacePanel, draw_panels, draw_surfaces
+from rb_smooth.core.errors import UserError, did_you_mean
 from rb_smooth.training.run_folder.curves import COLOURS
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
 
 _STEPS = 60
-_FIRST = 4.0
-_SHRINK = 0.8
+_FIRST_STEP_SIZE = 4.0
+_STEP_DECAY = 0.8
 """Steps are eps * _FIRST * _SHRINK**k: across the ball at first, 1e-5 of it in the end."""
 
 
@@ -54,21 +54,21 @@ def swish_adversarial_loss(theta: Array, x: Array, y: float, eps: float, norm: s
     """L_eps(theta), (...): the largest loss that PGD met on its way from 3^d starts, x itself, the ball's corners and
     the middles of its sides among them; all theta and starts at once.
 
-    It never exceeds the maximum. Raises Refused for an unknown norm.
+    It never exceeds the maximum. Raises UserError for an unknown norm.
     """
     if norm not in NORMS:
-        raise Refused(f"expected a norm, {nearest(norm, NORMS)}")
+        raise UserError(f"expected a norm, {did_you_mean(norm, NORMS)}")
     best = np.full(theta.shape[:-1], -np.inf)
     for start in product((-1.0, 0.0, 1.0), repeat=theta.shape[-1]):
-        delta = np.broadcast_to(_projected(eps * np.array(start), eps, norm), theta.shape)
+        delta = np.broadcast_to(_project(eps * np.array(start), eps, norm), theta.shape)
         for k in range(_STEPS):
-            uphill = _direction(_gradient_by_x(theta, x + delta, y), norm)
-            delta = _projected(delta + eps * _FIRST * _SHRINK**k * uphill, eps, norm)
+            uphill = _direction(_input_gradient(theta, x + delta, y), norm)
+            delta = _project(delta + eps * _FIRST_STEP_SIZE * _STEP_DECAY**k * uphill, eps, norm)
             best = np.maximum(best, swish_loss(theta, x + delta, y))
     return best
 
 
-def _gradient_by_x(theta: Array, x: Array, y: float) -> Array:
+def _input_gradient(theta: Array, x: Array, y: float) -> Array:
     """Of the loss: -y sigma(-y swish(z)) swish'(z) theta at z = theta . x."""
     z = (theta * x).sum(-1, keepdims=True)
     slope = expit(z) * (1 + z * expit(-z))
@@ -83,7 +83,7 @@ def _direction(gradient: Array, norm: str) -> Array:
     return gradient / np.where(length == 0, 1.0, length)
 
 
-def _projected(delta: Array, eps: float, norm: str) -> Array:
+def _project(delta: Array, eps: float, norm: str) -> Array:
     """The nearest point of the ball around 0."""
     if norm == "Linf":
         return np.clip(delta, -eps, eps)
@@ -103,18 +103,20 @@ REACH = 1.5
 _LINES = {"θ = (0.5, t)": ([0.5, 0.0], [0.0, 1.0]), "θ = (t, t)": ([0.0, 0.0], [1.0, 1.0])}
 """Each a start and a direction: one crosses a single kink of the L-infinity ball's loss, one goes through 0."""
 
-_CROSSED = "θ = (0.5, t) crosses one kink, that of the $L_∞$ ball's loss at $θ_2 = 0$; θ = (t, t) goes through θ = 0."
-_SETTING = "x = (−1, −0.5), y = −1, ε = 1.5: our own x and ε; the paper's are not known to us."
-_MARKS = "Dashes and dot: where theory says that there is no gradient."
+_KINKS_CAPTION = (
+    "θ = (0.5, t) crosses one kink, that of the $L_∞$ ball's loss at $θ_2 = 0$; θ = (t, t) goes through θ = 0."
+)
+_SETUP_CAPTION = "x = (−1, −0.5), y = −1, ε = 1.5: our own x and ε; the paper's are not known to us."
+_LINES_CAPTION = "Dashes and dot: where theory says that there is no gradient."
 
 
 def draw_all(folder: Path, points: int = 91) -> list[Path]:
     """Draw every figure into `folder`, as PNG and SVG, and return the files. points: odd, on each axis of a surface.
 
-    Raises Refused if `folder` is a file.
+    Raises UserError if `folder` is a file.
     """
     if folder.exists() and not folder.is_dir():
-        raise Refused(f"expected a folder for figures, got the file {folder}; choose another name")
+        raise UserError(f"expected a folder for figures, got the file {folder}; choose another name")
     return [path for name, draw in FIGURES.items() for path in save_figure(draw(points), folder / name)]
 
 
@@ -122,55 +124,57 @@ def draw_examples(points: int) -> Figure:
     """Fig. 1: x' while theta turns by 80 degrees, past theta_1 = 0."""
     angles = np.linspace(50, 130, 2 * points)  # an even number of them: theta_1 is never 0
     theta = np.stack([np.cos(np.radians(angles)), np.sin(np.radians(angles))], -1)
-    return draw_turning(
+    return draw_rotation(
         X,
         EPS,
         angles,
-        {norm: linear.attack(theta, X, Y, EPS, norm) for norm in NORMS},
+        {norm: linear.closed_form_attack(theta, X, Y, EPS, norm) for norm in NORMS},
         np.searchsorted(angles, [60, 72, 84, 96, 108, 120]),
         title="Adversarial examples $x'$ while $θ$ turns and $θ_1$ changes its sign",
-        caption=f"Linear model. Six $θ$, drawn as arrows from $x$, and the $x'$ of each.\n{_SETTING}",
+        caption=f"Linear model. Six $θ$, drawn as arrows from $x$, and the $x'$ of each.\n{_SETUP_CAPTION}",
     )
 
 
-def linear_surfaces(points: int) -> list[Surface]:
+def linear_surfaces(points: int) -> list[SurfacePanel]:
     """Of Fig. 2: losses of the linear model, in closed form."""
-    theta = square(points)
-    attacked = {norm: linear.adversarial_loss(theta, X, Y, EPS, norm) for norm in NORMS}
-    return [Surface("standard", linear.standard_loss(theta, X, Y)), *_marked(attacked)]
+    theta = theta_grid(points)
+    attacked = {norm: linear.logistic_adversarial_loss(theta, X, Y, EPS, norm) for norm in NORMS}
+    return [SurfacePanel("standard", linear.logistic_loss(theta, X, Y)), *_surfaces_with_kinks(attacked)]
 
 
-def swish_surfaces(points: int) -> list[Surface]:
+def swish_surfaces(points: int) -> list[SurfacePanel]:
     """Of Fig. 4: losses of the swish toy, attacked by PGD."""
-    theta = square(points)
+    theta = theta_grid(points)
     attacked = {norm: swish_adversarial_loss(theta, X, Y, EPS, norm) for norm in NORMS}
-    return [Surface("standard", swish_loss(theta, X, Y)), *_marked(attacked)]
+    return [SurfacePanel("standard", swish_loss(theta, X, Y)), *_surfaces_with_kinks(attacked)]
 
 
-def entropy_surfaces(points: int) -> list[Surface]:
+def entropy_surfaces(points: int) -> list[SurfacePanel]:
     """Of Fig. 5: the linear model's L-infinity loss, and L_gamma of it for each of GAMMAS."""
-    theta = square(points)
+    theta = theta_grid(points)
     smoothed = {gamma: _smoothed(gamma).value(theta) for gamma in GAMMAS}
-    itself = _marked({"Linf": linear.adversarial_loss(theta, X, Y, EPS, "Linf")})
-    return [*itself, *(Surface(f"EntropySGD, $γ = {gamma:g}$", values) for gamma, values in smoothed.items())]
+    itself = _surfaces_with_kinks({"Linf": linear.logistic_adversarial_loss(theta, X, Y, EPS, "Linf")})
+    return [*itself, *(SurfacePanel(f"EntropySGD, $γ = {gamma:g}$", values) for gamma, values in smoothed.items())]
 
 
-def square(points: int) -> Array:
+def theta_grid(points: int) -> Array:
     """theta (points, points, 2) up to REACH, theta_1 along the rows."""
     return np.stack(np.meshgrid(*[np.linspace(-REACH, REACH, points)] * 2), -1)
 
 
-def _marked(attacked: Mapping[str, Array]) -> list[Surface]:
+def _surfaces_with_kinks(attacked: Mapping[str, Array]) -> list[SurfacePanel]:
     """Surfaces by norm, with their kinks: at theta = 0 in L2, where a coordinate is 0 in L-infinity."""
     line = np.stack([np.linspace(-REACH, REACH, 101), np.zeros(101)], -1)
     kinks = {"L2": [np.zeros((1, 2))], "Linf": [line, line[:, ::-1]]}
-    return [Surface(f"adversarial, {BALLS[norm]}", values, kinks[norm]) for norm, values in attacked.items()]
+    return [SurfacePanel(f"adversarial, {BALLS[norm]}", values, kinks[norm]) for norm, values in attacked.items()]
 
 
-def _draw_surfaces(surfaces: Callable[[int], list[Surface]], title: str, remark: str, points: int) -> Figure:
+def _draw_surfaces(surfaces: Callable[[int], list[SurfacePanel]], title: str, remark: str, points: int) -> Figure:
     axis = np.linspace(-REACH, REACH, points)
     labels = ("$θ_1$", "$θ_2$", "loss")
-    return draw_surfaces(axis, axis, surfaces(points), labels=labels, title=title, caption=f"{remark}\n{_SETTING}")
+    return draw_surfaces(
+        axis, axis, surfaces(points), labels=labels, title=title, caption=f"{remark}\n{_SETUP_CAPTION}"
+    )
 
 
 class _Loss(NamedTuple):
@@ -182,7 +186,7 @@ class _Loss(NamedTuple):
 
 
 def _linear(eps: float, norm: str) -> _Loss:
-    functions = (linear.adversarial_loss, linear.gradient, linear.hessian)
+    functions = (linear.logistic_adversarial_loss, linear.gradient, linear.hessian)
     return _Loss(*(partial(function, x=X, y=Y, eps=eps, norm=norm) for function in functions))
 
 
@@ -190,7 +194,7 @@ def _smoothed(gamma: float) -> _Loss:
     """L_gamma of the linear model's L-infinity loss, without the Gaussian's own part of Eq. (10), log(gamma / 2 pi): a
     loss that is 0 stays 0.
     """
-    smooth = EntropyLoss(_linear(EPS, "Linf").value, gamma, covering(REACH, gamma, 2, order=6))
+    smooth = EntropyLoss(_linear(EPS, "Linf").value, gamma, covering_rule(REACH, gamma, 2, order=6))
     return _Loss(lambda theta: smooth.value(theta) - np.log(gamma / (2 * np.pi)), smooth.gradient, smooth.hessian)
 
 
@@ -218,9 +222,9 @@ def _draw_lines(losses: Mapping[str, _Loss], colours: Any, points: int, *, rows:
         slopes = {name: loss.gradient(theta) @ direction for name, loss in losses.items()}
         seconds = {name: loss.hessian(theta) @ direction @ direction for name, loss in losses.items()}
         panels = (
-            Panel(f"loss at {line}", values),
-            Panel(f"slope at {line}", slopes, jump=0.3),
-            Panel(f"second derivative at {line}", seconds, jump=0.3),
+            LinePanel(f"loss at {line}", values),
+            LinePanel(f"slope at {line}", slopes, jump=0.3),
+            LinePanel(f"second derivative at {line}", seconds, jump=0.3),
         )
         columns.append(panels[:rows])
     return draw_panels(
@@ -229,15 +233,17 @@ def _draw_lines(losses: Mapping[str, _Loss], colours: Any, points: int, *, rows:
         {name: {"color": colour} for name, colour in zip(losses, colours, strict=True)},
         label="t",
         title=title,
-        caption=f"{_CROSSED}\n{_SETTING}",
+        caption=f"{_KINKS_CAPTION}\n{_SETUP_CAPTION}",
     )
 
 
 FIGURES: dict[str, Callable[[int], Figure]] = {
     "figure-1": draw_examples,
-    "figure-2": partial(_draw_surfaces, linear_surfaces, "Losses of the linear model", _MARKS),
+    "figure-2": partial(_draw_surfaces, linear_surfaces, "Losses of the linear model", _LINES_CAPTION),
     "figure-2-lines": draw_linear_lines,
-    "figure-4": partial(_draw_surfaces, swish_surfaces, "Losses of the model with swish, attacked by PGD", _MARKS),
+    "figure-4": partial(
+        _draw_surfaces, swish_surfaces, "Losses of the model with swish, attacked by PGD", _LINES_CAPTION
+    ),
     "figure-5": partial(
         _draw_surfaces,
         entropy_surfaces,

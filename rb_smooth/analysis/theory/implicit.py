@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike
 from rb_smooth.analysis.theory.numeric import Array
 
 
-class Constants(NamedTuple):
+class ConcaveLossConstants(NamedTuple):
     """Of Assumption 1 and of Lemmas 4 and 5, for every theta and every x' of the ball."""
 
     C_theta_theta: float
@@ -55,15 +55,15 @@ class ConcaveLoss:
         log_cosh = np.logaddexp(x_adv, -x_adv) - np.log(2)
         return (self._b(theta) * x_adv).sum(-1) - quadratic - self.kappa * log_cosh.sum(-1)
 
-    def slope(self, x_adv: Array, theta: ArrayLike) -> Array:
+    def input_gradient(self, x_adv: Array, theta: ArrayLike) -> Array:
         """The gradient by x', (..., d)."""
-        return self._b(theta) - self._pull(x_adv)
+        return self._b(theta) - self._centering_term(x_adv)
 
-    def curvature(self, x_adv: Array) -> Array:
+    def input_hessian(self, x_adv: Array) -> Array:
         """The Hessian by x', (..., d, d), the same for every theta."""
         return -self.Q - self.kappa * (1 - np.tanh(x_adv) ** 2)[..., None] * np.eye(len(self.Q))
 
-    def mixed(self, theta: ArrayLike) -> Array:
+    def mixed_derivative(self, theta: ArrayLike) -> Array:
         """The derivative by theta of the gradient by x', (..., d, k)."""
         return np.cos(np.asarray(theta, float) @ self.A.T)[..., None] * self.A
 
@@ -77,7 +77,7 @@ class ConcaveLoss:
         step, share = 2 / (m + M), (M - m) / (M + m)
         x_adv = np.zeros_like(b)
         for _ in range(2 + int(np.log(1e-17) / np.log(share)) if share > 0 else 2):
-            x_adv = x_adv + step * (b - self._pull(x_adv))
+            x_adv = x_adv + step * (b - self._centering_term(x_adv))
             x_adv *= self.eps / np.maximum(np.linalg.norm(x_adv, axis=-1, keepdims=True), self.eps)
         return x_adv
 
@@ -86,30 +86,30 @@ class ConcaveLoss:
 
         x' counts as fixed (Danskin's theorem), as in adversarial training.
         """
-        return (self.mixed(theta) * self.attack(theta)[..., None]).sum(-2)
+        return (self.mixed_derivative(theta) * self.attack(theta)[..., None]).sum(-2)
 
     def jacobian_inside(self, theta: ArrayLike) -> Array:
         """The derivative of x' by theta where x' is inside the ball, (..., d, k): Lemma 4's."""
-        return np.asarray(np.linalg.solve(-self.curvature(self.attack(theta)), self.mixed(theta)), float)
+        return np.asarray(np.linalg.solve(-self.input_hessian(self.attack(theta)), self.mixed_derivative(theta)), float)
 
     def jacobian_on_surface(self, theta: ArrayLike) -> Array:
         """The derivative of x' by theta where x' is on the ball's surface, (..., d, k): Lemma 5's."""
-        return implicit_jacobian(self.bordered_hessian(theta), self.mixed(theta))
+        return implicit_jacobian(self.bordered_hessian(theta), self.mixed_derivative(theta))
 
     def bordered_hessian(self, theta: ArrayLike) -> Array:
         """Of Lemma 5 at x'(theta), (..., d + 1, d + 1)."""
         x_adv = self.attack(theta)
-        return border(self.curvature(x_adv), x_adv, self.slope(x_adv, theta))
+        return build_bordered_hessian(self.input_hessian(x_adv), x_adv, self.input_gradient(x_adv, theta))
 
     @cached_property
-    def constants(self) -> Constants:
+    def constants(self) -> ConcaveLossConstants:
         """Of this loss, in closed form."""
         of_A = float(np.linalg.norm(self.A, 2))
         m, M = self._concavity
         length, shift = float(np.linalg.norm(self.c)), len(self.c) ** 0.5  # of c, and at most of sin(A theta)
         low, high = (length - shift) / self.eps - (M - m), (length + shift) / self.eps + (M - m)  # of P
         C_H = max(0.0, min(low, ((high**2 + 4 * self.eps**2) ** 0.5 - high) / 2))
-        return Constants(self.eps * of_A**2, of_A, m, C_H)
+        return ConcaveLossConstants(self.eps * of_A**2, of_A, m, C_H)
 
     @property
     def _concavity(self) -> tuple[float, float]:
@@ -117,7 +117,7 @@ class ConcaveLoss:
         eigenvalues = np.linalg.eigvalsh(self.Q)
         return float(eigenvalues[0]), float(eigenvalues[-1]) + self.kappa
 
-    def _pull(self, x_adv: Array) -> Array:
+    def _centering_term(self, x_adv: Array) -> Array:
         """What holds x' at 0, (..., d)."""
         return x_adv @ self.Q + self.kappa * np.tanh(x_adv)
 
@@ -125,7 +125,7 @@ class ConcaveLoss:
         return self.c + np.sin(np.asarray(theta, float) @ self.A.T)
 
 
-def border(curvature: ArrayLike, delta: ArrayLike, slope: ArrayLike) -> Array:
+def build_bordered_hessian(curvature: ArrayLike, delta: ArrayLike, slope: ArrayLike) -> Array:
     """The bordered Hessian of Lemma 5, Eq. (22), with g = (||delta||^2 - eps^2) / 2:
 
         H = [[0, -delta^T], [-delta, curvature - nu I]],    nu = slope . delta / eps^2

@@ -11,10 +11,10 @@ import numpy as np
 from scipy.special import expit
 
 from rb_smooth.analysis.theory import linear
-from rb_smooth.analysis.theory.implicit import ConcaveLoss, border, implicit_jacobian
+from rb_smooth.analysis.theory.implicit import ConcaveLoss, build_bordered_hessian, implicit_jacobian
 from rb_smooth.analysis.theory.linear_statements import EPS, X, Y
 from rb_smooth.analysis.theory.numeric import NEAR, Array, derivative_error, largest_ratio, ratios
-from rb_smooth.analysis.theory.results import Falsifier, Row, listed
+from rb_smooth.analysis.theory.results import BoundCheck, Counterexample, format_list
 
 _COUNT = 5_000
 """Pairs of parameters."""
@@ -29,27 +29,27 @@ def concave_loss(c: tuple[float, float], eps: float) -> ConcaveLoss:
 INSIDE, BOTH, ON_SURFACE = concave_loss((0, 0), 1.5), concave_loss((3, 1.5), 2.0), concave_loss((8, 6), 3.0)
 
 
-def lemma_1(rng: np.random.Generator) -> list[Row]:
+def lemma_1(rng: np.random.Generator) -> list[BoundCheck]:
     """Eqs. (24) and (25), where attacks are inside the ball and on its surface.
 
     That the attack is Lipschitz needs no differentiation here: the maximum of a function of x' that is concave by m
     moves by C_theta_x / m with theta at most, on any convex set.
     """
-    C, theta1, theta2 = BOTH.constants, *_pairs(rng)
+    C, theta1, theta2 = BOTH.constants, *_parameter_pairs(rng)
     lipschitz = C.C_theta_x / C.C_xx
     bound = C.C_theta_theta + lipschitz * C.C_theta_x
-    seen = _across_0(np.sign)
+    seen = _central_differences(np.sign)
     return [
-        Row(
+        BoundCheck(
             "Eq. (24)",
             "Where the attack is C-Lipschitz, the adversarial loss is smooth.",
             "‖∇L_ε(θ₁) − ∇L_ε(θ₂)‖ ≤ (C_θθ + C C_θx) ‖θ₁ − θ₂‖",
             bound=bound,
             measured=largest_ratio(BOTH.gradient, theta1, theta2),
             constants={"C_θθ": C.C_theta_theta, "C": lipschitz, "C_θx": C.C_theta_x},
-            falsifier=Falsifier(
+            falsifier=Counterexample(
                 "Where it is not (of the loss θx′ on |x′| ≤ 1 it is sign θ), gradients differ across 0 by "
-                f"{listed(seen)} times ‖θ₁ − θ₂‖, at |θ| = {listed(NEAR)}.",
+                f"{format_list(seen)} times ‖θ₁ − θ₂‖, at |θ| = {format_list(NEAR)}.",
                 bound,
                 seen,
             ),
@@ -57,34 +57,34 @@ def lemma_1(rng: np.random.Generator) -> list[Row]:
     ]
 
 
-def lemma_4(rng: np.random.Generator) -> list[Row]:
+def lemma_4(rng: np.random.Generator) -> list[BoundCheck]:
     """Eq. (19), the derivative it comes from, and the smoothness that follows."""
-    C, theta1, theta2 = INSIDE.constants, *_pairs(rng)
+    C, theta1, theta2 = INSIDE.constants, *_parameter_pairs(rng)
     constants = {"C_θx": C.C_theta_x, "C_xx": C.C_xx}
-    seen = _across_0(np.cbrt)
+    seen = _central_differences(np.cbrt)
     return [
-        Row(
+        BoundCheck(
             "Eq. (19)",
             "An attack inside the ball is Lipschitz where the loss is curved in every direction of x′.",
             "‖x′(θ₁) − x′(θ₂)‖ ≤ (C_θx/C_xx) ‖θ₁ − θ₂‖",
             bound=C.C_theta_x / C.C_xx,
             measured=largest_ratio(INSIDE.attack, theta1, theta2),
             constants=constants,
-            falsifier=Falsifier(
+            falsifier=Counterexample(
                 "Where the Hessian by x′ is singular (of the loss θx′ − x′⁴/4, whose attack is ∛θ, at 0), it moves "
-                f"{listed(seen)} times as far as θ, at |θ| = {listed(NEAR)}.",
+                f"{format_list(seen)} times as far as θ, at |θ| = {format_list(NEAR)}.",
                 C.C_theta_x / C.C_xx,
                 seen,
             ),
         ),
-        Row(
+        BoundCheck(
             "the derivative",
             "There its derivative is that of the implicit function; differences of attacks agree.",
             "∂x′/∂θ = −(∇ₓ²ℓ)⁻¹ ∇_θ∇ₓℓ",
             bound=1e-7,
             measured=derivative_error(INSIDE.attack, INSIDE.jacobian_inside, theta1),
         ),
-        Row(
+        BoundCheck(
             "smoothness",
             "So there the adversarial loss is smooth.",
             "‖∇L_ε(θ₁) − ∇L_ε(θ₂)‖ ≤ (C_θθ + C_θx²/C_xx) ‖θ₁ − θ₂‖",
@@ -95,36 +95,37 @@ def lemma_4(rng: np.random.Generator) -> list[Row]:
     ]
 
 
-def lemma_5(rng: np.random.Generator) -> list[Row]:
+def lemma_5(rng: np.random.Generator) -> list[BoundCheck]:
     """Eq. (21), and the derivative it comes from, which on a linear model is Eq. (32)."""
-    C, theta1, theta2 = ON_SURFACE.constants, *_pairs(rng)
+    C, theta1, theta2 = ON_SURFACE.constants, *_parameter_pairs(rng)
     near = np.outer(NEAR, [np.cos(0.7), np.sin(0.7)])
-    seen = tuple(ratios(lambda theta: linear.attack(theta, X, Y, EPS, "L2"), near, -near).tolist())
+    seen = tuple(ratios(lambda theta: linear.closed_form_attack(theta, X, Y, EPS, "L2"), near, -near).tolist())
     singular = np.linalg.svd(_linear_border(near), compute_uv=False)[:, -1]
     by_hand = linear.attack_jacobian(theta1, Y, EPS, "L2")
     return [
-        Row(
+        BoundCheck(
             "Eq. (21)",
             "An attack on the L2 ball's surface is Lipschitz where the bordered Hessian is far from singular.",
             "‖x′(θ₁) − x′(θ₂)‖ ≤ (C_θx/C_H) ‖θ₁ − θ₂‖",
             bound=C.C_theta_x / C.C_H,
             measured=largest_ratio(ON_SURFACE.attack, theta1, theta2),
             constants={"C_θx": C.C_theta_x, "C_H": C.C_H},
-            falsifier=Falsifier(
+            falsifier=Counterexample(
                 "Where that becomes singular (the linear model's towards θ = 0, whose least singular value is "
-                f"{listed(singular)}), it moves {listed(seen)} times as far as θ, at ‖θ‖ = {listed(NEAR)}.",
+                f"{format_list(singular)}), it moves {format_list(seen)} times as far as θ, at ‖θ‖ = "
+                f"{format_list(NEAR)}.",
                 C.C_theta_x / C.C_H,
                 seen,
             ),
         ),
-        Row(
+        BoundCheck(
             "the derivative",
             "There the bordered Hessian gives its derivative; differences of attacks agree.",
             "∂(ν, x′)/∂θ = −H⁻¹ [0; ∇_θ∇ₓℓ], H = [[0, −δᵀ], [−δ, ∇ₓ²ℓ − νI]]",
             bound=1e-7,
             measured=derivative_error(ON_SURFACE.attack, ON_SURFACE.jacobian_on_surface, theta1),
         ),
-        Row(
+        BoundCheck(
             "of a linear model",
             "Of a linear model, the bordered Hessian gives Lemma 2's derivative.",
             "−H⁻¹ [0; ∇_θ∇ₓℓ] = [∂ν/∂θ; −yε (I/‖θ‖ − θθᵀ/‖θ‖³)]",
@@ -134,13 +135,13 @@ def lemma_5(rng: np.random.Generator) -> list[Row]:
     ]
 
 
-def _pairs(rng: np.random.Generator) -> tuple[Array, Array]:
+def _parameter_pairs(rng: np.random.Generator) -> tuple[Array, Array]:
     """Of parameters in a square that b's period fits in, each pair at 1e-3 to 1 of each other."""
     theta = rng.uniform(-4, 4, (_COUNT, 2))
     return theta, theta + 10 ** rng.uniform(-3, 0, (_COUNT, 1)) * rng.standard_normal((_COUNT, 2))
 
 
-def _across_0(f: Callable[[Array], Array]) -> tuple[float, ...]:
+def _central_differences(f: Callable[[Array], Array]) -> tuple[float, ...]:
     """(f(h) - f(-h)) / 2h, nearer and nearer."""
     h = NEAR[:, None]
     return tuple(ratios(f, h, -h).tolist())
@@ -148,14 +149,16 @@ def _across_0(f: Callable[[Array], Array]) -> tuple[float, ...]:
 
 def _linear_border(theta: Array) -> Array:
     """The bordered Hessian of log(1 + exp(-y theta . x')) at the L2 attack."""
-    x_adv = linear.attack(theta, X, Y, EPS, "L2")
+    x_adv = linear.closed_form_attack(theta, X, Y, EPS, "L2")
     s = expit(-Y * (theta * x_adv).sum(-1, keepdims=True))
-    return border((s * (1 - s))[..., None] * theta[..., :, None] * theta[..., None, :], x_adv - X, -Y * s * theta)
+    return build_bordered_hessian(
+        (s * (1 - s))[..., None] * theta[..., :, None] * theta[..., None, :], x_adv - X, -Y * s * theta
+    )
 
 
 def _linear_jacobian(theta: Array) -> Array:
     """The attack's derivative on that model, by the bordered Hessian alone."""
-    x_adv = linear.attack(theta, X, Y, EPS, "L2")
+    x_adv = linear.closed_form_attack(theta, X, Y, EPS, "L2")
     s = expit(-Y * (theta * x_adv).sum(-1))[..., None, None]
     mixed = s * (1 - s) * theta[..., :, None] * x_adv[..., None, :] - Y * s * np.eye(theta.shape[-1])
     return implicit_jacobian(_linear_border(theta), mixed)

@@ -7,7 +7,7 @@ with the maximum at delta = -y eps theta / ||theta|| in L2 (Eqs. 27-31) and at -
 3). L2's loss is twice differentiable except at theta = 0, L-infinity's except where a coordinate of theta is 0.
 
 Every function takes theta (..., d), x (..., d) and y (...) in {-1, 1}, which broadcast; eps >= 0; norm "L2" or "Linf".
-All of it is float64. Raises Refused for another norm or a negative eps.
+All of it is float64. Raises UserError for another norm or a negative eps.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from numpy.typing import ArrayLike
 from scipy.special import expit
 
 from rb_smooth.analysis.theory.numeric import Array
-from rb_smooth.core.errors import Refused, nearest
+from rb_smooth.core.errors import UserError, did_you_mean
 
 NORMS = ("L2", "Linf")
 
 
-def standard_loss(theta: ArrayLike, x: ArrayLike, y: ArrayLike) -> Array:
+def logistic_loss(theta: ArrayLike, x: ArrayLike, y: ArrayLike) -> Array:
     """The loss without an attack, log(1 + exp(-y theta . x)), of shape (...)."""
-    return adversarial_loss(theta, x, y, 0.0, "L2")
+    return logistic_adversarial_loss(theta, x, y, 0.0, "L2")
 
 
-def adversarial_loss(theta: ArrayLike, x: ArrayLike, y: ArrayLike, eps: float, norm: str) -> Array:
+def logistic_adversarial_loss(theta: ArrayLike, x: ArrayLike, y: ArrayLike, eps: float, norm: str) -> Array:
     """L_eps(theta), of shape (...)."""
     return np.logaddexp(0.0, -_margin(np.asarray(theta, float), x, y, eps, norm))
 
 
-def attack(theta: ArrayLike, x: ArrayLike, y: ArrayLike, eps: float, norm: str) -> Array:
+def closed_form_attack(theta: ArrayLike, x: ArrayLike, y: ArrayLike, eps: float, norm: str) -> Array:
     """The adversarial example x'(theta), of shape (..., d).
 
     Where theta (L2) or a coordinate of it (L-infinity) is 0, every delta is as good there; it is then 0.
@@ -45,10 +45,10 @@ def attack(theta: ArrayLike, x: ArrayLike, y: ArrayLike, eps: float, norm: str) 
 def gradient(theta: ArrayLike, x: ArrayLike, y: ArrayLike, eps: float, norm: str) -> Array:
     """The gradient of L_eps by theta, -sigma(-m) y x'(theta), of shape (..., d).
 
-    Raises Refused where there is none.
+    Raises UserError where there is none.
     """
-    theta = _differentiable(theta, eps, norm)
-    return -_column(y) * expit(-_margin(theta, x, y, eps, norm))[..., None] * attack(theta, x, y, eps, norm)
+    theta = _check_differentiable(theta, eps, norm)
+    return -_column(y) * expit(-_margin(theta, x, y, eps, norm))[..., None] * closed_form_attack(theta, x, y, eps, norm)
 
 
 def hessian(theta: ArrayLike, x: ArrayLike, y: ArrayLike, eps: float, norm: str) -> Array:
@@ -57,26 +57,26 @@ def hessian(theta: ArrayLike, x: ArrayLike, y: ArrayLike, eps: float, norm: str)
         s (1 - s) v v^T                                                 in L-infinity, and in L2
         s (1 - s) v v^T + s eps (I - theta theta^T / ||theta||^2) / ||theta||
 
-    of which the second part grows without bound towards theta = 0. Raises Refused where there is none.
+    of which the second part grows without bound towards theta = 0. Raises UserError where there is none.
     """
-    theta = _differentiable(theta, eps, norm)
+    theta = _check_differentiable(theta, eps, norm)
     s = expit(-_margin(theta, x, y, eps, norm))[..., None, None]
-    v = attack(theta, x, y, eps, norm)  # the sign y cancels in v v^T
+    v = closed_form_attack(theta, x, y, eps, norm)  # the sign y cancels in v v^T
     curved = s * (1 - s) * _outer(v)
     return curved + s * eps * _jacobian_of_direction(theta) if norm == "L2" and eps else curved
 
 
 def attack_jacobian(theta: ArrayLike, y: ArrayLike, eps: float, norm: str) -> Array:
     """The derivative of x' by theta, (..., d, d): -y eps (I/||theta|| - theta theta^T/||theta||^3) in L2 (Eq. 32),
-    and 0 in L-infinity. Raises Refused where there is none.
+    and 0 in L-infinity. Raises UserError where there is none.
     """
-    theta = _differentiable(theta, eps, norm)
+    theta = _check_differentiable(theta, eps, norm)
     if norm == "L2" and eps:
         return -eps * _column(y)[..., None] * _jacobian_of_direction(theta)
     return np.zeros((*theta.shape, theta.shape[-1]))
 
 
-class Constants(NamedTuple):
+class LogisticLossConstants(NamedTuple):
     """Of Assumption 1: for ||theta|| <= radius and every x' of the ball around x."""
 
     C_theta: float
@@ -87,7 +87,7 @@ class Constants(NamedTuple):
     """Eq. (7): how fast its gradient by theta changes with x'."""
 
 
-def constants(x: ArrayLike, eps: float, norm: str, radius: float) -> Constants:
+def constants(x: ArrayLike, eps: float, norm: str, radius: float) -> LogisticLossConstants:
     """In closed form. With X the largest ||x'||, r the radius and s = sigma(-y theta . x') <= sigma(r X):
 
         the gradient by theta   -s y x'                       has norm  <= X sigma(r X)
@@ -97,21 +97,21 @@ def constants(x: ArrayLike, eps: float, norm: str, radius: float) -> Constants:
     x: (d,), or (n, d) for n points, of which the largest counts.
     """
     x = np.asarray(x, float)
-    in_l2 = np.linalg.norm(x, axis=-1) + _checked(eps, norm)
+    in_l2 = np.linalg.norm(x, axis=-1) + _check_ball(eps, norm)
     largest = float(np.max(in_l2 if norm == "L2" else np.linalg.norm(np.abs(x) + eps, axis=-1)))
     surest = float(expit(radius * largest))
-    return Constants(largest * surest, largest**2 / 4, surest + radius * largest / 4)
+    return LogisticLossConstants(largest * surest, largest**2 / 4, surest + radius * largest / 4)
 
 
 def _margin(theta: Array, x: ArrayLike, y: ArrayLike, eps: float, norm: str) -> Array:
     """m, of shape (...)."""
     dual = np.linalg.norm(theta, axis=-1) if norm == "L2" else np.abs(theta).sum(-1)
-    return np.asarray(y, float) * (theta * np.asarray(x, float)).sum(-1) - _checked(eps, norm) * dual
+    return np.asarray(y, float) * (theta * np.asarray(x, float)).sum(-1) - _check_ball(eps, norm) * dual
 
 
 def _direction(theta: Array, eps: float, norm: str) -> Array:
     """Where theta points, of norm 1 in the attack's norm."""
-    _checked(eps, norm)
+    _check_ball(eps, norm)
     if norm == "Linf":
         return np.sign(theta)
     length = np.linalg.norm(theta, axis=-1, keepdims=True)
@@ -133,19 +133,19 @@ def _column(y: ArrayLike) -> Array:
     return np.asarray(y, float)[..., None]
 
 
-def _differentiable(theta: ArrayLike, eps: float, norm: str) -> Array:
+def _check_differentiable(theta: ArrayLike, eps: float, norm: str) -> Array:
     theta = np.asarray(theta, float)
     kinks = (theta == 0).all(-1) if norm == "L2" else (theta == 0).any(-1)
-    if _checked(eps, norm) > 0 and kinks.any():
+    if _check_ball(eps, norm) > 0 and kinks.any():
         found = ", ".join(f"{value:g}" for value in theta[kinks][0])
         where = "theta other than 0" if norm == "L2" else "theta without a coordinate that is 0"
-        raise Refused(f"expected {where}, got ({found}), where the {norm} loss is not differentiable; move it")
+        raise UserError(f"expected {where}, got ({found}), where the {norm} loss is not differentiable; move it")
     return theta
 
 
-def _checked(eps: float, norm: str) -> float:
+def _check_ball(eps: float, norm: str) -> float:
     if norm not in NORMS:
-        raise Refused(f"expected a norm, {nearest(norm, NORMS)}")
+        raise UserError(f"expected a norm, {did_you_mean(norm, NORMS)}")
     if not eps >= 0:
-        raise Refused(f"expected eps >= 0, got {eps}; enlarge it")
+        raise UserError(f"expected eps >= 0, got {eps}; enlarge it")
     return eps

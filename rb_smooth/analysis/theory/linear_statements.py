@@ -22,31 +22,33 @@ from rb_smooth.analysis.theory.numeric import (
     ratios,
     same_signs,
 )
-from rb_smooth.analysis.theory.results import Falsifier, Row, listed
+from rb_smooth.analysis.theory.results import BoundCheck, Counterexample, format_list
 
 X, Y, EPS = np.array([1.0, 2.0]), 1, 0.6
 RADIUS, THETA_MIN = 1.0, 0.1
 
-_TINY = 1e-4
+_SMALL_STEP = 1e-4
 """The shortest theta of claims for all theta but 0."""
 
 
-def proposition_1(rng: np.random.Generator) -> list[Row]:
+def proposition_1(rng: np.random.Generator) -> list[BoundCheck]:
     """Eq. (8), and Eq. (9) in both norms: in L-infinity two points of a ball are up to 2 eps sqrt(d) apart."""
     C = linear.constants(X, EPS, "L2", RADIUS)
-    theta1, theta2 = random_pairs(rng, PAIRS, 2, _TINY, RADIUS)
+    theta1, theta2 = random_pairs(rng, PAIRS, 2, _SMALL_STEP, RADIUS)
     longer = np.array([1.5, 2.0, 4.0])
     seen = np.linalg.norm(_gradient("L2")(np.outer(longer, -X / np.linalg.norm(X))), axis=-1)
-    lipschitz = Row(
+    lipschitz = BoundCheck(
         "Eq. (8)",
         "The adversarial loss changes with θ no faster than the loss of a fixed x′ does.",
         "|L_ε(θ₁) − L_ε(θ₂)| ≤ C_θ ‖θ₁ − θ₂‖",
         bound=C.C_theta,
-        measured=largest_ratio(lambda theta: linear.adversarial_loss(theta, X, Y, EPS, "L2")[:, None], theta1, theta2),
+        measured=largest_ratio(
+            lambda theta: linear.logistic_adversarial_loss(theta, X, Y, EPS, "L2")[:, None], theta1, theta2
+        ),
         constants={"C_θ": C.C_theta, "‖θ‖ ≤": RADIUS},
-        falsifier=Falsifier(
-            f"Beyond ‖θ‖ ≤ {RADIUS:g}, for which C_θ was computed, the slope is {listed(seen)} at ‖θ‖ = "
-            f"{listed(longer)}.",
+        falsifier=Counterexample(
+            f"Beyond ‖θ‖ ≤ {RADIUS:g}, for which C_θ was computed, the slope is {format_list(seen)} at ‖θ‖ = "
+            f"{format_list(longer)}.",
             C.C_theta,
             tuple(seen.tolist()),
         ),
@@ -54,48 +56,49 @@ def proposition_1(rng: np.random.Generator) -> list[Row]:
     return [lipschitz, _constant_term(rng, "L2", 2 * EPS, "2ε"), _constant_term(rng, "Linf", 2 * EPS * 2**0.5, "2ε√d")]
 
 
-def _constant_term(rng: np.random.Generator, norm: str, diameter: float, written: str) -> Row:
+def _constant_term(rng: np.random.Generator, norm: str, diameter: float, formula: str) -> BoundCheck:
     C = linear.constants(X, EPS, norm, RADIUS)
-    theta1, theta2 = random_pairs(rng, PAIRS, 2, _TINY, RADIUS)
+    theta1, theta2 = random_pairs(rng, PAIRS, 2, _SMALL_STEP, RADIUS)
     apart = distances(*map(_gradient(norm), (theta1, theta2)))
-    seen = _across_kink(_gradient(norm), norm)
-    return Row(
+    seen = _kink_ratios(_gradient(norm), norm)
+    return BoundCheck(
         f"Eq. (9), {norm.replace('inf', '∞')}",
         "Its gradients differ by C_θθ‖θ₁ − θ₂‖ at most, and a constant which stays as θ₂ goes to θ₁.",
-        f"‖∇L_ε(θ₁) − ∇L_ε(θ₂)‖ − C_θθ ‖θ₁ − θ₂‖ ≤ {written} C_θx",
+        f"‖∇L_ε(θ₁) − ∇L_ε(θ₂)‖ − C_θθ ‖θ₁ − θ₂‖ ≤ {formula} C_θx",
         bound=diameter * C.C_theta_x,
         measured=float((apart - C.C_theta_theta * distances(theta1, theta2)).max()),
-        constants={"C_θθ": C.C_theta_theta, "C_θx": C.C_theta_x, written: diameter, "‖θ‖ ≤": RADIUS},
-        falsifier=Falsifier(
-            f"Without the constant no C_θθ would do: across {_KINKS[norm]} gradients differ by {listed(seen)} times "
-            f"‖θ₁ − θ₂‖, at {listed(NEAR)} from it.",
+        constants={"C_θθ": C.C_theta_theta, "C_θx": C.C_theta_x, formula: diameter, "‖θ‖ ≤": RADIUS},
+        falsifier=Counterexample(
+            f"Without the constant no C_θθ would do: across {_KINKS[norm]} gradients differ by {format_list(seen)} "
+            "times "
+            f"‖θ₁ − θ₂‖, at {format_list(NEAR)} from it.",
             C.C_theta_theta,
             seen,
         ),
     )
 
 
-def lemma_2(rng: np.random.Generator) -> list[Row]:
+def lemma_2(rng: np.random.Generator) -> list[BoundCheck]:
     """Eq. (15), and the spectrum of Eq. (32) from which it comes."""
     theta1, theta2 = random_pairs(rng, PAIRS, 2, THETA_MIN, RADIUS)
-    seen = _across_kink(_attack("L2"), "L2")
+    seen = _kink_ratios(_attack("L2"), "L2")
     spectra = np.sort(np.abs(np.linalg.eigvalsh(linear.attack_jacobian(theta1, Y, EPS, "L2"))))
     lengths = np.linalg.norm(theta1, axis=-1)
     return [
-        Row(
+        BoundCheck(
             "Eq. (15)",
             "Against a linear model, the L2 attack is Lipschitz where θ is not too short.",
             "‖x′(θ₁) − x′(θ₂)‖ ≤ (ε/θ_min) ‖θ₁ − θ₂‖",
             bound=EPS / THETA_MIN,
             measured=largest_ratio(_attack("L2"), theta1, theta2),
             constants={"ε": EPS, "θ_min": THETA_MIN},
-            falsifier=Falsifier(
-                f"Without θ_min, from θ to −θ it moves {listed(seen)} times as far, at ‖θ‖ = {listed(NEAR)}.",
+            falsifier=Counterexample(
+                f"Without θ_min, from θ to −θ it moves {format_list(seen)} times as far, at ‖θ‖ = {format_list(NEAR)}.",
                 EPS / THETA_MIN,
                 seen,
             ),
         ),
-        Row(
+        BoundCheck(
             "Eq. (32)",
             "The derivative of the attack by θ has the eigenvalue 0 along θ, and −yε/‖θ‖ across it.",
             "∂x′/∂θ = −yε (I/‖θ‖ − θθᵀ/‖θ‖³)",
@@ -105,7 +108,7 @@ def lemma_2(rng: np.random.Generator) -> list[Row]:
     ]
 
 
-def theorem_1(rng: np.random.Generator) -> list[Row]:
+def theorem_1(rng: np.random.Generator) -> list[BoundCheck]:
     """Eq. (16), and how the Hessian grows towards theta = 0."""
     C = linear.constants(X, EPS, "L2", RADIUS)
     theta1, theta2 = random_pairs(rng, PAIRS, 2, THETA_MIN, RADIUS)
@@ -113,20 +116,21 @@ def theorem_1(rng: np.random.Generator) -> list[Row]:
     towards_0 = np.outer(NEAR, [np.cos(0.7), np.sin(0.7)])
     curvatures = np.linalg.eigvalsh(linear.hessian(towards_0, X, Y, EPS, "L2"))[:, -1]
     return [
-        Row(
+        BoundCheck(
             "Eq. (16)",
             "So a linear model's loss under an L2 attack is smooth where θ is not too short.",
             "‖∇L_ε(θ₁) − ∇L_ε(θ₂)‖ ≤ (C_θθ + (ε/θ_min) C_θx) ‖θ₁ − θ₂‖",
             bound=bound,
             measured=largest_ratio(_gradient("L2"), theta1, theta2),
             constants={"C_θθ": C.C_theta_theta, "C_θx": C.C_theta_x, "ε": EPS, "θ_min": THETA_MIN, "‖θ‖ ≤": RADIUS},
-            falsifier=Falsifier(
-                f"Without θ_min, the Hessian's largest eigenvalue is {listed(curvatures)} at ‖θ‖ = {listed(NEAR)}.",
+            falsifier=Counterexample(
+                f"Without θ_min, the Hessian's largest eigenvalue is {format_list(curvatures)} at ‖θ‖ = "
+                f"{format_list(NEAR)}.",
                 bound,
                 tuple(curvatures.tolist()),
             ),
         ),
-        Row(
+        BoundCheck(
             "towards 0",
             "Towards 0, its Hessian's largest eigenvalue grows as ε/(2‖θ‖).",
             "‖θ‖ ‖∇²L_ε(θ)‖₂ → ε/2 for θ → 0",
@@ -137,29 +141,31 @@ def theorem_1(rng: np.random.Generator) -> list[Row]:
     ]
 
 
-def lemma_3(rng: np.random.Generator) -> list[Row]:
+def lemma_3(rng: np.random.Generator) -> list[BoundCheck]:
     """Eq. (17), and how far the attack jumps where k of 5 signs differ."""
-    theta1, theta2 = same_signs(*random_pairs(rng, PAIRS, 5, _TINY, RADIUS))
+    theta1, theta2 = same_signs(*random_pairs(rng, PAIRS, 5, _SMALL_STEP, RADIUS))
     flipped = rng.random(theta2.shape) < 0.5
     x = np.arange(5.0)
     here, there, across = (
-        linear.attack(theta, x, Y, EPS, "Linf") for theta in (theta1, theta2, np.where(flipped, -theta2, theta2))
+        linear.closed_form_attack(theta, x, Y, EPS, "Linf")
+        for theta in (theta1, theta2, np.where(flipped, -theta2, theta2))
     )
-    seen = _across_kink(_attack("Linf"), "Linf")
+    seen = _kink_ratios(_attack("Linf"), "Linf")
     return [
-        Row(
+        BoundCheck(
             "same signs",
             "Against a linear model, the L∞ attack stays the same while no coordinate of θ changes its sign.",
             "sign θ₁ = sign θ₂ ⇒ ‖x′(θ₁) − x′(θ₂)‖ = 0",
             bound=0.0,
             measured=float(distances(here, there).max()),
-            falsifier=Falsifier(
-                f"Where one sign changes it jumps, {listed(seen)} times as far as θ moves, at |θ₂| = {listed(NEAR)}.",
+            falsifier=Counterexample(
+                f"Where one sign changes it jumps, {format_list(seen)} times as far as θ moves, at |θ₂| = "
+                f"{format_list(NEAR)}.",
                 0.0,
                 seen,
             ),
         ),
-        Row(
+        BoundCheck(
             "k signs differ",
             "It jumps by 2ε in each coordinate whose sign differs, however near the two parameters are.",
             "‖x′(θ₁) − x′(θ₂)‖ = 2ε√k",
@@ -170,29 +176,29 @@ def lemma_3(rng: np.random.Generator) -> list[Row]:
     ]
 
 
-def theorem_2(rng: np.random.Generator) -> list[Row]:
+def theorem_2(rng: np.random.Generator) -> list[BoundCheck]:
     """Eq. (18), and how far the gradient jumps where a sign changes."""
     C = linear.constants(X, EPS, "Linf", RADIUS)
-    theta1, theta2 = same_signs(*random_pairs(rng, PAIRS, 2, _TINY, RADIUS))
-    seen = _across_kink(_gradient("Linf"), "Linf")
+    theta1, theta2 = same_signs(*random_pairs(rng, PAIRS, 2, _SMALL_STEP, RADIUS))
+    seen = _kink_ratios(_gradient("Linf"), "Linf")
     above, below = _gradient("Linf")(np.array([[1.0, 1e-14], [1.0, -1e-14]]))
     jump = 2 * EPS * expit(-Y * X[0] + EPS)
     return [
-        Row(
+        BoundCheck(
             "Eq. (18)",
             "So under an L∞ attack the loss is as smooth as without one, while no coordinate of θ changes its sign.",
             "sign θ₁ = sign θ₂ ⇒ ‖∇L_ε(θ₁) − ∇L_ε(θ₂)‖ ≤ C_θθ ‖θ₁ − θ₂‖",
             bound=C.C_theta_theta,
             measured=largest_ratio(_gradient("Linf"), theta1, theta2),
             constants={"C_θθ": C.C_theta_theta},
-            falsifier=Falsifier(
-                f"Where one sign changes, gradients differ by {listed(seen)} times ‖θ₁ − θ₂‖, at |θ₂| = "
-                f"{listed(NEAR)}.",
+            falsifier=Counterexample(
+                f"Where one sign changes, gradients differ by {format_list(seen)} times ‖θ₁ − θ₂‖, at |θ₂| = "
+                f"{format_list(NEAR)}.",
                 C.C_theta_theta,
                 seen,
             ),
         ),
-        Row(
+        BoundCheck(
             "at a sign change",
             "Where θ_i passes 0, the gradient jumps by exactly 2ε σ(z) in coordinate i, and in no other.",
             "∇L_ε(θ_i = 0₊) − ∇L_ε(θ_i = 0₋) = 2ε σ(z) e_i, z = −yθᵀx + ε‖θ‖₁",
@@ -206,7 +212,7 @@ def theorem_2(rng: np.random.Generator) -> list[Row]:
 _KINKS = {"L2": "θ = 0", "Linf": "θ₂ = 0"}
 
 
-def _across_kink(f: Callable[[Array], Array], norm: str) -> tuple[float, ...]:
+def _kink_ratios(f: Callable[[Array], Array], norm: str) -> tuple[float, ...]:
     """The ratio of f's change for two theta on either side of the norm's kink, nearer and nearer."""
     side = np.outer(NEAR, [0.0, 1.0])
     on_kink = np.array([0.0, 0.0] if norm == "L2" else [RADIUS / 2, 0.0])
@@ -214,7 +220,7 @@ def _across_kink(f: Callable[[Array], Array], norm: str) -> tuple[float, ...]:
 
 
 def _attack(norm: str) -> Callable[[Array], Array]:
-    return lambda theta: linear.attack(theta, X, Y, EPS, norm)
+    return lambda theta: linear.closed_form_attack(theta, X, Y, EPS, norm)
 
 
 def _gradient(norm: str) -> Callable[[Array], Array]:

@@ -55,11 +55,13 @@ def random_pairs(rng: np.random.Generator, count: int, dimension: int, low: floa
     The lengths are uniform in their logarithm, with a third of them at one of the two ends. Half of the pairs are of
     two independent parameters, half of two that are close, at 1e-3 to 1e-1 of the first one's length.
     """
-    theta1, theta2 = (_lengths(rng, count, low, high) * _directions(rng, count, dimension) for _ in range(2))
+    theta1, theta2 = (
+        _random_norms(rng, count, low, high) * _random_directions(rng, count, dimension) for _ in range(2)
+    )
     close = np.arange(count) % 2 == 0
     apart = 10 ** rng.uniform(-3, -1, (count, 1)) * np.linalg.norm(theta1, axis=1, keepdims=True)
-    nearby = theta1 + apart * _directions(rng, count, dimension)
-    theta2[close] = _into_shell(nearby, low, high)[close]
+    nearby = theta1 + apart * _random_directions(rng, count, dimension)
+    theta2[close] = _scale_into_shell(nearby, low, high)[close]
     return theta1, theta2
 
 
@@ -68,15 +70,15 @@ def same_signs(theta1: Array, theta2: Array) -> tuple[Array, Array]:
     return theta1, np.copysign(theta2, theta1)
 
 
-def _lengths(rng: np.random.Generator, count: int, low: float, high: float) -> Array:
+def _random_norms(rng: np.random.Generator, count: int, low: float, high: float) -> Array:
     return low * (high / low) ** rng.uniform(-0.25, 1.25, (count, 1)).clip(0, 1)
 
 
-def _directions(rng: np.random.Generator, count: int, dimension: int) -> Array:
+def _random_directions(rng: np.random.Generator, count: int, dimension: int) -> Array:
     drawn = rng.standard_normal((count, dimension))
     return drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
 
 
-def _into_shell(theta: Array, low: float, high: float) -> Array:
+def _scale_into_shell(theta: Array, low: float, high: float) -> Array:
     length = np.linalg.norm(theta, axis=1, keepdims=True)
     return theta * length.clip(low, high) / length

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rb_smooth.analysis.plot_style import COLOUR_MAP, FONT_SIZE, new_figure, styled
-from rb_smooth.analysis.theory.plot_surfaces import draw_broken
+from rb_smooth.analysis.plot_style import COLOUR_MAP, FONT_SIZE, apply_style, new_figure
+from rb_smooth.analysis.theory.plot_surfaces import draw_with_gaps
 from rb_smooth.training.run_folder.curves import COLOURS
 
 if TYPE_CHECKING:
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 BALLS = {"L2": "$L_2$ ball", "Linf": "$L_∞$ ball"}
-_OUTLINES = dict(zip(BALLS, COLOURS, strict=False))
+_BALL_COLOURS = dict(zip(BALLS, COLOURS, strict=False))
 _MARGIN = 1.5
 """Half a panel's side, in eps."""
 
 
-def draw_turning(
+def draw_rotation(
     x: np.ndarray,
     eps: float,
     angles: np.ndarray,
@@ -41,7 +41,7 @@ def draw_turning(
     import matplotlib
 
     colours = matplotlib.colormaps[COLOUR_MAP](np.linspace(0, 0.8, len(marked)))  # its end is too pale on white
-    with styled():
+    with apply_style():
         figure = new_figure(3.1 * len(paths) + 3.4, 4.2)
         inch = 1 / figure.get_figwidth()
         margins = {"left": 0.5 * inch, "right": 1 - 0.1 * inch, "top": 0.84, "bottom": 0.24}
@@ -52,9 +52,9 @@ def draw_turning(
             _draw_examples(panel, x, eps, path[marked], colours)
         for norm, path in paths.items():
             moved = path[:, 0] - x[0]
-            draw_broken(last, angles, moved, jump=eps, color=_OUTLINES[norm], label=BALLS[norm], linewidth=1.8)
+            draw_with_gaps(last, angles, moved, jump=eps, color=_BALL_COLOURS[norm], label=BALLS[norm], linewidth=1.8)
             last.scatter(angles[marked], moved[marked], s=26, c=colours, zorder=3, edgecolors="white")
-        _dress_paths(last, eps)
+        _format_paths(last, eps)
         figure.suptitle(title, y=0.985)
         figure.text(0.5, 0.02, caption, ha="center", va="bottom", fontsize=FONT_SIZE)
     return figure
@@ -63,11 +63,11 @@ def draw_turning(
 def _draw_ball(panel: Axes, x: np.ndarray, eps: float, norm: str) -> None:
     from matplotlib.patches import Circle, Rectangle
 
-    style: dict[str, Any] = {"facecolor": "#f4f4f4", "edgecolor": _OUTLINES[norm], "linewidth": 1.8}
+    style: dict[str, Any] = {"facecolor": "#f4f4f4", "edgecolor": _BALL_COLOURS[norm], "linewidth": 1.8}
     square = Rectangle((x[0] - eps, x[1] - eps), 2 * eps, 2 * eps, **style)
     panel.add_patch(Circle((x[0], x[1]), eps, **style) if norm == "L2" else square)
     panel.plot(*x, "o", color="black", markersize=4)
-    _write(panel, "$x$", x, (0, -9), "black")
+    _annotate(panel, "$x$", x, (0, -9), "black")
     panel.set(xlim=x[0] + _MARGIN * eps * np.array([-1, 1]), ylim=x[1] + _MARGIN * eps * np.array([-1, 1]))
     panel.set(aspect="equal", title=BALLS[norm], xlabel="first coordinate")
     panel.set_ylabel("second coordinate", labelpad=0)
@@ -81,8 +81,8 @@ def _draw_directions(panel: Axes, x: np.ndarray, eps: float, angles: np.ndarray,
         tip = x + 0.5 * eps * direction
         panel.annotate("", tuple(tip), tuple(x), arrowprops=arrow)
         if k in (1, len(angles)):
-            _write(panel, str(k), tip, 8 * direction, colour, weight="bold")
-    _write(panel, "$θ$", x + 0.25 * eps, (10, -4), "black")
+            _annotate(panel, str(k), tip, 8 * direction, colour, weight="bold")
+    _annotate(panel, "$θ$", x + 0.25 * eps, (10, -4), "black")
 
 
 def _draw_examples(panel: Axes, x: np.ndarray, eps: float, examples: np.ndarray, colours: np.ndarray) -> None:
@@ -96,15 +96,15 @@ def _draw_examples(panel: Axes, x: np.ndarray, eps: float, examples: np.ndarray,
         for i, behind, column in zip(here, here[::-1] - here[0], here - here.mean(), strict=True):
             panel.plot(*place, "o", color=colours[i], markersize=7 + 4 * behind, markeredgecolor="white", zorder=3)
             aside = np.array([12 * column, 6.0 * (len(here) > 1)])
-            _write(panel, str(i + 1), place, 15 * outward + aside, colours[i], weight="bold")
+            _annotate(panel, str(i + 1), place, 15 * outward + aside, colours[i], weight="bold")
     for before, after in pairwise(examples):
         if np.linalg.norm(after - before) > eps:
             arrow = {"arrowstyle": "-|>", "color": "black", "linestyle": "--", "shrinkA": 14, "shrinkB": 14}
             panel.annotate("", tuple(after), tuple(before), arrowprops={**arrow, "connectionstyle": "arc3,rad=0.12"})
-            _write(panel, "one jump, 2ε long", (before + after) / 2, (0, 24), "black")
+            _annotate(panel, "one jump, 2ε long", (before + after) / 2, (0, 24), "black")
 
 
-def _dress_paths(panel: Axes, eps: float) -> None:
+def _format_paths(panel: Axes, eps: float) -> None:
     panel.set(title="first coordinate of $x' - x$", xlabel="angle of $θ$ in degrees; $θ_1 = 0$ at 90")
     panel.set_yticks([-eps, 0, eps], ["$-ε$", "0", "$ε$"])
     panel.legend(frameon=False, loc="upper right")
@@ -112,7 +112,7 @@ def _dress_paths(panel: Axes, eps: float) -> None:
     panel.set_axisbelow(True)
 
 
-def _write(panel: Axes, text: str, at: np.ndarray, shift: Any, colour: Any, weight: str = "normal") -> None:
+def _annotate(panel: Axes, text: str, at: np.ndarray, shift: Any, colour: Any, weight: str = "normal") -> None:
     """`text` beside a point, `shift` points away."""
     style: dict[str, Any] = {"ha": "center", "va": "center", "color": colour, "weight": weight}
     panel.annotate(text, tuple(at), tuple(shift), textcoords="offset points", **style)

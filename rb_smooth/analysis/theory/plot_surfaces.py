@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from rb_smooth.analysis.plot_style import COLOUR_MAP, FONT_SIZE, new_figure, styled
+from rb_smooth.analysis.plot_style import COLOUR_MAP, FONT_SIZE, apply_style, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-class Panel(NamedTuple):
+class LinePanel(NamedTuple):
     """What is drawn in one panel; lines: by name, one value for each x."""
 
     title: str
@@ -26,7 +26,7 @@ class Panel(NamedTuple):
 
 def draw_panels(
     x: np.ndarray,
-    rows: Sequence[Sequence[Panel]],
+    rows: Sequence[Sequence[LinePanel]],
     styles: Mapping[str, Mapping[str, Any]],
     *,
     label: str,
@@ -38,7 +38,7 @@ def draw_panels(
     styles: of each line, by its name, as matplotlib's plot takes them; their order is the legend's. title and caption:
     of the figure, broken into lines by the caller.
     """
-    with styled():
+    with apply_style():
         figure = new_figure(3.3 * len(rows[0]) + 0.2, 2.3 * len(rows) + 1.5)
         inch = 1 / figure.get_figheight()
         side = 0.5 / figure.get_figwidth()
@@ -48,7 +48,7 @@ def draw_panels(
         for row, contents in zip(panels, rows, strict=True):
             for panel, content in zip(row, contents, strict=True):
                 for name, values in content.lines.items():
-                    draw_broken(panel, x, values, content.jump, **{"label": name, **styles[name]})
+                    draw_with_gaps(panel, x, values, content.jump, **{"label": name, **styles[name]})
                 panel.set_title(content.title)
                 panel.margins(x=0)
                 panel.grid()
@@ -65,7 +65,7 @@ def draw_panels(
     return figure
 
 
-def draw_broken(panel: Axes, x: np.ndarray, y: np.ndarray, jump: float, **style: Any) -> None:
+def draw_with_gaps(panel: Axes, x: np.ndarray, y: np.ndarray, jump: float, **style: Any) -> None:
     """A line that is not drawn, but dotted, where it moves by more than `jump` from one x to the next."""
     jumps = np.flatnonzero(np.abs(np.diff(y)) > jump) + 1
     panel.plot(np.insert(x, jumps, x[jumps]), np.insert(y, jumps, np.nan), **style)
@@ -86,7 +86,7 @@ _MESH = 30
 _KINK = "#D55E00"
 
 
-class Surface(NamedTuple):
+class SurfacePanel(NamedTuple):
     """What is drawn in one column."""
 
     title: str
@@ -99,7 +99,7 @@ class Surface(NamedTuple):
 def draw_surfaces(
     x: np.ndarray,
     y: np.ndarray,
-    surfaces: Sequence[Surface],
+    surfaces: Sequence[SurfacePanel],
     *,
     labels: tuple[str, str, str],
     title: str,
@@ -121,7 +121,7 @@ def draw_surfaces(
     norm = Normalize(low, high)
     levels = np.linspace(low, high, _LEVELS + 1)
     n = len(surfaces)
-    with styled():
+    with apply_style():
         figure = new_figure(2.6 * n + 0.9, 5.9)
         inch = 1 / figure.get_figwidth()
         margins = {"left": 0.55 * inch, "right": 1 - 0.85 * inch, "top": 0.9, "bottom": 0.15}
@@ -129,12 +129,12 @@ def draw_surfaces(
         for column, surface in enumerate(surfaces):
             above: Any = figure.add_subplot(grid[0, column], projection="3d")
             above.set_title(surface.title, pad=2)
-            _draw_relief(above, x, y, surface, norm)
-            _dress_relief(above, (*labels[:2], labels[2] if column == 0 else ""))
+            _draw_surface_3d(above, x, y, surface, norm)
+            _format_surface_3d(above, (*labels[:2], labels[2] if column == 0 else ""))
             beneath = figure.add_subplot(grid[1, column])
             beneath.contourf(x, y, surface.values, levels, cmap=COLOUR_MAP, norm=norm).set_rasterized(True)
             beneath.contour(x, y, surface.values, levels[1:-1], colors="white", linewidths=0.6)
-            _dress_map(beneath, surface)
+            _format_contours(beneath, surface)
             beneath.set_xlabel(labels[0])
             beneath.set_ylabel(labels[1] if column == 0 else "", labelpad=2)
         figure.colorbar(ScalarMappable(norm, COLOUR_MAP), cax=beneath.inset_axes((1.07, 0, 0.05, 1)), label=labels[2])
@@ -143,7 +143,7 @@ def draw_surfaces(
     return figure
 
 
-def _draw_relief(panel: Any, x: np.ndarray, y: np.ndarray, surface: Surface, norm: Normalize) -> None:
+def _draw_surface_3d(panel: Any, x: np.ndarray, y: np.ndarray, surface: SurfacePanel, norm: Normalize) -> None:
     """In three dimensions. Rasterised: thousands of facets would make a vector image slow to open."""
     from scipy.interpolate import RegularGridInterpolator
 
@@ -162,11 +162,11 @@ def _draw_relief(panel: Any, x: np.ndarray, y: np.ndarray, surface: Surface, nor
     )
     height = RegularGridInterpolator((y, x), surface.values)
     for kink in surface.kinks:
-        panel.plot(*kink.T, height(kink[:, ::-1]), **_mark(kink))
+        panel.plot(*kink.T, height(kink[:, ::-1]), **_mark_kink(kink))
     panel.set(xlim=(x[0], x[-1]), ylim=(y[0], y[-1]), zlim=(norm.vmin, norm.vmax))
 
 
-def _dress_relief(panel: Any, labels: Sequence[str]) -> None:
+def _format_surface_3d(panel: Any, labels: Sequence[str]) -> None:
     for axis, label in zip((panel.xaxis, panel.yaxis, panel.zaxis), labels, strict=True):
         axis.set_label_text(label)
         axis.set_rotate_label(False)
@@ -180,15 +180,15 @@ def _dress_relief(panel: Any, labels: Sequence[str]) -> None:
     panel.set_box_aspect((1, 1, 0.85), zoom=1.0)
 
 
-def _dress_map(panel: Axes, surface: Surface) -> None:
+def _format_contours(panel: Axes, surface: SurfacePanel) -> None:
     for kink in surface.kinks:
-        panel.plot(*kink.T, **_mark(kink))
+        panel.plot(*kink.T, **_mark_kink(kink))
     panel.xaxis.set_major_locator(_few_ticks())
     panel.yaxis.set_major_locator(_few_ticks())
     panel.set_aspect("equal")
 
 
-def _mark(kink: np.ndarray) -> dict[str, Any]:
+def _mark_kink(kink: np.ndarray) -> dict[str, Any]:
     style: dict[str, Any] = (
         {"marker": "o", "markersize": 4.5} if len(kink) == 1 else {"linestyle": "--", "linewidth": 1.3}
     )

@@ -12,7 +12,7 @@ _ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
-class Falsifier:
+class Counterexample:
     """A case just outside a statement's assumptions."""
 
     sentence: str
@@ -29,7 +29,7 @@ class Falsifier:
 
 
 @dataclass(frozen=True)
-class Row:
+class BoundCheck:
     """One inequality, or one equality: then the bound is a tolerance and its largest error is measured."""
 
     part: str
@@ -43,7 +43,7 @@ class Row:
     """The largest left side that was found."""
     constants: dict[str, float] = field(default_factory=dict)
     """Those of the bound, as computed for the problem."""
-    falsifier: Falsifier | None = None
+    falsifier: Counterexample | None = None
 
     @property
     def margin(self) -> float:
@@ -64,6 +64,6 @@ class Row:
         return found
 
 
-def listed(values: Iterable[float]) -> str:
+def format_list(values: Iterable[float]) -> str:
     """`0.6, 60, 6e+03`, for a sentence."""
     return ", ".join(f"{value:.3g}" for value in values)

@@ -11,10 +11,16 @@ from collections.abc import Callable
 import numpy as np
 
 from rb_smooth.analysis.theory import linear
-from rb_smooth.analysis.theory.entropy import EntropyLoss, Moments, covering, gauss_legendre, smoothed_absolute_value
+from rb_smooth.analysis.theory.entropy import (
+    EntropyLoss,
+    Moments,
+    covering_rule,
+    gauss_legendre,
+    smoothed_absolute_value,
+)
 from rb_smooth.analysis.theory.linear_statements import EPS, X, Y
 from rb_smooth.analysis.theory.numeric import NEAR, Array, derivative_error, largest_ratio, ratios
-from rb_smooth.analysis.theory.results import Falsifier, Row, listed
+from rb_smooth.analysis.theory.results import BoundCheck, Counterexample, format_list
 
 HEIGHT = 2.0
 """Of the plateau."""
@@ -25,25 +31,25 @@ _COUNT = 30
 """Parameters at which integrals are taken."""
 
 
-def kinked(theta: Array) -> Array:
+def kinked_loss(theta: Array) -> Array:
     """(..., 2) -> (...)."""
-    return linear.adversarial_loss(theta, X, Y, EPS, "Linf")
+    return linear.logistic_adversarial_loss(theta, X, Y, EPS, "Linf")
 
 
-def plateau(edge: float) -> Callable[[Array], Array]:
+def plateau_loss(edge: float) -> Callable[[Array], Array]:
     """HEIGHT where both coordinates are within `edge` of 0, 0 elsewhere, (..., 2) -> (...)."""
     return lambda theta: np.where(np.abs(theta).max(-1) < edge, HEIGHT, 0.0)
 
 
-def theorem_3(rng: np.random.Generator, gamma: float) -> list[Row]:
+def theorem_3(rng: np.random.Generator, gamma: float) -> list[BoundCheck]:
     """Eq. (23), Eq. (11) on which it rests, and the Lipschitz constants that follow for two kinds of losses."""
     edge = 2 / gamma**0.5  # as wide as makes the smoothed loss least convex
-    rule = covering(_REACH + 0.5, gamma, 2, kinks=(-edge, 0.0, edge))
-    convex, jumping = EntropyLoss(kinked, gamma, rule), EntropyLoss(plateau(edge), gamma, rule)
+    rule = covering_rule(_REACH + 0.5, gamma, 2, kinks=(-edge, 0.0, edge))
+    convex, jumping = EntropyLoss(kinked_loss, gamma, rule), EntropyLoss(plateau_loss(edge), gamma, rule)
     theta = rng.uniform(-_REACH, _REACH, (_COUNT, 2))
     nearby = theta + 10 ** rng.uniform(-3, -1, (_COUNT, 1)) * rng.standard_normal((_COUNT, 2))
     return [
-        Row(
+        BoundCheck(
             "Eq. (11)",
             "The smoothed loss's gradient is γ times the way from the mean of p_θ; differences of the loss agree.",
             "∇L_γ(θ) = γ (θ − E[θ′])",
@@ -51,7 +57,7 @@ def theorem_3(rng: np.random.Generator, gamma: float) -> list[Row]:
             measured=max(derivative_error(each.value, each.gradient, theta) for each in (convex, jumping)),
             constants={"γ": gamma},
         ),
-        Row(
+        BoundCheck(
             "Eq. (23)",
             "Its Hessian is γ less γ² times the covariance of p_θ, kinks or not; differences of gradients agree.",
             "∇²L_γ(θ) = γI − γ²Σ_θ",
@@ -60,7 +66,7 @@ def theorem_3(rng: np.random.Generator, gamma: float) -> list[Row]:
             constants={"γ": gamma},
         ),
         _absolute_value(gamma),
-        Row(
+        BoundCheck(
             "upper bound",
             "Whatever the loss, no eigenvalue of that Hessian is above γ.",
             "λ_max(∇²L_γ(θ)) ≤ γ",
@@ -73,12 +79,14 @@ def theorem_3(rng: np.random.Generator, gamma: float) -> list[Row]:
     ]
 
 
-def _absolute_value(gamma: float) -> Row:
+def _absolute_value(gamma: float) -> BoundCheck:
     """Eq. (23) where the integral is known: L = |t|."""
     theta = np.linspace(-_REACH, _REACH, 401)
-    by_quadrature = EntropyLoss(lambda t: np.abs(t[:, 0]), gamma, covering(_REACH, gamma, 1)).hessian(theta[:, None])
+    by_quadrature = EntropyLoss(lambda t: np.abs(t[:, 0]), gamma, covering_rule(_REACH, gamma, 1)).hessian(
+        theta[:, None]
+    )
     exact = smoothed_absolute_value(theta, gamma).curvature
-    return Row(
+    return BoundCheck(
         "of |θ|",
         "Of the loss |θ|, whose integral is known, quadrature gives the same second derivative at every θ.",
         "γ − γ²Var[θ′] = d²/dθ² (−log ∫ exp(−|θ′| − γ/2 (θ − θ′)²) dθ′)",
@@ -88,94 +96,98 @@ def _absolute_value(gamma: float) -> Row:
     )
 
 
-def _convex(smoothed: EntropyLoss, theta1: Array, theta2: Array) -> Row:
+def _convex(smoothed: EntropyLoss, theta1: Array, theta2: Array) -> BoundCheck:
     above, below = (np.stack([np.full(len(NEAR), 0.5), sign * NEAR], axis=-1) for sign in (1, -1))
     seen = tuple(ratios(lambda theta: linear.gradient(theta, X, Y, EPS, "Linf"), above, below).tolist())
-    return Row(
+    return BoundCheck(
         "convex with kinks",
         "So EntropySGD smooths the L∞-adversarial loss of a linear model, kinks and all.",
         "‖∇L_γ(θ₁) − ∇L_γ(θ₂)‖ ≤ γ ‖θ₁ − θ₂‖",
         bound=smoothed.gamma,
         measured=largest_ratio(smoothed.gradient, theta1, theta2),
         constants={"γ": smoothed.gamma},
-        falsifier=Falsifier(
-            f"Without smoothing, that loss's gradients differ across θ₂ = 0 by {listed(seen)} times ‖θ₁ − θ₂‖, at "
-            f"|θ₂| = {listed(NEAR)}.",
+        falsifier=Counterexample(
+            f"Without smoothing, that loss's gradients differ across θ₂ = 0 by {format_list(seen)} times ‖θ₁ − θ₂‖, at "
+            f"|θ₂| = {format_list(NEAR)}.",
             smoothed.gamma,
             seen,
         ),
     )
 
 
-def _bounded(smoothed: EntropyLoss, theta1: Array, theta2: Array) -> Row:
+def _bounded(smoothed: EntropyLoss, theta1: Array, theta2: Array) -> BoundCheck:
     """Where 0 <= L <= B, no variance under p_theta is above e^B / gamma, since that of the Gaussian is 1 / gamma."""
     gamma, spread = smoothed.gamma, float(np.expm1(HEIGHT))
     bound = gamma * max(1.0, spread)
     boxes = np.array([4.0, 8.0, 16.0]) / gamma**0.5
     seen = tuple(_log_mass(lambda t: -gamma * t[:, 0] ** 2, gamma, half) for half in boxes)
-    return Row(
+    return BoundCheck(
         "bounded with jumps",
         "It smooths losses that are not convex and jump, too; for those between 0 and B a constant is known.",
         "0 ≤ L ≤ B ⇒ ‖∇L_γ(θ₁) − ∇L_γ(θ₂)‖ ≤ γ max(1, e^B − 1) ‖θ₁ − θ₂‖",
         bound=bound,
         measured=largest_ratio(smoothed.gradient, theta1, theta2),
         constants={"γ": gamma, "B": HEIGHT},
-        falsifier=Falsifier(
-            f"Without L ≥ 0 (of L = −γθ²) there is no L_γ: log ∫ exp(−L − γ/2 θ²) dθ over |θ| ≤ {listed(boxes)} is "
-            f"{listed(seen)}, and no more than the Gaussian's where L ≥ 0.",
+        falsifier=Counterexample(
+            f"Without L ≥ 0 (of L = −γθ²) there is no L_γ: log ∫ exp(−L − γ/2 θ²) dθ over |θ| ≤ {format_list(boxes)} "
+            "is "
+            f"{format_list(seen)}, and no more than the Gaussian's where L ≥ 0.",
             float(np.log(2 * np.pi / gamma) / 2),
             seen,
         ),
     )
 
 
-def equation_77(rng: np.random.Generator, gamma: float) -> list[Row]:
+def equation_77(rng: np.random.Generator, gamma: float) -> list[BoundCheck]:
     """One step with eta = 1 on quadratic losses with the minimum 0."""
     theta = rng.uniform(-_REACH, _REACH, (_COUNT, 2))
     aligned, tilted = np.diag([0.5, 4.0]), np.array([[2.0, 1.0], [1.0, 1.5]])
     correlations = (0.1, 0.3, 0.9)
-    seen = tuple(_miss(np.array([[1, r], [r, 1]]), gamma, theta, diagonal_step) for r in correlations)
+    seen = tuple(
+        _distance_to_minimum(np.array([[1, r], [r, 1]]), gamma, theta, diagonal_newton_step) for r in correlations
+    )
     return [
-        Row(
+        BoundCheck(
             "aligned",
             "On a quadratic loss along the axes, one second-order step with η = 1 lands on the minimum.",
             "θ − η (θ − E[θ′]) ⊙ 1/(1 − γσ²) = 0, L = ½ Σ aᵢθᵢ²",
             bound=1e-9,
-            measured=_miss(aligned, gamma, theta, diagonal_step),
+            measured=_distance_to_minimum(aligned, gamma, theta, diagonal_newton_step),
             constants={"γ": gamma, "a₁": 0.5, "a₂": 4.0},
-            falsifier=Falsifier(
-                f"Where parameters are correlated, by {listed(correlations)}, it misses by {listed(seen)}, for σ² is "
+            falsifier=Counterexample(
+                f"Where parameters are correlated, by {format_list(correlations)}, it misses by {format_list(seen)}, "
+                "for σ² is "
                 "the diagonal of Σ alone.",
                 1e-9,
                 seen,
             ),
         ),
-        Row(
+        BoundCheck(
             "tilted",
             "With the whole covariance the step is Newton's, and lands on the minimum of any quadratic loss.",
             "θ − (γI − γ²Σ)⁻¹ γ (θ − E[θ′]) = 0, L = ½ θᵀAθ",
             bound=1e-9,
-            measured=_miss(tilted, gamma, theta, whole_step),
+            measured=_distance_to_minimum(tilted, gamma, theta, newton_step),
             constants={"γ": gamma},
         ),
     ]
 
 
-def diagonal_step(theta: Array, moments: Moments, gamma: float, eta: float = 1.0) -> Array:
+def diagonal_newton_step(theta: Array, moments: Moments, gamma: float, eta: float = 1.0) -> Array:
     """Eq. (77): theta - eta (theta - E[t]) / (1 - gamma sigma^2), of each coordinate; sigma^2 are Sigma's diagonal."""
     variance = np.diagonal(moments.covariance, axis1=-2, axis2=-1)
     return theta - eta * (theta - moments.mean) / (1 - gamma * variance)
 
 
-def whole_step(theta: Array, moments: Moments, gamma: float) -> Array:
+def newton_step(theta: Array, moments: Moments, gamma: float) -> Array:
     """Newton's step: theta - (gamma I - gamma^2 Sigma)^-1 gamma (theta - E[t])."""
     hessian = gamma * np.eye(theta.shape[-1]) - gamma**2 * moments.covariance
     return theta - np.linalg.solve(hessian, gamma * (theta - moments.mean)[..., None])[..., 0]
 
 
-def _miss(A: Array, gamma: float, theta: Array, step: Callable[[Array, Moments, float], Array]) -> float:
+def _distance_to_minimum(A: Array, gamma: float, theta: Array, step: Callable[[Array, Moments, float], Array]) -> float:
     """How far from 0 one step on theta^T A theta / 2 ends at most."""
-    smoothed = EntropyLoss(lambda t: ((t @ A) * t).sum(-1) / 2, gamma, covering(_REACH, gamma, 2))
+    smoothed = EntropyLoss(lambda t: ((t @ A) * t).sum(-1) / 2, gamma, covering_rule(_REACH, gamma, 2))
     return float(np.linalg.norm(step(theta, smoothed.moments(theta), gamma), axis=-1).max())
 
 

@@ -18,13 +18,13 @@ from importlib import import_module
 from inspect import isfunction
 from typing import Any
 
-Law = Callable[[Callable[..., Any]], None]
-BOXES = ("objective", "perturbation", "optimizer", "averaging")
+Check = Callable[[Callable[..., Any]], None]
+METHOD_KINDS = ("objective", "perturbation", "optimizer", "averaging")
 
 
-def of(box: str) -> list[Law]:
+def contract_checks(kind: str) -> list[Check]:
     """The laws of a box, and those of whatever a recipe names: the public functions of their files, in their order."""
-    files = ("averaging" if box == "averaging" else f"{box}s", "options")
+    files = ("averaging" if kind == "averaging" else f"{kind}s", "options")
     modules = [import_module(f"rb_smooth.components.conformance.{name}") for name in files]
     functions = [(module, each) for module in modules for each in vars(module).values() if isfunction(each)]
     return [each for module, each in functions if each.__module__ == module.__name__ and each.__name__[0] != "_"]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from rb_smooth.components.conformance.fixtures import equal, must
+from rb_smooth.components.conformance.fixtures import equal_tensors, require
 from rb_smooth.components.interfaces import Averaging
 
 Make = Callable[[], Averaging]
@@ -18,7 +18,7 @@ def an_average_of_constant_weights_is_those_weights(make: Make) -> None:
     for t in range(5):
         averaging.update(w, t)
     close = all(map(torch.allclose, averaging.weights(w), w))
-    must(close, f"the average of constant weights is {averaging.weights(w)}, not {w}")
+    require(close, f"the average of constant weights is {averaging.weights(w)}, not {w}")
 
 
 def a_saved_average_goes_on_as_if_it_had_not_been_saved(make: Make) -> None:
@@ -29,8 +29,10 @@ def a_saved_average_goes_on_as_if_it_had_not_been_saved(make: Make) -> None:
         first.update(path[t], t)
     second.load_state_dict(first.state_dict())
     pairs = zip(first.weights(path[3]), second.weights([torch.zeros(2)]), strict=True)
-    must(all(a is not b for a, b in pairs), "a loaded average is the very tensor that was saved: copy it")
+    require(all(a is not b for a, b in pairs), "a loaded average is the very tensor that was saved: copy it")
     for t in range(4, 8):
         first.update(path[t], t)
         second.update(path[t], t)
-    must(equal(first.weights(path[-1]), second.weights(path[-1])), "a loaded average goes on to other weights")
+    require(
+        equal_tensors(first.weights(path[-1]), second.weights(path[-1])), "a loaded average goes on to other weights"
+    )

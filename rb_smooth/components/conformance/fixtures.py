@@ -10,22 +10,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rb_smooth.components.models import Normalized
-from rb_smooth.core.determinism import random_state_kept
+from rb_smooth.core.determinism import preserve_rng
 
 
-class Broken(AssertionError):
+class ContractError(AssertionError):
     """A law does not hold. The message says what was found."""
 
 
-def must(holds: bool, otherwise: str) -> None:
-    """Raises Broken, saying `otherwise`. An assert would say nothing where pytest does not look on."""
+def require(holds: bool, message: str) -> None:
+    """Raises Broken, saying `message`. An assert would say nothing where pytest does not look on."""
     if not holds:
-        raise Broken(otherwise)
+        raise ContractError(message)
 
 
 def small_net() -> Normalized:
     """Small, and yet convolution, BatchNorm and a linear layer, for (B, 2, 6, 6) images of 5 classes."""
-    with random_state_kept():
+    with preserve_rng():
         torch.manual_seed(0)
         inner = nn.Sequential(
             nn.Conv2d(2, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 5)
@@ -48,13 +48,13 @@ def cross_entropy(model: nn.Module) -> Callable[[], Tensor]:
     return lambda: F.cross_entropy(model(x), y)
 
 
-def tensors() -> list[Tensor]:
+def make_params() -> list[Tensor]:
     """Two parameters of an optimizer, always the same."""
     generator = torch.Generator().manual_seed(1)
     return [torch.randn(shape, generator=generator).requires_grad_() for shape in ((3, 2), (4,))]
 
 
-def learn(optimizer: Any, params: list[Tensor], steps: int) -> None:
+def run_steps(optimizer: Any, params: list[Tensor], steps: int) -> None:
     """`steps` minibatches, with gradients that depend on where the parameters are."""
     for k in range(steps):
         for i, p in enumerate(params):
@@ -62,9 +62,9 @@ def learn(optimizer: Any, params: list[Tensor], steps: int) -> None:
         optimizer.step()
 
 
-def equal(some: list[Tensor], others: list[Tensor]) -> bool:
+def equal_tensors(first: list[Tensor], second: list[Tensor]) -> bool:
     """Bit for bit."""
-    return len(some) == len(others) and all(map(torch.equal, some, others))
+    return len(first) == len(second) and all(map(torch.equal, first, second))
 
 
 def snapshot(model: nn.Module) -> list[Any]:
@@ -77,7 +77,7 @@ def snapshot(model: nn.Module) -> list[Any]:
     ]
 
 
-def same(before: list[Any], after: list[Any]) -> bool:
+def equal_snapshots(before: list[Any], after: list[Any]) -> bool:
     """Whether two snapshots of one model are equal, bit for bit."""
     weights = all(torch.equal(before[0][key], after[0][key]) for key in before[0])
     pairs = zip(before[1], after[1], strict=True)

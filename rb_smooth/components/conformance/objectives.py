@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rb_smooth.components.conformance.fixtures import must, same, small_batch, small_net, snapshot
+from rb_smooth.components.conformance.fixtures import equal_snapshots, require, small_batch, small_net, snapshot
 from rb_smooth.components.interfaces import Objective
 
 Make = Callable[[], Objective]
@@ -27,8 +27,11 @@ def crafting_leaves_no_trace_in_the_model(make: Make) -> None:
         before = snapshot(net)
         x_adv = make().craft(net, *small_batch())
         mode = "train" if training else "eval"
-        must(same(before, snapshot(net)), f"after crafting, a model in {mode} mode is not as it was: see attacks.pgd")
-        must(not x_adv.requires_grad, "x_adv wants a gradient: detach it")
+        require(
+            equal_snapshots(before, snapshot(net)),
+            f"after crafting, a model in {mode} mode is not as it was: see attacks.pgd",
+        )
+        require(not x_adv.requires_grad, "x_adv wants a gradient: detach it")
 
 
 def crafting_leaves_no_trace_when_the_model_raises(make: Make) -> None:
@@ -50,8 +53,8 @@ def crafting_leaves_no_trace_when_the_model_raises(make: Make) -> None:
         objective.craft(net, *small_batch())
     except ZeroDivisionError:
         raised = True
-    must(raised == (fatal > 0), "an exception in the model does not come out of crafting")
-    must(same(before, snapshot(net)), "after an exception in the model, it is not as it was")
+    require(raised == (fatal > 0), "an exception in the model does not come out of crafting")
+    require(equal_snapshots(before, snapshot(net)), "after an exception in the model, it is not as it was")
 
 
 def crafting_works_under_no_grad_and_wants_no_gradient_of_the_weights(make: Make) -> None:
@@ -61,7 +64,7 @@ def crafting_works_under_no_grad_and_wants_no_gradient_of_the_weights(make: Make
     with torch.no_grad():
         make().craft(net, *small_batch())
     hook.remove()
-    must(not any(seen), "while crafting, parameters want gradients: use weights.frozen")
+    require(not any(seen), "while crafting, parameters want gradients: use weights.frozen")
 
 
 def crafting_leaves_the_global_flags_as_found(make: Make) -> None:
@@ -86,31 +89,35 @@ def crafting_leaves_the_global_flags_as_found(make: Make) -> None:
         with torch.set_grad_enabled(enabled):
             before = flags()
             make().craft(small_net(), *small_batch())
-            must(flags() == before, f"a global flag of torch has changed: {before} before, {flags()} after")
+            require(flags() == before, f"a global flag of torch has changed: {before} before, {flags()} after")
 
 
 def adversarial_examples_stay_in_the_ball_and_in_the_box(make: Make) -> None:
     """Within eps of x in the threat's norm, in [0, 1], and not next to x either."""
     objective, (x, y) = make(), small_batch()
     x_adv = objective.craft(small_net(), x, y)
-    must(x_adv.shape == x.shape, f"x_adv has shape {tuple(x_adv.shape)}, x has {tuple(x.shape)}")
-    must(bool(((x_adv >= 0) & (x_adv <= 1)).all()), "x_adv leaves [0, 1]")
+    require(x_adv.shape == x.shape, f"x_adv has shape {tuple(x_adv.shape)}, x has {tuple(x.shape)}")
+    require(bool(((x_adv >= 0) & (x_adv <= 1)).all()), "x_adv leaves [0, 1]")
     if (threat := objective.threat) is not None:
         order = float("inf") if threat.norm == "Linf" else 2
         distance = float((x_adv - x).flatten(1).norm(p=order, dim=1).max())
-        must(distance <= threat.eps + 1e-6, f"x_adv is {distance:.4g} from x, in a ball of {threat.eps:.4g}")
-        must(distance > threat.eps / 2, f"x_adv is only {distance:.4g} from x, in a ball of {threat.eps:.4g}")
+        require(distance <= threat.eps + 1e-6, f"x_adv is {distance:.4g} from x, in a ball of {threat.eps:.4g}")
+        require(distance > threat.eps / 2, f"x_adv is only {distance:.4g} from x, in a ball of {threat.eps:.4g}")
 
 
 def the_loss_is_one_number_with_logits_and_a_gradient(make: Make) -> None:
     """Logits at x_adv, (B, classes), so that logging needs no second pass."""
     net, objective, (x, y) = small_net(), make(), small_batch()
     outcome = objective.loss(net, x, objective.craft(net, x, y), y)
-    must(outcome.loss.shape == (), f"the loss has shape {tuple(outcome.loss.shape)}")
-    must(outcome.logits.shape == (12, 5), f"logits have shape {tuple(outcome.logits.shape)} for 12 images, 5 classes")
+    require(outcome.loss.shape == (), f"the loss has shape {tuple(outcome.loss.shape)}")
+    require(
+        outcome.logits.shape == (12, 5), f"logits have shape {tuple(outcome.logits.shape)} for 12 images, 5 classes"
+    )
     outcome.loss.backward()
     grads = [p.grad for p in net.parameters()]
-    must(all(g is not None and bool(g.isfinite().all()) for g in grads), "a weight has no gradient, or no finite one")
+    require(
+        all(g is not None and bool(g.isfinite().all()) for g in grads), "a weight has no gradient, or no finite one"
+    )
 
 
 def the_gradient_of_the_loss_is_that_of_finite_differences(make: Make) -> None:
@@ -128,4 +135,4 @@ def the_gradient_of_the_loss_is_that_of_finite_differences(make: Make) -> None:
         return objective.loss(lambda images: model((images,)), x, x_adv, y).loss  # type: ignore[arg-type]
 
     agrees = torch.autograd.gradcheck(loss, weights, raise_exception=False)
-    must(agrees, "the loss's gradient is not that of finite differences")
+    require(agrees, "the loss's gradient is not that of finite differences")

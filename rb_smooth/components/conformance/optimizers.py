@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rb_smooth.components.conformance.fixtures import equal, learn, must, tensors
+from rb_smooth.components.conformance.fixtures import equal_tensors, make_params, require, run_steps
 
 Make = Callable[..., Any]
 
@@ -20,63 +20,71 @@ _STEPS = (0, 1, 3, 7, 19, 20, 21)
 def eval_shows_what_is_deployed_and_train_undoes_it(make: Make) -> None:
     """Exactly, however often, and without moving storage."""
     for steps in _STEPS:
-        params = tensors()
+        params = make_params()
         optimizer = make(params)
-        learn(optimizer, params, steps)
-        live, deployed = _copies(params), _copies(optimizer.deployed())
+        run_steps(optimizer, params, steps)
+        live, deployed = _clone_all(params), _clone_all(optimizer.deployed())
         places = [p.data_ptr() for p in params]
         for _ in range(2):
             optimizer.eval()
             optimizer.eval()  # twice is once
-            must(equal(params, deployed), f"after {steps} steps, eval() does not show what deployed() said")
-            must(equal(optimizer.deployed(), deployed), f"after {steps} steps, eval() changes what is deployed")
+            require(equal_tensors(params, deployed), f"after {steps} steps, eval() does not show what deployed() said")
+            require(
+                equal_tensors(optimizer.deployed(), deployed), f"after {steps} steps, eval() changes what is deployed"
+            )
             optimizer.train()
             optimizer.train()
-            must(equal(params, live), f"after {steps} steps, train() does not undo eval()")
-            must(equal(optimizer.deployed(), deployed), f"after {steps} steps, train() changes what is deployed")
-        must([p.data_ptr() for p in params] == places, "parameters lie elsewhere: write in place")
+            require(equal_tensors(params, live), f"after {steps} steps, train() does not undo eval()")
+            require(
+                equal_tensors(optimizer.deployed(), deployed), f"after {steps} steps, train() changes what is deployed"
+            )
+        require([p.data_ptr() for p in params] == places, "parameters lie elsewhere: write in place")
 
 
 def a_step_in_eval_mode_is_refused_naming_the_cure(make: Make) -> None:
     """It would be taken at the wrong weights."""
-    params = tensors()
+    params = make_params()
     optimizer = make(params)
     optimizer.eval()
     said = "nothing"
     try:
-        learn(optimizer, params, 1)
+        run_steps(optimizer, params, 1)
     except RuntimeError as error:
         said = str(error)
-    must("optimizer.train()" in said, f"a step in eval mode should raise RuntimeError naming optimizer.train(): {said}")
+    require(
+        "optimizer.train()" in said, f"a step in eval mode should raise RuntimeError naming optimizer.train(): {said}"
+    )
 
 
 def a_saved_optimizer_goes_on_as_if_it_had_not_been_saved(make: Make) -> None:
     """From state_dict, which holds tensors and plain values, parameters and the noise's generator."""
     for steps in _STEPS:
-        one, other = tensors(), tensors()
+        one, other = make_params(), make_params()
         noise = [torch.Generator().manual_seed(3) for _ in range(2)]
-        first = _with_noise(make, one, noise[0])
-        learn(first, one, steps)
+        first = _make_with_noise(make, one, noise[0])
+        run_steps(first, one, steps)
         file = io.BytesIO()
-        torch.save([first.state_dict(), _copies(one)], file)
+        torch.save([first.state_dict(), _clone_all(one)], file)
         file.seek(0)
         state, values = torch.load(file, weights_only=True)
         for p, value in zip(other, values, strict=True):
             p.data.copy_(value)
-        second = _with_noise(make, other, noise[1])
+        second = _make_with_noise(make, other, noise[1])
         second.load_state_dict(state)
         noise[1].set_state(noise[0].get_state())
-        learn(first, one, 25)
-        learn(second, other, 25)
-        must(equal(one, other), f"saved after {steps} steps, it goes on to other parameters")
-        must(equal(first.deployed(), second.deployed()), f"saved after {steps} steps, it comes to deploy others")
+        run_steps(first, one, 25)
+        run_steps(second, other, 25)
+        require(equal_tensors(one, other), f"saved after {steps} steps, it goes on to other parameters")
+        require(
+            equal_tensors(first.deployed(), second.deployed()), f"saved after {steps} steps, it comes to deploy others"
+        )
 
 
-def _copies(some: list[Tensor]) -> list[Tensor]:
+def _clone_all(some: list[Tensor]) -> list[Tensor]:
     return [each.detach().clone() for each in some]
 
 
-def _with_noise(make: Make, params: list[Tensor], noise: torch.Generator) -> Any:
+def _make_with_noise(make: Make, params: list[Tensor], noise: torch.Generator) -> Any:
     """As training makes it: with a generator, if it takes one."""
     from inspect import signature
 

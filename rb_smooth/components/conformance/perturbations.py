@@ -6,7 +6,14 @@ from collections.abc import Callable
 
 import torch
 
-from rb_smooth.components.conformance.fixtures import cross_entropy, equal, must, same, small_net, snapshot
+from rb_smooth.components.conformance.fixtures import (
+    cross_entropy,
+    equal_snapshots,
+    equal_tensors,
+    require,
+    small_net,
+    snapshot,
+)
 from rb_smooth.components.interfaces import Perturbation
 
 Make = Callable[[], Perturbation]
@@ -18,7 +25,10 @@ def weights_come_back_bit_for_bit(make: Make) -> None:
     before = snapshot(net)
     with make()(net, cross_entropy(net)):
         pass
-    must(same(before, snapshot(net)), "the model is not as it was: use weights.shifted and frozen_running_stats")
+    require(
+        equal_snapshots(before, snapshot(net)),
+        "the model is not as it was: use weights.shifted and frozen_running_stats",
+    )
 
 
 def weights_come_back_when_the_step_fails(make: Make) -> None:
@@ -30,7 +40,7 @@ def weights_come_back_when_the_step_fails(make: Make) -> None:
             raise ZeroDivisionError
     except ZeroDivisionError:
         pass
-    must(same(before, snapshot(net)), "after an exception inside, the model is not as it was")
+    require(equal_snapshots(before, snapshot(net)), "after an exception inside, the model is not as it was")
 
 
 def a_shift_moves_no_statistics_and_no_storage(make: Make) -> None:
@@ -39,8 +49,8 @@ def a_shift_moves_no_statistics_and_no_storage(make: Make) -> None:
     statistics = [buffer.clone() for buffer in net.buffers()]
     places = [p.data_ptr() for p in net.parameters()]
     with make()(net, cross_entropy(net)):
-        must(equal(list(net.buffers()), statistics), "inside, buffers have moved: use frozen_running_stats")
-        must([p.data_ptr() for p in net.parameters()] == places, "inside, parameters lie elsewhere: write in place")
+        require(equal_tensors(list(net.buffers()), statistics), "inside, buffers have moved: use frozen_running_stats")
+        require([p.data_ptr() for p in net.parameters()] == places, "inside, parameters lie elsewhere: write in place")
 
 
 def a_frozen_weight_stays(make: Make) -> None:
@@ -49,7 +59,7 @@ def a_frozen_weight_stays(make: Make) -> None:
     frozen = next(net.parameters()).requires_grad_(False)
     before = frozen.clone()
     with make()(net, cross_entropy(net)):
-        must(torch.equal(frozen, before), "inside, a weight with requires_grad=False has moved")
+        require(torch.equal(frozen, before), "inside, a weight with requires_grad=False has moved")
 
 
 def a_flat_loss_leaves_finite_weights(make: Make) -> None:
@@ -57,4 +67,4 @@ def a_flat_loss_leaves_finite_weights(make: Make) -> None:
     net = small_net()
     with make()(net, lambda: torch.stack([0 * p.sum() for p in net.parameters()]).sum()):
         finite = all(bool(p.isfinite().all()) for p in net.parameters())
-        must(finite, "inside, weights are not finite where the gradient is zero: add a small number to its length")
+        require(finite, "inside, weights are not finite where the gradient is zero: add a small number to its length")

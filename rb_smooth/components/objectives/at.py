@@ -30,7 +30,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rb_smooth.components import ranges
-from rb_smooth.components.attacks import ball, crafting, pgd
+from rb_smooth.components.attacks import input_gradient_mode, make_threat, pgd
 from rb_smooth.components.batchnorm import BatchNormMode
 from rb_smooth.components.interfaces import Outcome
 from rb_smooth.core.threat import Norm
@@ -60,7 +60,7 @@ class AT:
         bn_mode: BatchNormMode = "train",
         label_smoothing: float = 0.0,
     ) -> None:
-        self.threat = ball(norm, eps, step_size, steps)
+        self.threat = make_threat(norm, eps, step_size, steps)
         ranges.below_one(label_smoothing=label_smoothing)
         self.steps, self.bn_mode, self.label_smoothing = steps, bn_mode, label_smoothing
 
@@ -69,7 +69,7 @@ class AT:
 
         Modes, p.grad, requires_grad and BatchNorm's buffers of `model` are left as found.
         """
-        with crafting(model, self.bn_mode):
+        with input_gradient_mode(model, self.bn_mode):
             return pgd(model, x, y, self.threat, self.steps)
 
     def loss(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> Outcome:

@@ -23,10 +23,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rb_smooth.components import ranges
-from rb_smooth.components.attacks import ball, crafting, pgd
+from rb_smooth.components.attacks import input_gradient_mode, make_threat, pgd
 from rb_smooth.components.batchnorm import BatchNormMode
 from rb_smooth.components.interfaces import Outcome
-from rb_smooth.components.losses import kl_divergence, log_p
+from rb_smooth.components.losses import kl_divergence, log_probabilities
 from rb_smooth.core.threat import Norm
 
 
@@ -50,7 +50,7 @@ class MART:
         beta: float = 5.0,
         bn_mode: BatchNormMode = "eval",
     ) -> None:
-        self.threat = ball(norm, eps, step_size, steps)
+        self.threat = make_threat(norm, eps, step_size, steps)
         ranges.at_least(0, beta=beta)
         self.steps, self.beta, self.bn_mode = steps, beta, bn_mode
 
@@ -59,7 +59,7 @@ class MART:
 
         Modes, p.grad, requires_grad and BatchNorm's buffers of `model` are left as found.
         """
-        with crafting(model, self.bn_mode):
+        with input_gradient_mode(model, self.bn_mode):
             return pgd(model, x, y, self.threat, self.steps)
 
     def loss(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> Outcome:
@@ -73,7 +73,7 @@ class MART:
 
 def boosted_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
     """BCE of each row: -log p_y - log(1 - the largest other probability). (B, classes >= 2), (B,) -> (B,)."""
-    log = log_p(logits)
+    log = log_probabilities(logits)
     rival = log.scatter(1, y[:, None], -torch.inf).argmax(1, keepdim=True)
     all_but_rival = log.scatter(1, rival, -torch.inf).logsumexp(1)
     return F.nll_loss(log, y, reduction="none") - all_but_rival

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rb_smooth.components import ranges
-from rb_smooth.components.attacks import ball, crafting, pgd_kl
+from rb_smooth.components.attacks import input_gradient_mode, make_threat, pgd_kl
 from rb_smooth.components.batchnorm import BatchNormMode
 from rb_smooth.components.interfaces import Outcome
 from rb_smooth.components.losses import kl_divergence
@@ -56,7 +56,7 @@ class TRADES:
     ) -> None:
         ranges.at_least(0, beta=beta)
         ranges.below_one(label_smoothing=label_smoothing)
-        self.threat = ball("Linf", eps, step_size, steps)
+        self.threat = make_threat("Linf", eps, step_size, steps)
         self.steps, self.beta, self.bn_mode, self.label_smoothing = steps, beta, bn_mode, label_smoothing
 
     def craft(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
@@ -64,7 +64,7 @@ class TRADES:
 
         Modes, p.grad, requires_grad and BatchNorm's buffers of `model` are left as found.
         """
-        with crafting(model, self.bn_mode):
+        with input_gradient_mode(model, self.bn_mode):
             return pgd_kl(model, x, self.threat, self.steps)
 
     def loss(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> Outcome:

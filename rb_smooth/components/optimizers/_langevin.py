@@ -17,7 +17,7 @@ from rb_smooth.components import ranges
 
 State = dict[str, Any]
 
-_CACHED = 2**18
+_CACHE_ELEMENTS = 2**18
 """Numbers of a bundle: with their gradients and states they are a few MB."""
 
 
@@ -57,11 +57,11 @@ class LangevinOptimizer(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            for bundle in _bundles(p for p in group["params"] if p.grad is not None):
+            for bundle in _param_chunks(p for p in group["params"] if p.grad is not None):
                 self._inner_step(bundle, group)
             group["k"] += 1
             if group["k"] == group["inner_steps"]:
-                for bundle in _bundles(p for p in group["params"] if p in self.state and self.state[p]["moved"]):
+                for bundle in _param_chunks(p for p in group["params"] if p in self.state and self.state[p]["moved"]):
                     self._outer_step(bundle, group)
                 group["k"] = 0
         return loss
@@ -92,11 +92,11 @@ class LangevinOptimizer(torch.optim.Optimizer):
             state |= {"m": torch.zeros_like(p), "M": torch.zeros_like(p)}
         return state
 
-    def _estimate(self, chain: list[Tensor], states: list[State], group: dict[str, Any]) -> None:
+    def _update_estimates(self, chain: list[Tensor], states: list[State], group: dict[str, Any]) -> None:
         """What is estimated from the chain, after each of its steps: the mean, mu <- beta * mu + (1 - beta) * w'."""
         torch._foreach_lerp_([s["mu"] for s in states], chain, 1 - group["beta"])
 
-    def _gradient(self, states: list[State], group: dict[str, Any]) -> list[Tensor]:
+    def _outer_gradient(self, states: list[State], group: dict[str, Any]) -> list[Tensor]:
         """The direction against which an outer step moves w, before weight decay and momentum; a list of its own."""
         raise NotImplementedError
 
@@ -120,7 +120,7 @@ class LangevinOptimizer(torch.optim.Optimizer):
         states = [self.state[p] for p in chain]
         for state in states:
             state["moved"] = True  # since the last outer step; who had no gradient since then is left alone
-        move_chain(
+        langevin_step(
             chain,
             [p.grad for p in chain if p.grad is not None],
             [s["w"] for s in states],
@@ -128,14 +128,14 @@ class LangevinOptimizer(torch.optim.Optimizer):
             **{key: group[key] for key in ("momentum", "nesterov", "weight_decay", "inner_lr", "gamma", "noise")},
             generator=self.generator,
         )
-        self._estimate(chain, states, group)
+        self._update_estimates(chain, states, group)
 
     def _outer_step(self, chain: list[Tensor], group: dict[str, Any]) -> None:
         states = [self.state[p] for p in chain]
         w = [s["w"] for s in states]
-        move_weights(
+        outer_step(
             w,
-            self._gradient(states, group),
+            self._outer_gradient(states, group),
             [s["M"] for s in states] if group["momentum"] else None,
             **{key: group[key] for key in ("lr", "momentum", "nesterov", "weight_decay")},
         )
@@ -147,21 +147,21 @@ class LangevinOptimizer(torch.optim.Optimizer):
             state["moved"] = False
 
 
-def _bundles(parameters: Iterable[Tensor]) -> Iterator[list[Tensor]]:
+def _param_chunks(parameters: Iterable[Tensor]) -> Iterator[list[Tensor]]:
     """What to move together: on a GPU all, since a launch costs more than its work; on a CPU as many as stay in its
     cache from one operation to the next.
     """
     bundle: list[Tensor] = []
     for p in parameters:
         bundle.append(p)
-        if p.device.type == "cpu" and sum(each.numel() for each in bundle) > _CACHED:
+        if p.device.type == "cpu" and sum(each.numel() for each in bundle) > _CACHE_ELEMENTS:
             yield bundle
             bundle = []
     if bundle:
         yield bundle
 
 
-def move_chain(
+def langevin_step(
     chain: list[Tensor],
     gradients: list[Tensor],
     w: list[Tensor],
@@ -189,7 +189,7 @@ def move_chain(
             p.add_(xi, alpha=noise * (2 * inner_lr) ** 0.5)
 
 
-def move_weights(
+def outer_step(
     w: list[Tensor],
     gradients: list[Tensor],
     M: list[Tensor] | None,

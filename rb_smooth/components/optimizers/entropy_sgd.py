@@ -94,6 +94,6 @@ class EntropySGD(LangevinOptimizer):
         )
         super().__init__(params, defaults, generator)
 
-    def _gradient(self, states: list[State], group: dict[str, Any]) -> list[Tensor]:
+    def _outer_gradient(self, states: list[State], group: dict[str, Any]) -> list[Tensor]:
         """w - mu: the gradient of the smoothed loss over gamma."""
         return list(torch._foreach_sub([s["w"] for s in states], [s["mu"] for s in states]))

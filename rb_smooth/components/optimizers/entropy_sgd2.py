@@ -90,10 +90,10 @@ class EntropySGD2(LangevinOptimizer):
     def _new_state(self, p: Tensor, group: dict[str, Any]) -> State:
         return super()._new_state(p, group) | {"var": torch.zeros_like(p)}
 
-    def _estimate(self, chain: list[Tensor], states: list[State], group: dict[str, Any]) -> None:
-        move_moments([s["mu"] for s in states], [s["var"] for s in states], chain, group["beta"])
+    def _update_estimates(self, chain: list[Tensor], states: list[State], group: dict[str, Any]) -> None:
+        update_moments([s["mu"] for s in states], [s["var"] for s in states], chain, group["beta"])
 
-    def _gradient(self, states: list[State], group: dict[str, Any]) -> list[Tensor]:
+    def _outer_gradient(self, states: list[State], group: dict[str, Any]) -> list[Tensor]:
         curvature = [s["var"] for s in states]  # in its place, since it starts again from 0 afterwards
         torch._foreach_mul_(curvature, -group["gamma"])
         torch._foreach_add_(curvature, 1.0)
@@ -107,7 +107,7 @@ class EntropySGD2(LangevinOptimizer):
         return d
 
 
-def move_moments(mu: list[Tensor], var: list[Tensor], chain: list[Tensor], beta: float) -> None:
+def update_moments(mu: list[Tensor], var: list[Tensor], chain: list[Tensor], beta: float) -> None:
     """Exponentially weighted mean and variance of the chain, in place: one more point of it is seen."""
     distance = list(torch._foreach_sub(chain, mu))
     torch._foreach_lerp_(mu, chain, 1 - beta)

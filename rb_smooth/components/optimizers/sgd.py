@@ -40,7 +40,7 @@ class SGD(torch.optim.SGD):
         super().__init__(params, lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay)
         self.defaults["train_mode"] = True  # of groups that are added later, too
         self.train()
-        self.register_step_pre_hook(_refuse_in_eval_mode)  # a step() of our own around torch's would run hooks twice
+        self.register_step_pre_hook(_raise_in_eval_mode)  # a step() of our own around torch's would run hooks twice
 
     def train(self) -> None:
         """Steps may come. The parameters are the same in both modes; EntropySGD's are not."""
@@ -63,6 +63,6 @@ class SGD(torch.optim.SGD):
             group["train_mode"] = train_mode
 
 
-def _refuse_in_eval_mode(optimizer: torch.optim.Optimizer, *_: object) -> None:
+def _raise_in_eval_mode(optimizer: torch.optim.Optimizer, *_: object) -> None:
     if not all(group["train_mode"] for group in optimizer.param_groups):
         raise RuntimeError("SGD.step() in eval mode; call optimizer.train() before taking gradients")

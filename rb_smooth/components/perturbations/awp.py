@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from rb_smooth.components import ranges
 from rb_smooth.components.batchnorm import frozen_running_stats
-from rb_smooth.components.weights import shifted
+from rb_smooth.components.weights import perturbed
 from rb_smooth.core import distributed
 
 
@@ -55,15 +55,17 @@ class AWP:
         mode in which the model is.
         """
         weights = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
-        with shifted(weights, self._worst(model, weights, loss)):
+        with perturbed(weights, self._adversarial_perturbation(model, weights, loss)):
             yield
 
-    def _worst(self, model: nn.Module, weights: list[nn.Parameter], loss: Callable[[], Tensor]) -> Sequence[Tensor]:
+    def _adversarial_perturbation(
+        self, model: nn.Module, weights: list[nn.Parameter], loss: Callable[[], Tensor]
+    ) -> Sequence[Tensor]:
         """v, one tensor for each of `weights`."""
         if not weights:
             return []
         with frozen_running_stats(model), torch.enable_grad():
             g = torch.autograd.grad(loss(), weights, allow_unused=True, materialize_grads=True)
-        distributed.average(g)  # several processes ascend together: v is of the whole minibatch
+        distributed.all_reduce_mean(g)  # several processes ascend together: v is of the whole minibatch
         lengths = zip(torch._foreach_norm([w.detach() for w in weights]), torch._foreach_norm(g), strict=True)
         return torch._foreach_mul(g, [self.gamma * of_w / (of_g + 1e-20) for of_w, of_g in lengths])

@@ -15,14 +15,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rb_smooth.components.attacks import pgd
-from rb_smooth.evaluation.checks.verdicts import Answer, Subject
+from rb_smooth.evaluation.checks.verdicts import CheckContext, CheckOutcome
 
 if TYPE_CHECKING:
     from rb_smooth.evaluation.autoattack import AutoAttackResult
 
 
 BY_RADIUS = ("unchanged by the attack", "falls as eps grows", "loss above chance")
-"""The checks of `judge_radii`."""
+"""The checks of `check_larger_radii`."""
 
 _FEW = 2
 """Points that never count as a sign, in however small a sample."""
@@ -38,21 +38,21 @@ _STEPS = 20
 """Of PGD, each an eighth of the radius."""
 
 
-def judge_figures(result: AutoAttackResult, clean: float, pgd20: float) -> dict[str, Answer]:
+def check_attack_result(result: AutoAttackResult, clean: float, pgd20: float) -> dict[str, CheckOutcome]:
     """By name, what AutoAttack's figures and warnings say; clean and pgd20 are shares measured apart from it."""
     robust = float(result.robust.double().mean())
-    figures = {"one clean accuracy": _judge_clean(result, clean)}
+    figures = {"one clean accuracy": _check_clean(result, clean)}
     if not result.robust.any():
-        skipped: Answer = ("skipped", "no point stands: there is nothing that could be too high")
+        skipped: CheckOutcome = ("skipped", "no point stands: there is nothing that could be too high")
         return figures | dict.fromkeys(("AutoAttack's warnings", "no black box ahead", "as strong as PGD-20"), skipped)
     return figures | {
-        "AutoAttack's warnings": _judge_warnings(result),
-        "no black box ahead": _judge_latecomers(result),
-        "as strong as PGD-20": _judge_pgd(robust, pgd20, len(result.robust)),
+        "AutoAttack's warnings": _check_warnings(result),
+        "no black box ahead": _check_late_attacks(result),
+        "as strong as PGD-20": _check_pgd(robust, pgd20, len(result.robust)),
     }
 
 
-def judge_radii(subject: Subject) -> dict[str, Answer]:
+def check_larger_radii(context: CheckContext) -> dict[str, CheckOutcome]:
     """By name, what PGD finds in growing balls around points that AutoAttack left standing (the subject's).
 
     In the largest ball lies the grey image, for every point. It has one prediction: so at most as many points can
@@ -60,38 +60,38 @@ def judge_radii(subject: Subject) -> dict[str, Answer]:
     be raised to log k at least (by Jensen's inequality, since the k probabilities of the grey image sum to 1 at most).
     An attack that does less has failed, whatever the model.
     """
-    eps, everything = subject.threat.eps, _radius_of_grey(subject)
+    eps, everything = context.threat.eps, _grey_radius(context)
     stand, losses = {}, torch.zeros(0)
     for radius in [*(r for r in (eps, 2 * eps, 4 * eps) if r < everything), everything]:
-        logits = _attacked(subject, radius)
-        stand[radius] = int((subject.margins(logits) > 0).sum())
-        losses = F.cross_entropy(logits, subject.y, reduction="none")
-    answers = _judge_change(subject), _judge_fall(subject, stand), _judge_loss(subject, losses)
+        logits = _pgd_result(context, radius)
+        stand[radius] = int((context.margins(logits) > 0).sum())
+        losses = F.cross_entropy(logits, context.y, reduction="none")
+    answers = _check_unchanged_model(context), _check_accuracy_falls(context, stand), _check_loss_rises(context, losses)
     return dict(zip(BY_RADIUS, answers, strict=True))
 
 
-def _judge_clean(result: AutoAttackResult, clean: float) -> Answer:
+def _check_clean(result: AutoAttackResult, clean: float) -> CheckOutcome:
     found = f"clean accuracy is {clean:.2%} measured apart, and {result.clean:.2%} beside the attack"
-    if _many(abs(result.clean - clean), len(result.robust), _MISSED):
+    if _exceeds(abs(result.clean - clean), len(result.robust), _MISSED):
         return "unreliable", f"{found}: the model does not stay what it was"
     return "passed", found
 
 
-def _judge_change(subject: Subject) -> Answer:
+def _check_unchanged_model(context: CheckContext) -> CheckOutcome:
     """What stands was classified rightly before the attack; a model that has changed under it may no longer do so."""
-    wrong, points = int((~subject.right(subject.x)).sum()), len(subject.y)
-    if _many(wrong / points, points, _MISSED):
+    wrong, points = int((~context.is_correct(context.x)).sum()), len(context.y)
+    if _exceeds(wrong / points, points, _MISSED):
         return "unreliable", f"{wrong} of {points} points that stand are now misclassified unattacked"
     return "passed", f"{points - wrong} of {points} points that stand are still classified rightly unattacked"
 
 
-def _judge_warnings(result: AutoAttackResult) -> Answer:
+def _check_warnings(result: AutoAttackResult) -> CheckOutcome:
     if result.warnings:
         return "unreliable", f"AutoAttack warns: {' '.join(result.warnings[0].split())}"
     return "passed", "AutoAttack has no warnings"
 
 
-def _judge_latecomers(result: AutoAttackResult) -> Answer:
+def _check_late_attacks(result: AutoAttackResult) -> CheckOutcome:
     """What Square or FAB-T broke that APGD, which is stronger wherever gradients are honest, did not."""
     shares, found = [attack.robust for attack in result.attacks.values()], {}
     for name, before, after in zip([*result.attacks][1:], shares, shares[1:], strict=False):
@@ -100,33 +100,33 @@ def _judge_latecomers(result: AutoAttackResult) -> Answer:
     if not found:
         return "skipped", "neither FAB-T nor Square was made"
     said = ", ".join(f"{name} {share:.2%}" for name, share in found.items())
-    if any(_many(share, len(result.robust), _ALONE[name]) for name, share in found.items()):
+    if any(_exceeds(share, len(result.robust), _ALONE[name]) for name, share in found.items()):
         return "unreliable", f"points are first broken by {said}: gradients led APGD astray"
     return "passed", f"first broken by {said} of the points"
 
 
-def _judge_pgd(robust: float, pgd20: float, points: int) -> Answer:
+def _check_pgd(robust: float, pgd20: float, points: int) -> CheckOutcome:
     found = f"{robust:.2%} stand against AutoAttack, {pgd20:.2%} against PGD-20"
-    if _many(robust - pgd20, points, _MISSED):
+    if _exceeds(robust - pgd20, points, _MISSED):
         return "unreliable", f"{found}, which is far weaker on honest models"
     return "passed", found
 
 
-def _judge_fall(subject: Subject, stand: dict[float, int]) -> Answer:
-    points, radii = len(subject.y), list(stand)
-    said = ", ".join(f"{stand[radius] / points:.0%} at {radius:.3g}" for radius in radii)
+def _check_accuracy_falls(context: CheckContext, robust: dict[float, int]) -> CheckOutcome:
+    points, radii = len(context.y), list(robust)
+    said = ", ".join(f"{robust[radius] / points:.0%} at {radius:.3g}" for radius in radii)
     found = f"of {points} points that stand, PGD-{_STEPS} leaves {said}"
-    if stand[radii[-1]] > int(subject.y.bincount().max()):
+    if robust[radii[-1]] > int(context.y.bincount().max()):
         return "unreliable", f"{found}: fewer can stand in a ball that holds the grey image"
     for smaller, larger in pairwise(radii):
-        if _many((stand[larger] - stand[smaller]) / points, points, 0.1):
+        if _exceeds((robust[larger] - robust[smaller]) / points, points, 0.1):
             return "unreliable", f"{found}: a larger ball holds the smaller"
     return "passed", found
 
 
-def _judge_loss(subject: Subject, losses: Tensor) -> Answer:
-    labels = subject.y.unique()
-    mean = float(torch.stack([losses[subject.y == label].mean() for label in labels]).mean())
+def _check_loss_rises(context: CheckContext, losses: Tensor) -> CheckOutcome:
+    labels = context.y.unique()
+    mean = float(torch.stack([losses[context.y == label].mean() for label in labels]).mean())
     chance = math.log(len(labels))
     found = f"PGD-{_STEPS} in the largest ball raises cross-entropy to {mean:.3g}"
     if not mean >= chance:
@@ -134,18 +134,18 @@ def _judge_loss(subject: Subject, losses: Tensor) -> Answer:
     return "passed", f"{found}; guessing among {len(labels)} labels has {chance:.3g}"
 
 
-def _attacked(subject: Subject, radius: float) -> Tensor:
-    torch.manual_seed(subject.seed)
-    threat = subject.threat._replace(eps=radius, step_size=radius / 8)
-    return subject.logits(pgd(subject.model, subject.x, subject.y, threat, _STEPS))
+def _pgd_result(context: CheckContext, radius: float) -> Tensor:
+    torch.manual_seed(context.seed)
+    threat = context.threat._replace(eps=radius, step_size=radius / 8)
+    return context.logits(pgd(context.model, context.x, context.y, threat, _STEPS))
 
 
-def _radius_of_grey(subject: Subject) -> float:
+def _grey_radius(context: CheckContext) -> float:
     """Within this radius of every point lies the image whose every pixel is 0.5."""
-    away = (subject.x - 0.5).flatten(1)
-    return 0.5 if subject.threat.norm == "Linf" else float(away.norm(dim=1).max())
+    away = (context.x - 0.5).flatten(1)
+    return 0.5 if context.threat.norm == "Linf" else float(away.norm(dim=1).max())
 
 
-def _many(share: float, points: int, limit: float) -> bool:
+def _exceeds(share: float, points: int, limit: float) -> bool:
     """Whether a share of the points is above the limit, and more than a few of them."""
     return round(share * points) > max(_FEW, limit * points)

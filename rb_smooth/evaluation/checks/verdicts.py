@@ -14,7 +14,7 @@ Verdict = Literal["passed", "unreliable", "refused", "skipped"]
 model's robustness from above, and perhaps from far above. skipped: not made, for the reason that is given.
 """
 
-Answer = tuple[Verdict, str]
+CheckOutcome = tuple[Verdict, str]
 """A verdict, and one sentence of what was found."""
 
 
@@ -30,7 +30,7 @@ class Check(NamedTuple):
         return {"name": self.name, "verdict": self.verdict, "found": self.found}
 
 
-class Subject(NamedTuple):
+class CheckContext(NamedTuple):
     """A model on trial, in eval mode, its parameters frozen. x: (n, C, H, W) in [0, 1]; y: (n,); both where it is."""
 
     model: nn.Module
@@ -45,7 +45,7 @@ class Subject(NamedTuple):
         with torch.no_grad():
             return self.model(x.clone())
 
-    def right(self, x: Tensor) -> Tensor:
+    def is_correct(self, x: Tensor) -> Tensor:
         """(n,) bool: which of the points are classified rightly when they look like x."""
         return self.logits(x).argmax(1) == self.y
 
@@ -55,7 +55,7 @@ class Subject(NamedTuple):
         return right - logits.scatter(1, self.y[:, None], -torch.inf).amax(1)
 
 
-def differences(one: Tensor, other: Tensor) -> Tensor:
+def logit_differences(one: Tensor, other: Tensor) -> Tensor:
     """(B,): by how much two (B, classes) of logits differ, as a share of how far they spread; inf for what is NaN.
 
     A constant on all logits must not hide a difference, and rounding of logits that hardly spread must not look like

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from rb_smooth.core.environment import data_roots
-from rb_smooth.leaderboard.entries import Entry, listed, published
-from rb_smooth.leaderboard.page.rows import Keys, Row, fault, own_row, published_row
-from rb_smooth.leaderboard.reports.ranking import of_equal_eps, why_apart, why_unranked
+from rb_smooth.leaderboard.entries import Entry, list_entries, published_entries
+from rb_smooth.leaderboard.page.rows import IdGenerator, ModelRow, display_error, own_row, published_row
+from rb_smooth.leaderboard.reports.ranking import incomparable_reason, same_eps_entries, unranked_reason
 
 _TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "svhn": "SVHN", "digits": "Digits", "imagenet": "ImageNet"}
 _NORMS = {"Linf": "ℓ∞", "L2": "ℓ2"}
@@ -27,7 +27,7 @@ class Group:
     why: str
     eps: str
     published: bool
-    rows: list[Row]
+    rows: list[ModelRow]
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,11 @@ class Board:
         return f"{_TITLES.get(self.dataset, self.dataset)} {_NORMS.get(self.threat, self.threat)}"
 
     @property
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[ModelRow]:
         return [row for group in self.groups for row in group.rows]
 
     @property
-    def ours(self) -> list[Row]:
+    def ours(self) -> list[ModelRow]:
         return [row for row in self.rows if row.ours]
 
     @property
@@ -61,8 +61,8 @@ class Board:
 
 def read_boards(leaderboard: Path) -> tuple[list[Board], list[str]]:
     """(boards, complaints): the published first, then those of our own alone; what is no entry is named, not shown."""
-    entries, complaints = listed(leaderboard)
-    faults = [fault(entry) for entry in entries]
+    entries, complaints = list_entries(leaderboard)
+    faults = [display_error(entry) for entry in entries]
     complaints += [
         f"passed over: expected an entry of rb_smooth in {entry.path}, got {found}; restore or delete it"
         for entry, found in zip(entries, faults, strict=True)
@@ -70,7 +70,7 @@ def read_boards(leaderboard: Path) -> tuple[list[Board], list[str]]:
     ]
     sound = [entry for entry, found in zip(entries, faults, strict=True) if not found]
     names = dict.fromkeys([*_published_boards(), *((entry.dataset, entry.threat) for entry in sound)])
-    keys = Keys()
+    keys = IdGenerator()
     return [_board(name, [e for e in sound if (e.dataset, e.threat) == name], keys) for name in names], complaints
 
 
@@ -80,53 +80,55 @@ def _published_boards() -> list[tuple[str, str]]:
     return sorted(names, key=lambda name: (name[0], name[1] == "L2"))
 
 
-def _board(name: tuple[str, str], entries: list[Entry], keys: Keys) -> Board:
-    key = keys.new("-".join(name))
-    table = published(*name)
-    by_eps = _by_eps(published_row(each, keys.new(f"{key}-{each['name']}")) for each in table["entries"])
-    apart: dict[tuple[Any, ...], list[Row]] = {}
+def _board(name: tuple[str, str], entries: list[Entry], keys: IdGenerator) -> Board:
+    key = keys.new_id("-".join(name))
+    table = published_entries(*name)
+    by_eps = _group_by_eps(published_row(each, keys.new_id(f"{key}-{each['name']}")) for each in table["entries"])
+    apart: dict[tuple[Any, ...], list[ModelRow]] = {}
     for entry in entries:
-        row, why = own_row(entry, keys.new(f"{key}-{entry.name}")), why_unranked(entry, table)
+        row, why = own_row(entry, keys.new_id(f"{key}-{entry.name}")), unranked_reason(entry, table)
         if by_eps and not why:
-            by_eps[of_equal_eps(entry, table)[0]["eps"]].append(row)
+            by_eps[same_eps_entries(entry, table)[0]["eps"]].append(row)
         else:
             apart.setdefault((why, entry.protocol()), []).append(row)
     groups: list[Group] = []
     for eps, rows in by_eps.items():
         why = f"Not ranked with those above: ε is {eps} here, {groups[0].eps} there" if groups else ""
-        groups.append(Group(f"ε = {eps}, all test points, AutoAttack", why, eps, True, _ranked(rows)))
-    for (why, *_), rows in sorted(apart.items(), key=lambda item: _weight(item[1])):
-        reason = why or (_why_below(rows[0], groups[0].rows[0]) if groups else "")
-        groups.append(Group(_own_title(rows[0]), reason[:1].upper() + reason[1:], rows[0].eps, False, _ranked(rows)))
+        groups.append(Group(f"ε = {eps}, all test points, AutoAttack", why, eps, True, _rank_rows(rows)))
+    for (why, *_), rows in sorted(apart.items(), key=lambda item: _group_sort_key(item[1])):
+        reason = why or (_separation_reason(rows[0], groups[0].rows[0]) if groups else "")
+        groups.append(
+            Group(_protocol_title(rows[0]), reason[:1].upper() + reason[1:], rows[0].eps, False, _rank_rows(rows))
+        )
     source = {part: str(table[part]) for part in ("source", "commit", "date")} if by_eps else None
     return Board(key, *name, groups, source)
 
 
-def _by_eps(rows: Iterable[Row]) -> dict[str, list[Row]]:
+def _group_by_eps(rows: Iterable[ModelRow]) -> dict[str, list[ModelRow]]:
     """The eps of most models comes first: 8/255 is not 0.031, and RobustBench has both on one board."""
-    groups: dict[str, list[Row]] = {}
+    groups: dict[str, list[ModelRow]] = {}
     for row in rows:
         groups.setdefault(row.eps, []).append(row)
     return dict(sorted(groups.items(), key=lambda item: -len(item[1])))
 
 
-def _why_below(row: Row, first: Row) -> str:
+def _separation_reason(row: ModelRow, first: ModelRow) -> str:
     assert row.entry and first.entry, "the published are grouped by eps alone"  # noqa: PT018
-    return f"Not ranked with those above: {why_apart(row.entry, first.entry)}"
+    return f"Not ranked with those above: {incomparable_reason(row.entry, first.entry)}"
 
 
-def _weight(rows: list[Row]) -> tuple[Any, ...]:
+def _group_sort_key(rows: list[ModelRow]) -> tuple[Any, ...]:
     """Less for what comes first: AutoAttack, the whole test set, many points, many models."""
     score = rows[0].score
     return score["version"] != "standard", not score["whole"], -score["n"], -len(rows), rows[0].key
 
 
-def _own_title(row: Row) -> str:
+def _protocol_title(row: ModelRow) -> str:
     points = f"all {row.score['n']} test points" if row.score["whole"] else f"{row.score['n']} test points"
     return f"ε = {row.eps}, {points}, {row.attack}"
 
 
-def _ranked(rows: list[Row]) -> list[Row]:
+def _rank_rows(rows: list[ModelRow]) -> list[ModelRow]:
     """Best first. Equal models share a rank; one alone has none."""
     ordered = sorted(rows, key=lambda row: (-row.best_known, row.name))
     if len(rows) < 2:

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from rb_smooth.core.formatting import percent
 from rb_smooth.leaderboard.page.boards import Board
-from rb_smooth.leaderboard.page.rows import Row
-from rb_smooth.leaderboard.page.svg import GRID, INK, MUTED, OURS, PAPER, PUBLISHED, Label, inlined
-from rb_smooth.training.run_folder.log import Row as LogRow
-from rb_smooth.training.run_folder.log import best_row
+from rb_smooth.leaderboard.page.rows import ModelRow
+from rb_smooth.leaderboard.page.svg import GRID, INK, MUTED, OURS, PAPER, PUBLISHED, SvgLabel, inline_svg
+from rb_smooth.training.run_folder.log import LogRow, best_row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 _SPAN = 0.06
 """What an axis shows at least, as a share: noise alone should not look like a difference."""
 
-_MOST_EPOCHS = 240
+_MAX_EPOCHS = 240
 """Points of a curve: more would not be seen, and would be carried by every reader."""
 
 CURVES = (
@@ -45,19 +44,19 @@ def draw_scatter(board: Board) -> str:
     ranked = {row.key for row in board.groups[0].rows}
     rows = sorted(board.rows, key=lambda row: (row.ours, row.best_known))
     with _axes(560, 390) as (figure, axes):
-        _fit(axes, *_frames(rows))
+        _set_ranges(axes, *_frames(rows))
         for row in rows:
             if row.ours:
                 axes.plot([row.clean] * 2, _extent(row), color=OURS, linewidth=1.2, gid=f"interval:{row.key}")
         for row in rows:
             _draw_point(axes, row, hollow=row.key not in ranked)
         _name_axes(axes, "best known robust accuracy, %", "standard accuracy, %")
-        labels = {f"point:{row.key}": Label(row.key, _spoken(row)) for row in rows}
-        labels |= {f"interval:{row.key}": Label(row.key) for row in rows if row.ours}
+        labels = {f"point:{row.key}": SvgLabel(row.key, _accessible_label(row)) for row in rows}
+        labels |= {f"interval:{row.key}": SvgLabel(row.key) for row in rows if row.ours}
         return _svg(figure, board.key, f"{board.title}: standard against robust accuracy", labels)
 
 
-def is_cut(board: Board) -> bool:
+def has_clipped_points(board: Board) -> bool:
     """Whether `draw_scatter` puts any of the board's models at its edge."""
     x, y = _frames(board.rows)
     inside = [min(x) <= row.clean <= max(x) and min(y) <= row.best_known <= max(y) for row in board.rows]
@@ -69,17 +68,17 @@ def draw_curves(rows: Sequence[LogRow], key: str, name: str) -> str:
     from matplotlib.ticker import MaxNLocator
 
     best = best_row(rows)
-    step = math.ceil(len(rows) / _MOST_EPOCHS)
+    step = math.ceil(len(rows) / _MAX_EPOCHS)
     shown = [row for row in rows if row["epoch"] % step == 0 or row is rows[-1] or row is best]
     with _axes(560, 280) as (figure, axes):
         few: dict[str, Any] = {"marker": "o", "markersize": 3} if len(rows) <= 12 else {}
-        drawn = curves_drawn(rows)
+        drawn = available_curves(rows)
         for column, _, colour, dashes, width in drawn:
             values = [math.nan if row.get(column) is None else row[column] for row in shown]
             axes.plot([row["epoch"] + 1 for row in shown], values, dashes, color=colour, linewidth=width, **few)
         axes.plot(best["epoch"] + 1, best["val_robust"], "D", color=OURS, markersize=6, markeredgecolor=PAPER, zorder=5)
         values = [row[column] for row in shown for column, *_ in drawn if row.get(column) is not None]
-        _fit(axes, [], [value for value in values if math.isfinite(value)])
+        _set_ranges(axes, [], [value for value in values if math.isfinite(value)])
         _name_axes(axes, "accuracy, %", "epoch")
         margin = max(0.03 * (len(rows) - 1), 0.5)
         axes.set_xlim(1 - margin, len(rows) + margin)
@@ -91,12 +90,12 @@ def draw_curves(rows: Sequence[LogRow], key: str, name: str) -> str:
         return _svg(figure, f"curves-{key}", spoken, {})
 
 
-def curves_drawn(rows: Sequence[LogRow]) -> list[tuple[str, str, str, str, float]]:
+def available_curves(rows: Sequence[LogRow]) -> list[tuple[str, str, str, str, float]]:
     """Those of CURVES that this log has."""
     return [curve for curve in CURVES if any(row.get(curve[0]) is not None for row in rows)]
 
 
-def _draw_point(axes: Axes, row: Row, hollow: bool) -> None:
+def _draw_point(axes: Axes, row: ModelRow, hollow: bool) -> None:
     """A diamond of ours, a dot of theirs, an arrow at the edge for what lies outside; over all lines."""
     (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
     x, y = min(max(row.clean, left), right), min(max(row.best_known, low), high)
@@ -109,7 +108,7 @@ def _draw_point(axes: Axes, row: Row, hollow: bool) -> None:
     axes.plot(x, y, marker, gid=f"point:{row.key}", zorder=4, markeredgewidth=1.2 if hollow else 0.8, **style)
 
 
-def _frames(rows: Sequence[Row]) -> tuple[list[float], list[float]]:
+def _frames(rows: Sequence[ModelRow]) -> tuple[list[float], list[float]]:
     """Of both axes, what they must hold."""
     ours, published = [row for row in rows if row.ours], [row for row in rows if not row.ours]
     x = _frame([(row.clean, row.clean) for row in ours], [row.clean for row in published])
@@ -127,11 +126,11 @@ def _frame(ours: Sequence[tuple[float, float]], published: Sequence[float]) -> l
     return found
 
 
-def _extent(row: Row) -> tuple[float, float]:
+def _extent(row: ModelRow) -> tuple[float, float]:
     return row.interval or (row.best_known, row.best_known)
 
 
-def _spoken(row: Row) -> str:
+def _accessible_label(row: ModelRow) -> str:
     low_high = f", 95 % interval {percent(row.interval[0])} to {percent(row.interval[1])}" if row.interval else ""
     rank = f", rank {row.rank}" if row.rank else ""
     whose = "ours" if row.ours else "published"
@@ -142,7 +141,7 @@ def _spoken(row: Row) -> str:
     )
 
 
-def _fit(axes: Axes, x: Sequence[float], y: Sequence[float]) -> None:
+def _set_ranges(axes: Axes, x: Sequence[float], y: Sequence[float]) -> None:
     """Ranges that hold all, no wider than need be, and percentages along them."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
@@ -197,9 +196,9 @@ def _panel(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _svg(figure: Figure, key: str, title: str, labels: dict[str, Label]) -> str:
+def _svg(figure: Figure, key: str, title: str, labels: dict[str, SvgLabel]) -> str:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
     text = io.StringIO()
     FigureCanvasSVG(figure).print_svg(text, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    return inlined(text.getvalue(), key, title, labels)
+    return inline_svg(text.getvalue(), key, title, labels)

@@ -9,25 +9,24 @@ from pathlib import Path
 from shlex import quote
 from typing import Any, TypeVar
 
-from rb_smooth.config.yaml import dump
-from rb_smooth.core.errors import Refused
+from rb_smooth.config.yaml import dump_sections
+from rb_smooth.core.errors import UserError
 from rb_smooth.core.formatting import percent
-from rb_smooth.evaluation.per_example import CLEAN, PGD, Outcomes, tally
-from rb_smooth.leaderboard.entries import Entry, read_outcomes
-from rb_smooth.leaderboard.page.gallery import Pair, read_pairs
-from rb_smooth.leaderboard.page.rows import Row
-from rb_smooth.leaderboard.reports.entry_report import duration, load_lines, of_packages
-from rb_smooth.training.run_folder.log import Row as LogRow
-from rb_smooth.training.run_folder.log import best_row, read_log
+from rb_smooth.evaluation.per_example import CLEAN, PGD, PerExampleResults, counts_by_attack
+from rb_smooth.leaderboard.entries import Entry, read_per_example_results
+from rb_smooth.leaderboard.page.gallery import ExamplePair, read_pairs
+from rb_smooth.leaderboard.page.rows import ModelRow
+from rb_smooth.leaderboard.reports.entry_report import format_duration, loading_code, package_credits
+from rb_smooth.training.run_folder.log import LogRow, best_row, read_log
 
-_MOST_CLASSES = 20
+_MAX_CLASSES = 20
 """Classes of which each gets a bar; of more, the weakest."""
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
-class Step:
+class AttackStep:
     """What is left after an attack and those before it. left: share in [0, 1]. broke: points, None if not known."""
 
     attack: str
@@ -52,7 +51,7 @@ class Details:
     complaints: which files beside the entry are damaged.
     """
 
-    steps: list[Step]
+    steps: list[AttackStep]
     classes: list[ClassShare]
     facts: list[tuple[str, list[tuple[str, str]]]]
     checks: list[dict[str, str]]
@@ -62,38 +61,38 @@ class Details:
     loading: str
     commands: str
     log: list[LogRow] = field(default_factory=list)
-    pairs: list[Pair] = field(default_factory=list)
+    pairs: list[ExamplePair] = field(default_factory=list)
     crowded_out: bool = False
     complaints: list[str] = field(default_factory=list)
 
 
-def read_details(row: Row) -> Details:
-    """What the entry and the files beside it say. Raises Refused for an entry that tells it in another form."""
+def read_details(row: ModelRow) -> Details:
+    """What the entry and the files beside it say. Raises UserError for an entry that tells it in another form."""
     entry = row.entry
     if entry is None:
-        raise Refused(f"expected an entry of ours, got the published {row.name}; show it without details")
+        raise UserError(f"expected an entry of ours, got the published {row.name}; show it without details")
     complaints: list[str] = []
-    outcomes = _unless_damaged(complaints, lambda: read_outcomes(entry))
-    log = _unless_damaged(complaints, lambda: read_log(entry.curves) if entry.curves.exists() else [])
-    pairs = _unless_damaged(complaints, lambda: read_pairs(entry.examples))
+    outcomes = _read_or_report(complaints, lambda: read_per_example_results(entry))
+    log = _read_or_report(complaints, lambda: read_log(entry.curves) if entry.curves.exists() else [])
+    pairs = _read_or_report(complaints, lambda: read_pairs(entry.examples))
     try:
-        return _told(entry, outcomes, log or [], pairs or [], complaints)
+        return _build_details(entry, outcomes, log or [], pairs or [], complaints)
     except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
-        raise Refused(
+        raise UserError(
             f"expected all that an entry tells in {entry.path}, got another form ({error!r}); restore it"
         ) from None
 
 
-def _unless_damaged(complaints: list[str], read: Callable[[], T]) -> T | None:
+def _read_or_report(complaints: list[str], read: Callable[[], _T]) -> _T | None:
     try:
         return read()
-    except (Refused, OSError) as error:
+    except (UserError, OSError) as error:
         complaints.append(f"left out: {error}")
         return None
 
 
-def _told(
-    entry: Entry, outcomes: Outcomes | None, log: list[LogRow], pairs: list[Pair], complaints: list[str]
+def _build_details(
+    entry: Entry, outcomes: PerExampleResults | None, log: list[LogRow], pairs: list[ExamplePair], complaints: list[str]
 ) -> Details:
     own, score = entry.own, entry.own["score"]
     shown = entry if not entry.leaderboard.is_absolute() else replace(entry, leaderboard=Path(entry.leaderboard.name))
@@ -102,14 +101,14 @@ def _told(
     program = "python -m rb_smooth.leaderboard"
     retrained = "" if "origin" in own else f"\n{program} reproduce {where}"
     return Details(
-        steps=_steps(score, tally(outcomes) if outcomes else None),
-        classes=_by_class(outcomes) if outcomes else [],
+        steps=_steps(score, counts_by_attack(outcomes) if outcomes else None),
+        classes=_class_shares(outcomes) if outcomes else [],
         facts=[(title, facts) for title, facts in _facts(entry, log) if facts],
         checks=[{key: str(check[key]) for key in ("name", "verdict", "found")} for check in score.get("checks", [])],
         warnings=[str(warning) for warning in score.get("warnings", [])],
         doubt=f"Unreliable: {entry.info.get('footnote') or 'no reason given'}" if entry.info.get("unreliable") else "",
-        recipe=dump(own["recipe"]).rstrip(),
-        loading=load_lines(shown),
+        recipe=dump_sections(own["recipe"]).rstrip(),
+        loading=loading_code(shown),
         commands=f"{program} verify {where}{retrained}",
         log=log,
         pairs=pairs,
@@ -117,27 +116,27 @@ def _told(
     )
 
 
-def _steps(score: dict[str, Any], broken: dict[str, int] | None) -> list[Step]:
+def _steps(score: dict[str, Any], broken: dict[str, int] | None) -> list[AttackStep]:
     """Unattacked, then every attack in order; PGD-20 of `quick` goes before its attacks, elsewhere it stands apart."""
     counts: dict[str, int] = broken if broken is not None else {}
 
-    def step(attack: str, name: str, left: float, took: str = "") -> Step:
-        return Step(attack, float(left), counts.get(name, 0) if broken is not None else None, took)
+    def step(attack: str, name: str, left: float, took: str = "") -> AttackStep:
+        return AttackStep(attack, float(left), counts.get(name, 0) if broken is not None else None, took)
 
     steps = [step("unattacked", CLEAN, score["clean"])]
     if score["version"] != "standard":
         steps.append(step("PGD-20", PGD, score["pgd20"]))
     for name, attack in score["attacks"].items():
-        steps.append(step(name, name, attack["robust"], duration(attack["seconds"])))
+        steps.append(step(name, name, attack["robust"], format_duration(attack["seconds"])))
     return steps
 
 
-def _by_class(outcomes: Outcomes) -> list[ClassShare]:
+def _class_shares(outcomes: PerExampleResults) -> list[ClassShare]:
     """In order of their numbers, or the weakest of many."""
     points = Counter(outcomes.label)
-    stood = Counter(label for label, left in zip(outcomes.label, outcomes.stood, strict=True) if left)
+    stood = Counter(label for label, left in zip(outcomes.label, outcomes.is_robust, strict=True) if left)
     found = [ClassShare(label, points[label], stood[label] / points[label]) for label in sorted(points)]
-    return found if len(found) <= _MOST_CLASSES else sorted(found, key=lambda each: each.stood)[:_MOST_CLASSES]
+    return found if len(found) <= _MAX_CLASSES else sorted(found, key=lambda each: each.stood)[:_MAX_CLASSES]
 
 
 def _facts(entry: Entry, log: list[LogRow]) -> Iterable[tuple[str, list[tuple[str, str]]]]:
@@ -145,7 +144,7 @@ def _facts(entry: Entry, log: list[LogRow]) -> Iterable[tuple[str, list[tuple[st
     last = score.get("last")
     yield (
         "Measured",
-        _filled(
+        _drop_empty(
             ("test points", f"{score['n']}, {'the whole test set' if score['whole'] else 'a part of the test set'}"),
             ("source of the points", "official files" if score["official"] else "not the official files"),
             ("PGD-20", f"{percent(score['pgd20'])} %"),
@@ -156,23 +155,23 @@ def _facts(entry: Entry, log: list[LogRow]) -> Iterable[tuple[str, list[tuple[st
     )
     yield (
         "Cost",
-        _filled(
-            ("training", duration(training["seconds"]) if "seconds" in training else None),
+        _drop_empty(
+            ("training", format_duration(training["seconds"]) if "seconds" in training else None),
             ("trained on", training.get("device")),
             ("training processes", training.get("processes")),
             ("precision", training.get("precision")),
             ("epochs", f"{len(log)}, best {best_row(log)['epoch'] + 1}" if log else None),
-            ("evaluation", duration(_evaluation_seconds(score))),
+            ("evaluation", format_duration(_evaluation_seconds(score))),
             ("evaluation processes", score.get("processes")),
             ("batch size", score.get("batch_size")),
         ),
     )
     yield (
         "Origin",
-        _filled(
+        _drop_empty(
             ("run", own["run"]),
             ("method", own.get("method")),
-            ("methods of other packages", of_packages(entry)),
+            ("methods of other packages", package_credits(entry)),
             ("checkpoint", own["origin"]["checkpoint"] if "origin" in own else None),
             ("checkpoint's SHA-256", own["origin"]["sha256"] if "origin" in own else None),
             ("weights' SHA-256", own.get("weights_sha256")),
@@ -189,6 +188,6 @@ def _evaluation_seconds(score: dict[str, Any]) -> float:
     return float(score.get("seconds") or sum(attack["seconds"] for attack in score["attacks"].values()))
 
 
-def _filled(*facts: tuple[str, object]) -> list[tuple[str, str]]:
+def _drop_empty(*facts: tuple[str, object]) -> list[tuple[str, str]]:
     """Without what nobody recorded."""
     return [(what, str(value)) for what, value in facts if value is not None and value != ""]

@@ -11,19 +11,19 @@ from typing import Any
 import numpy as np
 
 from rb_smooth.core import files
-from rb_smooth.core.errors import Refused
+from rb_smooth.core.errors import UserError
 
-MOST = 8
+MAX_PAIRS = 8
 """Pairs of one entry: enough to see what an attack does."""
 
-_LARGEST = 64
+_MAX_IMAGE_SIZE = 64
 """Pixels of a side: what is larger is drawn with every k-th pixel."""
 
 FIELDS = ("index", "label", "clean_prediction", "adversarial_prediction")
 
 
 @dataclass(frozen=True)
-class Pair:
+class ExamplePair:
     """A test image and its adversarial example, as data URIs, with their classes by number."""
 
     index: int
@@ -34,20 +34,22 @@ class Pair:
     adversarial: str
 
 
-def read_pairs(path: Path) -> list[Pair]:
-    """The first MOST pairs of an examples.npz; none where there is no file. Raises Refused if it is damaged."""
+def read_pairs(path: Path) -> list[ExamplePair]:
+    """The first MOST pairs of an examples.npz; none where there is no file. Raises UserError if it is damaged."""
     if not path.exists():
         return []
     arrays = files.read_arrays(path)
-    if not _fits(arrays):
-        raise Refused(f"expected pairs of images in {path}, got arrays of other shapes or types; restore or delete it")
-    x, x_adv = arrays["x"][:MOST], arrays["x_adv"][:MOST]
+    if not _is_displayable(arrays):
+        raise UserError(
+            f"expected pairs of images in {path}, got arrays of other shapes or types; restore or delete it"
+        )
+    x, x_adv = arrays["x"][:MAX_PAIRS], arrays["x_adv"][:MAX_PAIRS]
     drawn = np.clip(np.rint(255 * x_adv.astype(np.float64)), 0, 255).astype(np.uint8)
     numbers = [{name: int(arrays[name][k]) for name in FIELDS} for k in range(len(x))]
-    return [Pair(**numbers[k], clean=_png(x[k]), adversarial=_png(drawn[k])) for k in range(len(x))]
+    return [ExamplePair(**numbers[k], clean=_png(x[k]), adversarial=_png(drawn[k])) for k in range(len(x))]
 
 
-def _fits(arrays: dict[str, Any]) -> bool:
+def _is_displayable(arrays: dict[str, Any]) -> bool:
     if not {*FIELDS, "x", "x_adv"} <= arrays.keys():
         return False
     x, x_adv, numbers = arrays["x"], arrays["x_adv"], [arrays[name] for name in FIELDS]
@@ -60,7 +62,7 @@ def _png(image: np.ndarray) -> str:
     """(C, H, W) uint8, C 1 or 3 -> a data URI."""
     from PIL import Image
 
-    step = -(-max(image.shape[1:]) // _LARGEST)
+    step = -(-max(image.shape[1:]) // _MAX_IMAGE_SIZE)
     pixels = np.ascontiguousarray(image[:, ::step, ::step].transpose(1, 2, 0))
     picture = Image.fromarray(pixels[:, :, 0] if len(image) == 1 else pixels)
     content = io.BytesIO()

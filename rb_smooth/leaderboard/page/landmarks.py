@@ -6,24 +6,24 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rb_smooth.core.formatting import percent
-from rb_smooth.leaderboard.metadata import family
+from rb_smooth.leaderboard.metadata import architecture_family
 from rb_smooth.leaderboard.page.boards import Board, Group
-from rb_smooth.leaderboard.page.rows import Row
+from rb_smooth.leaderboard.page.rows import ModelRow
 
 
 @dataclass(frozen=True)
-class Landmark:
+class ReferenceModel:
     """A model to measure others by. what: why this one, in words. mine: whether it is the one that is measured."""
 
     what: str
-    row: Row
+    row: ModelRow
     mine: bool = False
 
 
 def headline(board: Board) -> str:
     """What a reader who leaves after one sentence should know of this board."""
     if not board.ours:
-        return f"{_counted(len(board.rows), 'published model')}; none of ours is on this board yet."
+        return f"{_format_count(len(board.rows), 'published model')}; none of ours is on this board yet."
     best = best_of_ours(board)
     group = group_of(board, best)
     figure = f"Our best, {best.name}, keeps {percent(best.robust)} % of test points right"
@@ -31,10 +31,12 @@ def headline(board: Board) -> str:
         return f"{figure} under the quick attacks: an upper bound, not AutoAttack.{_unranked(group)}"
     if len(group.rows) == 1:
         return f"{figure} under AutoAttack.{_unranked(group)}"
-    return f"{figure} under AutoAttack: rank {best.rank} of {len(group.rows)}{_span(best, group)}.{_unranked(group)}"
+    return (
+        f"{figure} under AutoAttack: rank {best.rank} of {len(group.rows)}{_rank_range(best, group)}.{_unranked(group)}"
+    )
 
 
-def best_of_ours(board: Board) -> Row:
+def best_of_ours(board: Board) -> ModelRow:
     """The best in the first group that any of ours is in: a rank among the published outweighs a higher figure.
 
     One whose figures may be unreliable is passed over while there is another.
@@ -43,45 +45,53 @@ def best_of_ours(board: Board) -> Row:
     return min((row for row in group.rows if row.ours), key=lambda row: bool(row.unreliable))
 
 
-def group_of(board: Board, row: Row) -> Group:
+def group_of(board: Board, row: ModelRow) -> Group:
     return next(group for group in board.groups if row in group.rows)
 
 
-def board_landmarks(board: Board) -> list[Landmark]:
+def board_reference_models(board: Board) -> list[ReferenceModel]:
     """Our best, the best published, and the best published of its architecture that used the same kind of data."""
     first = board.groups[0].rows
-    mine = [Landmark("best of ours", best_of_ours(board), mine=True)] if board.ours else []
-    marks = mine + _best("best published", first, lambda row: not row.ours)
-    marks += _best("best published without extra data", first, lambda row: not row.ours and not row.extra_data)
+    mine = [ReferenceModel("best of ours", best_of_ours(board), mine=True)] if board.ours else []
+    marks = mine + _best_model("best published", first, lambda row: not row.ours)
+    marks += _best_model("best published without extra data", first, lambda row: not row.ours and not row.extra_data)
     if mine:
         best = mine[0].row
-        marks += _best(f"best published {_kin_words(best)}", first, lambda row: not row.ours and _is_kin(row, best))
-    return _once(marks)
+        marks += _best_model(
+            f"best published {_family_description(best)}",
+            first,
+            lambda row: not row.ours and _is_same_family(row, best),
+        )
+    return _deduplicate(marks)
 
 
-def landmarks(row: Row, group: Group) -> list[Landmark]:
+def reference_models(row: ModelRow, group: Group) -> list[ReferenceModel]:
     """The first of the group, this one between its neighbours, and the best of its kind; best first."""
     place = group.rows.index(row)
-    marks = [Landmark("first", group.rows[0])]
-    marks += _best(f"best other {_kin_words(row)}", group.rows, lambda each: each is not row and _is_kin(each, row))
-    marks += [Landmark("next above", each) for each in group.rows[max(place - 1, 0) : place]]
-    marks += [Landmark("this model", row, mine=True)]
-    marks += [Landmark("next below", each) for each in group.rows[place + 1 : place + 2]]
+    marks = [ReferenceModel("first", group.rows[0])]
+    marks += _best_model(
+        f"best other {_family_description(row)}",
+        group.rows,
+        lambda each: each is not row and _is_same_family(each, row),
+    )
+    marks += [ReferenceModel("next above", each) for each in group.rows[max(place - 1, 0) : place]]
+    marks += [ReferenceModel("this model", row, mine=True)]
+    marks += [ReferenceModel("next below", each) for each in group.rows[place + 1 : place + 2]]
     marks = [mark for mark in marks if mark.mine or mark.row is not row]
-    return sorted(_once(marks), key=lambda mark: group.rows.index(mark.row))
+    return sorted(_deduplicate(marks), key=lambda mark: group.rows.index(mark.row))
 
 
-def standing(row: Row, group: Group) -> str:
+def rank_sentence(row: ModelRow, group: Group) -> str:
     """`Rank 61 of 95 (59 to 63 by its 95 % interval); 4 of 12 among PreActResNet-18 without extra data.`"""
     if row.rank is None:
         return f"Nothing on this board is measured as this is.{_unranked(group)}"
-    kin = [each for each in group.rows if _is_kin(each, row)]
+    kin = [each for each in group.rows if _is_same_family(each, row)]
     better = sum(each.best_known > row.best_known for each in kin)
-    among = f"; {better + 1} of {len(kin)} among {_kin_words(row)}" if 1 < len(kin) < len(group.rows) else ""
-    return f"Rank {row.rank} of {len(group.rows)}{_span(row, group)}{among}.{_unranked(group)}"
+    among = f"; {better + 1} of {len(kin)} among {_family_description(row)}" if 1 < len(kin) < len(group.rows) else ""
+    return f"Rank {row.rank} of {len(group.rows)}{_rank_range(row, group)}{among}.{_unranked(group)}"
 
 
-def _span(row: Row, group: Group) -> str:
+def _rank_range(row: ModelRow, group: Group) -> str:
     """The ranks at the ends of the interval, the others' figures taken as they stand."""
     if row.interval is None:
         return ""
@@ -95,28 +105,31 @@ def _unranked(group: Group) -> str:
     return f" {group.why}." if group.why else ""
 
 
-def _is_kin(one: Row, other: Row) -> bool:
+def _is_same_family(one: ModelRow, other: ModelRow) -> bool:
     """Of one architecture, pre-activation or not, and both with extra data or both without."""
-    names = [family(row.architecture) or row.architecture for row in (one, other)]
+    names = [architecture_family(row.architecture) or row.architecture for row in (one, other)]
     return names[0] == names[1] and one.extra_data == other.extra_data
 
 
-def _kin_words(row: Row) -> str:
-    return f"{family(row.architecture) or row.architecture} {'with' if row.extra_data else 'without'} extra data"
+def _family_description(row: ModelRow) -> str:
+    return (
+        f"{architecture_family(row.architecture) or row.architecture} {'with' if row.extra_data else 'without'} "
+        "extra data"
+    )
 
 
-def _best(what: str, rows: Sequence[Row], wanted: Callable[[Row], bool]) -> list[Landmark]:
-    return [Landmark(what, row) for row in rows if wanted(row)][:1]
+def _best_model(what: str, rows: Sequence[ModelRow], predicate: Callable[[ModelRow], bool]) -> list[ReferenceModel]:
+    return [ReferenceModel(what, row) for row in rows if predicate(row)][:1]
 
 
-def _once(marks: Sequence[Landmark]) -> list[Landmark]:
+def _deduplicate(marks: Sequence[ReferenceModel]) -> list[ReferenceModel]:
     """Without repeating a model; what is measured stays, then the first reason to name a model does."""
     ordered = sorted(marks, key=lambda mark: not mark.mine)
-    found: dict[str, Landmark] = {}
+    found: dict[str, ReferenceModel] = {}
     for mark in ordered:
         found.setdefault(mark.row.key, mark)
     return [mark for mark in marks if found[mark.row.key] is mark]
 
 
-def _counted(count: int, what: str) -> str:
+def _format_count(count: int, what: str) -> str:
     return f"{count} {what}{'' if count == 1 else 's'}"

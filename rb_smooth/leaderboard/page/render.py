@@ -14,16 +14,16 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from rb_smooth.core import files
-from rb_smooth.core.errors import Refused
+from rb_smooth.core.errors import UserError
 from rb_smooth.core.formatting import percent
 from rb_smooth.leaderboard.page import charts, landmarks, svg
 from rb_smooth.leaderboard.page.boards import Board, read_boards
 from rb_smooth.leaderboard.page.details import Details, read_details
-from rb_smooth.leaderboard.page.rows import Row
+from rb_smooth.leaderboard.page.rows import ModelRow
 
 _FOLDER = Path(__file__).parent
 
-PICTURES, CURVES = 700_000, 500_000
+MAX_PICTURE_BYTES, MAX_CURVE_BYTES = 700_000, 500_000
 """Characters that all galleries, and all training curves, may take: so that 150
 entries stay under 3 MB. The best come first."""
 
@@ -37,11 +37,11 @@ def write_page(leaderboard: Path) -> Path:
     An entry that is damaged is named in the page's foot, with what is wrong; the others are shown.
     """
     path = leaderboard / "index.html"
-    files.write_text(path, built(leaderboard))
+    files.write_text(path, render_page(leaderboard))
     return path
 
 
-def built(leaderboard: Path) -> str:
+def render_page(leaderboard: Path) -> str:
     """The page as HTML. Nothing in it depends on when, where or how often it is built."""
     boards, complaints = read_boards(leaderboard)
     details = _details([row for board in boards for row in board.ours], complaints)
@@ -51,7 +51,7 @@ def built(leaderboard: Path) -> str:
         .get_template("template.html.j2")
         .render(
             boards=boards,
-            current=_first_shown(boards),
+            current=_default_board(boards),
             charts={board.key: Markup(charts.draw_scatter(board)) for board in boards if len(board.rows) > 1},
             curves=_curves(boards, details),
             details=details,
@@ -59,7 +59,7 @@ def built(leaderboard: Path) -> str:
             style=Markup((_FOLDER / "page.css").read_text(encoding="utf-8")),
             first_script=Markup(_FIRST_SCRIPT),
             script=Markup(script),
-            policy=Markup(f"{_digest(_FIRST_SCRIPT)} {_digest(script)}"),
+            policy=Markup(f"{_script_hash(_FIRST_SCRIPT)} {_script_hash(script)}"),
         )
     )
 
@@ -75,40 +75,40 @@ def _environment() -> Environment:
     )
     environment.globals.update(
         percent=percent,
-        breakable=_breakable,
-        counted=_counted,
-        traits=_traits,
-        loading=_loading,
-        variable=svg.variable,
-        is_cut=charts.is_cut,
-        curves_drawn=charts.curves_drawn,
+        breakable=_with_break_points,
+        counted=_count_values,
+        traits=_filter_values,
+        loading=_loading_code,
+        variable=svg.css_variable,
+        is_cut=charts.has_clipped_points,
+        curves_drawn=charts.available_curves,
         headline=landmarks.headline,
-        board_landmarks=landmarks.board_landmarks,
-        landmarks=landmarks.landmarks,
-        standing=landmarks.standing,
+        board_landmarks=landmarks.board_reference_models,
+        landmarks=landmarks.reference_models,
+        standing=landmarks.rank_sentence,
     )
     return environment
 
 
-def _details(rows: Sequence[Row], complaints: list[str]) -> dict[str, Details]:
+def _details(rows: Sequence[ModelRow], complaints: list[str]) -> dict[str, Details]:
     """By row; without the galleries for which there is no room."""
     found: dict[str, Details] = {}
-    room = PICTURES
+    room = MAX_PICTURE_BYTES
     for row in rows:
         try:
-            told = read_details(row)
-        except Refused as refused:
+            metadata = read_details(row)
+        except UserError as refused:
             complaints.append(f"shown without details: {refused}")
             continue
-        complaints += told.complaints
-        room -= sum(len(pair.clean) + len(pair.adversarial) for pair in told.pairs)
-        found[row.key] = told if room >= 0 else replace(told, pairs=[], crowded_out=bool(told.pairs))
+        complaints += metadata.complaints
+        room -= sum(len(pair.clean) + len(pair.adversarial) for pair in metadata.pairs)
+        found[row.key] = metadata if room >= 0 else replace(metadata, pairs=[], crowded_out=bool(metadata.pairs))
     return found
 
 
 def _curves(boards: Sequence[Board], details: dict[str, Details]) -> dict[str, Markup]:
     found: dict[str, Markup] = {}
-    room = CURVES
+    room = MAX_CURVE_BYTES
     for row in (row for board in boards for row in board.ours):
         if row.key in details and (log := details[row.key].log) and room > 0:
             found[row.key] = Markup(charts.draw_curves(log, row.key, row.name))
@@ -116,32 +116,32 @@ def _curves(boards: Sequence[Board], details: dict[str, Details]) -> dict[str, M
     return found
 
 
-def _first_shown(boards: Sequence[Board]) -> str:
+def _default_board(boards: Sequence[Board]) -> str:
     """The board with most of ours, since whoever opens the page wants to see those; the first of equal ones."""
     return max(boards, key=lambda board: len(board.ours)).key if boards else ""
 
 
-def _traits(row: Row) -> dict[str, str]:
+def _filter_values(row: ModelRow) -> dict[str, str]:
     """By what models are filtered, in the words of the choices."""
     whose, extra = "ours" if row.ours else "published", "with" if row.extra_data else "without"
     return {"whose": whose, "extra": extra, "architecture": row.architecture, "eps": row.eps}
 
 
-def _counted(rows: Sequence[Row], trait: str) -> list[tuple[str, int]]:
+def _count_values(rows: Sequence[ModelRow], trait: str) -> list[tuple[str, int]]:
     """What there is of one trait and how often, in an order that people expect: WideResNet-28-10 before -106-16."""
 
     def natural(item: tuple[str, int]) -> list[str]:
         return [part.zfill(9) if part.isdigit() else part.lower() for part in re.split(r"(\d+)", item[0])]
 
-    return sorted(Counter(_traits(row)[trait] for row in rows).items(), key=natural)
+    return sorted(Counter(_filter_values(row)[trait] for row in rows).items(), key=natural)
 
 
-def _breakable(name: str) -> Markup:
+def _with_break_points(name: str) -> Markup:
     """A name with places where it may go on in the next line: after the signs in it, before it breaks elsewhere."""
     return Markup("<wbr>").join(re.findall(r"[^_+]*[_+]|[^_+]+$", name))
 
 
-def _loading(row: Row, board: Board) -> str:
+def _loading_code(row: ModelRow, board: Board) -> str:
     """Python that loads a published model."""
     return (
         "import rb_smooth  # so that robustbench can be imported\n"
@@ -150,6 +150,6 @@ def _loading(row: Row, board: Board) -> str:
     )
 
 
-def _digest(script: str) -> str:
+def _script_hash(script: str) -> str:
     """The one script that may run, to the browser: `'sha256-…'`."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"

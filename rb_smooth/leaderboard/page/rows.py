@@ -14,7 +14,7 @@ from rb_smooth.leaderboard.metadata import architecture_title
 
 
 @dataclass(frozen=True)
-class Row:
+class ModelRow:
     """One model. Accuracies are shares in [0, 1]; `best_known`, the lowest that any attack is known to leave, ranks.
 
     key: its id on the page, unlike any other's. link: to its paper; empty if it is none that a page should follow.
@@ -60,9 +60,9 @@ class Row:
         return bool(self.score.get("selected_on") == "test")
 
 
-def own_row(entry: Entry, key: str) -> Row:
+def own_row(entry: Entry, key: str) -> ModelRow:
     info, score = entry.info, entry.own["score"]
-    return Row(
+    return ModelRow(
         key=key,
         name=entry.name,
         title=str(info.get("name") or entry.name),
@@ -80,13 +80,15 @@ def own_row(entry: Entry, key: str) -> Row:
     )
 
 
-def published_row(each: dict[str, Any], key: str) -> Row:
-    """Of one of RobustBench's entries, as `entries.published` gives them."""
+def published_row(each: dict[str, Any], key: str) -> ModelRow:
+    """Of one of RobustBench's entries, as `entries.published_entries` gives them."""
     same = ("name", "title", "venue", "architecture", "extra_data", "eps", "clean", "best_known", "unreliable")
-    return Row(key=key, link=safe_link(each["link"]), robust=each["autoattack"], **{name: each[name] for name in same})
+    return ModelRow(
+        key=key, link=safe_link(each["link"]), robust=each["autoattack"], **{name: each[name] for name in same}
+    )
 
 
-def fault(entry: Entry) -> str | None:
+def display_error(entry: Entry) -> str | None:
     """What a page cannot show, of an entry that `entries.read_entry` let pass."""
     score = entry.own["score"]
     shares = [score["clean"], score["pgd20"], score["autoattack"], *score["interval"]]
@@ -109,13 +111,13 @@ def safe_link(link: object) -> str:
     return link if isinstance(link, str) and re.match(r"https?://\S+$", link, re.IGNORECASE) else ""
 
 
-class Keys:
+class IdGenerator:
     """Ids for the page: of plain characters, and no two alike, whatever names files have."""
 
     def __init__(self) -> None:
         self.taken: set[str] = set()
 
-    def new(self, name: str) -> str:
+    def new_id(self, name: str) -> str:
         plain = re.sub(r"[^\w.+-]+", "_", name, flags=re.ASCII)
         key, number = plain, 1
         while key.lower() in self.taken:

@@ -7,8 +7,8 @@ import webbrowser
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from rb_smooth.core.console import console, remark
-from rb_smooth.core.errors import Refused
+from rb_smooth.core.console import console, log_info
+from rb_smooth.core.errors import UserError
 from rb_smooth.leaderboard.page.render import write_page
 
 _HOST = "127.0.0.1"
@@ -17,10 +17,10 @@ _HOST = "127.0.0.1"
 def serve(leaderboard: Path, port: int = 8000, open_browser: bool = True) -> None:
     """Build the page and serve it on 127.0.0.1 until Ctrl-C. port: 0 takes a free one; which, a line says.
 
-    Only the page is served, and read anew at every request: after `page`, reloading shows what is new. Raises Refused
+    Only the page is served, and read anew at every request: after `page`, reloading shows what is new. Raises UserError
     where the port is taken.
     """
-    with server(write_page(leaderboard), port) as running:
+    with make_server(write_page(leaderboard), port) as running:
         address = f"http://{_HOST}:{running.server_address[1]}/"
         try:
             console.print(f"page: {address} (Ctrl-C ends it)")
@@ -28,11 +28,11 @@ def serve(leaderboard: Path, port: int = 8000, open_browser: bool = True) -> Non
                 webbrowser.open(address)
             running.serve_forever()
         except KeyboardInterrupt:
-            remark("stopped")
+            log_info("stopped")
 
 
-def server(path: Path, port: int) -> ThreadingHTTPServer:
-    """A server of one file, to this machine. Raises Refused where the port is taken or not to be had."""
+def make_server(path: Path, port: int) -> ThreadingHTTPServer:
+    """A server of one file, to this machine. Raises UserError where the port is taken or not to be had."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -53,8 +53,8 @@ def server(path: Path, port: int) -> ThreadingHTTPServer:
     try:
         return ThreadingHTTPServer((_HOST, port), Handler)
     except OverflowError:
-        raise Refused(f"expected a port from 0 to 65535, got {port}; choose another --port") from None
+        raise UserError(f"expected a port from 0 to 65535, got {port}; choose another --port") from None
     except OSError as error:
         if error.errno not in (errno.EADDRINUSE, errno.EACCES):
             raise
-        raise Refused(f"expected a free port, got {port}: {error.strerror}; choose another --port") from None
+        raise UserError(f"expected a free port, got {port}: {error.strerror}; choose another --port") from None

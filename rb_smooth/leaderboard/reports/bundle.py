@@ -16,70 +16,70 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from rb_smooth.config.yaml import dump
+from rb_smooth.config.yaml import dump_sections
 from rb_smooth.core import files
-from rb_smooth.core.errors import Refused
-from rb_smooth.core.files import check_name
+from rb_smooth.core.errors import UserError
+from rb_smooth.core.files import validate_name
 from rb_smooth.core.formatting import eps_text, percent
-from rb_smooth.evaluation.per_example import tally
+from rb_smooth.evaluation.per_example import counts_by_attack
 from rb_smooth.evaluation.score import attack_title
-from rb_smooth.leaderboard.entries import Entry, read_outcomes
+from rb_smooth.leaderboard.entries import Entry, read_per_example_results
 from rb_smooth.leaderboard.metadata import architecture_title
-from rb_smooth.leaderboard.reports.architecture_source import architecture_source
+from rb_smooth.leaderboard.reports.architecture_source import write_architecture_source
 
-_SUMS = "SHA256SUMS"
+_CHECKSUMS_FILE = "SHA256SUMS"
 
 
-def pack(entry: Entry, out: Path) -> Path:
+def write_bundle(entry: Entry, out: Path) -> Path:
     """Make <out>/<Name>/, whole or not at all; a bundle that is there is replaced.
 
-    Raises Refused if weights are missing or are not those that were measured, if points.csv is damaged, and if another
-    thing lies where the bundle would.
+    Raises UserError if weights are missing or are not those that were measured, if points.csv is damaged, and if
+    another thing lies where the bundle would.
     """
     for name in (entry.dataset, entry.threat, entry.name):  # they become paths, and words of registry.py
-        check_name(name)
+        validate_name(name)
     target = out / entry.name
     entry.measured_weights()
-    if target.exists() and not (target / _SUMS).exists():
-        raise Refused(f"expected {target} to be free or a bundle, got something else; move it away, or say --out")
+    if target.exists() and not (target / _CHECKSUMS_FILE).exists():
+        raise UserError(f"expected {target} to be free or a bundle, got something else; move it away, or say --out")
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out, prefix=f".{entry.name}.") as temporary:
         folder = Path(temporary) / "new"
-        _fill(entry, folder)
+        _write_bundle_files(entry, folder)
         if target.exists():
             target.rename(Path(temporary) / "old")
         folder.rename(target)
     return target
 
 
-def curated(entry: Entry) -> dict[str, object]:
+def robustbench_json(entry: Entry) -> dict[str, object]:
     """The entry's JSON in RobustBench's form: without our block, without empty values, architecture in its spelling."""
     kept = {key: value for key, value in entry.info.items() if key != "rb_smooth" and value is not None}
     return kept | {"architecture": architecture_title(entry)}
 
 
-def _fill(entry: Entry, folder: Path) -> None:
+def _write_bundle_files(entry: Entry, folder: Path) -> None:
     place = Path(entry.dataset) / entry.threat
     weights = folder / "models" / place / f"{entry.name}.pt"
     texts = {
-        "README.md": readme(entry),
-        "issue.md": issue(entry),
-        "registry.py": registry_module(entry, architecture_source(entry.own["model"])),
+        "README.md": readme_text(entry),
+        "issue.md": issue_text(entry),
+        "registry.py": registry_module(entry, write_architecture_source(entry.own["model"])),
         "evaluation.log": evaluation_log(entry),
-        "recipe.yaml": dump(entry.own["recipe"]),
+        "recipe.yaml": dump_sections(entry.own["recipe"]),
     }
     for name, text in texts.items():
         files.write_text(folder / name, text)
-    files.write_json(folder / "model_info" / place / f"{entry.name}.json", curated(entry))
-    _link(entry.weights, weights)
+    files.write_json(folder / "model_info" / place / f"{entry.name}.json", robustbench_json(entry))
+    _link_or_copy(entry.weights, weights)
     if entry.points.exists():
-        _link(entry.points, folder / "points.csv")
+        _link_or_copy(entry.points, folder / "points.csv")
     listed = sorted(path for path in folder.rglob("*") if path.is_file())
     sums = "".join(f"{files.sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in listed)
-    files.write_text(folder / _SUMS, sums)
+    files.write_text(folder / _CHECKSUMS_FILE, sums)
 
 
-def _link(source: Path, target: Path) -> None:
+def _link_or_copy(source: Path, target: Path) -> None:
     """The same file under a second name, which costs no space; a copy where disks do not allow it."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(OSError):
@@ -91,13 +91,13 @@ def _link(source: Path, target: Path) -> None:
 _BOARDS = {("cifar10", "Linf"), ("cifar10", "L2"), ("cifar100", "Linf")}
 """RobustBench's, of those that we can measure for."""
 
-_UNTOLD = {"authors": ("local entry", "not told"), "venue": ("local",), "link": ("",)}
+_PLACEHOLDERS = {"authors": ("local entry", "not told"), "venue": ("local",), "link": ("",)}
 """What entries say of themselves when nobody said more."""
 
-_LOST = {"clean": "misclassified unattacked"}
+_LOSS_LABELS = {"clean": "misclassified unattacked"}
 
 
-def readme(entry: Entry) -> str:
+def readme_text(entry: Entry) -> str:
     where = f"model_dir='models', dataset={entry.dataset!r}, threat_model={entry.threat!r}"
     return (
         f"{entry.name}: what RobustBench's new-model issue asks for. Begin with issue.md; `sha256sum -c SHA256SUMS` "
@@ -107,7 +107,7 @@ def readme(entry: Entry) -> str:
     )
 
 
-def issue(entry: Entry) -> str:
+def issue_text(entry: Entry) -> str:
     """Markdown, the issue's title first; fields as in RobustBench's template, and the data set, which it lacks."""
     info, score = entry.info, entry.own["score"]
     evaluation = f"{attack_title(score)}, version {score['version']}, {score['n']} points, seed {score['seed']}"
@@ -124,7 +124,7 @@ def issue(entry: Entry) -> str:
         "Checkpoint and code": f"models/{entry.dataset}/{entry.threat}/{entry.name}.pt "
         f"(SHA-256 {entry.own.get('weights_sha256')}), registry.py",
     }
-    gaps = shortfalls(entry)
+    gaps = rule_violations(entry)
     return "\n".join(
         [
             f"# [New Model] {entry.name}",
@@ -132,7 +132,7 @@ def issue(entry: Entry) -> str:
             "**Paper Information**",
             f"- Paper Title: {info['name']}",
             f"- Paper URL: {info['link'] or 'to be filled in'}",
-            f"- Paper authors: {'to be filled in' if info['authors'] in _UNTOLD['authors'] else info['authors']}",
+            f"- Paper authors: {'to be filled in' if info['authors'] in _PLACEHOLDERS['authors'] else info['authors']}",
             "",
             "**Leaderboard Claim(s)**",
             "",
@@ -152,7 +152,7 @@ def issue(entry: Entry) -> str:
     )
 
 
-def shortfalls(entry: Entry) -> list[str]:
+def rule_violations(entry: Entry) -> list[str]:
     """In what the entry is not what RobustBench's board wants; the submitter's own blanks last."""
     score = entry.own["score"]
     found = []
@@ -173,7 +173,7 @@ def shortfalls(entry: Entry) -> list[str]:
     if not score.get("checks"):
         found.append("No checks (gradients, determinism, forward cost) are recorded.")
     found += [f"AutoAttack warned: {warning}" for warning in score.get("warnings", [])]
-    blank = [field for field, values in _UNTOLD.items() if entry.info[field] in values]
+    blank = [field for field, values in _PLACEHOLDERS.items() if entry.info[field] in values]
     if blank:
         found.append(f"To be filled in, here and in model_info: {', '.join(blank)}; and a name <Author><Year><Word>.")
     return found
@@ -215,7 +215,7 @@ def evaluation_log(entry: Entry) -> str:
         lines.append(f"robust accuracy after {name}: {percent(attack['robust'])} % ({attack['seconds']:.1f} s)")
     span = f"95 % interval {percent(low)} to {percent(high)}"
     lines.append(f"{attack_title(score)}: {percent(score['autoattack'])} % ({span})")
-    lines += _broken(entry)
+    lines += _broken_counts(entry)
     lines += [f"warning: {warning}" for warning in score.get("warnings", [])] or ["warnings: none"]
     checks: list[dict[str, Any]] = score.get("checks", [])
     lines += [f"check {check['name']}: {check['verdict']}; {check['found']}" for check in checks] or ["checks: none"]
@@ -223,8 +223,11 @@ def evaluation_log(entry: Entry) -> str:
     return "\n".join([*lines, f"commit: {score.get('commit', entry.own.get('commit'))}", ""])
 
 
-def _broken(entry: Entry) -> list[str]:
-    found = read_outcomes(entry)
+def _broken_counts(entry: Entry) -> list[str]:
+    found = read_per_example_results(entry)
     if found is None:
         return ["points: not kept, point by point"]
-    return [f"points {_LOST.get(name, f'broken by {name}')}: {count}" for name, count in tally(found).items()]
+    return [
+        f"points {_LOSS_LABELS.get(name, f'broken by {name}')}: {count}"
+        for name, count in counts_by_attack(found).items()
+    ]

@@ -18,23 +18,31 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from rb_smooth.core.statistics import Pairs, holm, mcnemar, newcombe, tango, two_proportions, wilson
-from rb_smooth.evaluation.per_example import Outcomes
+from rb_smooth.core.statistics import (
+    PairedCounts,
+    holm_correction,
+    mcnemar_test,
+    newcombe_interval,
+    tango_interval,
+    two_proportion_test,
+    wilson_interval,
+)
+from rb_smooth.evaluation.per_example import PerExampleResults
 from rb_smooth.leaderboard.entries import Entry
 from rb_smooth.leaderboard.reports.comparable import (
     BALL_AND_ATTACK,
-    Contender,
-    Either,
-    apart,
-    contender,
-    on_same_points,
-    published_rows,
+    ComparableModel,
+    ModelLike,
+    comparable_model,
+    has_same_points,
+    incomparable_because,
+    published_by_name,
 )
-from rb_smooth.leaderboard.reports.ranking import in_short, placed, position
+from rb_smooth.leaderboard.reports.ranking import position, position_sentence, position_table
 
-_HOW = {"paired": "a", "same points": "b", "other points": "c"}
+_METHOD_MARKS = {"paired": "a", "same points": "b", "other points": "c"}
 
-_KINDS = {
+_METHOD_NOTES = {
     "paired": "a: McNemar's exact test and Tango's interval, on the points that only one of the two has right.",
     "same points": "b: test of two proportions and Newcombe's interval, as if each had points of its own. They are the "
     "same, and models tend to fail on the same ones: intervals are wider, and p larger, than they need be.",
@@ -42,8 +50,8 @@ _KINDS = {
 }
 
 
-def differences(one: Either, other: Either) -> dict[str, Any]:
-    """`one` minus `other`, as plain values: each an Entry of ours, or one of `comparable.published_rows`.
+def differences(one: ModelLike, other: ModelLike) -> dict[str, Any]:
+    """`one` minus `other`, as plain values: each an Entry of ours, or one of `comparable.published_by_name`.
 
     one, other: names. apart: all in which they were not measured alike, in words; anything there, and they are not
     ranked. figures: for `clean` and `autoattack` the `difference` of shares, its 95 % interval `low` to `high`, `p` of
@@ -51,22 +59,22 @@ def differences(one: Either, other: Either) -> dict[str, Any]:
     points both, only the one, only the other, neither has right; None unless paired. A figure is None where the two
     are of different things: other ball, other attack. notes: files that could not be used, and why.
     """
-    first, second = contender(one), contender(other)
-    reasons = apart(first, second)
-    told = {reason.partition(":")[0] for reason in reasons}
+    first, second = comparable_model(one), comparable_model(other)
+    reasons = incomparable_because(first, second)
+    metadata = {reason.partition(":")[0] for reason in reasons}
     return {
         "one": first.name,
         "other": second.name,
         "apart": reasons,
         "figures": {
-            "clean": None if "data set" in told else _measured(first, second, "clean"),
-            "autoattack": None if told & BALL_AND_ATTACK else _measured(first, second, "autoattack"),
+            "clean": None if "data set" in metadata else _accuracy_difference(first, second, "clean"),
+            "autoattack": None if metadata & BALL_AND_ATTACK else _accuracy_difference(first, second, "autoattack"),
         },
         "notes": [each.outcomes for each in (first, second) if isinstance(each.outcomes, str)],
     }
 
 
-def compared(entries: Sequence[Either]) -> dict[str, Any]:
+def compare_entries(entries: Sequence[ModelLike]) -> dict[str, Any]:
     """Several in plain values: `positions` of ours by name (`ranking.position`), `differences` of every pair."""
     return {
         "positions": {entry.name: position(entry) for entry in entries if isinstance(entry, Entry)},
@@ -74,47 +82,53 @@ def compared(entries: Sequence[Either]) -> dict[str, Any]:
     }
 
 
-def matched(entries: Sequence[Either]) -> list[Table | str]:
+def comparison_table(entries: Sequence[ModelLike]) -> list[Table | str]:
     """What to print of several: their figures, ranked if they were all measured alike, and every pair's difference.
 
     Of a single entry of ours: its place among the published, and the differences from those next to it there.
     """
-    contenders = list({each.name: each for each in map(contender, entries)}.values())
-    if len(contenders) == 1 and contenders[0].entry is not None:
-        return _alone(contenders[0])
-    contenders.sort(key=lambda each: -each.figures["autoattack"])
-    found = [differences(*pair) for pair in combinations(contenders, 2)]
-    titles = dict.fromkeys(each.title for each in contenders)
-    lines: list[Table | str] = [_figures_table(contenders, ranked=not any(pair["apart"] for pair in found))]
+    models = list({each.name: each for each in map(comparable_model, entries)}.values())
+    if len(models) == 1 and models[0].entry is not None:
+        return _single_entry_table(models[0])
+    models.sort(key=lambda each: -each.figures["autoattack"])
+    found = [differences(*pair) for pair in combinations(models, 2)]
+    titles = dict.fromkeys(each.title for each in models)
+    lines: list[Table | str] = [_figures_table(models, ranked=not any(pair["apart"] for pair in found))]
     lines += [
         f"not ranked: {pair['one']} and {pair['other']} differ in {'; '.join(pair['apart'])}"
         for pair in found
         if pair["apart"]
     ]
     lines += _differences_lines(found, " or ".join(titles))
-    return lines + [in_short(position(each.entry)) for each in contenders if each.entry is not None]
+    return lines + [position_sentence(position(each.entry)) for each in models if each.entry is not None]
 
 
-def _alone(mine: Contender) -> list[Table | str]:
-    assert mine.entry is not None
-    rows = published_rows(mine.entry.dataset, mine.entry.threat)
-    beside = [place[side] for place in position(mine.entry)["places"] for side in ("above", "below")]
+def _single_entry_table(own_entry: ComparableModel) -> list[Table | str]:
+    assert own_entry.entry is not None
+    rows = published_by_name(own_entry.entry.dataset, own_entry.entry.threat)
+    beside = [place[side] for place in position(own_entry.entry)["places"] for side in ("above", "below")]
     names = dict.fromkeys(row["name"] for row in beside if row is not None)
-    return placed(mine.entry) + _differences_lines([differences(mine, rows[name]) for name in names], mine.title)
+    return position_table(own_entry.entry) + _differences_lines(
+        [differences(own_entry, rows[name]) for name in names], own_entry.title
+    )
 
 
-def _measured(one: Contender, other: Contender, figure: str) -> dict[str, Any]:
+def _accuracy_difference(one: ComparableModel, other: ComparableModel, figure: str) -> dict[str, Any]:
     a, b = one.outcomes, other.outcomes
-    same_points = on_same_points(one, other)
-    if same_points and isinstance(a, Outcomes) and isinstance(b, Outcomes):
-        return _paired(a.right, b.right) if figure == "clean" else _paired(a.stood, b.stood)
+    same_points = has_same_points(one, other)
+    if same_points and isinstance(a, PerExampleResults) and isinstance(b, PerExampleResults):
+        return (
+            _paired_counts(a.is_correct, b.is_correct)
+            if figure == "clean"
+            else _paired_counts(a.is_robust, b.is_robust)
+        )
     sizes = (one.figures[figure], one.n, other.figures[figure], other.n)
-    low, high = newcombe(*sizes)
+    low, high = newcombe_interval(*sizes)
     return {
         "difference": one.figures[figure] - other.figures[figure],
         "low": low,
         "high": high,
-        "p": two_proportions(*sizes),
+        "p": two_proportion_test(*sizes),
         "kind": "same points" if same_points else "other points",
         "test": "two proportions",
         "interval": "Newcombe's hybrid score",
@@ -122,15 +136,15 @@ def _measured(one: Contender, other: Contender, figure: str) -> dict[str, Any]:
     }
 
 
-def _paired(one: list[bool], other: list[bool]) -> dict[str, Any]:
+def _paired_counts(one: list[bool], other: list[bool]) -> dict[str, Any]:
     counted = Counter(zip(one, other, strict=True))
-    pairs = Pairs(*(counted[flags] for flags in ((True, True), (True, False), (False, True), (False, False))))
-    low, high = tango(pairs)
+    pairs = PairedCounts(*(counted[flags] for flags in ((True, True), (True, False), (False, True), (False, False))))
+    low, high = tango_interval(pairs)
     return {
         "difference": (pairs.only_one - pairs.only_other) / pairs.n,
         "low": low,
         "high": high,
-        "p": mcnemar(pairs),
+        "p": mcnemar_test(pairs),
         "kind": "paired",
         "test": "McNemar, exact",
         "interval": "Tango's score",
@@ -138,28 +152,28 @@ def _paired(one: list[bool], other: list[bool]) -> dict[str, Any]:
     }
 
 
-def _figures_table(contenders: list[Contender], ranked: bool) -> Table:
+def _figures_table(models: list[ComparableModel], ranked: bool) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("rank", justify="right")
     table.add_column("model", overflow="fold")
     for heading in ("clean", "robust", "95 % interval", "points", "eps", "attack"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for each in contenders:
+    for each in models:
         robust = each.figures["autoattack"]
-        rank = 1 + sum(other.figures["autoattack"] > robust for other in contenders)
-        low, high = wilson(robust * each.n, each.n)
+        rank = 1 + sum(other.figures["autoattack"] > robust for other in models)
+        low, high = wilson_interval(robust * each.n, each.n)
         cells = [f"{each.figures['clean']:.2%}", f"{robust:.2%}", f"{low:.1%} – {high:.1%}", str(each.n)]
         terms = [f"{each.terms['norm']} {each.terms['eps']}", each.terms["attack"]]
-        table.add_row(str(rank) if ranked else "–", each.name + _remarks(each), *cells, *terms)
+        table.add_row(str(rank) if ranked else "–", each.name + _caveats(each), *cells, *terms)
     return table
 
 
-def _remarks(of: Contender) -> str:
+def _caveats(model: ComparableModel) -> str:
     """What a figure must not be read without."""
-    if of.entry is None:
+    if model.entry is None:
         return " (published)"
-    remarks = ["selected on test"] if of.entry.own["score"].get("selected_on") == "test" else []
-    remarks += ["unreliable"] if of.entry.info.get("unreliable") else []
+    remarks = ["selected on test"] if model.entry.own["score"].get("selected_on") == "test" else []
+    remarks += ["unreliable"] if model.entry.info.get("unreliable") else []
     return f" ({', '.join(remarks)})" if remarks else ""
 
 
@@ -173,7 +187,7 @@ def _differences_lines(found: list[dict[str, Any]], title: str) -> list[Table | 
     table.add_column("models", overflow="fold")
     for heading in ("difference", "95 % interval", "p", "p (Holm)", "only one right", "how"):
         table.add_column(heading, justify="right", no_wrap=True)
-    corrected = holm([figure["p"] for _, figure in measured])
+    corrected = holm_correction([figure["p"] for _, figure in measured])
     for (pair, figure), p_holm in zip(measured, corrected, strict=True):
         pairs = figure["pairs"]
         table.add_row(
@@ -183,7 +197,7 @@ def _differences_lines(found: list[dict[str, Any]], title: str) -> list[Table | 
             f"{figure['p']:.2g}",
             f"{p_holm:.2g}",
             f"{pairs['only_one']} : {pairs['only_other']}" if pairs else "",
-            _HOW[figure["kind"]],
+            _METHOD_MARKS[figure["kind"]],
         )
     kinds = {figure["kind"] for _, figure in measured}
-    return [table, *(text for kind, text in _KINDS.items() if kind in kinds), *notes]
+    return [table, *(text for kind, text in _METHOD_NOTES.items() if kind in kinds), *notes]

@@ -7,33 +7,33 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from rb_smooth.config.yaml import dump
-from rb_smooth.core.errors import Refused
-from rb_smooth.evaluation.per_example import CLEAN, PGD, Outcomes, tally
+from rb_smooth.config.yaml import dump_sections
+from rb_smooth.core.errors import UserError
+from rb_smooth.evaluation.per_example import CLEAN, PGD, PerExampleResults, counts_by_attack
 from rb_smooth.evaluation.score import attack_title
-from rb_smooth.leaderboard.entries import Entry, model_dir, read_outcomes
+from rb_smooth.leaderboard.entries import Entry, model_dir, read_per_example_results
 from rb_smooth.leaderboard.metadata import architecture_title
-from rb_smooth.leaderboard.reports.ranking import placed
+from rb_smooth.leaderboard.reports.ranking import position_table
 
 
-def shown(entry: Entry) -> list[Table | str]:
+def render_entry_report(entry: Entry) -> list[Table | str]:
     """What to print of one entry. A damaged points.csv is named, and the rest is shown."""
     score = entry.own["score"]
-    found: Outcomes | None = None
+    found: PerExampleResults | None = None
     notes = [f"AutoAttack warned: {warning}" for warning in score.get("warnings", [])]
     try:
-        found = read_outcomes(entry)
-    except Refused as refused:
+        found = read_per_example_results(entry)
+    except UserError as refused:
         notes.append(f"not used: {refused}")
     lines: list[Table | str] = [_figures_table(entry), _attacks_table(score, found), *notes]
-    lines += placed(entry)
+    lines += position_table(entry)
     checks = score.get("checks", [])
     lines.append(_checks_table(checks) if checks else "checks: none recorded (an older entry); submit it again")
-    lines.append(f"recipe (run {entry.own['run']}):\n{dump(entry.own['recipe'])}".rstrip())
-    return [*lines, _files_table(entry), f"load it:\n{load_lines(entry)}"]
+    lines.append(f"recipe (run {entry.own['run']}):\n{dump_sections(entry.own['recipe'])}".rstrip())
+    return [*lines, _files_table(entry), f"load it:\n{loading_code(entry)}"]
 
 
-def load_lines(entry: Entry) -> str:
+def loading_code(entry: Entry) -> str:
     """Python that loads the entry, through us and through RobustBench's own function."""
     where = f"dataset={entry.dataset!r}, threat_model={entry.threat!r}"
     board = str(entry.leaderboard)
@@ -48,12 +48,12 @@ def load_lines(entry: Entry) -> str:
     )
 
 
-def of_packages(entry: Entry) -> str:
+def package_credits(entry: Entry) -> str:
     """`perturbation sam from rb-smooth-sam 0.1`: the methods that are not ours, with whose they are."""
     return ", ".join(f"{method.replace('.', ' ')} from {package}" for method, package in entry.packages.items())
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """`5.4 h`: in the largest unit of which there is one."""
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= length:
@@ -73,7 +73,7 @@ def _figures_table(entry: Entry) -> Table:
         "clean": f"{score['clean']:.2%}",
         "PGD-20": f"{score['pgd20']:.2%}",
         attack_title(score): f"{score['autoattack']:.2%} (95 % interval {low:.2%} to {high:.2%})",
-        "last epoch": _last(score),
+        "last epoch": _last_epoch(score),
         "selected on": _selection(score),
         "unreliable": "yes: see checks" if info.get("unreliable") else "no",
         "training": _training(score.get("training")),
@@ -82,7 +82,7 @@ def _figures_table(entry: Entry) -> Table:
         "commit": str(entry.own.get("commit", "not recorded")),
     }
     if entry.packages:
-        rows["of other packages"] = of_packages(entry)
+        rows["of other packages"] = package_credits(entry)
     if origin := entry.own.get("origin"):
         rows["origin"] = f"{origin['checkpoint']}, SHA-256 {origin['sha256']}"
     table = Table(title=entry.name, title_justify="left", box=None, show_header=False, pad_edge=False)
@@ -93,7 +93,7 @@ def _figures_table(entry: Entry) -> Table:
     return table
 
 
-def _last(score: dict[str, Any]) -> str:
+def _last_epoch(score: dict[str, Any]) -> str:
     if (last := score.get("last")) is None:
         return "no training here: a checkpoint"
     lost = 100 * (score["pgd20"] - last["pgd20"])
@@ -109,19 +109,19 @@ def _training(training: dict[str, Any] | None) -> str:
     if training is None:
         return "not here"
     known = {key: training.get(key) for key in ("device", "precision")}
-    words = [duration(training["seconds"])] if "seconds" in training else []
+    words = [format_duration(training["seconds"])] if "seconds" in training else []
     return ", ".join([*words, *(str(value) for value in known.values() if value)]) or "not recorded"
 
 
 def _evaluation(score: dict[str, Any]) -> str:
     spent = score.get("seconds") or sum(attack["seconds"] for attack in score["attacks"].values())
-    words = [duration(spent), f"version {score['version']}"]
+    words = [format_duration(spent), f"version {score['version']}"]
     for key, name in (("seed", "seed"), ("batch_size", "batch size"), ("processes", "processes")):
         words += [f"{name} {score[key]}"] if key in score else []
     return ", ".join([*words, *([score["backend"]] if "backend" in score else [])])
 
 
-def _left_standing(score: dict[str, Any]) -> dict[str, int]:
+def _broken_by_attack(score: dict[str, Any]) -> dict[str, int]:
     """How many points each attack broke, from the shares that were left after it."""
     left, counts = 1.0, {}
     shares = {CLEAN: score["clean"]} | ({} if score["version"] == "standard" else {PGD: score["pgd20"]})
@@ -131,9 +131,9 @@ def _left_standing(score: dict[str, Any]) -> dict[str, int]:
     return counts
 
 
-def _attacks_table(score: dict[str, Any], found: Outcomes | None) -> Table:
-    source = "the shares left standing" if found is None else "points.csv"
-    broken = _left_standing(score) if found is None else tally(found)
+def _attacks_table(score: dict[str, Any], results: PerExampleResults | None) -> Table:
+    source = "the shares left standing" if results is None else "points.csv"
+    broken = _broken_by_attack(score) if results is None else counts_by_attack(results)
     table = Table(title=f"attacks; points broken from {source}", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("attack")
     for heading in ("broke", "left standing", "time"):
@@ -142,7 +142,7 @@ def _attacks_table(score: dict[str, Any], found: Outcomes | None) -> Table:
     if PGD in broken:
         table.add_row(PGD, str(broken[PGD]), f"{score['pgd20']:.2%}", "")
     for name, attack in score["attacks"].items():
-        table.add_row(name, str(broken.get(name, 0)), f"{attack['robust']:.2%}", duration(attack["seconds"]))
+        table.add_row(name, str(broken.get(name, 0)), f"{attack['robust']:.2%}", format_duration(attack["seconds"]))
     return table
 
 

@@ -14,25 +14,31 @@ from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
-from rb_smooth.core.errors import Refused
+from rb_smooth.core.errors import UserError
 from rb_smooth.core.formatting import eps_text, percent
 from rb_smooth.evaluation.score import attack_title
-from rb_smooth.leaderboard.entries import Entry, published
-from rb_smooth.leaderboard.metadata import AUTOATTACK, ROBUSTBENCH, architecture_title, used_by, written
-from rb_smooth.leaderboard.reports.ranking import of_equal_eps, why_unranked
-from rb_smooth.training.sweep.comparison import Result, best_method, groups
+from rb_smooth.leaderboard.entries import Entry, published_entries
+from rb_smooth.leaderboard.metadata import AUTOATTACK, ROBUSTBENCH, architecture_title, papers_of, to_bibtex
+from rb_smooth.leaderboard.reports.ranking import same_eps_entries, unranked_reason
+from rb_smooth.training.sweep.comparison import RunResult, best_method, compare_methods
 
-_FIGURES = {"clean": "Clean", "pgd20": "PGD-20", "autoattack": "AutoAttack", "last_pgd20": "Last PGD-20", "gap": "Gap"}
+_COLUMN_TITLES = {
+    "clean": "Clean",
+    "pgd20": "PGD-20",
+    "autoattack": "AutoAttack",
+    "last_pgd20": "Last PGD-20",
+    "gap": "Gap",
+}
 
-_OF_TRAINING = ("last_pgd20", "gap")
+_TRAINING_COLUMNS = ("last_pgd20", "gap")
 """Figures of runs; a checkpoint that was brought from elsewhere has none."""
 
 _NOT_KNOWN = "not known"
 """On what a checkpoint from elsewhere was selected."""
 
-_SEED = re.compile(r"_s\d+(?=_[0-9a-f]{6}$|$)")
+_SEED_SUFFIX = re.compile(r"_s\d+(?=_[0-9a-f]{6}$|$)")
 
-_LATEX = {
+_LATEX_ESCAPES = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
@@ -42,25 +48,26 @@ _LATEX = {
     '"': r"\textquotedbl{}",
 } | {mark: f"\\{mark}" for mark in "&%$#_{}"}
 
-Row = dict[str, Any]
+TableRow = dict[str, Any]
 
 
-def tables(entries: Sequence[Entry], add_published: int = 0) -> list[dict[str, Any]]:
+def build_tables(entries: Sequence[Entry], add_published: int = 0) -> list[dict[str, Any]]:
     """The tables' content, as plain values: one for each protocol, best rows first.
 
-    Each holds `dataset`, the group's `protocol` and `differences` (`comparison.groups`), `rows` and `remark`. A row:
-    `title`, `architecture`, `seeds`, `ours`, `best`, `extra_data`, and for every figure `mean` and `std`, or None.
+    Each holds `dataset`, the group's `protocol` and `differences` (`comparison.compare_methods`), `rows` and `remark`.
+    A row: `title`, `architecture`, `seeds`, `ours`, `best`, `extra_data`, and for every figure `mean` and `std`, or
+    None.
     add_published: how many of RobustBench's best to add where they are comparable; `remark` says why they are not.
-    Raises Refused for no entries, for entries of several boards, and if published rows fit none of the tables.
+    Raises UserError for no entries, for entries of several boards, and if published rows fit none of the tables.
     """
     boards = {(entry.dataset, entry.threat) for entry in entries}
     if len(boards) != 1:
         names = ", ".join(sorted(" ".join(board) for board in boards)) or "no entries"
-        raise Refused(f"expected entries of one board, got {names}; name a data set and a norm that has entries")
+        raise UserError(f"expected entries of one board, got {names}; name a data set and a norm that has entries")
     by_run = {_run(entry): entry for entry in entries}
-    made = [_table(group, by_run, add_published) for group in groups(map(_result, entries))]
+    made = [_table(group, by_run, add_published) for group in compare_methods(map(_result, entries))]
     if add_published and all(each["remark"] for each in made):
-        raise Refused(
+        raise UserError(
             f"expected entries that compare with published ones, got none ({made[0]['remark']}); leave those out"
         )
     return made
@@ -70,24 +77,24 @@ def as_latex(entries: Sequence[Entry], add_published: int = 0, made: date | None
     r"""Tables for `\usepackage{booktabs}`; percent. made: the date in the caption, today if None."""
     day = made or date.today()
     head = "% needs \\usepackage{booktabs}; references: the same command with --bibtex\n"
-    return head + "\n".join(_latex_table(each, day) for each in tables(entries, add_published))
+    return head + "\n".join(_latex_table(each, day) for each in build_tables(entries, add_published))
 
 
 def as_csv(entries: Sequence[Entry], add_published: int = 0) -> str:
     """One line for each row of each table: shares in [0, 1], empty where there is no such figure."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    names = ("robust" if figure == "autoattack" else figure for figure in _FIGURES)  # `attack` says by which
+    names = ("robust" if figure == "autoattack" else figure for figure in _COLUMN_TITLES)  # `attack` says by which
     spread = [f"{name}_{part}" for name in names for part in ("mean", "std")]
     about = ("dataset", "norm", "eps", "attack", "n", "fingerprint", "selected_on")
     writer.writerow([*about, "method", "architecture", "extra_data", "source", "seeds", "best", *spread])
-    for each in tables(entries, add_published):
+    for each in build_tables(entries, add_published):
         protocol = each["protocol"]
         terms = [each["dataset"], protocol["norm"], eps_text(protocol["eps"]), attack_title(protocol), protocol["n"]]
         for row in each["rows"]:
             source = [protocol["fingerprint"], protocol["selected_on"]] if row["ours"] else ["", ""]
             of = [row["title"], row["architecture"], row["extra_data"], "ours" if row["ours"] else "published"]
-            figures = [row[figure] or {} for figure in _FIGURES]
+            figures = [row[figure] or {} for figure in _COLUMN_TITLES]
             values = [each.get(part) for each in figures for part in ("mean", "std")]
             seeds = " ".join(map(str, row["seeds"]))
             writer.writerow([*terms, *source, *of, seeds, row["best"], *values])
@@ -96,32 +103,32 @@ def as_csv(entries: Sequence[Entry], add_published: int = 0) -> str:
 
 def as_bibtex(entries: Sequence[Entry]) -> str:
     """The papers behind the methods of these entries, AutoAttack's and RobustBench's."""
-    return written(paper for entry in entries for paper in used_by(entry))
+    return to_bibtex(paper for entry in entries for paper in papers_of(entry))
 
 
-def tabulated(entries: Sequence[Entry], form: str, add_published: int = 0) -> str:
+def render_table(entries: Sequence[Entry], form: str, add_published: int = 0) -> str:
     """The tables in one `form`: latex, csv or bibtex."""
     if form == "bibtex":
         return as_bibtex(entries)
     return {"latex": as_latex, "csv": as_csv}[form](entries, add_published)
 
 
-def escaped(text: str) -> str:
+def escape_latex(text: str) -> str:
     """`text` as LaTeX prints it, whatever it holds; one line."""
-    return "".join(_LATEX.get(mark, mark) for mark in " ".join(text.split()))
+    return "".join(_LATEX_ESCAPES.get(mark, mark) for mark in " ".join(text.split()))
 
 
 def _run(entry: Entry) -> tuple[str, int]:
     """(the entry's name without its seed, the seed); a checkpoint has none, whatever its name looks like."""
     if "origin" in entry.own:
         return entry.name, 0
-    return _SEED.sub("", entry.name), entry.own["recipe"]["train"]["seed"]
+    return _SEED_SUFFIX.sub("", entry.name), entry.own["recipe"]["train"]["seed"]
 
 
-def _result(entry: Entry) -> Result:
+def _result(entry: Entry) -> RunResult:
     """A checkpoint lacks what training knows: stand-ins let it into a group, and `_row` takes them out again."""
     score = {"selected_on": _NOT_KNOWN, "last": {"pgd20": entry.own["score"]["pgd20"]}} | entry.own["score"]
-    return Result(*_run(entry), score | {"title": entry.own["method"]})
+    return RunResult(*_run(entry), score | {"title": entry.own["method"]})
 
 
 def _table(group: dict[str, Any], by_run: dict[tuple[str, int], Entry], add_published: int) -> dict[str, Any]:
@@ -133,10 +140,10 @@ def _table(group: dict[str, Any], by_run: dict[tuple[str, int], Entry], add_publ
         if titles.count((row["title"], row["architecture"])) > 1:  # other settings, same words
             row["title"] = method["method"]
     mine = members[0]
-    board = published(mine.dataset, mine.threat)
-    remark = why_unranked(mine, board) or ("" if board["entries"] else "RobustBench has no such board")
+    board = published_entries(mine.dataset, mine.threat)
+    remark = unranked_reason(mine, board) or ("" if board["entries"] else "RobustBench has no such board")
     if not remark:
-        rows += [_published_row(row) for row in of_equal_eps(mine, board)[:add_published]]
+        rows += [_published_row(row) for row in same_eps_entries(mine, board)[:add_published]]
     rows.sort(key=lambda row: -row["autoattack"]["mean"])
     if not rows[0]["ours"]:  # best of ours, and yet not of the table
         rows = [row | {"best": False} for row in rows]
@@ -149,8 +156,8 @@ def _table(group: dict[str, Any], by_run: dict[tuple[str, int], Entry], add_publ
     }
 
 
-def _row(method: Row, entry: Entry, best: str | None) -> Row:
-    figures = {figure: {part: method[figure][part] for part in ("mean", "std")} for figure in _FIGURES}
+def _row(method: TableRow, entry: Entry, best: str | None) -> TableRow:
+    figures = {figure: {part: method[figure][part] for part in ("mean", "std")} for figure in _COLUMN_TITLES}
     return {
         "title": method["title"],
         "architecture": architecture_title(entry),
@@ -159,11 +166,11 @@ def _row(method: Row, entry: Entry, best: str | None) -> Row:
         "ours": True,
         "best": method["method"] == best,
         **figures,
-        **({} if "last" in entry.own["score"] else dict.fromkeys(_OF_TRAINING)),
+        **({} if "last" in entry.own["score"] else dict.fromkeys(_TRAINING_COLUMNS)),
     }
 
 
-def _published_row(row: Row) -> Row:
+def _published_row(row: TableRow) -> TableRow:
     return {
         "title": row["name"],
         "architecture": row["architecture"],
@@ -171,16 +178,16 @@ def _published_row(row: Row) -> Row:
         "seeds": [],
         "ours": False,
         "best": False,
-        **dict.fromkeys(_FIGURES),
+        **dict.fromkeys(_COLUMN_TITLES),
         **{figure: {"mean": row[figure], "std": None} for figure in ("clean", "autoattack")},
     }
 
 
 def _latex_table(table: dict[str, Any], day: date) -> str:
     protocol = table["protocol"]
-    shown = [figure for figure in _FIGURES if any(row[figure] for row in table["rows"])]
+    shown = [figure for figure in _COLUMN_TITLES if any(row[figure] for row in table["rows"])]
     attack = "AutoAttack" if protocol["version"] == "standard" else "Upper bound"
-    headings = [attack if figure == "autoattack" else _FIGURES[figure] for figure in shown]
+    headings = [attack if figure == "autoattack" else _COLUMN_TITLES[figure] for figure in shown]
     lines = [
         r"\begin{table}",
         r"  \centering",
@@ -198,11 +205,11 @@ def _latex_table(table: dict[str, Any], day: date) -> str:
     return "\n".join([*remark, *lines, ""])
 
 
-def _latex_row(row: Row, shown: list[str]) -> str:
-    name = escaped(row["title"]) if row["ours"] else f"{escaped(row['title'])}~\\cite{{{ROBUSTBENCH}}}"
+def _latex_row(row: TableRow, shown: list[str]) -> str:
+    name = escape_latex(row["title"]) if row["ours"] else f"{escape_latex(row['title'])}~\\cite{{{ROBUSTBENCH}}}"
     name += "$^{+}$" if row["extra_data"] else ""
     cells = [_spread(row[figure], row["best"] and figure == "autoattack") for figure in shown]
-    return " & ".join([name, escaped(row["architecture"]), str(len(row["seeds"]) or "--"), *cells]) + r" \\"
+    return " & ".join([name, escape_latex(row["architecture"]), str(len(row["seeds"]) or "--"), *cells]) + r" \\"
 
 
 def _spread(figure: dict[str, float | None] | None, bold: bool) -> str:
@@ -215,15 +222,16 @@ def _spread(figure: dict[str, float | None] | None, bold: bool) -> str:
 
 def _caption(table: dict[str, Any], day: date) -> str:
     protocol = table["protocol"]
-    norm = {"Linf": r"\ell_\infty", "L2": r"\ell_2"}.get(protocol["norm"], escaped(protocol["norm"]))
+    norm = {"Linf": r"\ell_\infty", "L2": r"\ell_2"}.get(protocol["norm"], escape_latex(protocol["norm"]))
     attack = f"AutoAttack~\\cite{{{AUTOATTACK}}}, standard" if protocol["version"] == "standard" else ""
     sentences = [
-        f"{escaped(table['dataset'])}, ${norm}$, $\\varepsilon = {eps_text(protocol['eps'])}$: accuracy in percent on "
+        f"{escape_latex(table['dataset'])}, ${norm}$, $\\varepsilon = {eps_text(protocol['eps'])}$: accuracy in "
+        "percent on "
         f"{protocol['n']} test points",
-        f"attack: {attack or escaped(attack_title(protocol))}",
+        f"attack: {attack or escape_latex(attack_title(protocol))}",
         "how the weights were selected is not known"
         if protocol["selected_on"] == _NOT_KNOWN
-        else f"epoch selected on {escaped(protocol['selected_on'])}",
+        else f"epoch selected on {escape_latex(protocol['selected_on'])}",
         r"mean $\pm$ standard deviation over seeds",
     ]
     if any(row["best"] for row in table["rows"]):
@@ -231,5 +239,5 @@ def _caption(table: dict[str, Any], day: date) -> str:
     if any(row["extra_data"] for row in table["rows"]):
         sentences.append("$^{+}$ extra training data")
     if table["source"]:
-        sentences.append(f"published: {escaped(table['source'])}")
+        sentences.append(f"published: {escape_latex(table['source'])}")
     return "; ".join(sentences) + f" ({day.isoformat()})."

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rb_smooth.core import files
-from rb_smooth.core.errors import Refused
-from rb_smooth.training.run_folder.log import Row, best_row
+from rb_smooth.core.errors import UserError
+from rb_smooth.training.run_folder.log import LogRow, best_row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,7 +23,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 """Okabe and Ito's, which colour-blind readers tell apart too; without their yellow, which white paper swallows."""
 
 
-class _Kind(NamedTuple):
+class _CurveStyle(NamedTuple):
     """How accuracies on one set of images are drawn; the colour is of a run that is alone in its picture."""
 
     prefix: str
@@ -33,16 +33,16 @@ class _Kind(NamedTuple):
     width: float
 
 
-_KINDS = (
-    _Kind("train", "training", "#777777", ":", 1.3),
-    _Kind("val_w", "validation, w not averaged", "#56B4E9", "-", 0.8),
-    _Kind("val", "validation", "#0072B2", "-", 1.4),
-    _Kind("test_w", "test, w not averaged", "#E69F00", "--", 0.8),
-    _Kind("test", "test", "#D55E00", "--", 1.4),
+_CURVE_STYLES = (
+    _CurveStyle("train", "training", "#777777", ":", 1.3),
+    _CurveStyle("val_w", "validation, w not averaged", "#56B4E9", "-", 0.8),
+    _CurveStyle("val", "validation", "#0072B2", "-", 1.4),
+    _CurveStyle("test_w", "test, w not averaged", "#E69F00", "--", 0.8),
+    _CurveStyle("test", "test", "#D55E00", "--", 1.4),
 )
 """Of an averaged run `val` and `test` are of the average, which is what is deployed."""
 
-_FEW = 12
+_MAX_MARKED_EPOCHS = 12
 """Epochs up to which each is a dot: a single one would make no line."""
 
 
@@ -50,18 +50,18 @@ _SPAN = 0.1
 """What an axis of accuracies shows at least: noise alone should not look like a difference."""
 
 
-def draw_curves(logs: Mapping[str, Sequence[Row]], path: Path) -> None:
+def draw_curves(logs: Mapping[str, Sequence[LogRow]], path: Path) -> None:
     """Draw runs, by name, into one PNG: accuracies, loss and learning rate, on the left against epochs, on the right
     against the seconds trained, validation included. A star marks each run's best epoch.
 
-    Rows are those of `log.read_log`, at least one; what a log lacks is left out. Raises Refused for more runs than
+    Rows are those of `log.read_log`, at least one; what a log lacks is left out. Raises UserError for more runs than
     COLOURS.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     if len(logs) > len(COLOURS):
-        raise Refused(
+        raise UserError(
             f"expected at most {len(COLOURS)} runs, whose colours can be told apart, got {len(logs)}; name fewer"
         )
     figure = Figure(figsize=(7.2, 7.4), layout="constrained")
@@ -76,11 +76,11 @@ def draw_curves(logs: Mapping[str, Sequence[Row]], path: Path) -> None:
         )
         for column, x in zip(panels.T, scales, strict=True):
             _draw_run(column, x, rows, None if alone else colour)
-    _dress(panels, logs.values())
+    _format_axes(panels, logs.values())
     for panel, label in zip(panels[-1], ("epoch", f"training time ({unit})"), strict=True):
         panel.set_xlabel(label, fontsize=9)
     caption = _caption(*next(iter(logs.items()))) if alone else None
-    _add_legend(figure, "upper", _kinds_legend(logs.values(), alone), 3, caption)
+    _add_legend(figure, "upper", _styles_legend(logs.values(), alone), 3, caption)
     if not alone:
         handles = [_line(name, colour, "-", 2.5) for name, colour in zip(logs, COLOURS, strict=False)]
         _add_legend(figure, "lower", handles, 2)
@@ -90,34 +90,39 @@ def draw_curves(logs: Mapping[str, Sequence[Row]], path: Path) -> None:
     files.write_bytes(path, picture.getvalue())
 
 
-def _draw_run(column: Sequence[Axes], x: Sequence[float], rows: Sequence[Row], colour: str | None) -> None:
+def _draw_run(column: Sequence[Axes], x: Sequence[float], rows: Sequence[LogRow], colour: str | None) -> None:
     """One run's lines in one column of panels: clean, robust, loss, learning rate."""
     clean, robust, loss, lr = column
-    dot: dict[str, Any] = {"marker": "o", "markersize": 2.5} if len(rows) <= _FEW else {}
+    dot: dict[str, Any] = {"marker": "o", "markersize": 2.5} if len(rows) <= _MAX_MARKED_EPOCHS else {}
     best = rows.index(best_row(rows))
     for panel, what in ((clean, "clean"), (robust, "robust")):
-        for kind in _KINDS:
+        for kind in _CURVE_STYLES:
             if _has(rows, f"{kind.prefix}_{what}"):
                 y = _column(rows, f"{kind.prefix}_{what}")
                 panel.plot(x, y, kind.dashes, color=colour or kind.colour, linewidth=kind.width, **dot)
-        panel.plot(x[best], rows[best][f"val_{what}"], color=colour or "black", zorder=5, **_STAR)
+        panel.plot(x[best], rows[best][f"val_{what}"], color=colour or "black", zorder=5, **_BEST_EPOCH_MARKER)
     loss.plot(x, _column(rows, "loss"), color=colour or "black", linewidth=1.3, **dot)
     lr.plot(x, _column(rows, "lr"), color=colour or "black", linewidth=1.3, drawstyle="steps-pre", **dot)
 
 
-_STAR: dict[str, Any] = {"marker": "*", "markersize": 11, "markeredgecolor": "white", "markeredgewidth": 0.7}
+_BEST_EPOCH_MARKER: dict[str, Any] = {
+    "marker": "*",
+    "markersize": 11,
+    "markeredgecolor": "white",
+    "markeredgewidth": 0.7,
+}
 
 
-def _has(rows: Sequence[Row], name: str) -> bool:
+def _has(rows: Sequence[LogRow], name: str) -> bool:
     return any(row.get(name) is not None for row in rows)
 
 
-def _column(rows: Sequence[Row], name: str) -> list[float]:
+def _column(rows: Sequence[LogRow], name: str) -> list[float]:
     """A column's values, with a gap (nan) where a row has none."""
     return [math.nan if (value := row.get(name)) is None else value for row in rows]
 
 
-def _dress(panels: Any, logs: Iterable[Sequence[Row]]) -> None:
+def _format_axes(panels: Any, logs: Iterable[Sequence[LogRow]]) -> None:
     """Axes' names, units and ranges; panels is the (4, 2) array of them."""
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
@@ -140,7 +145,7 @@ def _dress(panels: Any, logs: Iterable[Sequence[Row]]) -> None:
     panels[-1][0].xaxis.set_major_locator(MaxNLocator("auto", integer=True))
 
 
-def _caption(name: str, rows: Sequence[Row]) -> str:
+def _caption(name: str, rows: Sequence[LogRow]) -> str:
     best, last = best_row(rows), rows[-1]
     return (
         f"{name}\nbest epoch {best['epoch'] + 1} of {len(rows)}: validation clean {best['val_clean']:.1%}, "
@@ -148,14 +153,14 @@ def _caption(name: str, rows: Sequence[Row]) -> str:
     )
 
 
-def _kinds_legend(logs: Iterable[Sequence[Row]], alone: bool) -> list[Line2D]:
+def _styles_legend(logs: Iterable[Sequence[LogRow]], alone: bool) -> list[Line2D]:
     """What is drawn, and no more; black stands for every run's colour."""
     lines = [
         _line(kind.label, kind.colour if alone else "black", kind.dashes, kind.width)
-        for kind in _KINDS
+        for kind in _CURVE_STYLES
         if any(_has(rows, f"{kind.prefix}_{what}") for rows in logs for what in ("clean", "robust"))
     ]
-    return [*lines, _line("best epoch", "black", "none", 0, **_STAR)]
+    return [*lines, _line("best epoch", "black", "none", 0, **_BEST_EPOCH_MARKER)]
 
 
 def _line(label: str, colour: str, dashes: Any, width: float, **more: Any) -> Line2D:
@@ -171,7 +176,7 @@ def _add_legend(figure: Figure, where: str, handles: list[Line2D], columns: int,
     figure.legend(handles=handles, loc=place, ncols=columns, title=title, **style)
 
 
-def _time_unit(logs: Iterable[Sequence[Row]]) -> tuple[str, float]:
+def _time_unit(logs: Iterable[Sequence[LogRow]]) -> tuple[str, float]:
     """The unit in which the longest run is a number that people read, and its seconds."""
     longest = max(sum(row["seconds"] for row in rows) for rows in logs)
     return ("s", 1) if longest < 300 else ("min", 60) if longest < 3 * 3600 else ("hours", 3600)

@@ -8,65 +8,65 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rb_smooth.core.errors import Refused
+from rb_smooth.core.errors import UserError
 
-Row = dict[str, Any]
+LogRow = dict[str, Any]
 
-_NUMBERS = ("epoch", "lr", "loss", "train_robust", "val_clean", "val_robust", "seconds")
+_REQUIRED_COLUMNS = ("epoch", "lr", "loss", "train_robust", "val_clean", "val_robust", "seconds")
 """Columns of every log, filled in every row; `best` is another."""
 
 
-def read_log(path: Path) -> list[Row]:
+def read_log(path: Path) -> list[LogRow]:
     """The rows of a log.csv: int, float, bool, and None for an empty cell; accuracies are shares in [0, 1].
 
-    Raises Refused, naming file and line, for anything but a whole log.
+    Raises UserError, naming file and line, for anything but a whole log.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise Refused(f"expected a run's log in {path}, got nothing there; train at least one epoch") from None
+        raise UserError(f"expected a run's log in {path}, got nothing there; train at least one epoch") from None
     except (UnicodeDecodeError, IsADirectoryError, NotADirectoryError) as error:
-        raise _damaged(path, 1, type(error).__name__) from None
-    header, *lines = _cells(path, text) or [[]]
-    if missing := [name for name in (*_NUMBERS, "best") if name not in header]:
-        raise _damaged(path, 1, f"no column {missing[0]}")
-    rows = [_row(path, header, cells, number) for number, cells in enumerate(lines, start=2)]
+        raise _damaged_error(path, 1, type(error).__name__) from None
+    header, *lines = _split_cells(path, text) or [[]]
+    if missing := [name for name in (*_REQUIRED_COLUMNS, "best") if name not in header]:
+        raise _damaged_error(path, 1, f"no column {missing[0]}")
+    rows = [_parse_row(path, header, cells, number) for number, cells in enumerate(lines, start=2)]
     for number, row in enumerate(rows, start=2):
         if row["epoch"] != number - 2:
-            raise _damaged(path, number, f"epoch {row['epoch']} instead of {number - 2}")
+            raise _damaged_error(path, number, f"epoch {row['epoch']} instead of {number - 2}")
     if not rows or not text.endswith("\n"):
-        raise _damaged(path, len(lines) + 1, "a sudden end")
+        raise _damaged_error(path, len(lines) + 1, "a sudden end")
     return rows
 
 
-def best_row(rows: Sequence[Row]) -> Row:
+def best_row(rows: Sequence[LogRow]) -> LogRow:
     """Of the epoch whose weights are in best.pt."""
     return [row for row in rows if row["best"]][-1]
 
 
-def _cells(path: Path, text: str) -> list[list[str]]:
+def _split_cells(path: Path, text: str) -> list[list[str]]:
     lines = csv.reader(io.StringIO(text), strict=True)
     try:
         return list(lines)
     except csv.Error as error:
-        raise _damaged(path, lines.line_num, str(error)) from None
+        raise _damaged_error(path, lines.line_num, str(error)) from None
 
 
-def _row(path: Path, header: list[str], cells: list[str], number: int) -> Row:
+def _parse_row(path: Path, header: list[str], cells: list[str], number: int) -> LogRow:
     if len(cells) != len(header):
-        raise _damaged(path, number, f"{len(cells)} cells under {len(header)} columns")
+        raise _damaged_error(path, number, f"{len(cells)} cells under {len(header)} columns")
     row = {}
     for name, cell in zip(header, cells, strict=True):
         try:
-            row[name] = _value(cell)
+            row[name] = _parse_value(cell)
         except ValueError:
-            raise _damaged(path, number, f"{name} {cell!r}") from None
-        if (name == "best") != isinstance(row[name], bool) or (name in _NUMBERS and row[name] is None):
-            raise _damaged(path, number, f"{name} {cell!r}")
+            raise _damaged_error(path, number, f"{name} {cell!r}") from None
+        if (name == "best") != isinstance(row[name], bool) or (name in _REQUIRED_COLUMNS and row[name] is None):
+            raise _damaged_error(path, number, f"{name} {cell!r}")
     return row
 
 
-def _value(cell: str) -> int | float | bool | None:
+def _parse_value(cell: str) -> int | float | bool | None:
     if cell in ("True", "False", ""):
         return {"True": True, "False": False}.get(cell)
     try:
@@ -75,8 +75,8 @@ def _value(cell: str) -> int | float | bool | None:
         return float(cell)
 
 
-def _damaged(path: Path, line: int, found: str) -> Refused:
-    return Refused(
-        f"expected a run's log in {path}, got {found} in line {line}; restore it (training that goes "
+def _damaged_error(path: Path, line: int, problem: str) -> UserError:
+    return UserError(
+        f"expected a run's log in {path}, got {problem} in line {line}; restore it (training that goes "
         "on writes it anew; weights and scores do not need it)"
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from rb_smooth.core.console import console
 from rb_smooth.training.run_folder.curves import draw_curves
-from rb_smooth.training.run_folder.log import Row
+from rb_smooth.training.run_folder.log import LogRow
 from rb_smooth.training.run_folder.run import Run
 
 if TYPE_CHECKING:
@@ -21,24 +21,24 @@ DRAWN_EVERY_S = 30.0
 """Seconds between two drawings, of which each costs about half a second."""
 
 
-class Reports:
+class RunReporter:
     """Of one process that trains `run`, as a context: however training ends, its curves show every epoch finished."""
 
     def __init__(self, run: Run, epochs: int) -> None:
         self.run, self.epochs = run, epochs
-        self.scalars = Scalars(run.path / "tensorboard")
-        self.rows: Sequence[Row] = ()
+        self.scalars = TensorBoardWriter(run.path / "tensorboard")
+        self.rows: Sequence[LogRow] = ()
         self.drawn, self.drawn_at = 0, time.monotonic()
         self._failed: set[str] = set()
 
-    def update(self, rows: Sequence[Row]) -> None:
+    def update(self, rows: Sequence[LogRow]) -> None:
         """To be called with the whole log after every epoch, and when a run is taken up again."""
         self.rows = list(rows)
-        self._attempt("tensorboard/", lambda: self.scalars.write(self.rows))
+        self._try_once("tensorboard/", lambda: self.scalars.write(self.rows))
         if len(rows) == self.epochs or time.monotonic() - self.drawn_at > DRAWN_EVERY_S:
             self._draw()
 
-    def __enter__(self) -> Reports:
+    def __enter__(self) -> RunReporter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
@@ -46,15 +46,15 @@ class Reports:
             return  # a second Ctrl-C waits for no picture
         if self.drawn < len(self.rows):
             self._draw()
-        self._attempt("tensorboard/", self.scalars.close)
+        self._try_once("tensorboard/", self.scalars.close)
 
     def _draw(self) -> None:
         path = self.run.path
         name = f"{path.parent.name}/{path.name}"
-        self._attempt("curves.png", lambda: draw_curves({name: self.rows}, path / "curves.png"))
+        self._try_once("curves.png", lambda: draw_curves({name: self.rows}, path / "curves.png"))
         self.drawn, self.drawn_at = len(self.rows), time.monotonic()
 
-    def _attempt(self, what: str, write: Callable[[], None]) -> None:
+    def _try_once(self, what: str, write: Callable[[], None]) -> None:
         """Whatever fails is said once, and not attempted again."""
         if what in self._failed:
             return
@@ -66,10 +66,10 @@ class Reports:
             console.print(f"not written: {self.run.path / what} ({cause}); training does without")
 
 
-_SETS = ("train", "val", "test")
+_IMAGE_SETS = ("train", "val", "test")
 
 
-class Scalars:
+class TensorBoardWriter:
     """The event file of one process in a run's tensorboard/ folder; nothing at all where tensorboard is missing.
 
     The log is the truth. A process that takes the run up writes all of it into a file of its own, which begins by
@@ -82,7 +82,7 @@ class Scalars:
         self.writer: SummaryWriter | None = None
         self.written = 0
 
-    def write(self, rows: Sequence[Row]) -> None:
+    def write(self, rows: Sequence[LogRow]) -> None:
         """Add those of a log's rows that are not there yet, at their number of epochs done; they reach the disk."""
         if importlib.util.find_spec("tensorboard") is None:
             return
@@ -108,10 +108,10 @@ class Scalars:
 def _tag(column: str) -> str:
     """`val/w_clean` for val_w_clean: TensorBoard groups by what stands before the slash."""
     prefix, _, rest = column.partition("_")
-    return f"{prefix}/{rest}" if prefix in _SETS else column
+    return f"{prefix}/{rest}" if prefix in _IMAGE_SETS else column
 
 
-def _seconds_ago(rows: Sequence[Row]) -> list[float]:
+def _seconds_ago(rows: Sequence[LogRow]) -> list[float]:
     """How long before the last row's end each row's epoch ended, in seconds of training."""
     ages = [0.0]
     for row in reversed(rows[1:]):

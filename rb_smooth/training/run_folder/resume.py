@@ -8,7 +8,7 @@ from typing import Any
 
 from rb_smooth.core import files
 from rb_smooth.core.console import console
-from rb_smooth.core.errors import Refused
+from rb_smooth.core.errors import UserError
 
 FORMAT = 1
 """Of a saved state; a later one may hold what this version does not know."""
@@ -17,7 +17,7 @@ _NAMES = ("resume-new.pt", "resume.pt", "resume-previous.pt")
 """Files of a saved state, newest first. A new one is whole before it takes the place of the one before."""
 
 
-def found(folder: Path) -> list[Path]:
+def state_files(folder: Path) -> list[Path]:
     """The states there, whole or not, newest first."""
     return [path for name in _NAMES if (path := folder / name).exists()]
 
@@ -34,30 +34,30 @@ def save_state(folder: Path, state: dict[str, Any]) -> None:
 def load_state(folder: Path) -> tuple[dict[str, Any], Path] | None:
     """The newest whole state, on the CPU, and its file; None if training has not begun.
 
-    A damaged file is passed over, and named on the console. Raises Refused if no state is whole, or if it is one of a
+    A damaged file is passed over, and named on the console. Raises UserError if no state is whole, or if it is one of a
     newer version.
     """
     damage = None
-    for path in found(folder):
+    for path in state_files(folder):
         try:
             state = files.load_tensors(path)
-        except Refused as refused:
+        except UserError as refused:
             damage = damage or refused
             continue
         if damage is not None:
             console.print(f"passed over: {damage}; going on from {path.name}")
         if (theirs := state.get("format", 0)) > FORMAT:
-            raise Refused(
+            raise UserError(
                 f"expected a state of format {FORMAT} or before in {path}, got {theirs}, of a newer rb_smooth; update "
                 "it, or use --fresh"
             )
         return state, path
     if damage is not None:
-        raise Refused(f"{damage}; no other state of this run is whole: use --fresh")
+        raise UserError(f"{damage}; no other state of this run is whole: use --fresh")
     return None
 
 
-def forget_states(folder: Path) -> None:
+def delete_states(folder: Path) -> None:
     """Training is done, and goes on no more."""
-    for path in found(folder):
+    for path in state_files(folder):
         path.unlink()

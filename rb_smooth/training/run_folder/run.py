@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import filelock
 
 from rb_smooth.config import resolver, yaml
-from rb_smooth.config.sections import SECTIONS, Sections, digest, digest_of, substance
+from rb_smooth.config.sections import SECTIONS, Sections, config_hash, result_config, short_hash
 from rb_smooth.core import crashes, files
-from rb_smooth.core.errors import Refused
+from rb_smooth.core.errors import UserError
 from rb_smooth.training.run_folder import resume
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 Progress = Literal["new", "begun", "trained"]
 
-_LOOK_S = 0.2
+_POLL_SECONDS = 0.2
 """Seconds that a lock is waited for: whoever only looks whether a run is in use holds it for less."""
 
 
@@ -38,7 +38,7 @@ class Run:
     """One run: its folder at `path`, and what the files there say. Reading them costs no torch.
 
     is_trained, progress ("new", "begun", "trained") and is_in_use say how far it is; header is its recipe, resolved;
-    score what its last evaluation found, None before one. All raise Refused for a file that is damaged.
+    score what its last evaluation found, None before one. All raise UserError for a file that is damaged.
     """
 
     path: Path
@@ -51,7 +51,7 @@ class Run:
     @property
     def progress(self) -> Progress:
         """How far training has come: what of its inputs it still needs depends on it."""
-        begun: Progress = "begun" if resume.found(self.path) else "new"
+        begun: Progress = "begun" if resume.state_files(self.path) else "new"
         return "trained" if self.is_trained else begun
 
     def is_finished(self, sections: Sections) -> bool:
@@ -63,41 +63,41 @@ class Run:
 
     def is_ready(self, sections: Sections) -> bool:
         """Whether the run holds this very recipe, trained, `evaluate` included: measured or not."""
-        return self.is_trained and substance({key: self.header[key] for key in SECTIONS}) == substance(sections)
+        return self.is_trained and result_config({key: self.header[key] for key in SECTIONS}) == result_config(sections)
 
     @property
     def score(self) -> dict[str, Any] | None:
-        """The evaluation's result, once there is one. Raises Refused if the file is damaged."""
+        """The evaluation's result, once there is one. Raises UserError if the file is damaged."""
         path = self.path / "score.json"
         if not path.exists():
             return None
         score = files.read_json(path)
         if not isinstance(score, dict) or not {"asked", "n", "last", "interval", "model", "title"} <= score.keys():
-            raise Refused(f"expected an evaluation in {path}, got other JSON; delete it and repeat the command")
+            raise UserError(f"expected an evaluation in {path}, got other JSON; delete it and repeat the command")
         return score
 
     def set_score(self, score: dict[str, Any]) -> None:
         """Write score.json; an evaluation of other settings that was there is kept beside it."""
-        self._keep_score()
+        self._archive_score()
         files.write_json(self.path / "score.json", score)
 
-    def recall_score(self, asked: dict[str, Any]) -> bool:
-        """Whether score.json is, or can be made again, the evaluation that answers `asked`."""
-        if (score := self.score) is not None and score["asked"] == asked:
+    def restore_score(self, requested: dict[str, Any]) -> bool:
+        """Whether score.json is, or can be made again, the evaluation that answers `requested`."""
+        if (score := self.score) is not None and score["asked"] == requested:
             return True
-        kept = self._kept_score(asked)
+        kept = self._archived_score(requested)
         if not kept.exists():
             return False
-        self._keep_score()
+        self._archive_score()
         kept.rename(self.path / "score.json")
         return True
 
-    def _keep_score(self) -> None:
+    def _archive_score(self) -> None:
         if (score := self.score) is not None:
-            (self.path / "score.json").replace(self._kept_score(score["asked"]))
+            (self.path / "score.json").replace(self._archived_score(score["asked"]))
 
-    def _kept_score(self, asked: dict[str, Any]) -> Path:
-        return self.path / f"score-{digest_of(asked)}.json"
+    def _archived_score(self, requested: dict[str, Any]) -> Path:
+        return self.path / f"score-{short_hash(requested)}.json"
 
     @property
     def identity(self) -> str:
@@ -106,14 +106,16 @@ class Run:
 
     @property
     def header(self) -> Sections:
-        """What recipe.yaml says. Raises Refused if it is missing or damaged."""
+        """What recipe.yaml says. Raises UserError if it is missing or damaged."""
         path = self.path / "recipe.yaml"
         try:
-            header = yaml.parse(path.read_text(encoding="utf-8"), str(path))
-        except (FileNotFoundError, UnicodeDecodeError, IsADirectoryError, Refused):
+            header = yaml.parse_yaml(path.read_text(encoding="utf-8"), str(path))
+        except (FileNotFoundError, UnicodeDecodeError, IsADirectoryError, UserError):
             header = None
         if not isinstance(header, dict) or not {"name", "run"} <= header.keys():
-            raise Refused(f"expected the run's recipe in {path}, got none or a damaged one; restore it, or use --fresh")
+            raise UserError(
+                f"expected the run's recipe in {path}, got none or a damaged one; restore it, or use --fresh"
+            )
         return header
 
     @property
@@ -129,7 +131,7 @@ class Run:
     def record_crash(self, signal_name: str) -> None:
         """Write down that a process which worked here crashed, unless it left a trace itself."""
         if self.crash is None:
-            files.write_text(self.crash_file, crashes.trace_of(signal_name))
+            files.write_text(self.crash_file, crashes.make_trace(signal_name))
 
     @property
     def is_in_use(self) -> bool:
@@ -149,11 +151,11 @@ class Run:
     def locked(self) -> Iterator[None]:
         """Held while a process works here; a second one is refused. The trace of a crash before is removed."""
         self.path.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(self.path / ".lock", timeout=_LOOK_S)
+        lock = filelock.FileLock(self.path / ".lock", timeout=_POLL_SECONDS)
         try:
             lock.acquire()
         except filelock.Timeout:
-            raise Refused(
+            raise UserError(
                 f"expected {self.path} to be free, got another process working there; wait for it, or change --seed"
             ) from None
         try:
@@ -174,20 +176,22 @@ class Run:
             found = self.header
             identity = found["run"]
             if differences := _differences(found, sections):
-                raise Refused(
+                raise UserError(
                     f"expected {self.path} to hold this recipe, got another ({differences}); use --fresh or another "
                     "--runs"
                 )
-        files.write_text(path, yaml.dump({"name": f"{dataset}/{method}", "run": identity, **sections}))
+        files.write_text(path, yaml.dump_sections({"name": f"{dataset}/{method}", "run": identity, **sections}))
 
     def discard(self) -> None:
         """Forget what was trained and scored here; the run keeps its identity, if it can still be read."""
         try:
             header = self.header
-        except Refused:
+        except UserError:
             (self.path / "recipe.yaml").unlink(missing_ok=True)
         else:
-            files.write_text(self.path / "recipe.yaml", yaml.dump({key: header[key] for key in ("name", "run")}))
+            files.write_text(
+                self.path / "recipe.yaml", yaml.dump_sections({key: header[key] for key in ("name", "run")})
+            )
         for folder in (self.path / "tensorboard", *self.path.glob("autoattack-*")):
             shutil.rmtree(folder, ignore_errors=True)
         for pattern in ("log.csv", "curves.png", "*.pt", "score*.json", "training.json", ".*.pt.*"):
@@ -218,37 +222,37 @@ class Run:
         return files.load_tensors(path) if path.exists() else None
 
     def load_into(self, model: nn.Module, name: str) -> None:
-        """Give `model` the weights saved under `name`. Raises Refused if they are missing or another model's."""
+        """Give `model` the weights saved under `name`. Raises UserError if they are missing or another model's."""
         try:
             model.load_state_dict(self.load(name))
         except (TypeError, RuntimeError, AttributeError) as error:
             cause = str(error).splitlines()[0]
-            raise Refused(
+            raise UserError(
                 f"expected this run's weights in {self.path / name}.pt, got others or none ({cause}); "
                 "restore them, or begin again with --fresh"
             ) from None
 
 
-def place(runs: Path, dataset: str, method: str, sections: Sections) -> Run:
+def run_path(runs: Path, dataset: str, method: str, sections: Sections) -> Run:
     """The folder of these settings: other settings, other folder."""
-    return Run(runs / dataset / f"{method}-s{sections['train']['seed']}{variant(dataset, method, sections, '-')}")
+    return Run(runs / dataset / f"{method}-s{sections['train']['seed']}{config_suffix(dataset, method, sections, '-')}")
 
 
-def variant(dataset: str, method: str, sections: Sections, separator: str) -> str:
+def config_suffix(dataset: str, method: str, sections: Sections, separator: str) -> str:
     """Six hex digits behind `separator` where the recipe is not the shipped one; else nothing."""
-    own = digest(sections)
+    own = config_hash(sections)
     try:
-        shipped = digest(resolver.resolve(dataset, method, shipped_only=True)[1])
-    except Refused:  # not one of ours
+        shipped = config_hash(resolver.resolve_method(dataset, method, shipped_only=True)[1])
+    except UserError:  # not one of ours
         shipped = ""
     return "" if own == shipped else f"{separator}{own}"
 
 
-def _differences(found: Sections, wanted: Sections) -> str:
+def _differences(stored: Sections, requested: Sections) -> str:
     """`optimizer.lr: 0.1 there, 0.2 here`: the first keys, of those that training sees, in which two recipes differ."""
-    pairs, found, wanted = [], substance(found), substance(wanted)
+    pairs, stored, requested = [], result_config(stored), result_config(requested)
     for section in SECTIONS:
-        there, here = found.get(section), wanted[section]
+        there, here = stored.get(section), requested[section]
         if section == "evaluate" or there is None or there == here:
             continue
         if isinstance(there, dict) and isinstance(here, dict):

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rb_smooth.core.errors import Refused, nearest
+from rb_smooth.core.errors import UserError, did_you_mean
 from rb_smooth.training.run_folder.log import best_row, read_log
 from rb_smooth.training.run_folder.run import Run
 
-_MARKS = ("recipe.yaml", "log.csv", "score.json", "best.pt", "last.pt", "resume.pt")
+_RUN_FILES = ("recipe.yaml", "log.csv", "score.json", "best.pt", "last.pt", "resume.pt")
 """Files by any of which a folder is known to be a run's, even if others are lost."""
 
 
@@ -55,7 +55,7 @@ def find_runs(folder: Path) -> Iterator[tuple[str, Run]]:
 
 
 def find_run(name: str, folder: Path) -> Run:
-    """The run of that path, of that name below `folder`, or in any folder there. Raises Refused, with the nearest."""
+    """The run of that path, of that name below `folder`, or in any folder there. Raises UserError, with the nearest."""
     if is_run(Path(name)):
         return Run(Path(name))
     runs = dict(find_runs(folder))
@@ -63,26 +63,26 @@ def find_run(name: str, folder: Path) -> Run:
     if name in matching or len(matching) == 1:
         return runs[name if name in matching else matching[0]]
     if matching:
-        raise Refused(f"expected one run, got {name!r}, which is {' and '.join(matching)} in {folder}; say which")
-    raise Refused(f"expected a run's folder, or a run in {folder}, {nearest(name, runs)}")
+        raise UserError(f"expected one run, got {name!r}, which is {' and '.join(matching)} in {folder}; say which")
+    raise UserError(f"expected a run's folder, or a run in {folder}, {did_you_mean(name, runs)}")
 
 
 def is_run(path: Path) -> bool:
     """Whether it holds a run; a folder into which one may not look is taken for one, and told as damaged."""
     try:
-        return any((path / mark).exists() for mark in _MARKS) or Run(path).crash is not None
+        return any((path / mark).exists() for mark in _RUN_FILES) or Run(path).crash is not None
     except PermissionError:
         return True
 
 
 def summarise(name: str, run: Run) -> Summary:
     """The figures of one run. A damaged one is told, never raised."""
-    changed = _changed(run.path)
+    changed = _last_modified(run.path)
     try:
         state = _state(run)
         crash = run.crash if state == "crashed" else None
-        return Summary(name, state, changed, crash=crash, **_trained(run), **_tested(run))
-    except (Refused, OSError) as error:
+        return Summary(name, state, changed, crash=crash, **_training_figures(run), **_test_figures(run))
+    except (UserError, OSError) as error:
         return Summary(name, "damaged", changed, damage=str(error))
 
 
@@ -96,7 +96,7 @@ def _state(run: Run) -> str:
     return "stopped" if run.progress == "begun" or (run.path / "log.csv").exists() else "new"
 
 
-def _trained(run: Run) -> dict[str, Any]:
+def _training_figures(run: Run) -> dict[str, Any]:
     """What recipe.yaml and log.csv say; the gap, unless the test set can tell it."""
     if run.crash is not None and not (run.path / "recipe.yaml").exists():
         return {}  # it crashed before its recipe was written
@@ -118,7 +118,7 @@ def _trained(run: Run) -> dict[str, Any]:
     return found
 
 
-def _tested(run: Run) -> dict[str, Any]:
+def _test_figures(run: Run) -> dict[str, Any]:
     """What score.json says, once there is one."""
     if (score := run.score) is None:
         return {}
@@ -133,10 +133,10 @@ def _tested(run: Run) -> dict[str, Any]:
         }
     except (KeyError, TypeError, ValueError):
         path = run.path / "score.json"
-        raise Refused(f"expected an evaluation in {path}, got other JSON; delete it and repeat the command") from None
+        raise UserError(f"expected an evaluation in {path}, got other JSON; delete it and repeat the command") from None
 
 
-def _changed(folder: Path) -> float:
+def _last_modified(folder: Path) -> float:
     """When a file of the run was last written, the lock apart, which looking touches too; 0 if nobody may say."""
     newest = 0.0
     for path in folder.glob("[!.]*"):

@@ -11,10 +11,10 @@ from itertools import combinations
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
-from rb_smooth.core.statistics import corrected, paired
+from rb_smooth.core.statistics import apply_holm, paired_t_test
 from rb_smooth.evaluation.score import protocol_of
 
-FIGURES = ("clean", "pgd20", "autoattack", "last_pgd20", "gap")
+METRICS = ("clean", "pgd20", "autoattack", "last_pgd20", "gap")
 """Shares in [0, 1] of one run: of the best epoch, PGD-20 of the last one, and the robust overfitting gap, which is
 PGD-20 of the best epoch minus that of the last."""
 
@@ -22,7 +22,7 @@ SIGNIFICANT = 0.05
 """What Holm's p must stay below for a difference to count."""
 
 
-class Result(NamedTuple):
+class RunResult(NamedTuple):
     """One evaluated run. score: what its score.json says."""
 
     method: str
@@ -30,19 +30,19 @@ class Result(NamedTuple):
     score: dict[str, Any]
 
     @property
-    def figures(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         clean, pgd20, autoattack = (self.score[key] for key in ("clean", "pgd20", "autoattack"))
         last = self.score["last"]["pgd20"]
-        return dict(zip(FIGURES, (clean, pgd20, autoattack, last, pgd20 - last), strict=True))
+        return dict(zip(METRICS, (clean, pgd20, autoattack, last, pgd20 - last), strict=True))
 
 
-def groups(results: Iterable[Result]) -> list[dict[str, Any]]:
+def compare_methods(results: Iterable[RunResult]) -> list[dict[str, Any]]:
     """The results, compared: one group for each protocol, as plain values for JSON, methods in the order given.
 
     Each holds `protocol`; `methods`, with `mean` and `std` (of a sample; None for one seed) of every figure, and its
     value for every seed; and `differences`, the paired tests of AutoAttack accuracy between all pairs of methods.
     """
-    by_protocol: dict[tuple[Any, ...], list[Result]] = {}
+    by_protocol: dict[tuple[Any, ...], list[RunResult]] = {}
     for result in results:
         key = (*protocol_of(result.score), result.score["selected_on"])
         by_protocol.setdefault(key, []).append(result)
@@ -59,7 +59,7 @@ def best_method(group: dict[str, Any]) -> str | None:
     return ranked[0]["method"] if test["p_holm"] is not None and test["p_holm"] < SIGNIFICANT else None
 
 
-def _group(results: list[Result]) -> dict[str, Any]:
+def _group(results: list[RunResult]) -> dict[str, Any]:
     score = results[0].score
     methods = {result.method: [each for each in results if each.method == result.method] for result in results}
     return {
@@ -69,28 +69,28 @@ def _group(results: list[Result]) -> dict[str, Any]:
             **{key: score[key] for key in ("version", "fingerprint", "selected_on")},
         },
         "methods": [_row(members) for members in methods.values()],
-        "differences": corrected([_difference(*pair) for pair in combinations(methods.values(), 2)]),
+        "differences": apply_holm([_difference(*pair) for pair in combinations(methods.values(), 2)]),
     }
 
 
-def _row(results: list[Result]) -> dict[str, Any]:
+def _row(results: list[RunResult]) -> dict[str, Any]:
     """One method over its seeds."""
     row: dict[str, Any] = {
         "method": results[0].method,
         "title": results[0].score["title"],
         "seeds": [each.seed for each in results],
     }
-    for figure in FIGURES:
-        values = [each.figures[figure] for each in results]
+    for figure in METRICS:
+        values = [each.metrics[figure] for each in results]
         row[figure] = {
             "mean": fmean(values),
             "std": stdev(values) if len(values) > 1 else None,
-            "by_seed": {str(each.seed): each.figures[figure] for each in results},
+            "by_seed": {str(each.seed): each.metrics[figure] for each in results},
         }
     return row
 
 
-def _difference(one: list[Result], other: list[Result]) -> dict[str, Any]:
+def _difference(one: list[RunResult], other: list[RunResult]) -> dict[str, Any]:
     """The later method minus the earlier, of which it is mostly an extension, over their common seeds."""
-    there, here = ({each.seed: each.figures["autoattack"] for each in results} for results in (one, other))
-    return {"method": other[0].method, "minus": one[0].method, **paired(here, there)}
+    there, here = ({each.seed: each.metrics["autoattack"] for each in results} for results in (one, other))
+    return {"method": other[0].method, "minus": one[0].method, **paired_t_test(here, there)}

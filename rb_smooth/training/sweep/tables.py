@@ -12,7 +12,7 @@ from rich.text import Text
 from rb_smooth.config.resolver import adds_one_part
 from rb_smooth.core.formatting import eps_text, percent
 from rb_smooth.evaluation.score import attack_title
-from rb_smooth.training.sweep.comparison import FIGURES, best_method
+from rb_smooth.training.sweep.comparison import METRICS, best_method
 
 _HEADINGS = {
     "clean": "clean",
@@ -26,12 +26,12 @@ _PAIRS = 15
 """As many are shown whole, those of six methods; of more, those that tell what one part adds."""
 
 
-def drawn(dataset: str, groups: list[dict[str, Any]]) -> list[Table | str]:
-    """What to print of `comparison.groups`: for each, the table, the paired tests, and why one is missing."""
+def render_tables(dataset: str, groups: list[dict[str, Any]]) -> list[Table | str]:
+    """What to print of `comparison.compare_methods`: for each, the table, the paired tests, and why one is missing."""
     lines: list[Table | str] = []
     for group in groups:
         lines.append(_figures_table(dataset, group))
-        shown = _shown(group["differences"])
+        shown = _significance_lines(group["differences"])
         if any(each["p"] is not None for each in shown):
             lines.append(_tests_table(shown, group["protocol"]))
             lines.append("Tests pair equal seeds on these points: they speak of other seeds, not of other test points.")
@@ -62,12 +62,12 @@ def _figures_table(dataset: str, group: dict[str, Any]) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     for row in group["methods"]:
         bold = {"autoattack": "bold"} if row["method"] == best else {}
-        cells = [Text(_spread(row[figure]), bold.get(figure, "")) for figure in FIGURES]
+        cells = [Text(_spread(row[figure]), bold.get(figure, "")) for figure in METRICS]
         table.add_row(row["title"], str(len(row["seeds"])), *cells)
     return table
 
 
-def _shown(differences: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _significance_lines(differences: list[dict[str, Any]]) -> list[dict[str, Any]]:
     if len(differences) <= _PAIRS:
         return differences
     pairs = [(each["method"], each["minus"]) for each in differences]

@@ -20,7 +20,7 @@ from torch.nn.utils import get_total_norm
 
 from rb_smooth.components import ranges
 from rb_smooth.components.batchnorm import frozen_running_stats
-from rb_smooth.components.weights import shifted
+from rb_smooth.components.weights import perturbed
 from rb_smooth.core import distributed
 
 
@@ -38,12 +38,14 @@ class SAM:
     @contextmanager
     def __call__(self, model: nn.Module, loss: Callable[[], Tensor]) -> Iterator[None]:
         weights = [w for w in model.parameters() if w.requires_grad]
-        with shifted(weights, self._worst(model, weights, loss)):
+        with perturbed(weights, self._adversarial_perturbation(model, weights, loss)):
             yield
 
-    def _worst(self, model: nn.Module, weights: list[nn.Parameter], loss: Callable[[], Tensor]) -> Sequence[Tensor]:
+    def _adversarial_perturbation(
+        self, model: nn.Module, weights: list[nn.Parameter], loss: Callable[[], Tensor]
+    ) -> Sequence[Tensor]:
         """v, one tensor for each of `weights`."""
         with frozen_running_stats(model), torch.enable_grad():
             g = torch.autograd.grad(loss(), weights, allow_unused=True, materialize_grads=True)
-        distributed.average(g)
+        distributed.all_reduce_mean(g)
         return torch._foreach_mul(g, self.rho / (get_total_norm(g) + 1e-12))

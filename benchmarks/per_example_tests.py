@@ -1,0 +1,83 @@
+"""Methods of which one seed was trained, compared on the test points: what the papers claim, tested as
+`python -m rb_smooth.leaderboard compare` does, and the difference that each test could have seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from result_tables import CLAIMS, POWER, signed, table_head, table_line
+
+from rb_smooth.core.statistics import PairedCounts, holm_correction, mcnemar_test
+from rb_smooth.evaluation.score import attack_title
+from rb_smooth.leaderboard.entries import Entry, list_entries
+from rb_smooth.leaderboard.reports.comparison import differences
+from rb_smooth.training.sweep.comparison import SIGNIFICANT
+
+
+def entries_of(record: dict[str, Any], leaderboard: Path) -> dict[str, Entry]:
+    """method -> its entry, of the methods of which the record has one run and the leaderboard the entry."""
+    by_run = {entry.own["run"]: entry for entry in list_entries(leaderboard)[0]}
+    runs = [run for run in record["runs"] if run["identity"] in by_run]
+    methods = [run["method"] for run in runs]
+    return {run["method"]: by_run[run["identity"]] for run in runs if methods.count(run["method"]) == 1}
+
+
+def point_lines(entries: dict[str, Entry]) -> Iterator[str]:
+    """Paired tests on equal test points; nothing where no claim has both its entries."""
+    pairs = [pair for pair in CLAIMS if set(pair) <= entries.keys()]
+    found = [differences(entries[method], entries[minus])["figures"]["autoattack"] for method, minus in pairs]
+    tested = [(pair, each) for pair, each in zip(pairs, found, strict=True) if each and each["pairs"]]
+    if not tested:
+        return
+    corrected = holm_correction([each["p"] for _, each in tested])
+    score = next(iter(entries.values())).own["score"]
+    told = sum(p < SIGNIFICANT for p in corrected)
+    yield (
+        f"{attack_title(score)} accuracy, what the papers claim, point by point: McNemar's exact test, p corrected "
+        f"for this table (Holm), Tango's interval; at 5 % {told or 'none'} of {len(tested)} can be told from no "
+        "difference. It speaks of other test points for these very weights, not of other seeds. Detectable: what one "
+        f"such test would find {100 * POWER:.0f} % of the time, if as many points are right for one of the two only "
+        "as here:"
+    )
+    yield ""
+    yield from table_head(
+        "difference", "only the first", "only the second", "points", "95 % interval", "p (Holm)", "detectable"
+    )
+    for ((method, minus), each), p in zip(tested, corrected, strict=True):
+        counts = PairedCounts(**each["pairs"])
+        least = detectable(counts.only_one + counts.only_other)
+        yield table_line(
+            f"`{method}` − `{minus}`",
+            str(counts.only_one),
+            str(counts.only_other),
+            signed(each["difference"]),
+            f"{signed(each['low'])} to {signed(each['high'])}",
+            f"{p:.2g}",
+            "none" if least is None else f"{100 * least / counts.n:.1f}",
+        )
+    yield ""
+
+
+def detectable(decided: int, power: float = POWER) -> float | None:
+    """By how many points one of two models must be ahead in truth, for McNemar's exact test at 5 % to find it with
+    probability `power`, if `decided` points are right for one of them only; None if so few can never tell them apart.
+    """
+    from scipy.optimize import brentq
+    from scipy.stats import binom
+
+    telling = [
+        k
+        for k in range(decided // 2 + 1, decided + 1)
+        if mcnemar_test(PairedCounts(0, k, decided - k, 0)) < SIGNIFICANT
+    ]
+    if not telling:
+        return None
+
+    def missed(share: float) -> float:
+        """How far the power is from what is wanted, if the better one is right at `share` of these points."""
+        return float(binom.sf(telling[0] - 1, decided, share)) - power
+
+    return decided * (2 * float(brentq(missed, 0.5, 1)) - 1)

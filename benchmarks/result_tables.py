@@ -1,0 +1,145 @@
+"""Results as tables: figures with their spread, paired tests of what was asked, and what each test could have seen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from statistics import median
+from typing import Any
+
+from rb_smooth.config.resolver import adds_one_part
+from rb_smooth.core.formatting import eps_text, percent
+from rb_smooth.core.statistics import holm_correction
+from rb_smooth.evaluation.score import attack_title
+from rb_smooth.training.sweep.comparison import SIGNIFICANT
+
+MAIN = ("at", "at+ensgd", "at+awp", "at+awp+ensgd")
+"""The four methods of Kanai et al."""
+
+CLAIMED_ON = (*MAIN, *(f"{method}+wa" for method in MAIN))
+"""All that the claims compare."""
+
+_CLAIMED = (("at+ensgd", "at"), ("at+awp", "at"), ("at+awp+ensgd", "at+awp"))
+CLAIMS = (*_CLAIMED, *((f"{method}+wa", f"{minus}+wa") for method, minus in _CLAIMED))
+"""(method, minus): what the papers claim to help, chosen before anything was measured, and hence tested together."""
+
+FIGURES = {"clean": "clean", "pgd20": "PGD-20", "last_pgd20": "last PGD-20", "autoattack": "AutoAttack"}
+POWER = 0.8
+
+
+def group_lines(group: dict[str, Any], runs: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Of runs under one attack on the same points: their figures, the claims, and the other single parts."""
+    yield from figure_lines(group, runs)
+    yield from claim_lines(group)
+    others = [each for pair, each in _tests_by_pair(group).items() if pair not in CLAIMS and adds_one_part(*pair)]
+    yield from difference_lines(others, group["protocol"], "what another part adds")
+
+
+def claim_lines(group: dict[str, Any]) -> Iterator[str]:
+    tested = _tests_by_pair(group)
+    claimed = [tested[pair] for pair in CLAIMS if pair in tested]
+    yield from difference_lines(claimed, group["protocol"], "what the papers claim")
+
+
+def _tests_by_pair(group: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
+    """(method, minus) -> what its test found."""
+    return {(each["method"], each["minus"]): each for each in group["differences"] if each["p"] is not None}
+
+
+def restrict_to(group: dict[str, Any], methods: Sequence[str]) -> dict[str, Any]:
+    """The same group without other methods, in this order."""
+    rows = [row for method in methods for row in group["methods"] if row["method"] == method]
+    differences = [each for each in group["differences"] if {each["method"], each["minus"]} <= set(methods)]
+    return {**group, "methods": rows, "differences": differences}
+
+
+def figure_lines(group: dict[str, Any], runs: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """runs: of which the seconds of training are told. They are of a machine that did other work besides: of several
+    seeds the median stands for all.
+    """
+    protocol = group["protocol"]
+    headings = {**FIGURES, "autoattack": attack_title(protocol)}
+    several = any(len(row["seeds"]) > 1 for row in group["methods"])
+    spread = "mean ± standard deviation over n seeds" if several else "with the 95 % interval over other test points"
+    yield (
+        f"{protocol['norm']} eps {eps_text(protocol['eps'])}, {protocol['n']} test points, best epoch by "
+        f"{protocol['selected_on']}; %, {spread}; seconds of training of the median run:"
+    )
+    yield ""
+    yield from table_head("method", "n", *headings.values(), "best − last", "seconds")
+    for row in group["methods"]:
+        figures = [figure(key, row, protocol["n"]) for key in FIGURES]
+        seconds = median(run["training"]["seconds"] for run in runs if run["method"] == row["method"])
+        gap = with_spread(signed(row["gap"]["mean"]), row["gap"]["std"])
+        yield table_line(f"`{row['title']}`", str(len(row["seeds"])), *figures, gap, f"{seconds:.0f}")
+    yield ""
+
+
+def difference_lines(differences: Sequence[dict[str, Any]], protocol: dict[str, Any], what: str) -> Iterator[str]:
+    """Paired t-tests of AutoAttack accuracy over common seeds, and what they come to; nothing where there are none."""
+    if not differences:
+        return
+    corrected = holm_correction([each["p"] for each in differences])
+    found = sum(p < SIGNIFICANT for p in corrected)
+    yield (
+        f"{attack_title(protocol)} accuracy, {what}: equal seeds paired, t-test, p corrected for this table (Holm); at "
+        f"5 % {found or 'none'} of {len(corrected)} can be told from no difference. It speaks of other seeds, not of "
+        f"other test points. Detectable: what one such test would find {100 * POWER:.0f} % of the time, if seeds "
+        "scatter as here:"
+    )
+    yield ""
+    yield from table_head("difference", "n", "points", "95 % interval", "p (Holm)", "detectable")
+    for each, p in zip(differences, corrected, strict=True):
+        interval = f"{signed(each['low'])} to {signed(each['high'])}"
+        title, n = f"`{each['method']}` − `{each['minus']}`", len(each["seeds"])
+        yield table_line(title, str(n), signed(each["mean"]), interval, f"{p:.2g}", f"{100 * detectable(each):.1f}")
+    yield ""
+
+
+def detectable(difference: dict[str, Any], power: float = POWER) -> float:
+    """The true difference that a two-sided paired t-test at 5 % finds with probability `power`, where differences
+    scatter by the standard deviation that the 95 % interval of `difference` was made of.
+    """
+    from scipy.optimize import brentq
+    from scipy.stats import nct, t
+
+    n = len(difference["seeds"])
+    limit = t.ppf(1 - SIGNIFICANT / 2, n - 1)
+    standard_error = (difference["high"] - difference["low"]) / 2 / limit
+
+    def missed(effect: float) -> float:
+        """How far the power is from what is wanted, at a true difference of `effect` standard errors; that the test
+        finds it with the wrong sign is too rare there to count.
+        """
+        return float(nct.sf(limit, n - 1, effect)) - power
+
+    return float(brentq(missed, 0, 3 * limit)) * standard_error
+
+
+def figure(key: str, row: dict[str, Any], n: int) -> str:
+    """Percent: mean ± standard deviation; of one seed Wilson's 95 % interval."""
+    mean, std = percent(row[key]["mean"]), row[key]["std"]
+    if std is not None:
+        return with_spread(mean, std)
+    from rb_smooth.core.statistics import share_interval
+
+    low, high = map(percent, share_interval(row[key]["mean"], n))
+    return f"{mean} ({low} to {high})"
+
+
+def with_spread(mean: str, std: float | None) -> str:
+    """std: a share; None of one seed."""
+    return mean if std is None else f"{mean} ± {percent(std)}"
+
+
+def table_head(*headings: str) -> Iterator[str]:
+    yield table_line(*headings)
+    yield f"|{'---|' * len(headings)}"
+
+
+def table_line(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def signed(share: float) -> str:
+    """In points, with a minus that is as wide as the plus; nothing is +0.00."""
+    return f"{round(100 * share, 2) + 0.0:+.2f}".replace("-", "−")

@@ -1,0 +1,141 @@
+"""Training that has gone wrong is stopped or reported within an epoch, and otherwise left in peace."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from tiers import mark_slow_except
+
+from rb_smooth.config.overrides import resolve_config
+from rb_smooth.core.errors import UserError
+from rb_smooth.data.datasets import digits
+from rb_smooth.data.splits import split
+from rb_smooth.training import loop, trainer, validate
+from rb_smooth.training.diagnostics import training_warnings
+from rb_smooth.training.run_folder.resume import load_state
+from rb_smooth.training.run_folder.run import Run
+
+CPU = torch.device("cpu")
+QUICK = ["objective.steps=1", "train.epochs=3", "schedule.drops=[2]", "model.width=2"]
+HEALTHY_ROW = {"val_top_class": 0.12, "train_fgsm": 0.6, "train_pgd20": 0.5, "loss": 1.0}
+
+pytestmark = pytest.mark.usefixtures("no_curve_plots")
+
+
+@pytest.fixture(scope="module")
+def data():
+    return split(digits(Path("unused")), validation=60, split_seed=0, select="validation", train_examples=200)
+
+
+def train_with(data, path, *settings, method="at"):
+    run = Run(path)
+    loop.train(validate.check_recipe(*resolve_config("digits", method, [*QUICK, *settings])), run, data, CPU)
+    return run
+
+
+@pytest.mark.parametrize("bad", mark_slow_except([4], [3, 4, 8]))
+def test_a_loss_that_is_no_number_stops_training_naming_step_and_minibatch(data, tmp_path, monkeypatch, bad):
+    real, seen = trainer.training_step, []
+
+    def failing(*arguments):
+        x_adv, outcome = real(*arguments)
+        seen.append(arguments[5].clone())
+        return x_adv, outcome._replace(loss=outcome.loss * torch.nan) if len(seen) == bad + 1 else outcome
+
+    monkeypatch.setattr(trainer, "training_step", failing)
+    where = rf"finite loss, got nan or inf at step {bad} \(epoch {bad // 3 + 1}, minibatch {bad % 3 + 1}, kept in .*\)"
+    with pytest.raises(UserError, match=where):
+        train_with(data, tmp_path / "run", "data.augment=[flip]")
+    run = Run(tmp_path / "run")
+    kept = run.load("diverged")
+    assert kept["step"] == bad
+    assert torch.equal(kept["x"], seen[bad])
+    assert load_state(run.path)[0]["position"][2] == bad // 3 * 3  # the good state before
+
+
+def test_weights_that_are_no_numbers_stop_training_before_they_are_saved(data, tmp_path, monkeypatch):
+    real = trainer.Trainer.run_batch
+
+    def poisoned(self, order):
+        real(self, order)
+        if self.t == 6:
+            self.model.net[0].weight.data[0] = torch.inf
+
+    monkeypatch.setattr(trainer.Trainer, "run_batch", poisoned)
+    with pytest.raises(UserError, match=r"finite weights, got nan or inf at step 5 \(epoch 2, minibatch 3"):
+        train_with(data, tmp_path / "run")
+    run = Run(tmp_path / "run")
+    assert all(value.isfinite().all() for value in load_state(run.path)[0]["model"].values())
+    assert all(value.isfinite().all() for value in run.load("best").values())
+
+
+def test_a_chain_that_is_no_number_is_not_saved_though_w_is_still_good(data, tmp_path, monkeypatch):
+    """EntropySGD's w moves once in inner_steps minibatches; until then only its chain shows what has happened."""
+    real = trainer.Trainer.run_batch
+
+    def poisoned(self, order):
+        real(self, order)
+        if self.t == 6:
+            next(self.model.parameters()).data.view(-1)[0] = torch.nan
+
+    monkeypatch.setattr(trainer.Trainer, "run_batch", poisoned)
+    with pytest.raises(UserError, match=r"finite weights, got nan or inf at step 5 \(epoch 2, minibatch 3"):
+        train_with(data, tmp_path / "run", "optimizer.inner_steps=20", method="at+ensgd")
+    assert all(value.isfinite().all() for value in load_state(tmp_path / "run")[0]["model"].values())
+
+
+@pytest.mark.parametrize("fault", mark_slow_except(["optimizer.lr=300"], ["optimizer.lr=300", "perturbation.gamma=30"]))
+def test_a_planted_fault_is_reported_within_three_epochs(data, tmp_path, capsys, fault):
+    run = train_with(data, tmp_path / "run", fault, method="at+awp")
+    assert "watch out: diverging" in capsys.readouterr().out
+    assert "diverging" in json.loads((run.path / "training.json").read_text())["concerns"]["epoch 3"][-1]
+
+
+@pytest.mark.slow
+def test_training_that_goes_well_is_left_in_peace(data, tmp_path, capsys):
+    run = train_with(data, tmp_path / "run", method="at+awp")
+    assert json.loads((run.path / "training.json").read_text())["concerns"] == {}
+    assert "watch out" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "said"),
+    [
+        ([HEALTHY_ROW], {"val_top_class": 0.99}, "collapsed: 99%"),
+        ([{**HEALTHY_ROW, "val_top_class": 1.0}] * 2, {"val_top_class": 1.0}, "collapsed: 100%"),
+        ([HEALTHY_ROW], {"train_pgd20": 0.01}, "catastrophic overfitting: under FGSM 60%"),
+        ([HEALTHY_ROW], {"loss": 2.4}, "diverging: loss 2.4, after 1 at best"),
+    ],
+)
+def test_each_sign_is_told_with_its_figures(before, now, said):
+    (concern,) = training_warnings([*before, {**HEALTHY_ROW, **now}], 10)
+    assert said in concern
+    assert "; " in concern
+
+
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [
+        ([], {"val_top_class": 1.0, "loss": 9.0}),  # the very first epoch may still be anything
+        ([{**HEALTHY_ROW, "val_top_class": 1.0}], {"val_top_class": 1.0}),
+        ([HEALTHY_ROW], {"train_pgd20": 0.2}),
+        ([HEALTHY_ROW], {"train_pgd20": 0.01, "train_fgsm": 0.1}),  # both are lost: that is no overfitting to FGSM
+        ([HEALTHY_ROW], {"loss": 1.4}),
+        ([{**HEALTHY_ROW, "loss": 2.2}], {"loss": 2.3}),  # no worse than guessing
+        ([{**HEALTHY_ROW, "loss": 2.9}], {"loss": 2.9}),  # an objective may need a few epochs
+    ],
+)
+def test_what_is_no_sign_is_not_told(before, now):
+    assert training_warnings([*before, {**HEALTHY_ROW, **now}], 10) == []
+
+
+@pytest.mark.slow
+def test_fgsm_is_one_step_and_catches_less_than_pgd_where_training_saw_one_step_only(data, tmp_path):
+    """The planted fault of the field: one-step training of long strides, whose PGD accuracy is what PGD-20 finds."""
+    run = train_with(data, tmp_path / "run", "objective.step_size=0.3", "train.epochs=12", "model.width=8")
+    last = run.path.joinpath("log.csv").read_text().splitlines()
+    row = dict(zip(last[0].split(","), last[-1].split(",")))
+    assert float(row["train_fgsm"]) > float(row["train_pgd20"])

@@ -1,0 +1,398 @@
+"""Differences between models and how sure they are, places among the published, and all there is to show of one."""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+import re
+import subprocess
+import sys
+
+import pytest
+from fake_entries import SCORE, add_points, make_entry, rendered
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binomtest, chi2_contingency, multinomial
+
+from rb_smooth.core import statistics
+from rb_smooth.core.errors import UserError
+from rb_smooth.core.statistics import PairedCounts, holm_correction
+from rb_smooth.evaluation import per_example
+from rb_smooth.leaderboard import entries, metadata
+from rb_smooth.leaderboard.reports import comparison, ranking
+from rb_smooth.leaderboard.reports.comparable import published_by_name
+from rb_smooth.leaderboard.reports.entry_report import loading_code, render_entry_report
+
+COUNTS = st.builds(PairedCounts, *[st.integers(0, 40)] * 4).filter(lambda pairs: pairs.n > 0)
+
+# ---- intervals and tests
+
+
+def test_the_paired_test_and_interval_are_as_printed_by_fagerland():
+    pairs = PairedCounts(59, 6, 16, 80)  # Cavo et al. 2012, in Fagerland, Lydersen and Laake's book
+    assert statistics.mcnemar_test(pairs) == pytest.approx(0.052479, abs=5e-7)
+    assert statistics.tango_interval(pairs) == pytest.approx((-0.1240, -0.0054), abs=5e-5)
+
+
+def test_models_that_never_differ_show_no_difference_and_yet_an_interval():
+    assert statistics.mcnemar_test(PairedCounts(3, 0, 0, 7)) == 1.0
+    low, high = statistics.tango_interval(PairedCounts(30, 0, 0, 20))
+    assert low == pytest.approx(-high)
+    assert 0.05 < high < 0.1
+
+
+@pytest.mark.parametrize(
+    ("counts", "printed_interval"),
+    [
+        ((56, 70, 48, 80), (0.0524, 0.3339)),
+        ((9, 10, 3, 10), (0.1705, 0.8090)),
+        ((6, 7, 2, 7), (0.0582, 0.8062)),
+        ((5, 56, 0, 29), (-0.0381, 0.1926)),
+        ((0, 10, 0, 10), (-0.2775, 0.2775)),
+        ((10, 10, 0, 20), (0.6791, 1.0)),
+        ((10, 10, 0, 10), (0.6075, 1.0)),
+    ],
+)
+def test_the_unpaired_interval_is_as_printed_by_newcombe(counts, printed_interval):
+    a, m, b, n = counts
+    assert statistics.newcombe_interval(a / m, m, b / n, n) == pytest.approx(printed_interval, abs=5e-5)
+
+
+@given(st.integers(1, 200), st.data())
+@settings(max_examples=30)
+def test_wilson_is_scipys(n, data):
+    right = data.draw(st.integers(0, n))
+    theirs = binomtest(right, n).proportion_ci(0.95, method="wilson")
+    assert statistics.wilson_interval(right, n) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+
+
+def test_the_unpaired_test_is_pearsons_without_continuity_correction():
+    table = [[56, 14], [48, 32]]
+    assert statistics.two_proportion_test(56 / 70, 70, 48 / 80, 80) == pytest.approx(
+        chi2_contingency(table, correction=False).pvalue
+    )
+    assert statistics.two_proportion_test(1.0, 10, 1.0, 20) == 1.0
+
+
+@given(COUNTS)
+@settings(max_examples=60)
+def test_who_comes_first_changes_the_sign_and_nothing_else(pairs):
+    swapped = pairs._replace(only_one=pairs.only_other, only_other=pairs.only_one)
+    low, high = statistics.tango_interval(pairs)
+    assert statistics.tango_interval(swapped) == pytest.approx((-high, -low), abs=1e-9)
+    assert statistics.mcnemar_test(swapped) == pytest.approx(statistics.mcnemar_test(pairs))
+    found = (pairs.only_one - pairs.only_other) / pairs.n
+    assert -1 <= low <= found + 1e-9
+    assert found - 1e-9 <= high <= 1
+    assert low < high
+
+
+@given(COUNTS)
+@settings(max_examples=60)
+def test_tango_leaves_out_zero_where_the_score_test_rejects(pairs):
+    b, c = pairs.only_one, pairs.only_other
+    z = (b - c) / math.sqrt(b + c) if b + c else 0.0  # under no difference the score test is McNemar's own
+    low, high = statistics.tango_interval(pairs)
+    if abs(abs(z) - statistics.Z) > 1e-6:
+        assert (abs(z) > statistics.Z) == (low > 0 or high < 0)
+
+
+@pytest.mark.parametrize("cells", [(0.1, 0.1), (0.2, 0.1), (0.05, 0.02), (0.3, 0.05)])
+def test_the_paired_interval_covers_the_truth_in_95_of_100(cells):
+    n, (only_one, only_other) = 30, cells
+    covered = 0.0
+    for b in range(n + 1):
+        for c in range(n + 1 - b):
+            chance = multinomial.pmf([b, c, n - b - c], n, [only_one, only_other, 1 - only_one - only_other])
+            if chance > 1e-7:
+                low, high = statistics.tango_interval(PairedCounts(n - b - c, b, c, 0))
+                covered += chance * (low <= only_one - only_other <= high)
+    assert 0.935 <= covered <= 0.99  # a little more than asked where two points in thirty differ
+
+
+# ---- two entries
+
+
+def pair(folder, **changed):
+    """Two entries of 200 points: they differ on 30 points, of which the first has 24."""
+    stood = [True] * 70 + [True] * 24 + [False] * 6 + [False] * 100
+    other = [True] * 70 + [False] * 24 + [True] * 6 + [False] * 100
+    one = add_points(make_entry(folder, "one", n=200, autoattack=0.47, official=False), stood)
+    return one, add_points(
+        make_entry(folder, "two", **{"n": 200, "autoattack": 0.38, "official": False} | changed), other
+    )
+
+
+def test_two_entries_of_known_points_are_compared_point_by_point(tmp_path):
+    found = comparison.differences(*pair(tmp_path))
+    figure = found["figures"]["autoattack"]
+    assert found["apart"] == []
+    assert figure["pairs"] == {"both": 70, "only_one": 24, "only_other": 6, "neither": 100}
+    assert figure["difference"] == pytest.approx(0.09)
+    assert figure["p"] == pytest.approx(binomtest(24, 30).pvalue)
+    assert (figure["low"], figure["high"]) == pytest.approx(statistics.tango_interval(PairedCounts(70, 24, 6, 100)))
+    assert found["figures"]["clean"]["difference"] == 0.0
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+
+
+def test_without_the_points_of_one_shares_are_compared_and_that_is_more_cautious(tmp_path):
+    one, two = pair(tmp_path)
+    paired = comparison.differences(one, two)["figures"]["autoattack"]
+    two.points.unlink()
+    found = comparison.differences(one, two)
+    figure = found["figures"]["autoattack"]
+    assert (figure["kind"], figure["pairs"], found["notes"]) == ("same points", None, [])
+    assert figure["difference"] == pytest.approx(paired["difference"])
+    assert figure["high"] - figure["low"] > 1.5 * (paired["high"] - paired["low"])
+    assert figure["p"] > paired["p"]
+    assert "models tend to fail on the same ones" in rendered(comparison.comparison_table([one, two]))
+
+
+def test_a_damaged_points_file_is_named_and_the_shares_are_compared(tmp_path):
+    one, two = pair(tmp_path)
+    two.points.write_text(two.points.read_text().replace("apgd-ce", "apgd-xx", 1))
+    found = comparison.differences(one, two)
+    assert found["figures"]["autoattack"]["kind"] == "same points"
+    assert str(two.points) in found["notes"][0]
+    assert found["notes"][0] in rendered(comparison.comparison_table([one, two]))
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"n": 100}, "points: 200 and 100"),
+        ({"fingerprint": "e" * 64}, "test points: not the same"),
+        ({"seed": 1}, "seed: 0 and 1"),
+        ({"batch_size": 500}, "batch size: 200 and 500"),
+        ({"version": "quick"}, "attack: AutoAttack and quick"),
+        ({"threat": SCORE["threat"] | {"eps": 0.031}}, "eps: 8/255 and 0.031"),
+        ({"threat": SCORE["threat"] | {"norm": "L2"}}, "norm: Linf and L2"),
+    ],
+)
+def test_what_was_measured_otherwise_is_not_ranked_and_the_difference_is_named(tmp_path, changed, why):
+    one, two = pair(tmp_path, **changed)
+    if "n" in changed:
+        two.points.unlink()
+    found = comparison.differences(one, two)
+    assert why in found["apart"]
+    text = rendered(comparison.comparison_table([one, two]))
+    assert f"not ranked: one and two differ in {'; '.join(found['apart'])}" in text
+    assert re.search(r"^ *– +one ", text, re.M)
+    of_one_thing = not {"version", "threat"} & changed.keys()
+    assert (found["figures"]["autoattack"] is not None) == of_one_thing
+    if of_one_thing:
+        kind = "other points" if changed.keys() & {"n", "fingerprint"} else "paired"
+        assert found["figures"]["autoattack"]["kind"] == kind
+    assert ("difference in points" in text) == of_one_thing
+
+
+def test_what_was_measured_alike_is_ranked_and_p_is_corrected_for_every_pair(tmp_path):
+    one, two = pair(tmp_path)
+    third = make_entry(tmp_path, "three", n=200, autoattack=0.30, official=False)
+    text = rendered(comparison.comparison_table([third, two, one]))
+    assert [line.split()[:2] for line in text.splitlines() if re.match(r" *\d ", line)] == [
+        ["1", "one"],
+        ["2", "two"],
+        ["3", "three"],
+    ]
+    p = [
+        comparison.differences(*models)["figures"]["autoattack"]["p"]
+        for models in ((one, two), (one, third), (two, third))
+    ]
+    for each, corrected in zip(p, holm_correction(p)):
+        assert re.search(rf" {re.escape(f'{each:.2g}')} +{re.escape(f'{corrected:.2g}')} ", text)
+    assert "24 : 6" in text
+
+
+def test_another_data_set_has_no_difference_at_all(tmp_path):
+    found = comparison.differences(make_entry(tmp_path, "one"), make_entry(tmp_path, "two", dataset="svhn"))
+    assert found["figures"] == {"clean": None, "autoattack": None}
+
+
+def test_a_figure_chosen_on_the_test_set_or_marked_unreliable_says_so(tmp_path):
+    chosen = make_entry(tmp_path, "one", selected_on="test")
+    doubted = make_entry(tmp_path, "two", metadata={"unreliable": True})
+    text = rendered(comparison.comparison_table([chosen, doubted]))
+    assert "one (selected on test)" in text
+    assert "two (unreliable)" in text
+
+
+# ---- among the published
+
+
+def test_published_entries_are_compared_by_their_shares_and_eps_0031_is_not_ranked(tmp_path):
+    rows, mine = published_by_name("cifar10", "Linf"), make_entry(tmp_path, "mine", autoattack=0.55)
+    same = comparison.differences(mine, rows["Wu2020Adversarial"])
+    assert same["apart"] == []
+    figure = same["figures"]["autoattack"]
+    assert figure["difference"] == pytest.approx(0.55 - rows["Wu2020Adversarial"]["autoattack"])
+    assert (figure["low"], figure["high"]) == pytest.approx(statistics.newcombe_interval(0.55, 10_000, 0.5617, 10_000))
+    other = comparison.differences(mine, rows["Zhang2019Theoretically"])
+    assert other["apart"] == ["eps: 8/255 and 0.031"]
+    assert other["figures"]["autoattack"] is None
+    unofficial = make_entry(tmp_path, "unofficial", official=False)
+    assert comparison.differences(unofficial, rows["Wu2020Adversarial"])["apart"] == ["test points: not the same"]
+
+
+def test_eps_is_one_number_however_it_was_written(tmp_path):
+    near = make_entry(tmp_path, "near", threat=SCORE["threat"] | {"eps": 0.0313725490196})
+    assert comparison.differences(make_entry(tmp_path, "one"), near)["apart"] == []
+
+
+def test_a_place_is_counted_among_all_among_equal_data_and_in_the_family(tmp_path):
+    rows = [row for row in published_by_name("cifar10", "Linf").values() if row["eps"] == "8/255"]
+    mine = make_entry(tmp_path, "mine", autoattack=0.53, interval=[0.52, 0.54])
+    found = ranking.position(mine)
+    assert found["unranked"] == ""
+    everyone, plain, kin, plain_kin = found["places"]
+    for place, members in (
+        (everyone, rows),
+        (plain, [row for row in rows if not row["extra_data"]]),
+        (kin, [row for row in rows if row["architecture"] in ("ResNet-18", "PreActResNet-18")]),
+    ):
+        better = [row["best_known"] for row in members if row["best_known"] > 0.53]
+        assert (place["rank"], place["of"]) == (len(better) + 1, len(members) + 1)
+        assert place["above"]["best_known"] == min(better)
+        assert place["below"]["best_known"] == max(r["best_known"] for r in members if r["best_known"] <= 0.53)
+        assert place["ranks"] == [1 + sum(r["best_known"] > end for r in members) for end in (0.54, 0.52)]
+    assert plain_kin["of"] < kin["of"]
+    assert not plain_kin["above"]["extra_data"]
+    assert json.loads(json.dumps(found)) == found
+    text = rendered(ranking.position_table(mine))
+    assert everyone["above"]["name"] in text
+    assert found["date"] in text
+
+
+def test_the_first_has_nobody_above(tmp_path):
+    found = ranking.position(make_entry(tmp_path, "mine", autoattack=0.9, interval=[0.89, 0.91]))
+    assert found["places"][0]["above"] is None
+    assert found["places"][0]["ranks"] == [1, 1]
+    assert "nobody" in rendered(
+        ranking.position_table(make_entry(tmp_path, "mine", autoattack=0.9, interval=[0.89, 0.91]))
+    )
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"official": False}, "official files"),
+        ({"version": "quick"}, "upper bound"),
+        ({"dataset": "digits"}, "no board"),
+    ],
+)
+def test_what_cannot_be_placed_says_why(tmp_path, changed, why):
+    mine = make_entry(tmp_path, "mine", **changed)
+    assert why in ranking.position(mine)["unranked"]
+    assert ranking.position(mine)["places"] == []
+    assert why in rendered(ranking.position_table(mine))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "kin"),
+    [
+        ("PreActResNet-18", "ResNet-18"),
+        ("ResNet-18", "ResNet-18"),
+        ("WideResNet-34-10", "WideResNet-34-10"),
+        ("WideResNet-28-10-PSSiLU", None),
+        ("MeanSparse WideResNet-94-16", None),
+    ],
+)
+def test_families_are_of_equal_depth_and_width(architecture, kin):
+    assert metadata.architecture_family(architecture) == kin
+
+
+def test_a_lone_entry_is_compared_with_those_next_to_it(tmp_path):
+    mine = make_entry(tmp_path, "mine")
+    text = rendered(comparison.comparison_table([mine]))
+    above = ranking.position(mine)["places"][0]["above"]["name"]
+    assert text.count(above) >= 2
+    assert "difference in points" in text
+
+
+# ---- one entry
+
+
+def test_all_of_an_entry_is_shown(tmp_path):
+    flags = [True] * 50 + [False] * 50
+    mine = add_points(make_entry(tmp_path, "mine", n=100, whole=False), flags, correct=[True] * 80 + [False] * 20)
+    text = rendered(render_entry_report(mine))
+    for expected in ("50.00% (95 % interval 49.00% to 51.00%)", "1.5 h", "2.0 h", "eps: 8/255", "deterministic", "2.0"):
+        assert expected in text, expected
+    assert re.search(r"misclassified +20 +80.00%", text)
+    assert re.search(r"apgd-ce +30 +55.00%", text)  # all of the broken, as points.csv says, whatever the shares say
+    assert "points broken from points.csv" in text
+    assert f"{mine.weights}(nonethere)" in "".join(text.split())  # a long path goes over several lines
+
+
+def test_an_entry_without_points_is_shown_by_its_shares_and_a_damaged_file_is_named(tmp_path):
+    mine = make_entry(tmp_path, "mine", version="quick")
+    text = rendered(render_entry_report(mine))
+    assert "AutoAttack " not in text.replace("not AutoAttack)", "")
+    for name, count in (("misclassified", 2000), ("pgd-20", 2000), ("apgd-ce", 500), ("apgd-t", 500)):
+        assert re.search(rf"{name} +{count} ", text)
+    add_points(mine, [True, False])
+    said = "".join(rendered(render_entry_report(mine)).split())
+    assert "".join(f"not used: expected the entry's test points in {mine.points}, got 2 points".split()) in said
+
+
+def test_a_checkpoint_that_tells_less_is_shown_too(tmp_path):
+    mine = make_entry(
+        tmp_path,
+        "mine",
+        own={"origin": {"checkpoint": "net.pt", "sha256": "ab"}, "recipe": {"data": {}, "evaluate": {}}},
+    )
+    for absent in ("last", "training", "selected_on", "checks", "seconds"):
+        del mine.own["score"][absent]
+    text = rendered(render_entry_report(mine))
+    assert "net.pt" in text
+    assert "checks: none recorded" in text
+    assert "2.0 h" in text  # of its attacks
+
+
+def test_the_lines_that_load_it_are_python_whatever_the_folder_is_called(tmp_path):
+    lines = loading_code(make_entry(tmp_path / 'it\'s "mine"', "mine"))
+    strings = [node.value for node in ast.walk(ast.parse(lines)) if isinstance(node, ast.Constant)]
+    assert str(tmp_path / 'it\'s "mine"') in strings
+
+
+# ---- points.csv
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "found"),
+    [
+        ("margin", "gap", "header"),
+        ("0,3,3,,0.25\n", "", "1 points"),
+        ("0,3,3,,0.25", "0,3,3,magic,0.25", "line 2"),
+        ("0,3,3,,0.25", "0,3,3,", "4 cells in line 2"),
+        ("0,3,3,,0.25", "0,x,3,,0.25", "line 2"),
+        ("0,3,3,,0.25", "0,3,3,,nan", "line 2"),
+        ("0,3,3,,0.25", "0,3,3,square,0.25", "0 points that stood"),
+    ],
+)
+def test_damaged_points_are_refused_by_name(tmp_path, old, new, found):
+    mine = add_points(make_entry(tmp_path, "mine", n=2, autoattack=0.5), [True, False])
+    assert per_example.counts_by_attack(entries.read_per_example_results(mine)) == {"apgd-ce": 1}
+    text = mine.points.read_text()
+    assert old in text
+    mine.points.write_text(text.replace(old, new, 1))
+    with pytest.raises(UserError, match=found) as refused:
+        entries.read_per_example_results(mine)
+    assert str(mine.points) in str(refused.value)
+
+
+def test_points_that_are_no_text_are_refused_and_none_are_none(tmp_path):
+    mine = make_entry(tmp_path, "mine")
+    assert entries.read_per_example_results(mine) is None
+    mine.points.parent.mkdir(parents=True)
+    mine.points.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match=r"mine\.csv"):
+        entries.read_per_example_results(mine)
+
+
+def test_comparing_showing_and_packing_cost_no_torch():
+    rooms = ("comparison", "ranking", "entry_report", "latex", "bundle")
+    modules = ", ".join(f"rb_smooth.leaderboard.reports.{name}" for name in rooms)
+    code = f"import {modules}, sys; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

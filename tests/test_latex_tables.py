@@ -1,0 +1,228 @@
+"""Tables for papers: means over seeds, bold only by the test, text that LaTeX takes, nothing called what it is not."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import shutil
+import subprocess
+from datetime import date
+from statistics import fmean, stdev
+
+import pytest
+from fake_entries import SCORE, make_entry
+
+from rb_smooth.core.errors import UserError
+from rb_smooth.leaderboard.entries import published_entries
+from rb_smooth.leaderboard.metadata import PAPERS
+from rb_smooth.leaderboard.reports.latex import as_bibtex, as_csv, as_latex, build_tables, escape_latex, render_table
+
+DAY = date(2026, 1, 31)
+
+
+def seeds(folder, method, values, title=None, first=0, **more):
+    """One entry for each value, of seeds `first`, `first` + 1, …"""
+    return [
+        make_entry(
+            folder,
+            f"{method}_resnet18_s{seed}",
+            autoattack=value,
+            own={"method": title or method},
+            recipe={"train": {"seed": seed}},
+            **more,
+        )
+        for seed, value in enumerate(values, start=first)
+    ]
+
+
+def board(folder):
+    """at+awp is better than at by about as much for every seed; trades is second to none but by chance."""
+    return seeds(folder, "at", [0.500, 0.510, 0.505]) + seeds(folder, "at+awp", [0.530, 0.541, 0.534])
+
+
+def balanced(latex: str) -> bool:
+    """Braces close, environments end in order, dollars come in pairs: of LaTeX without comments."""
+    text = re.sub(r"^%.*$", "", latex, flags=re.M)
+    bare = re.sub(r"\\[\\&%$#_{}]", "", text)
+    depth = 0
+    for mark in bare:
+        depth += {"{": 1, "}": -1}.get(mark, 0)
+        if depth < 0:
+            return False
+    opened: list[str] = []
+    for what, name in re.findall(r"\\(begin|end)\{(\w+)\}", bare):
+        if what == "begin":
+            opened.append(name)
+        elif not opened or opened.pop() != name:
+            return False
+    return depth == 0 and not opened and bare.count("$") % 2 == 0
+
+
+def test_a_row_is_the_mean_and_the_deviation_over_seeds(tmp_path):
+    latex = as_latex(board(tmp_path), made=DAY)
+    spread = f"{100 * fmean([0.530, 0.541, 0.534]):.2f}}} $\\pm$ {100 * stdev([0.530, 0.541, 0.534]):.2f}"
+    (line,) = [line for line in latex.splitlines() if "at+awp & " in line]
+    assert spread in line
+    assert " & 3 & " in line
+
+
+def test_bold_is_what_the_paired_test_finds_best_and_nothing_else(tmp_path):
+    latex = as_latex(board(tmp_path), made=DAY)
+    assert re.findall(r"\\textbf\{([\d.]+)\}", latex) == ["53.50"]
+    assert "Holm" in latex
+    by_chance = seeds(tmp_path / "b", "at", [0.50, 0.52, 0.51]) + seeds(tmp_path / "b", "at+awp", [0.53, 0.51, 0.52])
+    latex = as_latex(by_chance, made=DAY)
+    assert "textbf" not in latex
+    assert "Holm" not in latex
+    untested = seeds(tmp_path / "c", "at", [0.5]) + seeds(tmp_path / "c", "at+awp", [0.9])
+    assert "textbf" not in as_latex(untested, made=DAY)
+
+
+def test_best_of_ours_is_not_bold_below_a_published_row(tmp_path):
+    (table,) = build_tables(board(tmp_path), 2)
+    assert [row["ours"] for row in table["rows"]] == [False, False, True, True]
+    assert "textbf" not in as_latex(board(tmp_path), 2, DAY)
+
+
+def test_the_caption_tells_points_protocol_eps_selection_and_date(tmp_path):
+    latex = as_latex(board(tmp_path), made=DAY)
+    (caption,) = re.findall(r"\\caption\{(.*)\}", latex)
+    for told in ("10000 test points", "AutoAttack", "standard", r"\ell_\infty", "8/255", "validation", "2026-01-31"):
+        assert told in caption, told
+
+
+def test_every_protocol_has_a_table_of_its_own_and_quick_is_never_called_autoattack(tmp_path):
+    quick = seeds(tmp_path, "at", [0.5, 0.6], first=10, version="quick")
+    other = seeds(tmp_path, "at", [0.5], first=20, threat=SCORE["threat"] | {"eps": 0.031})
+    chosen = seeds(tmp_path, "at", [0.5], first=30, selected_on="test")
+    latex = as_latex(board(tmp_path) + quick + other + chosen, made=DAY)
+    assert latex.count(r"\begin{table}") == 4
+    assert balanced(latex)
+    for text in (as_latex(quick, made=DAY), as_csv(quick)):
+        assert "upper bound (quick, not AutoAttack)" in text
+        assert "autoattack" not in text.lower().replace("not autoattack", "")
+    assert "selected on test" in as_latex(chosen, made=DAY)
+    assert "= 0.031" in as_latex(other, made=DAY)
+
+
+HOSTILE = r"50% & $x_1$ #{a}\input{b} ~^ <script> \\ | \"q\""
+
+
+def test_any_title_is_text_to_latex(tmp_path):
+    latex = as_latex(seeds(tmp_path, "at", [0.5, 0.6], title=HOSTILE), made=DAY)
+    assert balanced(latex)
+    assert not re.search(r"\\input|(?<!\\)[#]", latex.partition(r"\caption")[2])
+    (row,) = [line for line in latex.splitlines() if "script" in line]
+    assert len(re.findall(r"(?<!\\)&", row)) == 7
+    assert escape_latex("a\n\n b_c") == r"a b\_c"
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex here: the test of balance stands in for it")
+def test_the_table_compiles(tmp_path):
+    body = as_latex(seeds(tmp_path, "at", [0.5, 0.6], title=HOSTILE) + board(tmp_path / "b"), 3, DAY)
+    text = f"\\documentclass{{article}}\\usepackage[T1]{{fontenc}}\\usepackage{{booktabs}}\\begin{{document}}{body}"
+    (tmp_path / "a.tex").write_text(text + "\\end{document}")
+    subprocess.run(["pdflatex", "-halt-on-error", "a.tex"], cwd=tmp_path, check=True, stdout=subprocess.DEVNULL)
+
+
+def test_published_rows_are_added_where_they_compare(tmp_path):
+    best = [row for row in published_entries("cifar10", "Linf")["entries"] if row["eps"] == "8/255"][:3]
+    latex = as_latex(board(tmp_path), 3, DAY)
+    for row in best:
+        (line,) = [line for line in latex.splitlines() if f"{escape_latex(row['name'])}~" in line]
+        assert f"{100 * row['autoattack']:.2f}" in line
+        assert ("$^{+}$" in line) == row["extra_data"]
+    assert published_entries("cifar10", "Linf")["date"] in latex
+    assert balanced(latex)
+
+
+def test_published_rows_that_do_not_compare_are_left_out_with_the_reason(tmp_path):
+    small = seeds(tmp_path, "at", [0.5], first=10, whole=False, n=500)
+    latex = as_latex(board(tmp_path) + small, 1, DAY)
+    assert latex.count("Bartoldson") == 1
+    assert re.search(r"^% published entries not ranked: 500 points here", latex, re.M)
+    with pytest.raises(UserError, match="500 points here"):
+        as_latex(small, 1)
+
+
+def test_csv_holds_shares_and_says_what_of(tmp_path):
+    rows = list(csv.DictReader(io.StringIO(as_csv(board(tmp_path), 1))))
+    assert [row["source"] for row in rows] == ["published", "ours", "ours"]
+    ours = rows[1]
+    assert float(ours["robust_mean"]) == pytest.approx(fmean([0.530, 0.541, 0.534]))
+    assert float(ours["robust_std"]) == pytest.approx(stdev([0.530, 0.541, 0.534]))
+    assert (ours["method"], ours["seeds"], ours["n"], ours["eps"]) == ("at+awp", "0 1 2", "10000", "8/255")
+    assert (rows[0]["pgd20_mean"], rows[0]["seeds"], rows[0]["fingerprint"]) == ("", "", "")
+
+
+def test_a_checkpoint_stands_beside_runs_without_figures_of_training(tmp_path):
+    origin = {"origin": {"checkpoint": "net.pt", "sha256": "ab"}, "recipe": {"data": {}, "evaluate": {}}}
+    one, two = (make_entry(tmp_path, f"net_s{seed}", own=origin | {"method": f"net {seed}"}) for seed in (1, 2))
+    for entry in (one, two):
+        del entry.own["score"]["last"], entry.own["score"]["selected_on"], entry.own["score"]["training"]
+    (table,) = build_tables([one, two])  # two rows: their names' ends are no seeds
+    assert [row["title"] for row in table["rows"]] == ["net 1", "net 2"]
+    assert all(row["gap"] is None and row["last_pgd20"] is None for row in table["rows"])
+    assert "how the weights were selected is not known" in as_latex([one, two])
+    assert "Gap" not in as_latex([one, two])
+
+
+def test_methods_of_one_title_are_told_apart_by_name(tmp_path):
+    one = make_entry(tmp_path, "at_resnet18_s0")
+    two = make_entry(tmp_path, "at_resnet18_s0_abc123")
+    (table,) = build_tables([one, two])
+    assert [row["title"] for row in table["rows"]] == ["at_resnet18", "at_resnet18_abc123"]
+
+
+@pytest.mark.parametrize("what", ["none", "two boards"])
+def test_only_one_board_makes_tables(tmp_path, what):
+    both = [make_entry(tmp_path, "a"), make_entry(tmp_path, "b", dataset="digits")]
+    with pytest.raises(UserError, match="one board"):
+        build_tables([] if what == "none" else both)
+
+
+# ---- BibTeX
+
+
+@pytest.mark.parametrize(
+    ("sections", "keys"),
+    [
+        ({}, {"madry2017towards"}),
+        (
+            {"objective": {"name": "trades"}, "perturbation": {"name": "awp"}},
+            {"zhang2019theoretically", "wu2020adversarial"},
+        ),
+        ({"objective": {"name": "mart"}}, {"wang2020improving"}),
+        (
+            {"optimizer": [{"name": "sgd", "from_epoch": 0}, {"name": "entropy_sgd2", "from_epoch": 5}]},
+            {"madry2017towards", "kanai2021smoothness", "chaudhari2016entropy"},
+        ),
+    ],
+)
+def test_every_method_used_in_any_stage_is_cited_and_no_other(tmp_path, sections, keys):
+    text = as_bibtex([make_entry(tmp_path, "a", recipe=sections), make_entry(tmp_path, "b", recipe=sections)])
+    assert set(re.findall(r"^@\w+\{(\w+),", text, re.M)) == keys | {"croce2020reliable", "croce2020robustbench"}
+    assert text.count("@") == len(keys) + 2  # each once
+    assert text.count("{") == text.count("}")
+
+
+def test_papers_have_a_year_that_their_number_bears_out_and_names_with_commas():
+    for paper in PAPERS:
+        assert paper.eprint is not None or paper.url is not None
+        assert paper.eprint is None or paper.eprint.startswith(f"{paper.year % 100}")
+        assert all(author.count(",") == 1 for author in paper.authors.split(" and "))
+
+
+def test_a_key_cited_in_a_table_is_in_the_bibliography(tmp_path):
+    latex, bibtex = as_latex(board(tmp_path), 1, DAY), as_bibtex(board(tmp_path))
+    cited = set(re.findall(r"\\cite\{(\w+)\}", latex))
+    assert cited == {"croce2020reliable", "croce2020robustbench"}
+    assert all(f"{{{key}," in bibtex for key in cited)
+
+
+def test_each_form_is_asked_for_by_name(tmp_path):
+    mine = board(tmp_path)
+    assert render_table(mine, "csv", 1) == as_csv(mine, 1)
+    assert render_table(mine, "bibtex") == as_bibtex(mine)
+    assert render_table(mine, "latex", 2).count("\\toprule") == 1
