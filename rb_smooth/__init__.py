@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from rb_smooth.core import robustbench
+from rb_smooth.core.old_paths import forward_old_paths
 
 if TYPE_CHECKING:
     from rb_smooth.api import Comparison, compare, evaluate, submit, train
@@ -67,6 +68,7 @@ _MODULE_OF_NAME = {name: room for room, names in _PUBLIC_NAMES.items() for name 
 __all__ = sorted(_MODULE_OF_NAME)
 
 robustbench.install()
+forward_old_paths()
 
 
 def __getattr__(name: str) -> Any:

@@ -5,10 +5,10 @@ import torch
 import torch.nn.functional as F
 from rb_smooth_sam.sam import SAM
 
-from rb_smooth.components import conformance
+from rb_smooth import plugin
 
 
-@pytest.mark.parametrize("law", conformance.contract_checks("perturbation"))
+@pytest.mark.parametrize("law", plugin.contract_checks("perturbation"))
 def test_sam_obeys(law):
     law(SAM)
 

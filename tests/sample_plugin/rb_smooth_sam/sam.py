@@ -18,10 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
-from rb_smooth.components import ranges
-from rb_smooth.components.batchnorm import frozen_running_stats
-from rb_smooth.components.weights import perturbed
-from rb_smooth.core import distributed
+from rb_smooth import plugin
 
 
 class SAM:
@@ -32,20 +29,20 @@ class SAM:
     """
 
     def __init__(self, *, rho: float = 0.05) -> None:
-        ranges.at_least(0, rho=rho)
+        plugin.at_least(0, rho=rho)
         self.rho = rho
 
     @contextmanager
     def __call__(self, model: nn.Module, loss: Callable[[], Tensor]) -> Iterator[None]:
         weights = [w for w in model.parameters() if w.requires_grad]
-        with perturbed(weights, self._adversarial_perturbation(model, weights, loss)):
+        with plugin.perturbed(weights, self._adversarial_perturbation(model, weights, loss)):
             yield
 
     def _adversarial_perturbation(
         self, model: nn.Module, weights: list[nn.Parameter], loss: Callable[[], Tensor]
     ) -> Sequence[Tensor]:
         """v, one tensor for each of `weights`."""
-        with frozen_running_stats(model), torch.enable_grad():
+        with plugin.frozen_running_stats(model), torch.enable_grad():
             g = torch.autograd.grad(loss(), weights, allow_unused=True, materialize_grads=True)
-        distributed.all_reduce_mean(g)
+        plugin.all_reduce_mean(g)
         return torch._foreach_mul(g, self.rho / (get_total_norm(g) + 1e-12))
