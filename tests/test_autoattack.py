@@ -23,7 +23,7 @@ from rb_smooth.evaluation.attack_cache import AttackBatch, AttackCache, BatchRes
 from rb_smooth.evaluation.autoattack import run_autoattack
 
 LINF, L2 = Threat("Linf", 0.02, 0.005), Threat("L2", 0.15, 0.04)
-OPTIONS = {"classes": 5, "batch_size": 10, "seed": 3, "kept": 9}
+OPTIONS = {"classes": 5, "batch_size": 10, "seed": 3, "keep_examples": 9}
 
 
 @pytest.fixture

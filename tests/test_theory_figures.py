@@ -184,7 +184,7 @@ def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):
 
 def test_drawing_costs_no_torch_and_no_pyplot():
     code = (
-        "import sys; from rb_smooth.analysis.theory import benchmark_figure; figures.draw_examples(9);"
+        "import sys; from rb_smooth.analysis.theory import figures; figures.draw_examples(9);"
         "assert not {'torch', 'matplotlib.pyplot'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
