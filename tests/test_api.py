@@ -73,7 +73,7 @@ def no_work(monkeypatch):
     for module in ("evaluation.custom_model", "leaderboard.verification", "leaderboard.external"):
         monkeypatch.setattr(
             f"rb_smooth.{module}.evaluate_model", busy
-        )  # before evaluator's, which importing them copies
+        )  # first: importing them copies evaluator's
     monkeypatch.setattr(evaluator, "evaluate_model", busy)
 
 
