@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import ToTensor
 
-from rb_smooth import AWP, TRADES, Outsider, Threat, evaluate, load_model, recalibrate, submit
+from rb_smooth import AWP, TRADES, ExternalModel, Threat, evaluate, load_model, recalibrate, submit
 
 EPS = 8 / 255  # where pixels are in [0, 1]
 
@@ -53,7 +53,7 @@ def main(root: Path, name: str, out: Path, epochs: int, points: int) -> None:
 
     out.mkdir(parents=True, exist_ok=True)
     torch.save(model.state_dict(), out / "weights.pt")
-    stranger = Outsider(  # what the file does not say of itself
+    stranger = ExternalModel(  # what the file does not say of itself
         checkpoint=out / "weights.pt",
         architecture="timm",
         options={"id": name},

@@ -29,13 +29,21 @@ if TYPE_CHECKING:
     from rb_smooth.components.optimizers.entropy_sgd2 import EntropySGD2
     from rb_smooth.components.optimizers.sgd import SGD
     from rb_smooth.components.perturbations.awp import AWP
-    from rb_smooth.core.errors import Interrupted, Refused
+    from rb_smooth.config.overrides import resolve_config
+    from rb_smooth.core.errors import Interrupted, Refused, UserError
     from rb_smooth.core.threat import Threat
     from rb_smooth.evaluation.score import Score
     from rb_smooth.leaderboard.entries import Entry
-    from rb_smooth.leaderboard.external import Outsider
+    from rb_smooth.leaderboard.external import ExternalModel, Outsider
+    from rb_smooth.leaderboard.page.render import write_page
+    from rb_smooth.leaderboard.reports.bundle import write_bundle
+    from rb_smooth.leaderboard.reports.latex import render_table
+    from rb_smooth.leaderboard.verification import reproduce, verify
     from rb_smooth.leaderboard.zoo import load_model, recipes, register
+    from rb_smooth.training.pipeline import RunOptions, run_recipe
     from rb_smooth.training.run_folder.run import Run
+    from rb_smooth.training.run_folder.summary import find_runs, summarise
+    from rb_smooth.training.sweep.comparison import RunResult, compare_methods
 
 
 __version__ = "0.2.0"
@@ -46,8 +54,17 @@ _PUBLIC_NAMES = {
     "training.run_folder.run": ("Run",),
     "evaluation.score": ("Score",),
     "leaderboard.entries": ("Entry",),
-    "leaderboard.external": ("Outsider",),
-    "core.errors": ("Interrupted", "Refused"),
+    "leaderboard.external": ("ExternalModel", "Outsider"),
+    "core.errors": ("Interrupted", "Refused", "UserError"),
+    # the other programs
+    "config.overrides": ("resolve_config",),
+    "training.pipeline": ("RunOptions", "run_recipe"),
+    "training.sweep.comparison": ("RunResult", "compare_methods"),
+    "training.run_folder.summary": ("find_runs", "summarise"),
+    "leaderboard.verification": ("reproduce", "verify"),
+    "leaderboard.page.render": ("write_page",),
+    "leaderboard.reports.bundle": ("write_bundle",),
+    "leaderboard.reports.latex": ("render_table",),
     # parts for other training loops
     "core.threat": ("Threat",),
     "components.models": ("Normalized",),

@@ -71,9 +71,7 @@ def no_work(monkeypatch):
 
     monkeypatch.setattr(loop, "train", busy)
     for module in ("evaluation.custom_model", "leaderboard.verification", "leaderboard.external"):
-        monkeypatch.setattr(
-            f"rb_smooth.{module}.evaluate_model", busy
-        )  # first: importing them copies evaluator's
+        monkeypatch.setattr(f"rb_smooth.{module}.evaluate_model", busy)  # first: importing them copies evaluator's
     monkeypatch.setattr(evaluator, "evaluate_model", busy)
 
 

@@ -32,7 +32,7 @@ def test_the_page_runs_as_it_is_printed(tmp_path, monkeypatch, capsys):
         assert Path(made).exists()
     _, _, table = PAGE.partition("| command |")
     for word in re.findall(r"`(\w+)\(", table.partition("```")[0]):
-        assert word in left, word
+        assert word in left or hasattr(rb_smooth, word), word
 
 
 def test_every_function_of_the_package_is_on_the_page():

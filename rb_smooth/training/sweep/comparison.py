@@ -31,6 +31,7 @@ class RunResult(NamedTuple):
 
     @property
     def metrics(self) -> dict[str, float]:
+        """Each of METRICS: accuracies in [0, 1], and the difference of best and last epoch under PGD-20."""
         clean, pgd20, autoattack = (self.score[key] for key in ("clean", "pgd20", "autoattack"))
         last = self.score["last"]["pgd20"]
         return dict(zip(METRICS, (clean, pgd20, autoattack, last, pgd20 - last), strict=True))
