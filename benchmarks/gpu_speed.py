@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from gpu_steps import COMPARED_AS, METHODS, BarePasses, Cell, StepFunction, authors_step, make_trainer, training_steps
 
+from rb_smooth.core.errors import first_line
 from rb_smooth.data.splits import DataSplits
 from rb_smooth.training.trainer import Trainer
 
@@ -122,7 +123,7 @@ def _warm_up(
         except Exception as error:
             if way != "compiled":  # the only one that nobody runs by default
                 raise
-            failed[f"{method} {way}"] = f"{type(error).__name__}: {error}".splitlines()[0]
+            failed[f"{method} {way}"] = f"{type(error).__name__}: {first_line(error)}"
             del ways[method, way]
     return seconds, failed
 
@@ -135,7 +136,7 @@ def _sync_warning(step: StepFunction, device: torch.device) -> str | None:
     try:
         step()
     except RuntimeError as error:
-        return str(error).splitlines()[0]
+        return first_line(error)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     return None

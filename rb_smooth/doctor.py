@@ -20,7 +20,7 @@ from rb_smooth.config import registry
 from rb_smooth.core import robustbench
 from rb_smooth.core.cli import make_parser, run_cli
 from rb_smooth.core.console import console, log_info
-from rb_smooth.core.errors import UserError
+from rb_smooth.core.errors import UserError, first_line
 
 
 @dataclass(frozen=True)
@@ -194,8 +194,7 @@ def _guarded_check(component: str, look: Callable[[], Diagnosis], cure: str) -> 
     try:
         return look()
     except Exception as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        return Diagnosis(component, first, cure, fatal=True)
+        return Diagnosis(component, first_line(error), cure, fatal=True)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from rb_smooth.core.cli import make_parser, run_cli
 from rb_smooth.core.console import console
 from rb_smooth.core.crashes import FIX_HINT
 from rb_smooth.core.errors import UserError, did_you_mean
-from rb_smooth.core.formatting import number_text
+from rb_smooth.core.formatting import duration, number_text, percent, percentage_points
 from rb_smooth.training.run_folder.curves import draw_curves
 from rb_smooth.training.run_folder.log import read_log
 from rb_smooth.training.run_folder.run import Run
@@ -102,10 +102,10 @@ def _table(summaries: list[Summary]) -> Table:
             name,
             summary.state,
             _progress(summary),
-            *map(_percent, figures),
+            *(percent(figure, 1) for figure in figures),
             _autoattack_text(summary),
-            _percentage_points(summary.gap),
-            _elapsed_text(time.time() - summary.changed),
+            percentage_points(summary.gap, 1),
+            duration(time.time() - summary.changed),
             style={"damaged": "red", "crashed": "red", "training": "green", "evaluating": "green"}.get(summary.state),
         )
     return table
@@ -115,25 +115,9 @@ def _progress(summary: Summary) -> str:
     return "" if summary.damage else f"{summary.epochs_done}/{summary.epochs or '?'}"
 
 
-def _percent(share: float | None) -> str:
-    return "" if share is None else f"{100 * share:.1f}"
-
-
 def _autoattack_text(summary: Summary) -> str:
     """AutoAttack's figure; `≤ 52.1` where only an upper bound of it is known."""
-    return _percent(summary.test_autoattack) if summary.test_bound is None else f"≤ {_percent(summary.test_bound)}"
-
-
-def _percentage_points(difference: float | None) -> str:
-    return "" if difference is None else f"{100 * difference:+.1f}"
-
-
-def _elapsed_text(seconds: float) -> str:
-    """`3 min`: the largest unit of which one has gone by."""
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{max(seconds, 0):.0f} s"
+    return percent(summary.test_autoattack, 1) if summary.test_bound is None else f"≤ {percent(summary.test_bound, 1)}"
 
 
 def _compare(runs: list[tuple[str, Run]], out: Path) -> None:
@@ -163,14 +147,14 @@ def _side_by_side(names: list[str], summaries: list[Summary], headers: list[Sect
         "state": [summary.state for summary in summaries],
         "epochs": [_progress(summary) for summary in summaries],
         "best epoch": [str(summary.best_epoch) for summary in summaries],
-        "time per epoch": [f"{summary.seconds / summary.epochs_done:.3g} s" for summary in summaries],
-        "validation clean": [_percent(summary.val_clean) for summary in summaries],
-        "validation robust": [_percent(summary.val_robust) for summary in summaries],
+        "time per epoch": [duration(summary.seconds / summary.epochs_done) for summary in summaries],
+        "validation clean": [percent(summary.val_clean, 1) for summary in summaries],
+        "validation robust": [percent(summary.val_robust, 1) for summary in summaries],
         "test points": [str(summary.test_points or "") for summary in summaries],
-        "test clean": [_percent(summary.test_clean) for summary in summaries],
-        "test PGD-20": [_percent(summary.test_pgd20) for summary in summaries],
+        "test clean": [percent(summary.test_clean, 1) for summary in summaries],
+        "test PGD-20": [percent(summary.test_pgd20, 1) for summary in summaries],
         "test AutoAttack": [_autoattack_text(summary) for summary in summaries],
-        "gap": [_percentage_points(summary.gap) for summary in summaries],
+        "gap": [percentage_points(summary.gap, 1) for summary in summaries],
     }
     for what, cells in rows.items():
         table.add_row(what, *cells)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from rb_smooth.components.models import Normalized
 from rb_smooth.core import files
-from rb_smooth.core.errors import UserError
+from rb_smooth.core.errors import UserError, first_line
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "ema_state_dict", "model_ema", "ema", "params")
 """Under which names files hold a state dict; the first that is there is taken, unless another is asked for."""
@@ -127,8 +127,9 @@ def _read_file(path: Path) -> Any:
     try:
         return load_file(path)
     except SafetensorError as error:
-        cause = str(error).splitlines()[0]
-        raise UserError(f"expected tensors in {path}, got a damaged or foreign file ({cause}); restore it") from None
+        raise UserError(
+            f"expected tensors in {path}, got a damaged or foreign file ({first_line(error)}); restore it"
+        ) from None
 
 
 def _unwrap(loaded: Any, path: Path, cure: str) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from rb_smooth.components import ranges
 from rb_smooth.core import robustbench as bridge
-from rb_smooth.core.errors import UserError
+from rb_smooth.core.errors import UserError, first_line
 
 
 class Normalized(nn.Module):
@@ -51,7 +51,7 @@ class Normalized(nn.Module):
                 got = tuple(self.eval()(torch.zeros(2, *shape)).shape)
             problem = "" if got == (2, classes) else f"logits of shape {got} for 2 images"
         except (RuntimeError, AssertionError) as error:  # timm's nets of one image size assert it
-            problem = str(error).splitlines()[0]
+            problem = first_line(error)
         finally:
             self.train(training)
         if problem:

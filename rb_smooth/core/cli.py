@@ -22,7 +22,16 @@ from typing import Any, NoReturn
 
 from rb_smooth.core import environment, robustbench
 from rb_smooth.core.environment import Verbosity, git_commit
-from rb_smooth.core.errors import FAILED, INTERRUPTED, USER_ERROR, Failed, Interrupted, UserError, did_you_mean
+from rb_smooth.core.errors import (
+    FAILED,
+    INTERRUPTED,
+    USER_ERROR,
+    Failed,
+    Interrupted,
+    UserError,
+    did_you_mean,
+    first_line,
+)
 
 SCRIPT = "rb-smooth"
 _MODULE = "python -m rb_smooth."
@@ -135,9 +144,9 @@ def run_cli(main: Callable[[], int | None]) -> Callable[[], int]:
                 )
             except RuntimeError as error:
                 if str(error).startswith("DataLoader worker"):  # it died: killed for memory, or out of shared memory
-                    cause = str(error).splitlines()[0]
                     return _print_error(
-                        f"expected processes that decode images, got '{cause}'; lower data.workers", USER_ERROR
+                        f"expected processes that decode images, got '{first_line(error)}'; lower data.workers",
+                        USER_ERROR,
                     )
                 if type(error).__name__ != "OutOfMemoryError" and "can't allocate memory" not in str(error):
                     raise  # torch's own class is named here, so that torch stays unimported

@@ -28,4 +28,9 @@ def did_you_mean(name: str, valid: Iterable[str]) -> str:
     return f"got {name!r}; {guess}valid: {', '.join(options) or 'none'}"
 
 
+def first_line(error: BaseException) -> str:
+    """First line of an error's text; its type's name if the text is empty."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
 Refused = UserError  # the name that users know

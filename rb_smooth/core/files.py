@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rb_smooth.core.errors import UserError
+from rb_smooth.core.errors import UserError, first_line
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -74,7 +74,7 @@ def read_arrays(path: Path) -> dict[str, Any]:
         with np.load(path, allow_pickle=False) as archive:
             return dict(archive.items())
     except (OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
-        cause = str(error).splitlines()[0] if str(error) else type(error).__name__
+        cause = first_line(error)
         raise UserError(f"expected arrays in {path}, got a damaged or foreign file ({cause}); restore it") from None
 
 
@@ -110,7 +110,7 @@ def load_tensors(path: Path) -> Any:
                     raise EOFError(f"the checksum of {damaged} is wrong")
         return torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, OSError, *damage) as error:
-        cause = str(error).splitlines()[0] if str(error) else type(error).__name__
+        cause = first_line(error)
         if isinstance(error, pickle.UnpicklingError):  # torch's own words advise to execute what is in the file
             cause = "it holds more than tensors, or is none of torch's"
         raise UserError(f"expected tensors in {path}, got a damaged or foreign file ({cause}); restore it") from None

@@ -24,7 +24,7 @@ import torch
 
 from rb_smooth.components import ranges
 from rb_smooth.core import robustbench
-from rb_smooth.core.errors import UserError
+from rb_smooth.core.errors import UserError, first_line
 from rb_smooth.data.image_spec import IMAGE_SIZES
 from rb_smooth.data.images import AnyImages, ImageFiles, Images, fixed_permutation, iterate_chunks, read_image_size
 from rb_smooth.data.prefetch import default_workers
@@ -188,7 +188,7 @@ def _image_files(place: Path, image_size: int | None, workers: int) -> tuple[Ima
         listing = ImageFolder(str(place))
     except FileNotFoundError as error:
         raise UserError(
-            f"expected image folders {place}/<class>/, got {str(error).splitlines()[0]}; see --set data.root"
+            f"expected image folders {place}/<class>/, got {first_line(error)}; see --set data.root"
         ) from None
     names = np.array([os.fsencode(os.path.relpath(path, place)) for path, _ in listing.samples])
     size = (image_size, image_size) if image_size is not None else read_image_size(listing.samples[0][0])
@@ -235,7 +235,7 @@ def _explain_download_errors(title: str, url: str, archive: str, data_dir: Path)
     try:
         yield
     except (urllib.error.URLError, TimeoutError, ConnectionError, RuntimeError, EOFError, tarfile.TarError) as error:
-        cause = str(error).splitlines()[0] if str(error) else type(error).__name__
+        cause = first_line(error)
         if (data_dir / archive).exists():
             cause = f"and {archive} there is damaged or incomplete: delete it"
         raise UserError(

@@ -16,7 +16,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from rb_smooth.core.errors import UserError
+from rb_smooth.core.errors import UserError, first_line
 
 _READ_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 """What Pillow raises at a file that is no image, or no longer a whole one."""
@@ -179,8 +179,9 @@ def open_image(path: str) -> Iterator[Image.Image]:
         with Image.open(path) as image:
             yield image
     except _READ_ERRORS as error:
-        cause = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"expected an image in {path}, got {cause}; restore it, or for a new run delete it") from None
+        raise UserError(
+            f"expected an image in {path}, got {first_line(error)}; restore it, or for a new run delete it"
+        ) from None
 
 
 _GREY_LEVEL_TOLERANCE = 1e-3
@@ -196,7 +197,7 @@ def as_images(x: Any, y: Any) -> Images:
     try:
         x, y = torch.as_tensor(x).cpu(), torch.as_tensor(y).cpu()
     except (TypeError, ValueError, RuntimeError) as error:
-        raise UserError(f"expected points (x, y) as tensors, got {str(error).splitlines()[0]}; correct them") from None
+        raise UserError(f"expected points (x, y) as tensors, got {first_line(error)}; correct them") from None
     if x.ndim != 4 or y.ndim != 1 or not len(x) == len(y) > 0 or y.is_floating_point():
         raise UserError(
             f"expected x (N, C, H, W) and whole y (N,), N > 0, got {tuple(x.shape)} and {tuple(y.shape)} of {y.dtype}; "

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from rb_smooth.components.batchnorm import preserve_modes
 from rb_smooth.components.flops import choose_threads
 from rb_smooth.config.schema import load_raw_dataset, parse_protocol
-from rb_smooth.core.errors import UserError
+from rb_smooth.core.errors import UserError, first_line
 from rb_smooth.core.threat import Threat
 from rb_smooth.data.images import AnyImages, Images, as_images
 from rb_smooth.evaluation.evaluator import evaluate_model
@@ -70,7 +70,7 @@ def _count_classes(model: nn.Module, points: Images) -> int:
             logits = model.eval()(points.x[:1].to(device).float() / 255)
         told = f"{type(logits).__name__} of shape {tuple(logits.shape)}"
     except Exception as error:
-        logits, told = None, f"{type(error).__name__} ({str(error).splitlines()[0] if str(error) else 'no message'})"
+        logits, told = None, f"{type(error).__name__} ({first_line(error)})"
     if not isinstance(logits, Tensor) or logits.ndim != 2:
         size = "x".join(map(str, points.shape))
         raise UserError(f"expected a model that answers {size} images with logits (B, classes), got {told}; wrap it")

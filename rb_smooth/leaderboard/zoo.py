@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rb_smooth.config import resolver
 from rb_smooth.core import files, robustbench
-from rb_smooth.core.errors import UserError, did_you_mean
+from rb_smooth.core.errors import UserError, did_you_mean, first_line
 from rb_smooth.leaderboard.entries import Entry, list_entries, model_dir
 from rb_smooth.training.run_folder.run import Run
 
@@ -100,9 +100,8 @@ def load_entry(entry: Entry) -> nn.Module:
     try:
         model.load_state_dict(files.load_tensors(weights))
     except (RuntimeError, TypeError, AttributeError) as error:
-        cause = str(error).splitlines()[0]
         raise UserError(
-            f"expected the weights of {entry.name} in {entry.weights}, got others ({cause}); restore them"
+            f"expected the weights of {entry.name} in {entry.weights}, got others ({first_line(error)}); restore them"
         ) from None
     return model.eval()
 

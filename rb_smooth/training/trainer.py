@@ -18,7 +18,7 @@ from rb_smooth.config.schema import Recipe, Stage
 from rb_smooth.core import distributed, files
 from rb_smooth.core.console import console
 from rb_smooth.core.determinism import CRAFT, INIT, NOISE, derive_seed
-from rb_smooth.core.errors import UserError
+from rb_smooth.core.errors import UserError, first_line
 from rb_smooth.data.splits import DataSplits, fingerprint
 from rb_smooth.training.batches import BatchLoader, BatchOrder
 from rb_smooth.training.model_setup import (
@@ -104,7 +104,7 @@ class Trainer:
         except RuntimeError as failure:
             if not (self.compiled and is_compile_error(failure)):
                 raise
-            cause = str(failure).splitlines()[0]
+            cause = first_line(failure)
             if distributed.world_size() > 1:  # the others may be going on, compiled
                 raise UserError(f"expected to compile, got {cause}; use --set train.compile=false") from None
             console.print(f"torch.compile failed ({cause}); going on without it")
@@ -197,7 +197,7 @@ class Trainer:
                     )
             self.load_state_dict(state)
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-            cause = str(error).splitlines()[0]
+            cause = first_line(error)
             raise UserError(f"expected this run's state in {path}, got another's ({cause}); use --fresh") from None
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

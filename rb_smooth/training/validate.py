@@ -14,7 +14,7 @@ from rb_smooth.config.schema import Data, Evaluate, Extra, Recipe, Stage, Train
 from rb_smooth.config.sections import Sections, result_config
 from rb_smooth.core import environment, robustbench
 from rb_smooth.core.determinism import preserve_rng
-from rb_smooth.core.errors import UserError, did_you_mean
+from rb_smooth.core.errors import UserError, did_you_mean, first_line
 from rb_smooth.data.image_spec import ImageSpec, known_image_spec
 
 if TYPE_CHECKING:
@@ -220,7 +220,7 @@ def resolve_device(name: str) -> torch.device:
             raise RuntimeError("rb_smooth runs on cpu and cuda")
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        cause = str(error).splitlines()[0]
+        cause = first_line(error)
         raise UserError(f"expected a device that this machine has, got {name!r} ({cause}); use --device cpu") from None
     if device.type == "cuda":
         device = torch.device("cuda", torch.cuda.current_device() if device.index is None else device.index)

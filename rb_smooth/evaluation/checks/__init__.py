@@ -19,7 +19,7 @@ from rb_smooth.components import weights
 from rb_smooth.components.batchnorm import preserve_modes
 from rb_smooth.core import robustbench
 from rb_smooth.core.determinism import full_float32, preserve_rng
-from rb_smooth.core.errors import UserError
+from rb_smooth.core.errors import UserError, first_line
 from rb_smooth.core.threat import Threat
 from rb_smooth.data.images import Images, iterate_batches
 from rb_smooth.evaluation.checks import accuracy, attack, forward, gradients
@@ -130,8 +130,7 @@ def _run_check(name: str, check: Callable[[CheckContext], CheckOutcome], context
     except torch.OutOfMemoryError:
         raise
     except Exception as error:
-        cause = str(error).splitlines()[0] if str(error) else "no message"
-        return Check(name, "refused", f"the model raised {type(error).__name__} ({cause})")
+        return Check(name, "refused", f"the model raised {type(error).__name__} ({first_line(error)})")
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rb_smooth.core.console import console
+from rb_smooth.core.errors import first_line
 from rb_smooth.training.run_folder.curves import draw_curves
 from rb_smooth.training.run_folder.log import LogRow
 from rb_smooth.training.run_folder.run import Run
@@ -62,8 +63,7 @@ class RunReporter:
             write()
         except Exception as error:
             self._failed.add(what)
-            cause = str(error).splitlines()[0] if str(error) else type(error).__name__
-            console.print(f"not written: {self.run.path / what} ({cause}); training does without")
+            console.print(f"not written: {self.run.path / what} ({first_line(error)}); training does without")
 
 
 _IMAGE_SETS = ("train", "val", "test")

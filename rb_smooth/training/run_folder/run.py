@@ -20,7 +20,7 @@ import filelock
 from rb_smooth.config import resolver, yaml
 from rb_smooth.config.sections import SECTIONS, Sections, config_hash, result_config, short_hash
 from rb_smooth.core import crashes, files
-from rb_smooth.core.errors import UserError
+from rb_smooth.core.errors import UserError, first_line
 from rb_smooth.training.run_folder import resume
 
 if TYPE_CHECKING:
@@ -226,9 +226,8 @@ class Run:
         try:
             model.load_state_dict(self.load(name))
         except (TypeError, RuntimeError, AttributeError) as error:
-            cause = str(error).splitlines()[0]
             raise UserError(
-                f"expected this run's weights in {self.path / name}.pt, got others or none ({cause}); "
+                f"expected this run's weights in {self.path / name}.pt, got others or none ({first_line(error)}); "
                 "restore them, or begin again with --fresh"
             ) from None
 
