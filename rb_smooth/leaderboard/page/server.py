@@ -1,10 +1,10 @@
-"""The page in a browser, from this machine alone."""
+"""Serve the leaderboard page on this machine and open it in a browser."""
 
 from __future__ import annotations
 
 import errno
 import webbrowser
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from rb_smooth.core.console import console, log_info
@@ -15,40 +15,35 @@ _HOST = "127.0.0.1"
 
 
 def serve(leaderboard: Path, port: int = 8000, open_browser: bool = True) -> None:
-    """Build the page and serve it on 127.0.0.1 until Ctrl-C. port: 0 takes a free one; which, a line says.
+    """Build the page and serve it on 127.0.0.1 until Ctrl-C. port: 0 picks a free one; the address is printed.
 
-    Only the page is served, and read anew at every request: after `page`, reloading shows what is new. Raises UserError
-    where the port is taken.
+    Every request reads the file again, so that reloading shows a rebuilt page. Raises UserError if the port is taken.
     """
-    with make_server(write_page(leaderboard), port) as running:
-        address = f"http://{_HOST}:{running.server_address[1]}/"
+    with make_server(write_page(leaderboard), port) as server:
+        address = f"http://{_HOST}:{server.server_address[1]}/"
         try:
             console.print(f"page: {address} (Ctrl-C ends it)")
             if open_browser:
                 webbrowser.open(address)
-            running.serve_forever()
+            server.serve_forever()
         except KeyboardInterrupt:
             log_info("stopped")
 
 
-def make_server(path: Path, port: int) -> ThreadingHTTPServer:
-    """A server of one file, to this machine. Raises UserError where the port is taken or not to be had."""
+def make_server(page: Path, port: int) -> ThreadingHTTPServer:
+    """A server of the file `page` alone, on 127.0.0.1. Raises UserError if the port is taken or not allowed."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            if self.path.partition("?")[0] not in ("/", "/index.html"):
-                self.send_error(404)
-                return
-            content = path.read_bytes()
-            self.send_response(200)
-            self.send_header("Content-Type", "text/html; charset=utf-8")
-            self.send_header("Content-Length", str(len(content)))
+    class Handler(SimpleHTTPRequestHandler):
+        def translate_path(self, path: str) -> str:
+            is_page = path.partition("?")[0] in ("/", "/index.html")
+            return str(page if is_page else page / "missing")  # below a file there is nothing: 404
+
+        def end_headers(self) -> None:
             self.send_header("Cache-Control", "no-store")
-            self.end_headers()
-            self.wfile.write(content)
+            super().end_headers()
 
         def log_message(self, *_: object) -> None:
-            """Nobody reads it."""
+            """Log nothing."""
 
     try:
         return ThreadingHTTPServer((_HOST, port), Handler)

@@ -1,10 +1,10 @@
-"""What RobustBench's new-model issue asks for, of one entry, filled in: a folder to attach or to send.
+"""Pack one entry as RobustBench's new-model issue asks for it: a folder to attach or to send.
 
     <Name>/README.md  issue.md  registry.py  evaluation.log  recipe.yaml  points.csv  SHA256SUMS
     <Name>/model_info/<dataset>/<threat>/<Name>.json      RobustBench's own fields, without our block
     <Name>/models/<dataset>/<threat>/<Name>.pt            the weights, where RobustBench's load_model looks for them
 
-The issue also says what is not true of RobustBench's rules. Nothing here is sent anywhere, and it costs no torch.
+The issue lists which of RobustBench's rules the entry breaks. Nothing is sent anywhere. Needs no torch.
 """
 
 from __future__ import annotations
@@ -21,27 +21,28 @@ from rb_smooth.core import files
 from rb_smooth.core.errors import UserError
 from rb_smooth.core.files import validate_name
 from rb_smooth.core.formatting import eps_text, percent
-from rb_smooth.evaluation.per_example import counts_by_attack
+from rb_smooth.evaluation.per_example import CLEAN, counts_by_attack
 from rb_smooth.evaluation.score import attack_title
 from rb_smooth.leaderboard.entries import Entry, read_per_example_results
 from rb_smooth.leaderboard.metadata import architecture_title
-from rb_smooth.leaderboard.reports.architecture_source import write_architecture_source
 
 _CHECKSUMS_FILE = "SHA256SUMS"
 
 
 def write_bundle(entry: Entry, out: Path) -> Path:
-    """Make <out>/<Name>/, whole or not at all; a bundle that is there is replaced.
+    """Write <out>/<Name>/ atomically, in the place of an older bundle; returns that path.
 
-    Raises UserError if weights are missing or are not those that were measured, if points.csv is damaged, and if
-    another thing lies where the bundle would.
+    Raises UserError if the weights are missing or have another SHA-256 than the entry states, if points.csv is
+    damaged, and if <out>/<Name> exists and is no bundle.
     """
-    for name in (entry.dataset, entry.threat, entry.name):  # they become paths, and words of registry.py
+    for name in (entry.dataset, entry.threat, entry.name):  # become paths and parts of registry.py
         validate_name(name)
     target = out / entry.name
     entry.measured_weights()
     if target.exists() and not (target / _CHECKSUMS_FILE).exists():
-        raise UserError(f"expected {target} to be free or a bundle, got something else; move it away, or say --out")
+        raise UserError(
+            f"expected {target} to be absent or a bundle, got something else; move it away, or choose another --out"
+        )
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out, prefix=f".{entry.name}.") as temporary:
         folder = Path(temporary) / "new"
@@ -53,34 +54,38 @@ def write_bundle(entry: Entry, out: Path) -> Path:
 
 
 def robustbench_json(entry: Entry) -> dict[str, object]:
-    """The entry's JSON in RobustBench's form: without our block, without empty values, architecture in its spelling."""
-    kept = {key: value for key, value in entry.info.items() if key != "rb_smooth" and value is not None}
-    return kept | {"architecture": architecture_title(entry)}
+    """The entry's JSON as RobustBench has it: no `rb_smooth` block, no null values, architecture in its spelling."""
+    fields = {key: value for key, value in entry.info.items() if key != "rb_smooth" and value is not None}
+    return fields | {"architecture": architecture_title(entry)}
 
 
 def _write_bundle_files(entry: Entry, folder: Path) -> None:
-    place = Path(entry.dataset) / entry.threat
-    weights = folder / "models" / place / f"{entry.name}.pt"
+    board = Path(entry.dataset) / entry.threat
     texts = {
         "README.md": readme_text(entry),
         "issue.md": issue_text(entry),
-        "registry.py": registry_module(entry, write_architecture_source(entry.own["model"])),
+        "registry.py": registry_module(entry),
         "evaluation.log": evaluation_log(entry),
         "recipe.yaml": dump_sections(entry.own["recipe"]),
     }
     for name, text in texts.items():
         files.write_text(folder / name, text)
-    files.write_json(folder / "model_info" / place / f"{entry.name}.json", robustbench_json(entry))
-    _link_or_copy(entry.weights, weights)
+    files.write_json(folder / "model_info" / board / f"{entry.name}.json", robustbench_json(entry))
+    _link_or_copy(entry.weights, folder / _weights_path(entry))
     if entry.points.exists():
         _link_or_copy(entry.points, folder / "points.csv")
-    listed = sorted(path for path in folder.rglob("*") if path.is_file())
-    sums = "".join(f"{files.sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in listed)
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    sums = "".join(f"{files.sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in paths)
     files.write_text(folder / _CHECKSUMS_FILE, sums)
 
 
+def _weights_path(entry: Entry) -> str:
+    """Inside the bundle."""
+    return f"models/{entry.dataset}/{entry.threat}/{entry.name}.pt"
+
+
 def _link_or_copy(source: Path, target: Path) -> None:
-    """The same file under a second name, which costs no space; a copy where disks do not allow it."""
+    """Hard-link, which costs no space; copy where the file system does not allow it."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(OSError):
         os.link(source, target)
@@ -88,21 +93,19 @@ def _link_or_copy(source: Path, target: Path) -> None:
     shutil.copyfile(source, target)
 
 
-_BOARDS = {("cifar10", "Linf"), ("cifar10", "L2"), ("cifar100", "Linf")}
-"""RobustBench's, of those that we can measure for."""
+_ROBUSTBENCH_BOARDS = {("cifar10", "Linf"), ("cifar10", "L2"), ("cifar100", "Linf")}
+"""Those of RobustBench's boards that rb_smooth can evaluate for."""
 
 _PLACEHOLDERS = {"authors": ("local entry", "not told"), "venue": ("local",), "link": ("",)}
-"""What entries say of themselves when nobody said more."""
-
-_LOSS_LABELS = {"clean": "misclassified unattacked"}
+"""Values of RobustBench's fields in an entry that was submitted without them."""
 
 
 def readme_text(entry: Entry) -> str:
     where = f"model_dir='models', dataset={entry.dataset!r}, threat_model={entry.threat!r}"
     return (
-        f"{entry.name}: what RobustBench's new-model issue asks for. Begin with issue.md; `sha256sum -c SHA256SUMS` "
+        f"{entry.name}: what RobustBench's new-model issue asks for. Start with issue.md; `sha256sum -c SHA256SUMS` "
         "checks the files.\n"
-        "Here, once registry.py's entry is in RobustBench's table: "
+        "In this folder, with registry.py's ENTRY in RobustBench's table: "
         f"`robustbench.utils.load_model({entry.name!r}, {where})`.\n"
     )
 
@@ -111,8 +114,9 @@ def issue_text(entry: Entry) -> str:
     """Markdown, the issue's title first; fields as in RobustBench's template, and the data set, which it lacks."""
     info, score = entry.info, entry.own["score"]
     evaluation = f"{attack_title(score)}, version {score['version']}, {score['n']} points, seed {score['seed']}"
-    proof = "evaluation.log, points.csv" if entry.points.exists() else "evaluation.log"
-    fields = {
+    evidence = "evaluation.log, points.csv" if entry.points.exists() else "evaluation.log"
+    authors = "to be filled in" if info["authors"] in _PLACEHOLDERS["authors"] else info["authors"]
+    claims = {
         "Architecture": architecture_title(entry),
         "Dataset": entry.dataset,
         "Threat Model": entry.threat,
@@ -120,11 +124,10 @@ def issue_text(entry: Entry) -> str:
         "Clean accuracy": f"{percent(score['clean'])} %",
         "Robust accuracy": f"{percent(score['autoattack'])} % ({attack_title(score)})",
         "Additional data": "true" if info["additional_data"] else "false",
-        "Evaluation method": f"{evaluation}; {proof}",
-        "Checkpoint and code": f"models/{entry.dataset}/{entry.threat}/{entry.name}.pt "
-        f"(SHA-256 {entry.own.get('weights_sha256')}), registry.py",
+        "Evaluation method": f"{evaluation}; {evidence}",
+        "Checkpoint and code": f"{_weights_path(entry)} (SHA-256 {entry.own.get('weights_sha256')}), registry.py",
     }
-    gaps = rule_violations(entry)
+    violations = rule_violations(entry)
     return "\n".join(
         [
             f"# [New Model] {entry.name}",
@@ -132,20 +135,21 @@ def issue_text(entry: Entry) -> str:
             "**Paper Information**",
             f"- Paper Title: {info['name']}",
             f"- Paper URL: {info['link'] or 'to be filled in'}",
-            f"- Paper authors: {'to be filled in' if info['authors'] in _PLACEHOLDERS['authors'] else info['authors']}",
+            f"- Paper authors: {authors}",
             "",
             "**Leaderboard Claim(s)**",
             "",
-            *(f"- {name}: {value}" for name, value in fields.items()),
+            *(f"- {name}: {value}" for name, value in claims.items()),
             "",
-            "**Not as RobustBench's rules want it**",
+            "**Rules of RobustBench that this entry breaks**",
             "",
-            *([f"- {gap}" for gap in gaps] or ["- nothing that is known"]),
+            *([f"- {violation}" for violation in violations] or ["- none known"]),
             "",
             "**Model Zoo**",
             "",
             "- [ ] I want to add my models to the Model Zoo",
-            "- [ ] I use an architecture that is included among those here or in `timm` (if not: registry.py holds it)",
+            "- [ ] I use an architecture that is included among those here or in `timm` (if not: registry.py names the "
+            "class and builds it)",
             "- [ ] I agree to release my model(s) under MIT license, or under a customized license (its URL: )",
             "",
         ]
@@ -153,22 +157,22 @@ def issue_text(entry: Entry) -> str:
 
 
 def rule_violations(entry: Entry) -> list[str]:
-    """In what the entry is not what RobustBench's board wants; the submitter's own blanks last."""
+    """One sentence for each of RobustBench's rules that the entry breaks; fields left to fill in come last."""
     score = entry.own["score"]
     found = []
-    if (entry.dataset, entry.threat) not in _BOARDS:
+    if (entry.dataset, entry.threat) not in _ROBUSTBENCH_BOARDS:
         found.append(f"RobustBench has no board {entry.dataset} {entry.threat}.")
     if score["version"] != "standard":
         found.append(f"The robust accuracy is an {attack_title(score)}: AutoAttack's standard version was not run.")
     if not score["official"]:
-        found.append("The test points do not come from the official, checksummed files, or are not in their order.")
+        found.append("The test points do not come from the official, checksummed files, or are in another order.")
     if not score["whole"]:
         found.append(f"{score['n']} test points were attacked, not the whole test set (10,000 for CIFAR).")
     if score.get("selected_on") == "test":
-        found.append("The epoch was chosen on the test set.")
-    checks = [check for check in score.get("checks", []) if check["verdict"] == "unreliable"]
-    found += [f"Unreliable: {check['name']}: {check['found']}" for check in checks]
-    if entry.info.get("unreliable") and not checks:
+        found.append("The epoch was selected on the test set.")
+    unreliable = [check for check in score.get("checks", []) if check["verdict"] == "unreliable"]
+    found += [f"Unreliable: {check['name']}: {check['found']}" for check in unreliable]
+    if entry.info.get("unreliable") and not unreliable:
         found.append("The entry is marked as unreliable.")
     if not score.get("checks"):
         found.append("No checks (gradients, determinism, forward cost) are recorded.")
@@ -179,24 +183,24 @@ def rule_violations(entry: Entry) -> list[str]:
     return found
 
 
-def registry_module(entry: Entry, architecture: str) -> str:
-    """A module: the architecture, and `ENTRY` for RobustBench's table."""
-    folder = f"models/{entry.dataset}/{entry.threat}/{entry.name}.pt"
+def registry_module(entry: Entry) -> str:
+    """Python source: `build()` makes the untrained network with rb_smooth, `ENTRY` is for RobustBench's table."""
+    model = entry.own["model"]
+    package = entry.packages.get(f"model.{model['name']}", "rb_smooth.components.models")
+    arguments = (model["name"], model.get("options", {}), tuple(model["shape"]), model["classes"])
+    record = {"gdrive_id": f"to be filled in once {_weights_path(entry)} is uploaded"}
     return (
         f'"""{entry.name} for RobustBench: architecture and entry in model_zoo ({entry.dataset} {entry.threat})."""\n\n'
-        f"{architecture}\n\n"
-        f"ENTRY = (\n"
-        f"    {entry.name!r},\n"
-        f"    {{\n"
-        f'        "model": build,\n'
-        f'        "gdrive_id": "to be filled in once {folder} is uploaded",\n'
-        f"    }},\n"
-        f")\n"
+        "from rb_smooth.config.registry import build_model\n\n\n"
+        "def build():\n"
+        f"    # {model['name']!r} of {package!r}, behind the normalisation of its inputs\n"
+        f"    return build_model{arguments!r}\n\n\n"
+        f"ENTRY = ({entry.name!r}, {{**{record!r}, 'model': build}})\n"
     )
 
 
 def evaluation_log(entry: Entry) -> str:
-    """What was done, with what, and what it found: one `key: value` a line."""
+    """Protocol, accuracies, checks and versions, one `key: value` per line."""
     score = entry.own["score"]
     low, high = score["interval"]
     threat = score["threat"]
@@ -213,8 +217,8 @@ def evaluation_log(entry: Entry) -> str:
     ]
     for name, attack in score["attacks"].items():
         lines.append(f"robust accuracy after {name}: {percent(attack['robust'])} % ({attack['seconds']:.1f} s)")
-    span = f"95 % interval {percent(low)} to {percent(high)}"
-    lines.append(f"{attack_title(score)}: {percent(score['autoattack'])} % ({span})")
+    interval = f"95 % interval {percent(low)} to {percent(high)}"
+    lines.append(f"{attack_title(score)}: {percent(score['autoattack'])} % ({interval})")
     lines += _broken_counts(entry)
     lines += [f"warning: {warning}" for warning in score.get("warnings", [])] or ["warnings: none"]
     checks: list[dict[str, Any]] = score.get("checks", [])
@@ -224,10 +228,10 @@ def evaluation_log(entry: Entry) -> str:
 
 
 def _broken_counts(entry: Entry) -> list[str]:
-    found = read_per_example_results(entry)
-    if found is None:
-        return ["points: not kept, point by point"]
+    results = read_per_example_results(entry)
+    if results is None:
+        return ["points.csv: none"]
+    titles = {CLEAN: "misclassified unattacked"}
     return [
-        f"points {_LOSS_LABELS.get(name, f'broken by {name}')}: {count}"
-        for name, count in counts_by_attack(found).items()
+        f"points {titles.get(name, f'broken by {name}')}: {count}" for name, count in counts_by_attack(results).items()
     ]
