@@ -22,7 +22,8 @@ from rb_smooth.evaluation import per_example
 from rb_smooth.leaderboard import entries, metadata
 from rb_smooth.leaderboard.reports import comparison, ranking
 from rb_smooth.leaderboard.reports.comparable import published_by_name
-from rb_smooth.leaderboard.reports.entry_report import loading_code, render_entry_report
+from rb_smooth.leaderboard.reports.entry_facts import loading_code
+from rb_smooth.leaderboard.reports.entry_report import render_entry_report
 
 COUNTS = st.builds(PairedCounts, *[st.integers(0, 40)] * 4).filter(lambda pairs: pairs.n > 0)
 
@@ -268,7 +269,7 @@ def test_the_first_has_nobody_above(tmp_path):
     found = ranking.position(make_entry(tmp_path, "mine", autoattack=0.9, interval=[0.89, 0.91]))
     assert found["places"][0]["above"] is None
     assert found["places"][0]["ranks"] == [1, 1]
-    assert "nobody" in rendered(
+    assert "none" in rendered(
         ranking.position_table(make_entry(tmp_path, "mine", autoattack=0.9, interval=[0.89, 0.91]))
     )
 
@@ -322,14 +323,14 @@ def test_all_of_an_entry_is_shown(tmp_path):
     assert re.search(r"misclassified +20 +80.00%", text)
     assert re.search(r"apgd-ce +30 +55.00%", text)  # all of the broken, as points.csv says, whatever the shares say
     assert "points broken from points.csv" in text
-    assert f"{mine.weights}(nonethere)" in "".join(text.split())  # a long path goes over several lines
+    assert f"{mine.weights}(missing)" in "".join(text.split())  # a long path goes over several lines
 
 
 def test_an_entry_without_points_is_shown_by_its_shares_and_a_damaged_file_is_named(tmp_path):
     mine = make_entry(tmp_path, "mine", version="quick")
     text = rendered(render_entry_report(mine))
     assert "AutoAttack " not in text.replace("not AutoAttack)", "")
-    for name, count in (("misclassified", 2000), ("pgd-20", 2000), ("apgd-ce", 500), ("apgd-t", 500)):
+    for name, count in (("misclassified", 2000), ("PGD-20", 2000), ("apgd-ce", 500), ("apgd-t", 500)):
         assert re.search(rf"{name} +{count} ", text)
     add_points(mine, [True, False])
     said = "".join(rendered(render_entry_report(mine)).split())

@@ -260,20 +260,20 @@ def test_galleries_and_curves_for_which_there_is_no_room_are_left_out(tmp_path, 
 
 
 def test_a_panel_tells_what_each_attack_and_each_class_lost(tmp_path):
-    told = details.read_details(row_of_entry(full_entry(tmp_path)))
-    assert [(step.attack, step.broke) for step in told.steps] == [("unattacked", 2), ("apgd-ce", 3), ("apgd-t", 0)]
-    assert [(each.label, each.n, each.stood) for each in told.classes] == [(3, 10, 0.5)]
-    facts = {what: value for _, section in told.facts for what, value in section}
+    found = details.read_details(row_of_entry(full_entry(tmp_path)))
+    assert [(step.attack, step.broken) for step in found.steps] == [("unattacked", 2), ("apgd-ce", 3), ("apgd-t", 0)]
+    assert [(each.label, each.n, each.robust) for each in found.classes] == [(3, 10, 0.5)]
+    facts = {name: value for _, section in found.facts for name, value in section}
     assert facts["epochs"] == "3, best 2"
     assert facts["training"] == "1.5 h"
-    assert "eps: 8/255" in told.recipe
+    assert "eps: 8/255" in found.recipe
 
 
 def test_commands_that_are_shown_hold_any_name_together(tmp_path):
-    told = details.read_details(row_of_entry(full_entry(tmp_path, "a; b 'c'")))
-    assert "verify 'a; b '\"'\"'c'\"'\"'' --dataset cifar10" in told.commands
-    compile(told.loading, "shown", "exec")
-    assert str(tmp_path.parent) not in told.loading + told.commands  # a page is shown to others
+    found = details.read_details(row_of_entry(full_entry(tmp_path, "a; b 'c'")))
+    assert "verify 'a; b '\"'\"'c'\"'\"'' --dataset cifar10" in found.commands
+    compile(found.loading, "shown", "exec")
+    assert str(tmp_path.parent) not in found.loading + found.commands  # a page is shown to others
 
 
 def row_of_entry(entry):

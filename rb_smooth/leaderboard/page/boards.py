@@ -1,4 +1,4 @@
-"""Who stands on which board, and in which group there: only what is comparable is ranked together."""
+"""Boards of the page: models grouped by what is comparable, each group ranked."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from rb_smooth.core.environment import data_roots
 from rb_smooth.leaderboard.entries import Entry, list_entries, published_entries
 from rb_smooth.leaderboard.page.rows import IdGenerator, ModelRow, display_error, own_row, published_row
-from rb_smooth.leaderboard.reports.ranking import incomparable_reason, same_eps_entries, unranked_reason
+from rb_smooth.leaderboard.reports.ranking import incomparable_reason, rank, same_eps_entries, unranked_reason
 
 _TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "svhn": "SVHN", "digits": "Digits", "imagenet": "ImageNet"}
 _NORMS = {"Linf": "ℓ∞", "L2": "ℓ2"}
@@ -18,9 +18,9 @@ _NORMS = {"Linf": "ℓ∞", "L2": "ℓ2"}
 
 @dataclass(frozen=True)
 class Group:
-    """What is comparable, best first. title: what is equal in it. why: why it is apart from the first; empty there.
+    """Comparable models, best first. title: their common protocol. why: in what it differs from the first; "" there.
 
-    eps: of all its models, as text. published: whether RobustBench's figures are in it.
+    eps: of all its models, as text. published: whether RobustBench's models are in it.
     """
 
     title: str
@@ -32,7 +32,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Board:
-    """All models of one data set and norm. source: of the published figures, with commit and date; None without any."""
+    """All models of one data set and norm. source: of the published figures, with commit and date, or None."""
 
     key: str
     dataset: str
@@ -54,24 +54,24 @@ class Board:
 
     @property
     def figure(self) -> str:
-        """What the robust accuracies of this board are called: AutoAttack's, unless none of them is."""
+        """Column title of the robust accuracies: AutoAttack, unless no model of the board has it."""
         attacks = sorted({row.attack for row in self.rows})
         return "AutoAttack robust accuracy" if "AutoAttack" in attacks else f"Robust accuracy, {attacks[0]}"
 
 
 def read_boards(leaderboard: Path) -> tuple[list[Board], list[str]]:
-    """(boards, complaints): the published first, then those of our own alone; what is no entry is named, not shown."""
+    """(boards, complaints): boards with published models first. Each unreadable entry is one complaint."""
     entries, complaints = list_entries(leaderboard)
-    faults = [display_error(entry) for entry in entries]
+    errors = [display_error(entry) for entry in entries]
     complaints += [
-        f"passed over: expected an entry of rb_smooth in {entry.path}, got {found}; restore or delete it"
-        for entry, found in zip(entries, faults, strict=True)
-        if found
+        f"skipped: expected an entry of rb_smooth in {entry.path}, got {error}; restore or delete it"
+        for entry, error in zip(entries, errors, strict=True)
+        if error
     ]
-    sound = [entry for entry, found in zip(entries, faults, strict=True) if not found]
-    names = dict.fromkeys([*_published_boards(), *((entry.dataset, entry.threat) for entry in sound)])
+    valid = [entry for entry, error in zip(entries, errors, strict=True) if not error]
+    names = dict.fromkeys([*_published_boards(), *((entry.dataset, entry.threat) for entry in valid)])
     keys = IdGenerator()
-    return [_board(name, [e for e in sound if (e.dataset, e.threat) == name], keys) for name in names], complaints
+    return [_board(name, [e for e in valid if (e.dataset, e.threat) == name], keys) for name in names], complaints
 
 
 def _published_boards() -> list[tuple[str, str]]:
@@ -84,18 +84,18 @@ def _board(name: tuple[str, str], entries: list[Entry], keys: IdGenerator) -> Bo
     key = keys.new_id("-".join(name))
     table = published_entries(*name)
     by_eps = _group_by_eps(published_row(each, keys.new_id(f"{key}-{each['name']}")) for each in table["entries"])
-    apart: dict[tuple[Any, ...], list[ModelRow]] = {}
+    separate: dict[tuple[Any, ...], list[ModelRow]] = {}
     for entry in entries:
         row, why = own_row(entry, keys.new_id(f"{key}-{entry.name}")), unranked_reason(entry, table)
         if by_eps and not why:
             by_eps[same_eps_entries(entry, table)[0]["eps"]].append(row)
         else:
-            apart.setdefault((why, entry.protocol()), []).append(row)
+            separate.setdefault((why, entry.protocol()), []).append(row)
     groups: list[Group] = []
     for eps, rows in by_eps.items():
         why = f"Not ranked with those above: ε is {eps} here, {groups[0].eps} there" if groups else ""
         groups.append(Group(f"ε = {eps}, all test points, AutoAttack", why, eps, True, _rank_rows(rows)))
-    for (why, *_), rows in sorted(apart.items(), key=lambda item: _group_sort_key(item[1])):
+    for (why, *_), rows in sorted(separate.items(), key=lambda item: _group_sort_key(item[1])):
         reason = why or (_separation_reason(rows[0], groups[0].rows[0]) if groups else "")
         groups.append(
             Group(_protocol_title(rows[0]), reason[:1].upper() + reason[1:], rows[0].eps, False, _rank_rows(rows))
@@ -105,7 +105,7 @@ def _board(name: tuple[str, str], entries: list[Entry], keys: IdGenerator) -> Bo
 
 
 def _group_by_eps(rows: Iterable[ModelRow]) -> dict[str, list[ModelRow]]:
-    """The eps of most models comes first: 8/255 is not 0.031, and RobustBench has both on one board."""
+    """Rows by eps, the most frequent eps first: RobustBench has 8/255 and 0.031 on one board."""
     groups: dict[str, list[ModelRow]] = {}
     for row in rows:
         groups.setdefault(row.eps, []).append(row)
@@ -113,12 +113,12 @@ def _group_by_eps(rows: Iterable[ModelRow]) -> dict[str, list[ModelRow]]:
 
 
 def _separation_reason(row: ModelRow, first: ModelRow) -> str:
-    assert row.entry and first.entry, "the published are grouped by eps alone"  # noqa: PT018
+    assert row.entry and first.entry, "published models are grouped by eps alone"  # noqa: PT018
     return f"Not ranked with those above: {incomparable_reason(row.entry, first.entry)}"
 
 
 def _group_sort_key(rows: list[ModelRow]) -> tuple[Any, ...]:
-    """Less for what comes first: AutoAttack, the whole test set, many points, many models."""
+    """Ascending: AutoAttack first, then the whole test set, more points, more models."""
     score = rows[0].score
     return score["version"] != "standard", not score["whole"], -score["n"], -len(rows), rows[0].key
 
@@ -129,8 +129,8 @@ def _protocol_title(row: ModelRow) -> str:
 
 
 def _rank_rows(rows: list[ModelRow]) -> list[ModelRow]:
-    """Best first. Equal models share a rank; one alone has none."""
+    """Best first. Equal models share a rank; a single model has none."""
     ordered = sorted(rows, key=lambda row: (-row.best_known, row.name))
     if len(rows) < 2:
         return ordered
-    return [replace(row, rank=1 + sum(other.best_known > row.best_known for other in rows)) for row in ordered]
+    return [replace(row, rank=rank(row.best_known, (other.best_known for other in rows))) for row in ordered]

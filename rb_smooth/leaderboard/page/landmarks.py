@@ -1,4 +1,4 @@
-"""How good a model is, compared with what: in a sentence, and beside the models that a reader would ask about."""
+"""Headline, rank sentence and reference models of a board or a model."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from rb_smooth.core.formatting import percent
 from rb_smooth.leaderboard.metadata import architecture_family
 from rb_smooth.leaderboard.page.boards import Board, Group
 from rb_smooth.leaderboard.page.rows import ModelRow
+from rb_smooth.leaderboard.reports.ranking import rank, rank_range
 
 
 @dataclass(frozen=True)
 class ReferenceModel:
-    """A model to measure others by. what: why this one, in words. mine: whether it is the one that is measured."""
+    """A model to compare with. what: its role, such as `best published`. mine: the compared model itself."""
 
     what: str
     row: ModelRow
@@ -21,7 +22,7 @@ class ReferenceModel:
 
 
 def headline(board: Board) -> str:
-    """What a reader who leaves after one sentence should know of this board."""
+    """The board in one sentence: our best model, its accuracy and its rank."""
     if not board.ours:
         return f"{_format_count(len(board.rows), 'published model')}; none of ours is on this board yet."
     best = best_of_ours(board)
@@ -37,9 +38,9 @@ def headline(board: Board) -> str:
 
 
 def best_of_ours(board: Board) -> ModelRow:
-    """The best in the first group that any of ours is in: a rank among the published outweighs a higher figure.
+    """Our best model in the first group with one of ours: a ranked model goes before a more accurate unranked one.
 
-    One whose figures may be unreliable is passed over while there is another.
+    Models marked unreliable are taken only if there are no others.
     """
     group = group_of(board, board.ours[0])
     return min((row for row in group.rows if row.ours), key=lambda row: bool(row.unreliable))
@@ -50,7 +51,7 @@ def group_of(board: Board, row: ModelRow) -> Group:
 
 
 def board_reference_models(board: Board) -> list[ReferenceModel]:
-    """Our best, the best published, and the best published of its architecture that used the same kind of data."""
+    """Our best; the best published, with and without extra data, and of our best's family. No model twice."""
     first = board.groups[0].rows
     mine = [ReferenceModel("best of ours", best_of_ours(board), mine=True)] if board.ours else []
     marks = mine + _best_model("best published", first, lambda row: not row.ours)
@@ -66,7 +67,7 @@ def board_reference_models(board: Board) -> list[ReferenceModel]:
 
 
 def reference_models(row: ModelRow, group: Group) -> list[ReferenceModel]:
-    """The first of the group, this one between its neighbours, and the best of its kind; best first."""
+    """The first of the group, `row` between its neighbours, and the best other model of its family; best first."""
     place = group.rows.index(row)
     marks = [ReferenceModel("first", group.rows[0])]
     marks += _best_model(
@@ -84,21 +85,23 @@ def reference_models(row: ModelRow, group: Group) -> list[ReferenceModel]:
 def rank_sentence(row: ModelRow, group: Group) -> str:
     """`Rank 61 of 95 (59 to 63 by its 95 % interval); 4 of 12 among PreActResNet-18 without extra data.`"""
     if row.rank is None:
-        return f"Nothing on this board is measured as this is.{_unranked(group)}"
-    kin = [each for each in group.rows if _is_same_family(each, row)]
-    better = sum(each.best_known > row.best_known for each in kin)
-    among = f"; {better + 1} of {len(kin)} among {_family_description(row)}" if 1 < len(kin) < len(group.rows) else ""
+        return f"No other model of this board has the same protocol.{_unranked(group)}"
+    family = [each for each in group.rows if _is_same_family(each, row)]
+    place = f"; {_rank_in(row, family)} of {len(family)} among {_family_description(row)}"
+    among = place if 1 < len(family) < len(group.rows) else ""
     return f"Rank {row.rank} of {len(group.rows)}{_rank_range(row, group)}{among}.{_unranked(group)}"
 
 
 def _rank_range(row: ModelRow, group: Group) -> str:
-    """The ranks at the ends of the interval, the others' figures taken as they stand."""
+    """The ranks at the ends of the interval, the others' figures taken as exact."""
     if row.interval is None:
         return ""
-    low, high = row.interval
-    others = [each.best_known for each in group.rows if each is not row]
-    best, worst = (1 + sum(other > end for other in others) for end in (high, low))
+    best, worst = rank_range(row.interval, [each.best_known for each in group.rows if each is not row])
     return f" ({best} to {worst} by its 95 % interval)" if best != worst else f" ({best} also by its 95 % interval)"
+
+
+def _rank_in(row: ModelRow, rows: Sequence[ModelRow]) -> int:
+    return rank(row.best_known, (each.best_known for each in rows))
 
 
 def _unranked(group: Group) -> str:
@@ -106,7 +109,7 @@ def _unranked(group: Group) -> str:
 
 
 def _is_same_family(one: ModelRow, other: ModelRow) -> bool:
-    """Of one architecture, pre-activation or not, and both with extra data or both without."""
+    """Of one architecture family, and both with or both without extra data."""
     names = [architecture_family(row.architecture) or row.architecture for row in (one, other)]
     return names[0] == names[1] and one.extra_data == other.extra_data
 
@@ -123,7 +126,7 @@ def _best_model(what: str, rows: Sequence[ModelRow], predicate: Callable[[ModelR
 
 
 def _deduplicate(marks: Sequence[ReferenceModel]) -> list[ReferenceModel]:
-    """Without repeating a model; what is measured stays, then the first reason to name a model does."""
+    """Each model once, in its first role; the compared model stays in its own."""
     ordered = sorted(marks, key=lambda mark: not mark.mine)
     found: dict[str, ReferenceModel] = {}
     for mark in ordered:

@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from rb_smooth.core import files
 from rb_smooth.core.errors import UserError
-from rb_smooth.core.formatting import percent
+from rb_smooth.core.formatting import duration, percent
 from rb_smooth.leaderboard.page import charts, landmarks, svg
 from rb_smooth.leaderboard.page.boards import Board, read_boards
 from rb_smooth.leaderboard.page.details import Details, read_details
@@ -75,6 +75,7 @@ def _environment() -> Environment:
     )
     environment.globals.update(
         percent=percent,
+        duration=duration,
         breakable=_with_break_points,
         counted=_count_values,
         traits=_filter_values,

@@ -1,1 +1,1 @@
-"""What a board says of its entries: ranks, differences, portraits, tables, bundles. Reads files, and costs no torch."""
+"""Reports on a board's entries: ranks, differences, one entry in full, paper tables, bundles. Needs no torch."""

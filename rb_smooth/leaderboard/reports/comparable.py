@@ -1,4 +1,4 @@
-"""Entries, ours and the published, in the terms in which they are compared; and in what two were not measured alike."""
+"""Our entries and published ones in one form for comparison, and the terms in which two protocols differ."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rb_smooth.leaderboard.entries import Entry, find_entry, published_entries, 
 ACCURACIES = ("clean", "autoattack")
 
 BALL_AND_ATTACK = frozenset({"data set", "norm", "eps", "attack"})
-"""If one of these differs, robust accuracies are not of one thing, and their difference is of nothing."""
+"""If one of these differs, robust accuracies are different quantities and are not subtracted."""
 
 _PUBLISHED_POINTS = 10_000
 """RobustBench's figures are of CIFAR's whole test sets."""
@@ -26,10 +26,10 @@ _PUBLISHED_POINTS = 10_000
 
 @dataclass(frozen=True)
 class ComparableModel:
-    """One entry. figures: shares in [0, 1]. terms: what must be equal for figures to be compared; None: not known.
+    """One entry. figures: shares in [0, 1]. terms: the protocol, equal for comparable models; None if not known.
 
     fingerprint: of its test points, None if not known; official: whether they are the whole official test set.
-    entry: None for a published one.
+    entry: None for a published model.
     """
 
     name: str
@@ -45,24 +45,24 @@ class ComparableModel:
 
     @property
     def title(self) -> str:
-        """What its robust accuracy is called."""
+        """The name of its robust accuracy."""
         return "AutoAttack" if self.entry is None else attack_title(self.entry.own["score"])
 
     @cached_property
     def outcomes(self) -> PerExampleResults | str | None:
-        """Point by point; None where that is not known; a sentence where the file is damaged."""
+        """Per-example results; None if there is no points.csv; the error message if the file is damaged."""
         try:
             return None if self.entry is None else read_per_example_results(self.entry)
-        except UserError as refused:
-            return str(refused)
+        except UserError as error:
+            return str(error)
 
 
 ModelLike = ComparableModel | Entry | dict[str, Any]
-"""What is compared; a dict is one of `published_by_name`."""
+"""Accepted by the comparisons; a dict is one of `published_by_name`."""
 
 
 def comparable_model(entry: ModelLike) -> ComparableModel:
-    """`entry`, in the terms in which it is compared."""
+    """`entry` as a ComparableModel."""
     if isinstance(entry, ComparableModel):
         return entry
     if isinstance(entry, Entry):
@@ -98,8 +98,9 @@ def published_by_name(dataset: str, threat: str) -> dict[str, dict[str, Any]]:
 def select_entries(
     names: Sequence[str], leaderboard: Path, dataset: str | None = None, threat: str | None = None
 ) -> list[ModelLike]:
-    """An entry of ours, and further ones of ours or published ones of its board, each once. Raises UserError for names
-    that nobody has.
+    """The entries named: first one of ours, then further ones of ours or published ones of its board, each once.
+
+    Raises UserError for an unknown name.
     """
     first = find_entry(names[0], leaderboard, dataset, threat)
     rows = published_by_name(first.dataset, first.threat)
@@ -111,7 +112,7 @@ def select_entries(
 
 
 def incomparable_because(one: ComparableModel, other: ComparableModel) -> list[str]:
-    """In what they were not measured alike: `eps: 8/255 and 0.031`, …; nothing, and they can be ranked."""
+    """The terms in which two protocols differ: `eps: 8/255 and 0.031`, …; empty if the two can be ranked."""
     pairs = {term: (one.terms[term], other.terms[term]) for term in one.terms}
     reasons = [f"{term}: {a} and {b}" for term, (a, b) in pairs.items() if a != b and None not in (a, b)]
     return reasons if has_same_points(one, other) else [*reasons, "test points: not the same"]
@@ -124,6 +125,6 @@ def has_same_points(one: ComparableModel, other: ComparableModel) -> bool:
 
 
 def _eps_text(eps: float) -> str:
-    """One text for one radius: `8/255`, however many of its digits were written."""
+    """One text per radius: `8/255`, also for a rounded 0.0313725."""
     nearest = round(255 * eps) / 255
     return eps_text(nearest if abs(nearest - eps) < 1e-9 else eps)

@@ -1,11 +1,9 @@
-"""Models compared on the points themselves: who is ahead, by how much, and how sure that is.
+"""Differences between models with confidence intervals and p-values.
 
-Two entries of which every point's fate is known are compared in pairs, point by point: McNemar's exact test and Tango's
-interval. Where one of them is known by its share alone, as the published are, the two shares are compared as if each
-came from points of its own: the test of two proportions and Newcombe's interval. If both stand on the same points this
-errs on the side of caution, since models tend to fail on the same points, and what they share cancels in the truth.
-Everything speaks of other test points, for these very weights; of other seeds `rb_smooth.training.sweep.comparison`
-speaks.
+Two entries with points.csv are compared point by point: McNemar's exact test and Tango's interval. Otherwise two shares
+are compared as independent proportions: two-proportion test and Newcombe's interval. On equal test points this is
+conservative, since models tend to fail on the same points. Uncertainty is over test points, for fixed weights; over
+training seeds see `rb_smooth.training.sweep.comparison`.
 """
 
 from __future__ import annotations
@@ -38,44 +36,44 @@ from rb_smooth.leaderboard.reports.comparable import (
     incomparable_because,
     published_by_name,
 )
-from rb_smooth.leaderboard.reports.ranking import position, position_sentence, position_table
+from rb_smooth.leaderboard.reports.ranking import position, position_sentence, position_table, rank
 
 _METHOD_MARKS = {"paired": "a", "same points": "b", "other points": "c"}
 
 _METHOD_NOTES = {
     "paired": "a: McNemar's exact test and Tango's interval, on the points that only one of the two has right.",
-    "same points": "b: test of two proportions and Newcombe's interval, as if each had points of its own. They are the "
-    "same, and models tend to fail on the same ones: intervals are wider, and p larger, than they need be.",
-    "other points": "c: as b, but the points are not the same: the difference is one of points as well as of models.",
+    "same points": "b: test of two proportions and Newcombe's interval, as for independent samples. The points are the "
+    "same, and models tend to fail on the same ones: intervals and p are larger than with a paired test.",
+    "other points": "c: as b, but the test points differ: the difference is one of points as well as of models.",
 }
 
 
 def differences(one: ModelLike, other: ModelLike) -> dict[str, Any]:
-    """`one` minus `other`, as plain values: each an Entry of ours, or one of `comparable.published_by_name`.
+    """`one` minus `other`, as JSON-ready values: each an Entry of ours, or one of `comparable.published_by_name`.
 
-    one, other: names. apart: all in which they were not measured alike, in words; anything there, and they are not
+    one, other: names. apart: the terms in which their protocols differ, in words; if there are any, they are not
     ranked. figures: for `clean` and `autoattack` the `difference` of shares, its 95 % interval `low` to `high`, `p` of
-    no difference, `kind` (paired, same points, other points) with `test` and `interval` by name, and `pairs`: how many
-    points both, only the one, only the other, neither has right; None unless paired. A figure is None where the two
-    are of different things: other ball, other attack. notes: files that could not be used, and why.
+    no difference, `kind` (paired, same points, other points) with `test` and `interval` by name, and `pairs`: the
+    number of points that both, only one, only the other, neither classifies correctly; None unless paired. A figure is
+    None if the two are not the same quantity: other ball, other attack. notes: unusable files, and why.
     """
     first, second = comparable_model(one), comparable_model(other)
     reasons = incomparable_because(first, second)
-    metadata = {reason.partition(":")[0] for reason in reasons}
+    differing = {reason.partition(":")[0] for reason in reasons}
     return {
         "one": first.name,
         "other": second.name,
         "apart": reasons,
         "figures": {
-            "clean": None if "data set" in metadata else _accuracy_difference(first, second, "clean"),
-            "autoattack": None if metadata & BALL_AND_ATTACK else _accuracy_difference(first, second, "autoattack"),
+            "clean": None if "data set" in differing else _accuracy_difference(first, second, "clean"),
+            "autoattack": None if differing & BALL_AND_ATTACK else _accuracy_difference(first, second, "autoattack"),
         },
         "notes": [each.outcomes for each in (first, second) if isinstance(each.outcomes, str)],
     }
 
 
 def compare_entries(entries: Sequence[ModelLike]) -> dict[str, Any]:
-    """Several in plain values: `positions` of ours by name (`ranking.position`), `differences` of every pair."""
+    """JSON-ready values: `positions` of our entries by name (`ranking.position`), `differences` of every pair."""
     return {
         "positions": {entry.name: position(entry) for entry in entries if isinstance(entry, Entry)},
         "differences": [differences(one, other) for one, other in combinations(entries, 2)],
@@ -83,9 +81,9 @@ def compare_entries(entries: Sequence[ModelLike]) -> dict[str, Any]:
 
 
 def comparison_table(entries: Sequence[ModelLike]) -> list[Table | str]:
-    """What to print of several: their figures, ranked if they were all measured alike, and every pair's difference.
+    """Lines to print: accuracies, ranked if all protocols agree, and the difference of every pair.
 
-    Of a single entry of ours: its place among the published, and the differences from those next to it there.
+    For a single entry of ours: its position among the published entries, and its differences from its neighbours.
     """
     models = list({each.name: each for each in map(comparable_model, entries)}.values())
     if len(models) == 1 and models[0].entry is not None:
@@ -106,8 +104,8 @@ def comparison_table(entries: Sequence[ModelLike]) -> list[Table | str]:
 def _single_entry_table(own_entry: ComparableModel) -> list[Table | str]:
     assert own_entry.entry is not None
     rows = published_by_name(own_entry.entry.dataset, own_entry.entry.threat)
-    beside = [place[side] for place in position(own_entry.entry)["places"] for side in ("above", "below")]
-    names = dict.fromkeys(row["name"] for row in beside if row is not None)
+    neighbours = [place[side] for place in position(own_entry.entry)["places"] for side in ("above", "below")]
+    names = dict.fromkeys(row["name"] for row in neighbours if row is not None)
     return position_table(own_entry.entry) + _differences_lines(
         [differences(own_entry, rows[name]) for name in names], own_entry.title
     )
@@ -160,16 +158,16 @@ def _figures_table(models: list[ComparableModel], ranked: bool) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     for each in models:
         robust = each.figures["autoattack"]
-        rank = 1 + sum(other.figures["autoattack"] > robust for other in models)
+        place = rank(robust, (other.figures["autoattack"] for other in models))
         low, high = wilson_interval(robust * each.n, each.n)
         cells = [f"{each.figures['clean']:.2%}", f"{robust:.2%}", f"{low:.1%} – {high:.1%}", str(each.n)]
         terms = [f"{each.terms['norm']} {each.terms['eps']}", each.terms["attack"]]
-        table.add_row(str(rank) if ranked else "–", each.name + _caveats(each), *cells, *terms)
+        table.add_row(str(place) if ranked else "–", each.name + _caveats(each), *cells, *terms)
     return table
 
 
 def _caveats(model: ComparableModel) -> str:
-    """What a figure must not be read without."""
+    """Caveats for a model's accuracy, in brackets; empty if there are none."""
     if model.entry is None:
         return " (published)"
     remarks = ["selected on test"] if model.entry.own["score"].get("selected_on") == "test" else []
@@ -178,7 +176,7 @@ def _caveats(model: ComparableModel) -> str:
 
 
 def _differences_lines(found: list[dict[str, Any]], title: str) -> list[Table | str]:
-    """The table of all that could be compared, p corrected for all of its rows, and what the words in it mean."""
+    """The table of the comparable pairs, with p corrected for all of its rows (Holm), and notes on the methods used."""
     measured = [(pair, pair["figures"]["autoattack"]) for pair in found if pair["figures"]["autoattack"]]
     notes: list[Table | str] = [*dict.fromkeys(note for pair in found for note in pair["notes"])]
     if not measured:

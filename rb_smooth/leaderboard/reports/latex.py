@@ -1,14 +1,12 @@
-"""Our entries of one board as a paper prints them: LaTeX, CSV and BibTeX.
+"""Paper tables of our entries of one board: LaTeX, CSV and BibTeX.
 
-Entries that differ in nothing but the seed are one row: mean ± standard deviation (of a sample) over seeds. Entries
-measured otherwise (other ball, attack, points or selection) stand in a table of their own. Bold is only what the test
-paired over seeds, with Holm's correction, finds to be the best: `comparison.best_method`.
+Entries that differ only in the seed are one row: mean ± sample standard deviation over seeds. Entries of another
+protocol (threat, attack, points or selection) are in a table of their own. Bold marks the best method only where the
+test paired over seeds, with Holm's correction, finds it better: `comparison.best_method`.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Sequence
 from datetime import date
@@ -31,10 +29,10 @@ _COLUMN_TITLES = {
 }
 
 _TRAINING_COLUMNS = ("last_pgd20", "gap")
-"""Figures of runs; a checkpoint that was brought from elsewhere has none."""
+"""Columns of runs; an external checkpoint has no values for them."""
 
 _NOT_KNOWN = "not known"
-"""On what a checkpoint from elsewhere was selected."""
+"""`selected_on` of an external checkpoint."""
 
 _SEED_SUFFIX = re.compile(r"_s\d+(?=_[0-9a-f]{6}$|$)")
 
@@ -52,13 +50,13 @@ TableRow = dict[str, Any]
 
 
 def build_tables(entries: Sequence[Entry], add_published: int = 0) -> list[dict[str, Any]]:
-    """The tables' content, as plain values: one for each protocol, best rows first.
+    """The tables' content as plain values: one table per protocol, best rows first.
 
-    Each holds `dataset`, the group's `protocol` and `differences` (`comparison.compare_methods`), `rows` and `remark`.
-    A row: `title`, `architecture`, `seeds`, `ours`, `best`, `extra_data`, and for every figure `mean` and `std`, or
-    None.
-    add_published: how many of RobustBench's best to add where they are comparable; `remark` says why they are not.
-    Raises UserError for no entries, for entries of several boards, and if published rows fit none of the tables.
+    Each has `dataset`, the group's `protocol` and `differences` (`comparison.compare_methods`), `rows` and `remark`.
+    A row: `title`, `architecture`, `seeds`, `ours`, `best`, `extra_data`, and for every column of accuracies `mean` and
+    `std` (shares), or None. add_published: the number of RobustBench's best to add to comparable tables; elsewhere
+    `remark` says why there are none. Raises UserError for no entries, for entries of several boards, and if published
+    rows fit no table.
     """
     boards = {(entry.dataset, entry.threat) for entry in entries}
     if len(boards) != 1:
@@ -74,59 +72,72 @@ def build_tables(entries: Sequence[Entry], add_published: int = 0) -> list[dict[
 
 
 def as_latex(entries: Sequence[Entry], add_published: int = 0, made: date | None = None) -> str:
-    r"""Tables for `\usepackage{booktabs}`; percent. made: the date in the caption, today if None."""
+    r"""Tables in percent, for `\usepackage{booktabs}`. made: the date in the caption, today if None."""
     day = made or date.today()
     head = "% needs \\usepackage{booktabs}; references: the same command with --bibtex\n"
     return head + "\n".join(_latex_table(each, day) for each in build_tables(entries, add_published))
 
 
 def as_csv(entries: Sequence[Entry], add_published: int = 0) -> str:
-    """One line for each row of each table: shares in [0, 1], empty where there is no such figure."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    names = ("robust" if figure == "autoattack" else figure for figure in _COLUMN_TITLES)  # `attack` says by which
-    spread = [f"{name}_{part}" for name in names for part in ("mean", "std")]
-    about = ("dataset", "norm", "eps", "attack", "n", "fingerprint", "selected_on")
-    writer.writerow([*about, "method", "architecture", "extra_data", "source", "seeds", "best", *spread])
-    for each in build_tables(entries, add_published):
-        protocol = each["protocol"]
-        terms = [each["dataset"], protocol["norm"], eps_text(protocol["eps"]), attack_title(protocol), protocol["n"]]
-        for row in each["rows"]:
-            source = [protocol["fingerprint"], protocol["selected_on"]] if row["ours"] else ["", ""]
-            of = [row["title"], row["architecture"], row["extra_data"], "ours" if row["ours"] else "published"]
-            figures = [row[figure] or {} for figure in _COLUMN_TITLES]
-            values = [each.get(part) for each in figures for part in ("mean", "std")]
-            seeds = " ".join(map(str, row["seeds"]))
-            writer.writerow([*terms, *source, *of, seeds, row["best"], *values])
-    return text.getvalue()
+    """One line per row of each table; accuracies are shares in [0, 1], empty where there is no value."""
+    import pandas
+
+    rows = [_csv_row(table, row) for table in build_tables(entries, add_published) for row in table["rows"]]
+    text: str = pandas.DataFrame(rows, dtype=object).to_csv(index=False, lineterminator="\n")
+    return text
+
+
+def _csv_row(table: dict[str, Any], row: TableRow) -> dict[str, Any]:
+    protocol = table["protocol"]
+    names = {figure: "robust" if figure == "autoattack" else figure for figure in _COLUMN_TITLES}  # see `attack`
+    return {
+        "dataset": table["dataset"],
+        "norm": protocol["norm"],
+        "eps": eps_text(protocol["eps"]),
+        "attack": attack_title(protocol),
+        "n": protocol["n"],
+        "fingerprint": protocol["fingerprint"] if row["ours"] else "",
+        "selected_on": protocol["selected_on"] if row["ours"] else "",
+        "method": row["title"],
+        "architecture": row["architecture"],
+        "extra_data": row["extra_data"],
+        "source": "ours" if row["ours"] else "published",
+        "seeds": " ".join(map(str, row["seeds"])),
+        "best": row["best"],
+        **{
+            f"{name}_{part}": (row[figure] or {}).get(part)
+            for figure, name in names.items()
+            for part in ("mean", "std")
+        },
+    }
 
 
 def as_bibtex(entries: Sequence[Entry]) -> str:
-    """The papers behind the methods of these entries, AutoAttack's and RobustBench's."""
+    """The papers of the entries' methods, of AutoAttack and of RobustBench."""
     return to_bibtex(paper for entry in entries for paper in papers_of(entry))
 
 
 def render_table(entries: Sequence[Entry], form: str, add_published: int = 0) -> str:
-    """The tables in one `form`: latex, csv or bibtex."""
+    """The tables in a `form`: latex, csv or bibtex."""
     if form == "bibtex":
         return as_bibtex(entries)
     return {"latex": as_latex, "csv": as_csv}[form](entries, add_published)
 
 
 def escape_latex(text: str) -> str:
-    """`text` as LaTeX prints it, whatever it holds; one line."""
+    """`text` with LaTeX's special characters escaped, on one line."""
     return "".join(_LATEX_ESCAPES.get(mark, mark) for mark in " ".join(text.split()))
 
 
 def _run(entry: Entry) -> tuple[str, int]:
-    """(the entry's name without its seed, the seed); a checkpoint has none, whatever its name looks like."""
+    """(the entry's name without its seed, the seed); an external checkpoint has seed 0 and its full name."""
     if "origin" in entry.own:
         return entry.name, 0
     return _SEED_SUFFIX.sub("", entry.name), entry.own["recipe"]["train"]["seed"]
 
 
 def _result(entry: Entry) -> RunResult:
-    """A checkpoint lacks what training knows: stand-ins let it into a group, and `_row` takes them out again."""
+    """Fields that an external checkpoint lacks get placeholders here; `_row` removes them."""
     score = {"selected_on": _NOT_KNOWN, "last": {"pgd20": entry.own["score"]["pgd20"]}} | entry.own["score"]
     return RunResult(*_run(entry), score | {"title": entry.own["method"]})
 
@@ -137,18 +148,18 @@ def _table(group: dict[str, Any], by_run: dict[tuple[str, int], Entry], add_publ
     rows = [_row(method, entry, best) for method, entry in zip(group["methods"], members, strict=True)]
     titles = [(row["title"], row["architecture"]) for row in rows]
     for row, method in zip(rows, group["methods"], strict=True):
-        if titles.count((row["title"], row["architecture"])) > 1:  # other settings, same words
+        if titles.count((row["title"], row["architecture"])) > 1:  # other settings under the same title
             row["title"] = method["method"]
-    mine = members[0]
-    board = published_entries(mine.dataset, mine.threat)
-    remark = unranked_reason(mine, board) or ("" if board["entries"] else "RobustBench has no such board")
+    first = members[0]
+    board = published_entries(first.dataset, first.threat)
+    remark = unranked_reason(first, board) or ("" if board["entries"] else "RobustBench has no such board")
     if not remark:
-        rows += [_published_row(row) for row in same_eps_entries(mine, board)[:add_published]]
+        rows += [_published_row(row) for row in same_eps_entries(first, board)[:add_published]]
     rows.sort(key=lambda row: -row["autoattack"]["mean"])
-    if not rows[0]["ours"]:  # best of ours, and yet not of the table
+    if not rows[0]["ours"]:  # best of ours, but below a published model
         rows = [row | {"best": False} for row in rows]
     return {
-        "dataset": mine.dataset,
+        "dataset": first.dataset,
         "rows": rows,
         "remark": remark if add_published else "",
         "source": f"{board['source']}, {board['date']}" if not remark and add_published else "",
@@ -184,32 +195,32 @@ def _published_row(row: TableRow) -> TableRow:
 
 
 def _latex_table(table: dict[str, Any], day: date) -> str:
-    protocol = table["protocol"]
-    shown = [figure for figure in _COLUMN_TITLES if any(row[figure] for row in table["rows"])]
-    attack = "AutoAttack" if protocol["version"] == "standard" else "Upper bound"
-    headings = [attack if figure == "autoattack" else _COLUMN_TITLES[figure] for figure in shown]
-    lines = [
-        r"\begin{table}",
-        r"  \centering",
-        f"  \\caption{{{_caption(table, day)}}}",
-        f"  \\begin{{tabular}}{{llr{'r' * len(shown)}}}",
-        r"    \toprule",
-        f"    {' & '.join(['Method', 'Architecture', 'Seeds', *headings])} \\\\",
-        r"    \midrule",
-        *(f"    {_latex_row(row, shown)}" for row in table["rows"]),
-        r"    \bottomrule",
-        r"  \end{tabular}",
-        r"\end{table}",
-    ]
-    remark = [f"% {' '.join(table['remark'].split())}"] if table["remark"] else []
-    return "\n".join([*remark, *lines, ""])
+    import pandas
+
+    figures = [figure for figure in _COLUMN_TITLES if any(row[figure] for row in table["rows"])]
+    attack = "AutoAttack" if table["protocol"]["version"] == "standard" else "Upper bound"
+    titles = _COLUMN_TITLES | {"autoattack": attack}
+    headings = ["Method", "Architecture", "Seeds", *(titles[figure] for figure in figures)]
+    cells = [_latex_cells(row, figures) for row in table["rows"]]
+    latex: str = (
+        pandas.DataFrame(cells, columns=headings)
+        .style.hide(axis="index")
+        .to_latex(
+            column_format=f"llr{'r' * len(figures)}",
+            hrules=True,
+            position_float="centering",
+            caption=_caption(table, day),
+        )
+    )
+    remark = f"% {' '.join(table['remark'].split())}\n" if table["remark"] else ""
+    return remark + latex
 
 
-def _latex_row(row: TableRow, shown: list[str]) -> str:
+def _latex_cells(row: TableRow, figures: list[str]) -> list[str]:
     name = escape_latex(row["title"]) if row["ours"] else f"{escape_latex(row['title'])}~\\cite{{{ROBUSTBENCH}}}"
     name += "$^{+}$" if row["extra_data"] else ""
-    cells = [_spread(row[figure], row["best"] and figure == "autoattack") for figure in shown]
-    return " & ".join([name, escape_latex(row["architecture"]), str(len(row["seeds"]) or "--"), *cells]) + r" \\"
+    accuracies = [_spread(row[figure], row["best"] and figure == "autoattack") for figure in figures]
+    return [name, escape_latex(row["architecture"]), str(len(row["seeds"]) or "--"), *accuracies]
 
 
 def _spread(figure: dict[str, float | None] | None, bold: bool) -> str:
