@@ -216,7 +216,7 @@ def compiled(folder):
     model_setup._COMPILER = "aot_eager"
     weights = []
     for wish in ("false", "true"):
-        recipe, data = tiny(f"train.compile={wish}", "train.channels_last=true")
+        recipe, data = tiny(f"train.compile={wish}", "train.channels_last=true", "model.width=8")
         trained = trainer.Trainer(recipe, data, CPU)
         for _ in range(2):
             trained.run_batch(trained.batch_order())

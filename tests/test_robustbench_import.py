@@ -101,7 +101,7 @@ def test_a_destroyed_robustbench_is_named_too(tmp_path, monkeypatch):
         "import sys; from rb_smooth.core import robustbench as bridge\n"
         f"sys.path[:] = [{str(tmp_path)!r}] + [p for p in sys.path if "
         "'site-packages' not in p]\n"
-        "try: bridge.robustbench()\nexcept Exception as e: print(type(e).__name__, e)"
+        "try: bridge.import_robustbench()\nexcept Exception as e: print(type(e).__name__, e)"
     )
     assert python(code).startswith("UserError")
 
