@@ -1,4 +1,4 @@
-"""The page from files: who is ranked with whom, what is damaged is named, and equal files give equal bytes."""
+"""The page built from files: comparable groups, damaged files, charts, panels, equal output for equal input."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def with_examples(entry, k=3):
 
 
 def full_entry(folder, name="full", n=10, **changed):
-    """An entry with everything beside it."""
+    """An entry with all companion files."""
     entry = make_entry(folder, name, n=n, autoattack=0.5, clean=0.8, interval=[0.24, 0.76], **changed)
     add_points(entry, [True] * 5 + [False] * 5, [True] * 8 + [False] * 2)
     with_examples(entry)
@@ -77,7 +77,7 @@ def test_an_official_entry_is_ranked_among_the_published_of_its_eps(tmp_path):
         ({"threat": {"norm": "Linf", "eps": 0.07, "step_size": 0.01}}, "none has eps 0.07"),
     ],
 )
-def test_what_is_not_comparable_stands_below_the_published_with_the_reason(tmp_path, changed, why):
+def test_incomparable_entries_are_in_a_group_of_their_own_with_the_reason(tmp_path, changed, why):
     make_entry(tmp_path, "mine", **changed)
     board = board_of(tmp_path)
     last = board.groups[-1]
@@ -95,7 +95,7 @@ def test_an_entry_of_the_smaller_eps_is_ranked_among_the_published_of_that_eps(t
     assert (group.eps, len(group.rows)) == ("0.031", 7)
 
 
-def test_a_board_of_our_own_ranks_equal_protocols_and_keeps_others_apart(tmp_path):
+def test_a_board_without_published_models_ranks_within_equal_protocols(tmp_path):
     for name, changed in {
         "b": {"autoattack": 0.6},
         "a": {"autoattack": 0.6},
@@ -117,7 +117,7 @@ def test_quick_is_never_called_autoattack(tmp_path):
     assert board_of(tmp_path).figure == "AutoAttack robust accuracy"
 
 
-def test_the_interval_says_which_ranks_are_possible_and_kin_are_of_the_same_architecture_and_data(tmp_path):
+def test_rank_range_from_the_interval_and_reference_models_of_the_same_family(tmp_path):
     make_entry(tmp_path, "mine", autoattack=0.5055, interval=[0.45, 0.56])
     board = board_of(tmp_path)
     mine = row_of(board, "mine")
@@ -132,13 +132,13 @@ def test_the_interval_says_which_ranks_are_possible_and_kin_are_of_the_same_arch
     assert marks["next above"].best_known > mine.best_known >= marks["next below"].best_known
 
 
-def test_a_model_that_may_be_unreliable_does_not_speak_for_ours(tmp_path):
+def test_the_headline_prefers_models_not_marked_unreliable(tmp_path):
     make_entry(tmp_path, "sound", autoattack=0.5)
     make_entry(tmp_path, "doubtful", autoattack=0.6, metadata={"unreliable": True})
     assert landmarks.headline(board_of(tmp_path)).startswith("Our best, sound, keeps 50.00 %")
 
 
-def test_whatever_lies_among_the_entries_is_named_and_the_others_are_shown(tmp_path):
+def test_invalid_entries_are_listed_and_the_others_are_shown(tmp_path):
     mine = make_entry(tmp_path, "mine")
     for number, damage in enumerate(("{", "[]", '{"rb_smooth": {"score": []}}')):
         (mine.path.parent / f"stray{number}.json").write_text(damage)
@@ -153,7 +153,7 @@ def test_whatever_lies_among_the_entries_is_named_and_the_others_are_shown(tmp_p
     assert 'data-key="cifar10-Linf-mine"' in text
 
 
-def test_what_is_damaged_beside_an_entry_is_named_and_the_entry_is_shown(tmp_path):
+def test_damaged_companion_files_are_listed_and_the_entry_is_shown(tmp_path):
     entry = full_entry(tmp_path)
     for path in (entry.points, entry.curves, entry.examples):
         path.write_text("nonsense")
@@ -166,9 +166,9 @@ def test_what_is_damaged_beside_an_entry_is_named_and_the_entry_is_shown(tmp_pat
     assert 'data-key="cifar10-Linf-strange"' in text
 
 
-def test_every_link_inside_the_page_has_its_end_and_no_id_is_given_twice(tmp_path):
+def test_internal_links_resolve_and_ids_are_unique(tmp_path):
     full_entry(tmp_path)
-    for name in ("a b", "a_b", "A_B"):  # one id, were it not for the number behind it
+    for name in ("a b", "a_b", "A_B"):  # equal but for the number that is appended
         full_entry(tmp_path, name)
     ids, links = [], set()
 
@@ -187,27 +187,26 @@ def test_every_link_inside_the_page_has_its_end_and_no_id_is_given_twice(tmp_pat
     assert len(links) > 150
 
 
-def test_equal_files_give_equal_bytes_in_any_process_and_no_torch_is_needed(tmp_path):
+def test_output_is_reproducible_across_processes_without_torch_and_matplotlib(tmp_path):
     full_entry(tmp_path)
     code = (
         "import sys; from pathlib import Path; import rb_smooth.leaderboard.page.render as b\n"
         "import rb_smooth.leaderboard.page.server\n"
-        "assert 'matplotlib' not in sys.modules\n"
-        f"b.write_page(Path({str(tmp_path)!r})); assert 'torch' not in sys.modules"
+        f"b.write_page(Path({str(tmp_path)!r})); assert not {{'torch', 'matplotlib'}} & {{*sys.modules}}"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONHASHSEED": "7", "PATH": ""})
     there = hashlib.sha256((tmp_path / "index.html").read_bytes()).hexdigest()
     assert hashlib.sha256(render.write_page(tmp_path).read_bytes()).hexdigest() == there
 
 
-def test_only_links_to_the_web_are_offered():
+def test_only_http_links_are_kept():
     for link in ("https://arxiv.org/abs/1706.06083", "http://a.b/c"):
         assert rows.safe_link(link) == link
     for link in ("javascript:alert(1)", " https://a.b", "data:text/html,x", "https://a.b\njavascript:x", None, 3, ""):
         assert rows.safe_link(link) == ""
 
 
-def test_every_model_is_a_point_that_says_its_figures_and_none_lies_outside_the_picture(tmp_path):
+def test_every_model_is_a_labelled_point_inside_the_chart(tmp_path):
     make_entry(tmp_path, "mine", autoattack=0.5, interval=[0.49, 0.51])
     board = board_of(tmp_path)
     svg = charts.draw_scatter(board)
@@ -220,12 +219,11 @@ def test_every_model_is_a_point_that_says_its_figures_and_none_lies_outside_the_
     places = re.findall(r'<use [^>]*\bx="([\d.]+)" y="([\d.]+)"', svg)
     assert len(places) == len(board.rows)
     assert all(0 < float(x) < width and 0 < float(y) < height for x, y in places)
-    assert charts.has_clipped_points(board)  # some published models are broken altogether
-    assert "#0000f" not in svg  # every colour is the page's own
-    assert not re.search(r"<style|<metadata|font-family", svg)
+    assert charts.has_clipped_points(board)  # some published models have a robust accuracy near 0
+    assert not re.search(r"<style|fill=|stroke=|#[0-9a-f]{6}\b", svg)  # colours come from the page's style
 
 
-def test_pictures_are_the_images_pixel_for_pixel(tmp_path):
+def test_gallery_images_equal_the_arrays(tmp_path):
     entry = full_entry(tmp_path)
     x = with_examples(entry, 12)
     pairs = gallery.read_pairs(entry.examples)
@@ -238,7 +236,7 @@ def test_pictures_are_the_images_pixel_for_pixel(tmp_path):
 
 
 @pytest.mark.parametrize("spoilt", ["x", "x_adv", "label"])
-def test_arrays_that_do_not_fit_are_refused(tmp_path, spoilt):
+def test_arrays_of_other_shapes_raise(tmp_path, spoilt):
     entry = full_entry(tmp_path)
     arrays = files.read_arrays(entry.examples)
     files.write_arrays(entry.examples, arrays | {spoilt: arrays[spoilt][:1]})
@@ -246,7 +244,7 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path, spoilt):
         gallery.read_pairs(entry.examples)
 
 
-def test_galleries_and_curves_for_which_there_is_no_room_are_left_out(tmp_path, monkeypatch):
+def test_galleries_and_curves_beyond_the_size_limits_are_left_out(tmp_path, monkeypatch):
     full_entry(tmp_path)
     text = render.render_page(tmp_path)
     assert "data:image/png" in text
@@ -259,7 +257,7 @@ def test_galleries_and_curves_for_which_there_is_no_room_are_left_out(tmp_path, 
     assert "Left out, to keep the page small" in smaller
 
 
-def test_a_panel_tells_what_each_attack_and_each_class_lost(tmp_path):
+def test_panel_has_broken_points_by_attack_and_robust_accuracy_by_class(tmp_path):
     found = details.read_details(row_of_entry(full_entry(tmp_path)))
     assert [(step.attack, step.broken) for step in found.steps] == [("unattacked", 2), ("apgd-ce", 3), ("apgd-t", 0)]
     assert [(each.label, each.n, each.robust) for each in found.classes] == [(3, 10, 0.5)]
@@ -269,25 +267,25 @@ def test_a_panel_tells_what_each_attack_and_each_class_lost(tmp_path):
     assert "eps: 8/255" in found.recipe
 
 
-def test_commands_that_are_shown_hold_any_name_together(tmp_path):
+def test_shown_commands_quote_any_name(tmp_path):
     found = details.read_details(row_of_entry(full_entry(tmp_path, "a; b 'c'")))
     assert "verify 'a; b '\"'\"'c'\"'\"'' --dataset cifar10" in found.commands
     compile(found.loading, "shown", "exec")
-    assert str(tmp_path.parent) not in found.loading + found.commands  # a page is shown to others
+    assert str(tmp_path.parent) not in found.loading + found.commands  # a published page shows no local paths
 
 
 def row_of_entry(entry):
     return rows.own_row(entry, "key")
 
 
-def test_nothing_there_is_a_page_of_the_published(tmp_path):
+def test_an_empty_leaderboard_has_the_published_models(tmp_path):
     text = render.render_page(tmp_path / "nowhere")
     assert "99 published models; none of ours is on this board yet." in text
     assert "78fcc9e48a" in text
     assert "2025-03-31" in text
 
 
-def test_the_server_gives_the_page_alone_and_to_this_machine_alone(tmp_path):
+def test_the_server_serves_only_the_page_and_only_locally(tmp_path):
     page = tmp_path / "index.html"
     page.write_text("first")
     (tmp_path / "secret").write_text("x")
@@ -305,7 +303,7 @@ def test_the_server_gives_the_page_alone_and_to_this_machine_alone(tmp_path):
         running.shutdown()
 
 
-def test_ctrl_c_ends_serving_in_peace(tmp_path, monkeypatch):
+def test_ctrl_c_ends_serving(tmp_path, monkeypatch):
     opened = []
     monkeypatch.setattr(server, "write_page", lambda leaderboard: leaderboard / "index.html")
     monkeypatch.setattr(server.webbrowser, "open", opened.append)
@@ -317,7 +315,7 @@ def test_ctrl_c_ends_serving_in_peace(tmp_path, monkeypatch):
     assert len(opened) == 1
 
 
-def test_the_page_is_told_to_load_nothing_and_to_run_its_own_two_scripts(tmp_path):
+def test_the_security_policy_allows_only_the_two_inline_scripts(tmp_path):
     text = render.render_page(tmp_path)
     policy = re.search(r'Content-Security-Policy" content="([^"]+)"', text)[1]
     assert policy.startswith("default-src 'none'; img-src data:;")

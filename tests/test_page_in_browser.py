@@ -152,7 +152,9 @@ def test_a_filter_hides_rows_and_their_points(browser, name, value):
     assert 0 < len(shown_values(browser)) < count
     assert set(shown_values(browser, f"dataset.{name}")) == {value}
     assert points(browser) == set(shown_values(browser))
-    lines = run_js(browser, "[...document.querySelectorAll('.current g[data-of]:not(.off)')].map(p => p.dataset.of)")
+    lines = run_js(
+        browser, "[...document.querySelectorAll('.current .interval[data-of]:not(.off)')].map(p => p.dataset.of)"
+    )
     assert set(lines) <= points(browser)  # intervals go with their points
 
 

@@ -1,6 +1,5 @@
-"""The leaderboard as a page: one HTML file made of files alone, which needs no network, no server and no torch.
+"""The leaderboard as one HTML file, built from files alone; it needs no network, no server and no torch.
 
-rows.py is one model, and boards.py says who stands on which board and what may be ranked; landmarks.py, how good a
-model is, compared with what; details.py, all that is known of one entry of ours; charts.py and svg.py make the charts,
-gallery.py the gallery; render.py fills the templates, and server.py shows the page.
+Start with render.py, which fills the templates. boards.py and rows.py: models in comparable groups; landmarks.py:
+headline and reference models; details.py and gallery.py: one entry's panel; charts.py: SVG; server.py: `serve`.
 """

@@ -1,4 +1,4 @@
-"""An entry's kept examples as pictures that a page can hold: PNG data URIs, one pixel for one pixel."""
+"""An entry's adversarial examples as PNG data URIs, pixel for pixel."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from rb_smooth.core import files
 from rb_smooth.core.errors import UserError
 
 MAX_PAIRS = 8
-"""Pairs of one entry: enough to see what an attack does."""
+"""Pairs shown per entry."""
 
 _MAX_IMAGE_SIZE = 64
-"""Pixels of a side: what is larger is drawn with every k-th pixel."""
+"""Pixels of a side; of larger images every k-th pixel is taken."""
 
 FIELDS = ("index", "label", "clean_prediction", "adversarial_prediction")
 
 
 @dataclass(frozen=True)
 class ExamplePair:
-    """A test image and its adversarial example, as data URIs, with their classes by number."""
+    """A test image and its adversarial example, as data URIs, with label and predictions."""
 
     index: int
     label: int
@@ -35,7 +35,7 @@ class ExamplePair:
 
 
 def read_pairs(path: Path) -> list[ExamplePair]:
-    """The first MOST pairs of an examples.npz; none where there is no file. Raises UserError if it is damaged."""
+    """The first MAX_PAIRS pairs of an examples.npz; empty if there is no file. Raises UserError if it is damaged."""
     if not path.exists():
         return []
     arrays = files.read_arrays(path)

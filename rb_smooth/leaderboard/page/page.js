@@ -1,11 +1,11 @@
 "use strict";
-// Boards are changed, rows sorted and filtered, panels opened. All of it is in the page already: nothing is fetched,
-// and no text becomes markup.
+// Switches boards, sorts and filters rows, opens panels. Everything is in the page already: nothing is fetched, and no
+// text becomes markup.
 (() => {
   const boards = [...document.querySelectorAll(".board")];
   const byKey = (root, key) => root.querySelector(`[data-key="${CSS.escape(key)}"]`);
 
-  // ── where the address points: a board, or a model's panel ──────────────────────────────────────────────────────
+  // ── the address's fragment: a board or a model's panel ─────────────────────────────────────────────────────────
   function target() {
     try {
       return document.getElementById(decodeURIComponent(location.hash.slice(1)));
@@ -14,7 +14,7 @@
     }
   }
 
-  function show(board) {
+  function showBoard(board) {
     for (const each of boards) each.classList.toggle("current", each === board);
     document.querySelector(".skip").hash = `${board.id}:models`;
     for (const link of document.querySelectorAll(".top nav a")) {
@@ -23,31 +23,31 @@
     }
   }
 
-  function follow() {
+  function followAddress() {
     const found = target();
     for (const open of document.querySelectorAll("dialog[open]")) if (open !== found) open.close();
     if (found instanceof HTMLDialogElement) {
-      show(document.getElementById(found.dataset.board));
+      showBoard(document.getElementById(found.dataset.board));
       if (!found.open) {
         found.showModal();
         found.querySelector(".close").focus({ preventScroll: true });
       }
       found.scrollTop = 0;
     } else if (found?.matches(".board")) {
-      show(found);
+      showBoard(found);
       scrollTo(0, 0);
     }
   }
 
-  let before = null; // where one was: a link to a part of the page takes the focus away before the panel opens
+  let lastFocus = null; // a link to a fragment moves the focus before the panel opens
   addEventListener("focusin", (event) => {
-    if (!event.target.closest("dialog")) before = event.target;
+    if (!event.target.closest("dialog")) lastFocus = event.target;
   });
 
   for (const dialog of document.querySelectorAll("dialog")) {
     dialog.addEventListener("close", () => {
       if (target() === dialog) history.replaceState(null, "", `#${dialog.dataset.board}`);
-      before?.focus({ preventScroll: true });
+      lastFocus?.focus({ preventScroll: true });
     });
     dialog.addEventListener("click", (event) => {
       if (event.target === dialog && event.clientX < dialog.getBoundingClientRect().left) dialog.close();
@@ -58,14 +58,14 @@
     });
   }
 
-  // ── sorting: within what is comparable, never across ───────────────────────────────────────────────────────────
+  // ── sorting: within a group of comparable models ───────────────────────────────────────────────────────────
   const value = (row, column) => {
     const cell = row.cells[column];
     return cell.dataset.value ?? cell.textContent.trim();
   };
 
   function compare(a, b) {
-    if (a === "" || b === "") return (a === "") - (b === ""); // what has no value comes last, whatever the direction
+    if (a === "" || b === "") return (a === "") - (b === ""); // empty values come last in both directions
     const [x, y] = [Number(a), Number(b)];
     return Number.isNaN(x) || Number.isNaN(y) ? a.localeCompare(b, undefined, { numeric: true }) : x - y;
   }
@@ -88,7 +88,7 @@
     }
   }
 
-  function dress(heading, table) {
+  function addSortButton(heading, table) {
     const button = document.createElement("button");
     button.type = "button";
     button.append(...heading.childNodes);
@@ -99,13 +99,13 @@
   // ── filters: rows and their points in the chart ────────────────────────────────────────────────────────────────
   function filter(board) {
     const form = board.querySelector(".filters");
-    const asked = [...new FormData(form)].filter(([name, wanted]) => name !== "text" && wanted);
+    const choices = [...new FormData(form)].filter(([name, wanted]) => name !== "text" && wanted);
     const words = form.elements.text.value.toLowerCase().split(/\s+/).filter(Boolean);
     const rows = [...board.querySelectorAll("tr[data-key]")];
     let count = 0;
     for (const row of rows) {
       row.text ??= row.textContent.toLowerCase();
-      row.hidden = !(asked.every(([name, wanted]) => row.dataset[name] === wanted) && words.every((word) => row.text.includes(word)));
+      row.hidden = !(choices.every(([name, wanted]) => row.dataset[name] === wanted) && words.every((word) => row.text.includes(word)));
       count += !row.hidden;
       board.points.get(row.dataset.key)?.forEach((mark) => mark.classList.toggle("off", row.hidden));
     }
@@ -114,10 +114,10 @@
     }
     board.querySelector(".nothing").hidden = count > 0;
     board.querySelector(".shown").textContent = `${count} of ${rows.length} models`;
-    board.rove?.();
+    board.updateTabStop?.();
   }
 
-  // ── the chart: one stop of the Tab key, arrows go from model to model ──────────────────────────────────────────
+  // ── the chart: a single tab stop; arrow keys move between models ──────────────────────────────────────────
   function chart(board) {
     const marks = [...board.querySelectorAll(".scatter [data-of]")];
     board.points = new Map();
@@ -126,17 +126,17 @@
     if (!links.length) return;
     const readout = board.querySelector(".readout");
     const svg = board.querySelector(".scatter svg");
-    const place = (link) => {
+    const position = (link) => {
       const use = link.querySelector("use");
       return [Number(use.getAttribute("x")), Number(use.getAttribute("y"))];
     };
-    const ordered = [...links].sort((a, b) => place(a)[0] - place(b)[0]);
+    const ordered = [...links].sort((a, b) => position(a)[0] - position(b)[0]);
     const visible = () => ordered.filter((link) => !link.matches(".off"));
 
-    board.rove = (chosen = visible()[0]) => links.forEach((link) => link.setAttribute("tabindex", link === chosen ? "0" : "-1"));
-    board.rove();
+    board.updateTabStop = (chosen = visible()[0]) => links.forEach((link) => link.setAttribute("tabindex", link === chosen ? "0" : "-1"));
+    board.updateTabStop();
 
-    function tell(link) {
+    function highlight(link) {
       for (const lit of board.querySelectorAll(".lit")) lit.classList.remove("lit");
       link?.classList.add("lit");
       if (link) byKey(board, link.dataset.of)?.classList.add("lit");
@@ -146,7 +146,7 @@
 
     function nearest(event) {
       const at = new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
-      const distance = (link) => Math.hypot(place(link)[0] - at.x, place(link)[1] - at.y);
+      const distance = (link) => Math.hypot(position(link)[0] - at.x, position(link)[1] - at.y);
       const best = visible().reduce((a, b) => (distance(b) <= distance(a) ? b : a), visible()[0]);
       return best && distance(best) < 16 / svg.getScreenCTM().a ? best : null;
     }
@@ -154,22 +154,22 @@
     svg.addEventListener("pointermove", (event) => {
       const link = nearest(event);
       svg.classList.toggle("near", Boolean(link));
-      tell(link);
+      highlight(link);
     });
-    svg.addEventListener("pointerleave", () => tell(null));
+    svg.addEventListener("pointerleave", () => highlight(null));
     svg.addEventListener("click", (event) => {
       const link = nearest(event);
       if (link && !event.target.closest("a")) location.hash = link.getAttribute("href");
     });
-    svg.addEventListener("focusin", (event) => tell(event.target.closest("a")));
-    svg.addEventListener("focusout", () => tell(null));
+    svg.addEventListener("focusin", (event) => highlight(event.target.closest("a")));
+    svg.addEventListener("focusout", () => highlight(null));
     svg.addEventListener("keydown", (event) => {
       const step = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1 }[event.key];
       if (!step) return;
       event.preventDefault();
-      const there = visible();
-      const next = there[(there.indexOf(event.target.closest("a")) + step + there.length) % there.length];
-      board.rove(next);
+      const shown = visible();
+      const next = shown[(shown.indexOf(event.target.closest("a")) + step + shown.length) % shown.length];
+      board.updateTabStop(next);
       next?.focus();
     });
     board.querySelector(".models").addEventListener("pointerover", (event) => {
@@ -178,7 +178,7 @@
     });
   }
 
-  // ── code that is copied ────────────────────────────────────────────────────────────────────────────────────────
+  // ── copying code ────────────────────────────────────────────────────────────────────────────────────────
   async function copy(button) {
     const text = document.getElementById(button.dataset.copies).textContent;
     let done = true;
@@ -194,7 +194,7 @@
 
   for (const board of boards) {
     const table = board.querySelector(".models");
-    for (const heading of table.tHead.rows[0].cells) dress(heading, table);
+    for (const heading of table.tHead.rows[0].cells) addSortButton(heading, table);
     chart(board);
     const form = board.querySelector(".filters");
     for (const event of ["input", "change"]) form.addEventListener(event, () => filter(board));
@@ -202,6 +202,6 @@
     form.addEventListener("submit", (event) => event.preventDefault());
   }
   for (const button of document.querySelectorAll(".copy")) button.addEventListener("click", () => copy(button));
-  addEventListener("hashchange", follow);
-  follow();
+  addEventListener("hashchange", followAddress);
+  followAddress();
 })();

@@ -1,4 +1,4 @@
-"""One model of a board as the page shows it, ours or published, from what its file says."""
+"""One model of a board, ours or published, as a row of the page."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ from rb_smooth.leaderboard.metadata import architecture_title
 
 @dataclass(frozen=True)
 class ModelRow:
-    """One model. Accuracies are shares in [0, 1]; `best_known`, the lowest that any attack is known to leave, ranks.
+    """One model. Accuracies are shares in [0, 1]; models are ranked by `best_known`, the lowest under any attack.
 
-    key: its id on the page, unlike any other's. link: to its paper; empty if it is none that a page should follow.
-    unreliable: None where nobody has said. attack: what `robust` is called. entry: None for a published model.
-    rank: None where there is nothing to be ranked with.
+    key: its unique id on the page. link: to its paper, http or https, or "". unreliable: None if not known.
+    attack: the name of `robust`. entry: None for a published model. rank: None without comparable models.
     """
 
     key: str
@@ -44,12 +43,12 @@ class ModelRow:
 
     @property
     def score(self) -> dict[str, Any]:
-        """Of ours; empty for a published model."""
+        """The score of our entry; empty for a published model."""
         return self.entry.own["score"] if self.entry else {}
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """Wilson's 95 %, of ours."""
+        """Wilson's 95 % interval of our entry; None for a published model."""
         if not self.entry:
             return None
         low, high = self.score["interval"]
@@ -81,7 +80,7 @@ def own_row(entry: Entry, key: str) -> ModelRow:
 
 
 def published_row(each: dict[str, Any], key: str) -> ModelRow:
-    """Of one of RobustBench's entries, as `entries.published_entries` gives them."""
+    """The row of one of `entries.published_entries`."""
     same = ("name", "title", "venue", "architecture", "extra_data", "eps", "clean", "best_known", "unreliable")
     return ModelRow(
         key=key, link=safe_link(each["link"]), robust=each["autoattack"], **{name: each[name] for name in same}
@@ -89,30 +88,30 @@ def published_row(each: dict[str, Any], key: str) -> ModelRow:
 
 
 def display_error(entry: Entry) -> str | None:
-    """What a page cannot show, of an entry that `entries.read_entry` let pass."""
+    """Why the page cannot show an entry that `entries.read_entry` accepts; None if it can."""
     score = entry.own["score"]
     shares = [score["clean"], score["pgd20"], score["autoattack"], *score["interval"]]
     if len(shares) != 5 or not all(0 <= share <= 1 for share in shares):  # NaN is not in [0, 1] either
-        return "accuracies that are no shares"
+        return "accuracies outside [0, 1]"
     threat = score["threat"]
     if threat["norm"] != entry.threat:
         return f"the norm {threat['norm']} in the folder of {entry.threat}"
     if not isinstance(score["version"], str):
-        return "a version that is no text"
+        return "a version that is not a string"
     if not (isinstance(threat["eps"], (int, float)) and math.isfinite(threat["eps"])):
-        return "an eps that is no number"
+        return "an eps that is not a finite number"
     if missing := [key for key in ("official", "whole") if not isinstance(score.get(key), bool)]:
         return f"no {missing[0]}"
     return None
 
 
 def safe_link(link: object) -> str:
-    """A link that a page may offer; anything else, as `javascript:…`, is none."""
+    """`link` if it is an http or https address; "" for anything else, such as `javascript:…`."""
     return link if isinstance(link, str) and re.match(r"https?://\S+$", link, re.IGNORECASE) else ""
 
 
 class IdGenerator:
-    """Ids for the page: of plain characters, and no two alike, whatever names files have."""
+    """Unique ids for the page, of plain characters, from any names."""
 
     def __init__(self) -> None:
         self.taken: set[str] = set()
