@@ -14,6 +14,7 @@ from rb_smooth.data.images import Images
 from rb_smooth.data.splits import DataSplits, split
 from rb_smooth.training import validate
 from rb_smooth.training.cost import choose_attack_workers
+from rb_smooth.training.model_setup import build_network
 from rb_smooth.training.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -29,8 +30,9 @@ def on_random_images(method: str, images: int, *settings: str) -> Trainer:
     drawn = Images(x, torch.randint(0, 10, (images,), generator=generator))
     source = RawDataset("random", drawn, drawn, tuple(map(str, range(10))), (0.5,) * 3, (0.25,) * 3)
     data = DataSplits(source, drawn, drawn)
-    choose_attack_workers(recipe, data)
-    return Trainer(recipe, data, CPU)
+    network = build_network(recipe, data)
+    choose_attack_workers(recipe, data, network)
+    return Trainer(recipe, data, CPU, network=network)
 
 
 def on_digits(method: str, *settings: str) -> Trainer:
@@ -45,8 +47,9 @@ def on_digits(method: str, *settings: str) -> Trainer:
         train_examples=section.train_examples,
         batch_size=section.batch_size,
     )
-    choose_attack_workers(recipe, data)
-    return Trainer(recipe, data, CPU)
+    network = build_network(recipe, data)
+    choose_attack_workers(recipe, data, network)
+    return Trainer(recipe, data, CPU, network=network)
 
 
 def first_minibatch(trainer: Trainer) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from result_tables import CLAIMS, POWER, signed, table_head, table_line
+from result_tables import CLAIMS, POWER, signed, significant_of, table_head, table_line
 
 from rb_smooth.core.statistics import PairedCounts, holm_correction, mcnemar_test
 from rb_smooth.evaluation.score import attack_title
@@ -34,13 +34,11 @@ def point_lines(entries: dict[str, Entry]) -> Iterator[str]:
         return
     corrected = holm_correction([each["p"] for _, each in tested])
     score = next(iter(entries.values())).own["score"]
-    told = sum(p < SIGNIFICANT for p in corrected)
     yield (
         f"{attack_title(score)} accuracy, what the papers claim, point by point: McNemar's exact test, p corrected "
-        f"for this table (Holm), Tango's interval; at 5 % {told or 'none'} of {len(tested)} can be told from no "
-        "difference. It speaks of other test points for these very weights, not of other seeds. Detectable: what one "
-        f"such test would find {100 * POWER:.0f} % of the time, if as many points are right for one of the two only "
-        "as here:"
+        f"for this table (Holm), Tango's interval; {significant_of(corrected)}. Uncertainty is over test "
+        f"points; the weights are fixed. Detectable: smallest difference found with {100 * POWER:.0f} % power, if as "
+        "many points are right for one of the two only as here:"
     )
     yield ""
     yield from table_head(

@@ -79,12 +79,10 @@ def difference_lines(differences: Sequence[dict[str, Any]], protocol: dict[str, 
     if not differences:
         return
     corrected = holm_correction([each["p"] for each in differences])
-    found = sum(p < SIGNIFICANT for p in corrected)
     yield (
-        f"{attack_title(protocol)} accuracy, {what}: equal seeds paired, t-test, p corrected for this table (Holm); at "
-        f"5 % {found or 'none'} of {len(corrected)} can be told from no difference. It speaks of other seeds, not of "
-        f"other test points. Detectable: what one such test would find {100 * POWER:.0f} % of the time, if seeds "
-        "scatter as here:"
+        f"{attack_title(protocol)} accuracy, {what}: equal seeds paired, t-test, p corrected for this table "
+        f"(Holm); {significant_of(corrected)}. Uncertainty is over training seeds; the test set is fixed. Detectable: "
+        f"smallest difference found with {100 * POWER:.0f} % power, at the spread of these seeds:"
     )
     yield ""
     yield from table_head("difference", "n", "points", "95 % interval", "p (Holm)", "detectable")
@@ -93,6 +91,12 @@ def difference_lines(differences: Sequence[dict[str, Any]], protocol: dict[str, 
         title, n = f"`{each['method']}` − `{each['minus']}`", len(each["seeds"])
         yield table_line(title, str(n), signed(each["mean"]), interval, f"{p:.2g}", f"{100 * detectable(each):.1f}")
     yield ""
+
+
+def significant_of(corrected: Sequence[float]) -> str:
+    """`1 of 6 differences is significant at 5 %`, of p values with Holm's correction."""
+    found = sum(p < SIGNIFICANT for p in corrected)
+    return f"{found or 'none'} of {len(corrected)} differences {'is' if found == 1 else 'are'} significant at 5 %"
 
 
 def detectable(difference: dict[str, Any], power: float = POWER) -> float:

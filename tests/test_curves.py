@@ -169,7 +169,7 @@ def test_a_picture_that_fails_is_told_once_and_ends_nothing(tmp_path, monkeypatc
     with RunReporter(Run(tmp_path / "run"), epochs=9) as report:
         for epoch in range(1, 4):
             report.update(log_rows(epoch, best=0))
-    assert capsys.readouterr().out == f"not written: {tmp_path}/run/curves.png (no font); training does without\n"
+    assert capsys.readouterr().out == f"not written: {tmp_path}/run/curves.png (no font); training continues\n"
 
 
 def test_curves_cost_no_torch_and_nothing_of_matplotlib_until_they_are_drawn():

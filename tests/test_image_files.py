@@ -27,6 +27,7 @@ from rb_smooth.data.prefetch import Prefetcher, default_workers
 from rb_smooth.data.splits import fingerprint, split
 from rb_smooth.training import loop, validate
 from rb_smooth.training.batches import BatchLoader
+from rb_smooth.training.model_setup import build_network
 from rb_smooth.training.pipeline import score_run
 from rb_smooth.training.run_folder import run as run_folder
 from rb_smooth.training.run_folder.resume import load_state
@@ -182,7 +183,7 @@ def test_streamed_points_are_scored_as_those_in_memory_and_only_they_are_read(ro
     for stream in (True, False):
         points = read(root, stream=stream, workers=0)
         decoded.clear()
-        score_run(recipe, in_memory, points, CPU)
+        score_run(recipe, in_memory, points, build_network(recipe, points), CPU)
         assert sum(decoded) == (6 if stream else 0)
         scores.append(in_memory.score)
     for key in ("fingerprint", "clean", "pgd20", "autoattack", "last", "n", "whole"):

@@ -1,4 +1,4 @@
-"""The queue, on tiny processes: each job once, none able to end another, shared between programs, stops passed on."""
+"""The job queue on tiny processes: each job runs once, failures are independent, stop signals are forwarded."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ import pytest
 
 from rb_smooth.training.run_folder.run import Run
 from rb_smooth.training.sweep import job_queue
-from rb_smooth.training.sweep.job_queue import Job, run_jobs
+from rb_smooth.training.sweep.job_process import Job
+from rb_smooth.training.sweep.job_queue import run_jobs
 
 
 def job(place, name, code, done=None, network=""):
@@ -25,12 +26,12 @@ def job(place, name, code, done=None, network=""):
 
 
 @pytest.fixture(autouse=True)
-def _impatient(monkeypatch):
+def _short_delays(monkeypatch):
     monkeypatch.setattr(job_queue, "_RETRY_SECONDS", 0.1)
     monkeypatch.setattr(job_queue, "_POLL_SECONDS", 0.02)
 
 
-def test_each_job_is_carried_out_once_and_one_at_a_time_on_a_device(tmp_path):
+def test_each_job_runs_once_and_one_at_a_time_on_a_device(tmp_path):
     code = (
         "import os, sys, time; place = sys.argv[1].partition('=')[2]; os.mkdir(place); time.sleep(0.1); "
         "os.rmdir(place); print('ran' + ' on', place)"
@@ -43,7 +44,7 @@ def test_each_job_is_carried_out_once_and_one_at_a_time_on_a_device(tmp_path):
     assert {output.split("ran on ")[1].strip() for output in outputs} == set(devices)
 
 
-def test_what_fails_is_told_by_its_last_line_and_ends_nothing(tmp_path, capsys):
+def test_a_failure_is_reported_by_its_last_line_and_stops_no_other_job(tmp_path, capsys):
     jobs = [
         job(tmp_path, "crash", "print('before'); raise ValueError('too small')"),
         job(
@@ -74,7 +75,7 @@ def crashing(number):
 
 
 @pytest.mark.parametrize("name", ["SIGABRT", "SIGSEGV"])
-def test_after_a_crash_no_other_run_of_the_same_network_is_started(tmp_path, capsys, name):
+def test_after_a_crash_no_other_run_of_the_same_network_starts(tmp_path, capsys, name):
     (tmp_path / "done").touch()
     jobs = [
         job(tmp_path, "one", crashing(signal.Signals[name]), network="narrow"),
@@ -99,7 +100,7 @@ def test_after_a_crash_no_other_run_of_the_same_network_is_started(tmp_path, cap
     assert not (tmp_path / "same network").exists()
 
 
-def test_only_a_crash_and_a_known_network_keep_other_runs_from_being_started(tmp_path):
+def test_other_failures_or_unknown_networks_stop_no_other_run(tmp_path):
     jobs = [
         job(tmp_path, "killed", "import os; os.kill(os.getpid(), 9)", network="narrow"),
         job(tmp_path, "refused", "raise SystemExit(2)", network="narrow"),
@@ -111,13 +112,13 @@ def test_only_a_crash_and_a_known_network_keep_other_runs_from_being_started(tmp
     assert [failure.job.name for failure in failures] == ["killed", "refused", "crash"]
 
 
-def test_a_crash_is_recorded_in_the_folder_of_its_run_alone(tmp_path):
+def test_a_crash_is_recorded_in_its_own_run_only(tmp_path):
     ends = {"crash": crashing(signal.SIGSEGV), "killed": "import os; os.kill(os.getpid(), 9)", "fine": "pass"}
     run_jobs([job(tmp_path, name, code) for name, code in ends.items()], ["cpu"])
     assert {name: Run(tmp_path / name).crash for name in ends} == {"crash": "SIGSEGV", "killed": None, "fine": None}
 
 
-def test_a_crash_that_cannot_be_recorded_ends_no_other_run(tmp_path, monkeypatch, capsys):
+def test_a_crash_that_cannot_be_recorded_stops_no_other_run(tmp_path, monkeypatch, capsys):
     def full(run, signal_name):
         raise OSError("no space left")
 
@@ -127,13 +128,13 @@ def test_a_crash_that_cannot_be_recorded_ends_no_other_run(tmp_path, monkeypatch
     assert "finished good" in capsys.readouterr().out
 
 
-def test_what_is_done_already_starts_no_process(tmp_path, capsys):
+def test_a_complete_run_starts_no_process(tmp_path, capsys):
     (tmp_path / "done").touch()
     assert run_jobs([job(tmp_path, "a", "raise SystemExit(1)", tmp_path / "done")], ["cpu"]) == []
     assert "started" not in capsys.readouterr().out
 
 
-def test_every_attempt_is_kept_in_the_output(tmp_path):
+def test_output_of_every_process_is_appended(tmp_path):
     for word in ("one", "two"):
         run_jobs([job(tmp_path, "a", f"print('{word}')")], ["cpu"])
     lines = (tmp_path / "a" / "output.txt").read_text().splitlines()
@@ -141,7 +142,7 @@ def test_every_attempt_is_kept_in_the_output(tmp_path):
     assert sum(line.startswith("$") for line in lines) == 2
 
 
-def test_a_run_in_which_another_process_works_is_waited_for_while_others_go_on(tmp_path, capsys):
+def test_a_locked_run_waits_while_others_start(tmp_path, capsys):
     Run(tmp_path / "a").path.mkdir()
     elsewhere = filelock.FileLock(tmp_path / "a" / ".lock", thread_local=False)
     elsewhere.acquire()
@@ -163,8 +164,8 @@ def test_a_run_in_which_another_process_works_is_waited_for_while_others_go_on(t
     assert out.index("finished b") < out.index("started a") < out.index("finished a")
 
 
-def test_a_run_that_another_process_took_after_our_look_is_put_back(tmp_path, monkeypatch, capsys):
-    looks = iter([False, True])  # free when we look; theirs when ours is refused; then free
+def test_a_run_that_another_process_locks_first_is_queued_again(tmp_path, monkeypatch, capsys):
+    looks = iter([False, True])  # free before the start, locked when the process fails, then free
     monkeypatch.setattr(Run, "is_in_use", property(lambda run: next(looks, False)))
     mark = tmp_path / "mark"
     code = f"import sys; from pathlib import Path; mark = Path({str(mark)!r}); code = 0 if mark.exists() else 2; "
@@ -180,7 +181,7 @@ import sys
 from pathlib import Path
 from rb_smooth.core import worker_pool
 from rb_smooth.training.sweep import job_queue
-from rb_smooth.training.sweep.job_queue import Job
+from rb_smooth.training.sweep.job_process import Job
 from rb_smooth.core.cli import run_cli
 from rb_smooth.training.run_folder.run import Run
 job_queue._RETRY_SECONDS, worker_pool._REPEAT_WINDOW_S = 0.1, 0.0  # any second signal is a second request
@@ -189,7 +190,7 @@ folders = [place / str(i) for i in range(count)]
 jobs = [Job(f.name, Run(f), (sys.executable, "-c", code, str(f)), (f / "done").exists) for f in folders]
 sys.exit(run_cli(lambda: len(job_queue.run_jobs(jobs, ["cpu", "cpu"])))())
 """
-"""A program with a queue of its own, on the runs 0, 1, … in a folder; each executes the code given."""
+"""A program with its own queue, on the runs 0, 1, … in a folder; each executes `code`."""
 
 
 def program(*arguments):
@@ -197,10 +198,12 @@ def program(*arguments):
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def test_two_programs_share_one_queue(tmp_path):
+def test_two_programs_share_runs_by_the_lock_of_each_run(tmp_path):
     code = (
-        "import sys, time; from pathlib import Path; place = Path(sys.argv[1]); time.sleep(0.1); "
-        "(place / 'ran').open('a').write('x'); (place / 'done').touch()"
+        "import sys, time, filelock; from pathlib import Path; place = Path(sys.argv[1])\n"
+        "with filelock.FileLock(place / '.lock', timeout=0.2):\n"
+        "    if not (place / 'done').exists():\n"
+        "        time.sleep(0.1); (place / 'ran').open('a').write('x'); (place / 'done').touch()"
     )
     programs = [program(tmp_path, 8, code) for _ in range(2)]
     outputs = [each.communicate()[0] for each in programs]
@@ -210,14 +213,14 @@ def test_two_programs_share_one_queue(tmp_path):
 
 
 def wait_for(process, *paths):
-    """Until the files are there, however slow the machine is: the process must live so long."""
+    """Wait until the files exist; the process must not end before."""
     while not all(path.exists() for path in paths):
         assert process.poll() is None
         time.sleep(0.02)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stop_lets_every_process_save_and_starts_no_other(tmp_path, number):
+def test_a_stop_signal_lets_every_process_save_and_starts_no_other(tmp_path, number):
     code = (
         "import signal, sys, time; from pathlib import Path; place = Path(sys.argv[1])\n"
         "def save(*_): time.sleep(0.3); (place / 'saved').touch(); sys.exit(130)\n"
@@ -234,7 +237,7 @@ def test_a_stop_lets_every_process_save_and_starts_no_other(tmp_path, number):
     assert not (tmp_path / "2").exists()
 
 
-def test_a_second_stop_kills(tmp_path):
+def test_a_second_stop_signal_kills(tmp_path):
     code = (
         "import os, signal, sys, time; from pathlib import Path; place = Path(sys.argv[1])\n"
         "signal.signal(signal.SIGTERM, lambda *_: (place / 'asked').touch())\n"
@@ -254,7 +257,7 @@ def test_a_second_stop_kills(tmp_path):
             os.kill(int((tmp_path / str(i) / "id").read_text()), 0)
 
 
-def test_threads_are_dealt_out_unless_the_user_has_done_so(tmp_path, monkeypatch):
+def test_omp_num_threads_of_the_user_overrides_threads(tmp_path, monkeypatch):
     code = "import os; print('threads', os.environ.get('OMP_NUM_THREADS'))"
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     run_jobs([job(tmp_path, "a", code)], ["cpu"], threads=3)

@@ -110,34 +110,35 @@ def test_in_another_layout_the_weights_are_the_same_numbers_and_leave_in_the_usu
     assert all(value.is_contiguous() for name in ("best", "last") for value in run.load(name).values())
 
 
-def test_what_is_timed_beforehand_neither_compiles_nor_synchronises(data):
+def test_cost_estimate_neither_compiles_nor_synchronises_batchnorm(data):
     wishes = ["train.compile=true", "train.sync_bn=true"]
-    scratch = cost._scratch_trainer(
-        validate.check_recipe(*resolve_config("digits", "at", [*QUICK, *wishes])), data, CPU, 4
-    )
+    recipe = validate.check_recipe(*resolve_config("digits", "at", [*QUICK, *wishes]))
+    scratch = cost._scratch_trainer(recipe, data, model_setup.build_network(recipe, data), CPU, 4)
     assert not scratch.compiled
     assert not any(isinstance(module, torch.nn.SyncBatchNorm) for module in scratch.model.modules())
 
 
-def test_what_is_timed_beforehand_computes_as_the_whole_minibatch_will(data, monkeypatch):
+def test_cost_estimate_uses_the_precision_of_the_whole_minibatch(data, monkeypatch):
     recipe = validate.check_recipe(*resolve_config("digits", "at", QUICK))
-    flop = flops.forward_flops(model_setup.build_network(recipe, data, starts_training=False), data.shape)
+    network = model_setup.build_network(recipe, data)
+    flop = flops.forward_flops(network, data.shape)
     monkeypatch.setattr(model_setup, "computes_in_bf16", lambda device: True)
     monkeypatch.setattr(flops, "_LARGE_FLOPS", flop * recipe.data.batch_size)
-    assert cost._scratch_trainer(recipe, data, CPU, 4).precision == "bf16"
+    assert cost._scratch_trainer(recipe, data, network, CPU, 4).precision == "bf16"
 
 
-def test_threads_that_one_small_net_gave_up_are_there_for_the_next_run(data, monkeypatch):
+def test_next_run_can_use_the_threads_that_a_small_network_left_idle(data, monkeypatch):
     before = torch.get_num_threads()
     monkeypatch.setattr(flops, "THREADS", 2)
     monkeypatch.setattr(cost, "_WORTH_WORKERS_FLOP", 0)
     recipe = validate.check_recipe(*resolve_config("digits", "at", QUICK))
+    network = model_setup.build_network(recipe, data)
     try:
         for _ in range(2):
-            assert cost.choose_attack_workers(recipe, data) == 2
+            assert cost.choose_attack_workers(recipe, data, network) == 2
             assert torch.get_num_threads() == 1
         monkeypatch.setattr(flops, "_LARGE_FLOPS", 1)
-        assert cost.choose_attack_workers(recipe, data) == 1
+        assert cost.choose_attack_workers(recipe, data, network) == 1
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)

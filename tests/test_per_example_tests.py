@@ -32,7 +32,7 @@ def test_what_the_papers_claim_is_tested_point_by_point(board):
     lines = list(point_lines(entries_of(record(*STOOD), board)))
     p = holm_correction([binomtest(1, 3).pvalue, binomtest(12, 14).pvalue, binomtest(0, 2).pvalue])
     low, high = (f"{100 * limit:+.2f}" for limit in tango_interval(PairedCounts(40, 12, 2, 46)))
-    assert "at 5 % 1 of 3 can be told from no difference" in lines[0]
+    assert "1 of 3 differences is significant at 5 %" in lines[0]
     assert [line.split(" | ")[:4] for line in lines[4:7]] == [
         ["| `at+ensgd` − `at`", "1", "2", "−1.00"],
         ["| `at+awp` − `at`", "12", "2", "+10.00"],

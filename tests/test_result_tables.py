@@ -69,7 +69,8 @@ def test_p_is_corrected_for_the_table_in_which_it_stands(group):
     expected = [f"{p:.2g}" for p in holm_correction([by_pair[pair] for pair in CLAIMS if pair in by_pair])]
     assert [line.split(" | ")[4] for line in claim_lines(group) if line.startswith("| `")] == expected
     found = sum(float(p) < 0.05 for p in expected)
-    assert f"at 5 % {found or 'none'} of 3 can be told from no difference" in "\n".join(claim_lines(group))
+    verb = "is" if found == 1 else "are"
+    assert f"{found or 'none'} of 3 differences {verb} significant at 5 %" in "\n".join(claim_lines(group))
 
 
 def test_every_claim_with_its_moving_average_is_a_claim_too():

@@ -1,4 +1,4 @@
-"""A saved state: whole at every moment, the one before it kept, and refused when it is another's or a newer one's."""
+"""Saved states: written atomically, with a fallback, and rejected if they do not fit or are newer."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def ends_equal(whole, run, recipe, data):
     assert not list(run.path.glob("resume*"))
 
 
-def test_two_states_are_kept_and_a_finished_run_keeps_none(recipe, data, tmp_path, monkeypatch, uninterrupted_run):
+def test_a_stopped_run_has_two_states_and_a_trained_run_none(recipe, data, tmp_path, monkeypatch, uninterrupted_run):
     run = stopped_run(recipe, data, tmp_path / "run", monkeypatch)
     assert sorted(path.name for path in run.path.glob("resume*")) == ["resume-previous.pt", "resume.pt"]
     (newest, path), previous = load_state(run.path), run.load("resume-previous")
@@ -80,7 +80,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", mark_slow_except(["one bit"], DAMAGE))
-def test_a_damaged_state_falls_back_to_the_one_before_and_says_so(
+def test_a_damaged_state_falls_back_to_the_previous_one(
     recipe, data, tmp_path, monkeypatch, uninterrupted_run, damage, capsys
 ):
     run = stopped_run(recipe, data, tmp_path / "run", monkeypatch)
@@ -89,10 +89,12 @@ def test_a_damaged_state_falls_back_to_the_one_before_and_says_so(
     capsys.readouterr()
     ends_equal(uninterrupted_run, run, recipe, data)
     said = " ".join(capsys.readouterr().out.split())
-    assert re.search(r"passed over: .*resume\.pt.*going on from resume-previous\.pt", said)
+    assert re.search(r"skipped: .*resume\.pt.*resuming from resume-previous\.pt", said)
 
 
-def test_between_two_names_the_new_state_is_found(recipe, data, tmp_path, monkeypatch, uninterrupted_run):
+def test_the_new_state_is_loaded_if_the_process_is_killed_between_renames(
+    recipe, data, tmp_path, monkeypatch, uninterrupted_run
+):
     """Killed after the old state became the previous one, before the new one took its name."""
     run = stopped_run(recipe, data, tmp_path / "run", monkeypatch)
     newest = load_state(run.path)[0]["position"]
@@ -102,15 +104,15 @@ def test_between_two_names_the_new_state_is_found(recipe, data, tmp_path, monkey
     ends_equal(uninterrupted_run, run, recipe, data)
 
 
-def test_where_no_state_is_whole_one_line_says_so(recipe, data, tmp_path, monkeypatch):
+def test_if_all_states_are_damaged_one_line_says_so(recipe, data, tmp_path, monkeypatch):
     run = stopped_run(recipe, data, tmp_path / "run", monkeypatch)
     for path in run.path.glob("resume*"):
         path.write_bytes(b"rubbish")
-    with pytest.raises(UserError, match=r"resume\.pt.*no other state of this run is whole: use --fresh"):
+    with pytest.raises(UserError, match=r"resume\.pt.*no other state of this run is intact: use --fresh"):
         loop.train(recipe, run, data, CPU)
 
 
-def test_a_state_of_a_newer_version_is_refused_naming_both(recipe, data, tmp_path, monkeypatch):
+def test_a_state_of_a_newer_format_is_rejected(recipe, data, tmp_path, monkeypatch):
     with monkeypatch.context() as newer:
         newer.setattr(resume, "FORMAT", 99)
         run = stopped_run(recipe, data, tmp_path / "run", monkeypatch)
@@ -118,14 +120,14 @@ def test_a_state_of_a_newer_version_is_refused_naming_both(recipe, data, tmp_pat
         loop.train(recipe, run, data, CPU)
 
 
-def test_a_state_of_other_data_is_refused_naming_both(recipe, data, tmp_path, monkeypatch):
+def test_a_state_of_other_data_is_rejected(recipe, data, tmp_path, monkeypatch):
     run = stopped_run(recipe, data, tmp_path / "run", monkeypatch)
     other = replace(data, train=replace(data.train, y=data.train.y.flip(0)))
-    with pytest.raises(UserError, match=r"images and labels that .* was trained with \(SHA-256 [0-9a-f]{8}…\)"):
+    with pytest.raises(UserError, match=r"images and labels of the run in .* \(SHA-256 [0-9a-f]{8}…\)"):
         loop.train(recipe, run, other, CPU)
 
 
-def test_within_an_epoch_the_state_is_saved_as_often_as_asked(recipe, data, tmp_path, monkeypatch):
+def test_states_are_saved_at_the_given_interval_within_an_epoch(recipe, data, tmp_path, monkeypatch):
     positions, real = [], resume.save_state
     monkeypatch.setattr(
         loop, "save_state", lambda folder, state: (positions.append(state["position"][2]), real(folder, state))
@@ -137,7 +139,7 @@ def test_within_an_epoch_the_state_is_saved_as_often_as_asked(recipe, data, tmp_
     assert positions == [3, 6, 9]
 
 
-def test_what_a_killed_process_left_half_written_is_swept_away(tmp_path):
+def test_incomplete_files_of_a_killed_process_are_deleted(tmp_path):
     run = Run(tmp_path / "run")
     run.path.mkdir()
     (run.path / ".resume-new.pt.abc").write_bytes(b"half")
@@ -146,7 +148,7 @@ def test_what_a_killed_process_left_half_written_is_swept_away(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_full_disk_leaves_the_last_whole_state(recipe, data, tmp_path, monkeypatch, uninterrupted_run):
+def test_a_full_disk_leaves_the_last_complete_state(recipe, data, tmp_path, monkeypatch, uninterrupted_run):
     run = stopped_run(recipe, data, tmp_path / "run", monkeypatch)
     before = load_state(run.path)[0]["position"]
 
@@ -162,7 +164,7 @@ def test_a_full_disk_leaves_the_last_whole_state(recipe, data, tmp_path, monkeyp
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="needs fork")
-def test_killed_at_random_moments_a_run_ends_as_if_it_had_not_been():
+def test_a_run_killed_at_random_moments_resumes_to_identical_results():
     script = Path(__file__).parent / "stress" / "kill.py"
     ran = subprocess.run([sys.executable, script, "--moments", "5"], capture_output=True, text=True)
     assert "5 of 5 identical" in ran.stdout, ran.stdout + ran.stderr

@@ -256,9 +256,9 @@ def test_compare_writes_into_the_current_folder_unless_told_otherwise(home, caps
     [
         (["compare"], "got none; name some: compare A B"),
         (["compare", "at-s2"], "did you mean"),
-        (["compare", "at-s0"], "which is cifar10/at-s0 and digits/at-s0 in runs; say which"),
+        (["compare", "at-s0"], "which is cifar10/at-s0 and digits/at-s0 in runs; use one of them"),
         (["compare", "broken-s0"], "in line 4"),
-        (["compare", "cifar10/at-s0"], "got nothing there; train at least one epoch"),
+        (["compare", "cifar10/at-s0"], "got no file; train at least one epoch"),
         (["compare", "at-s1", "--out", "both.pdf"], "ends in .png"),
         (["compare", "at-s1", "--json"], "expected --json with the list"),
         (["comparison"], "did you mean 'compare'?"),

@@ -117,7 +117,7 @@ def test_a_run_that_fails_is_named_and_the_others_are_in_the_table(inside, capsy
     try:
         assert run_recipe_program(*SWEEP) == 2  # a refusal, and no more than that
         printed = capsys.readouterr()
-        assert "1 of 4 runs ahead" in printed.out
+        assert "1 of 4 runs to do" in printed.out
         assert re.search(r"failed at, seed 0: expected tensors in .*best.pt", printed.out)
         assert re.search(r"at \(2 epochs\) +1 ", printed.out)
         assert re.search(r"at\+awp \(2 epochs\) +2 ", printed.out)
@@ -206,7 +206,7 @@ def test_workers_have_a_gpu_each_or_share_what_there_is(monkeypatch):
     assert sweep.choose_devices(None, None, "auto") == ["cuda:0", "cuda:1"]
     assert sweep.choose_devices([1], None, "auto") == ["cuda:1"]
     assert sweep.choose_devices(None, 3, "auto") == ["cuda:0", "cuda:1", "cuda:0"]
-    with pytest.raises(UserError, match="a device that this machine has, got 'cuba'"):
+    with pytest.raises(UserError, match="a device of this machine, got 'cuba'"):
         sweep.choose_devices(None, 2, "cuba")
     assert sweep.choose_devices(None, None, "cpu") == ["cpu"]
     monkeypatch.setattr(validate, "resolve_device", lambda name: None)
@@ -223,7 +223,7 @@ def test_workers_have_a_gpu_each_or_share_what_there_is(monkeypatch):
 def test_plan_says_what_is_ahead_for_each_method_and_how_many_runs(elsewhere, capsys):
     assert run_recipe_program("digits", "at", "trades", "--seeds=0-2", "--workers=2", "--plan", *QUICK) == 0
     out = capsys.readouterr().out
-    assert re.findall(r"^digits (\S+) .*ahead on", out, re.MULTILINE) == ["at", "trades"]
+    assert re.findall(r"^digits (\S+) .*estimate on", out, re.MULTILINE) == ["at", "trades"]
     assert "6 runs, 3 of each method, 2 at a time" in out
     assert not list(elsewhere.iterdir())
 

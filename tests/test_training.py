@@ -13,10 +13,13 @@ import pytest
 import torch
 from interruptions import stop_after
 from model_snapshots import equal_snapshots, snapshot
+from run_program import run_program
 from tiers import mark_slow_except
 
+from rb_smooth import recipe as recipe_program
 from rb_smooth.components import batchnorm, schedules
 from rb_smooth.components.checkpoints import export_state_dict
+from rb_smooth.config import registry
 from rb_smooth.config.overrides import resolve_config
 from rb_smooth.core import worker_pool
 from rb_smooth.core.determinism import AUGMENT, derive_seed
@@ -457,3 +460,17 @@ def test_weights_of_chosen_epochs_are_kept_and_test_accuracy_is_logged_if_asked(
     model = trainer.Trainer(recipe, data, CPU).model
     run.load_into(model, "epoch-2")
     assert measure_accuracy(model, data.test[:30]) == float(rows[1]["test_clean"])
+
+
+def test_a_run_builds_at_most_four_models(tmp_path, monkeypatch, short_attacks):
+    """The check of the recipe, the network of estimate, training and evaluation, and two for the entry's round trip."""
+    monkeypatch.chdir(tmp_path)
+    validate._check_model.cache_clear()
+    built, build = [], registry.build_component
+    monkeypatch.setattr(
+        registry, "build_component", lambda *args, **more: built.append(args[0]) or build(*args, **more)
+    )
+    settings = ["data.train_examples=128", "objective.steps=1", "model.width=2", "evaluate.version=quick"]
+    arguments = ["--epochs=1", "--n-examples=8", *(f"--set={setting}" for setting in settings)]
+    assert run_program(recipe_program.main, "digits", "at", *arguments) == 0
+    assert 1 <= built.count("model") <= 4

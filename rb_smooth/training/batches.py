@@ -1,4 +1,4 @@
-"""Minibatches of training images, and extra images with their labels: given with them, or by a model of ours."""
+"""Minibatches of training and extra images; pseudo-labels for extra images."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 
 class BatchOrder(NamedTuple):
-    """Which images make an epoch's minibatches: (batches, images of each) int64, of the training and extra images.
+    """Indices of an epoch's training and extra images: (batches, images per batch) int64 each.
 
-    Of several processes each has an order of its own: its share of every minibatch, with images of both kinds in it.
+    Each process has its shard of every minibatch, with images of both kinds.
     """
 
     train: Tensor
@@ -38,7 +38,7 @@ class BatchOrder(NamedTuple):
 
 
 class BatchLoader:
-    """Of a data set as the recipe mixes it; drawn where the data are."""
+    """Draw minibatches of training and extra images, on the device of the data."""
 
     def __init__(self, recipe: Recipe, data: DataSplits) -> None:
         self.train = Prefetcher(data.train)
@@ -49,14 +49,13 @@ class BatchLoader:
 
     @property
     def per_epoch(self) -> int:
-        """The last incomplete one is dropped. Extra images make no epoch longer: schedules keep their meaning."""
+        """Minibatches per epoch, without the last incomplete one. Extra images do not lengthen an epoch."""
         return len(self.data.train) // self.size
 
     def order(self, epoch: int) -> BatchOrder:
-        """The epoch's shuffle.
+        """Shuffle the images of an epoch.
 
-        With extra images an epoch passes over a fresh random part of the training images, and of the extra ones (over
-        all of these, again, if they are few).
+        With extra images an epoch uses a new random subset of both kinds; few extra images repeat.
         """
         generator = torch.Generator().manual_seed(derive_seed(self.seed, SHUFFLE, epoch))
         rows, of_train = self.per_epoch, self.size - self.of_extra
@@ -70,28 +69,28 @@ class BatchLoader:
         return BatchOrder(train, extra[:, mine[mine >= of_train] - of_train].to(self.data.extra.y.device))
 
     def draw(self, order: BatchOrder, batch: int, t: int) -> tuple[Tensor, Tensor]:
-        """x (B, C, H, W) in [0, 1] and y (B,) of the epoch's minibatch `batch`, the run's t-th, or of a share of it.
+        """x (B, C, H, W) in [0, 1] and y (B,) of this process's shard of the epoch's minibatch `batch`, the run's t-th.
 
-        Drawn in turn, minibatches of images that are files come decoded ahead; any other is decoded at once.
+        Image files are decoded ahead if minibatches are drawn in order.
         """
         images = self.train.take(order.train, batch)
         if self.data.extra is not None:
             images = images.concatenate(self.data.extra[order.extra[batch]])
-        drawing, x = torch.Generator().manual_seed(derive_seed(self.seed, AUGMENT, t) ^ distributed.rank()), images.x
+        generator, x = torch.Generator().manual_seed(derive_seed(self.seed, AUGMENT, t) ^ distributed.rank()), images.x
         for augment in self.augmentations:
-            x = augment(x, drawing)
+            x = augment(x, generator)
         return x.float() / 255, images.y
 
     def close(self) -> None:
-        """End what draws ahead."""
+        """Stop prefetching."""
         self.train.close()
 
 
 def load_extra_images(extra: Extra, image_spec: ImageSpec, device: torch.device) -> Images:
-    """The images that `data.extra` names, for data of this outline, on `device`.
+    """Load the images of `data.extra` to `device`.
 
-    Pseudo-labels (Carmon et al., "Unlabeled Data Improves Adversarial Robustness", arXiv 1905.13736) are the classes
-    that the labeller, a finished run of ours on data of the same kind, finds likeliest.
+    Pseudo-labels are the predictions of the labeller, a finished run on data of the same kind (Carmon et al.,
+    "Unlabeled Data Improves Adversarial Robustness", arXiv 1905.13736).
     """
     x = read_images(Path(extra.file))
     if extra.labeller is None:
@@ -102,9 +101,9 @@ def load_extra_images(extra: Extra, image_spec: ImageSpec, device: torch.device)
 
 
 def load_best_model(run: Run, image_spec: ImageSpec) -> Normalized:
-    """The run's best model, in eval mode. Raises UserError if it is not finished, or its model is of other data."""
+    """The run's best model, in eval mode. Raises UserError if it is unfinished or does not fit the data."""
     if not run.is_trained:
-        raise UserError(f"expected a finished run in {run.path}, got none; train it, or name another one")
+        raise UserError(f"expected a finished run in {run.path}, got an unfinished one; train it, or name another one")
     options = dict(run.header["model"])
     with preserve_rng():
         model = build_model(options.pop("name"), options, image_spec.shape, image_spec.classes)

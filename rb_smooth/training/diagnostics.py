@@ -1,4 +1,4 @@
-"""Signs that training has gone wrong: stopped where it cannot go on, reported where a reader should know."""
+"""Detect NaN, diverged replicas, collapse and overfitting during training."""
 
 from __future__ import annotations
 
@@ -13,24 +13,23 @@ from rb_smooth.training.run_folder.run import Run
 from rb_smooth.training.trainer import Trainer
 
 _COLLAPSE_SHARE = 0.95
-"""Share of predictions for one class above which a net has collapsed to a constant; of balanced images."""
+"""Share of predictions of one class, on balanced images, above which a network has collapsed."""
 
 _ABOVE_GUESSING = 1.2
-"""Times the cross-entropy of equal probabilities: a loss that no net need have after a few epochs."""
+"""Loss above which training diverges after a few epochs, in units of the cross-entropy of uniform predictions."""
 
 _NEAR_ZERO, _STAYS = 0.1, 0.5
-"""Catastrophic overfitting: PGD accuracy below this part of its best, FGSM accuracy above that part of its best."""
+"""Catastrophic overfitting: PGD accuracy below the first, FGSM accuracy above the second fraction of its best."""
 
 
 def check_finite(trainer: Trainer, run: Run) -> None:
-    """Raises UserError if a loss or a weight was not finite since the last check; leaves the minibatch in diverged.pt.
+    """Raises UserError for a NaN or infinite loss or weight since the last check; saves the minibatch as diverged.pt.
 
-    Called before anything is saved, so that what is saved is good. Until then nothing waits for the device. Of several
-    processes the first one speaks, whichever had the image.
+    Runs before every save, so that saved weights are finite; training steps need no synchronisation with the device.
     """
     first = int(distributed.all_reduce_min(trainer.first_nonfinite_step))
     bad_loss = first < trainer.t
-    weights = [*trainer.optimizer.deployed(), *trainer.model.parameters()]  # w, and where gradients are taken
+    weights = [*trainer.optimizer.deployed(), *trainer.model.parameters()]  # w and w'
     bad_weights = not torch.stack([w.isfinite().all() for w in weights]).all()
     if not any(distributed.all_reduce_any(bad_loss, bool(bad_weights))):
         return
@@ -40,72 +39,72 @@ def check_finite(trainer: Trainer, run: Run) -> None:
     if distributed.is_rank_zero():
         files.save_tensors(run.path / "diverged.pt", {"x": x, "y": y, "step": step})
     what = "loss" if bad_loss else "weights"
-    kept = "the state before is kept and" if run.progress == "begun" else "no state was saved yet:"
+    kept = "the last saved state is intact;" if run.progress == "begun" else "no state was saved yet;"
     distributed.abort_all(
         f"expected finite {what}, got nan or inf at step {step} (epoch {trainer.epoch + 1}, minibatch {batch + 1}, "
-        f"kept in {run.path / 'diverged.pt'}); {kept} the same command would come here again: change --set optimizer.lr"
+        f"saved in {run.path / 'diverged.pt'}); {kept} the same command would fail again: change --set optimizer.lr"
     )
 
 
 def check_input_hashes(trainer: Trainer) -> None:
-    """Raises UserError if the processes read other images, or other weights to start from."""
+    """Raises UserError if the processes read different images or initial weights."""
     if others := distributed.ranks_that_differ(trainer.input_hashes):
         distributed.abort_all(
-            "expected the same images, and weights to start from, in every process, got others in process "
-            f"{', '.join(map(str, others))}; make the files on its machine the same"
+            "expected the same images and initial weights in every process, got others in process "
+            f"{', '.join(map(str, others))}; copy the same files to its machine"
         )
 
 
 def check_replicas(trainer: Trainer) -> None:
-    """Raises UserError if the processes' weights or optimizer states have drifted apart by as much as a bit."""
+    """Raises UserError if weights or optimizer states of the processes differ in any bit."""
     if distributed.world_size() == 1:
         return
     if others := distributed.ranks_that_differ(_checksums(trainer)):
         distributed.abort_all(
             f"expected the same weights and optimizer state in every process after epoch {trainer.epoch + 1}, got "
-            f"others in process {', '.join(map(str, others))}; the state saved before is kept, repeat the command: if "
-            "it comes again, a device computes wrongly, or this is a defect to report"
+            f"others in process {', '.join(map(str, others))}; repeat the command, which resumes from the last saved "
+            "state; if the error repeats, a device computes wrongly, or please report a bug"
         )
 
 
 def _checksums(trainer: Trainer) -> list[int]:
-    """A checksum of each tensor: the sum of its elements' bits, as integers; added up where the tensor is.
+    """Checksums of parameters and optimizer state: the sum of each tensor's bits as integers, on its device.
 
-    What is deployed is among them: it is the parameters themselves, or part of the optimizer's state.
+    The deployed weights are among them, as parameters or as part of the optimizer's state.
     """
     state = trainer.optimizer.state_dict()["state"]
     tensors = list[torch.Tensor](trainer.model.parameters())
-    tensors += [each for of_one in state.values() for each in of_one.values() if isinstance(each, torch.Tensor)]
+    tensors += [each for values in state.values() for each in values.values() if isinstance(each, torch.Tensor)]
     integers = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
     sums = [each.detach().view(integers[each.element_size()]).sum(dtype=torch.int64) for each in tensors]
     return torch.stack([each.to(trainer.device) for each in sums]).tolist()
 
 
 def training_warnings(log: Sequence[LogRow], classes: int) -> list[str]:
-    """What the last row of a log gives cause to say, in words with what to do; usually nothing.
+    """Warnings about the last row of a log, with a fix each; usually none.
 
-    Needs loss, val_top_class (the share of validation images given the commonest class), train_fgsm and train_pgd20.
+    Needs the columns loss, val_top_class (share of the most predicted class), train_fgsm and train_pgd20.
     """
     *before, now = log
-    found = []
+    warnings = []
     young = len(before) < 2 and all(row["val_top_class"] > _COLLAPSE_SHARE for row in before)
     if now["val_top_class"] > _COLLAPSE_SHARE and not young:
-        found.append(
+        warnings.append(
             f"collapsed: {now['val_top_class']:.0%} of validation images get one class; lower optimizer.lr, or "
             "perturbation.gamma if weights are perturbed"
         )
     best_pgd = max((r["train_pgd20"] for r in before), default=0.0)
     best_fgsm = max((r["train_fgsm"] for r in before), default=0.0)
     if now["train_pgd20"] < _NEAR_ZERO * best_pgd and now["train_fgsm"] > _STAYS * best_fgsm:
-        found.append(
-            f"catastrophic overfitting: under FGSM {now['train_fgsm']:.0%} of training images stand, under PGD-20 "
-            f"{now['train_pgd20']:.0%}, after {best_pgd:.0%}; raise objective.steps or lower objective.step_size"
+        warnings.append(
+            f"catastrophic overfitting: training accuracy under FGSM {now['train_fgsm']:.0%}, under PGD-20 "
+            f"{now['train_pgd20']:.0%} (best {best_pgd:.0%}); raise objective.steps or lower objective.step_size"
         )
     best_loss, guessing = min((r["loss"] for r in before), default=math.inf), math.log(classes)
     risen = now["loss"] > max(1.5 * best_loss, guessing)
     if risen or (len(before) >= 2 and now["loss"] > _ABOVE_GUESSING * guessing):
-        found.append(
-            f"diverging: loss {now['loss']:.3g}, after {best_loss:.3g} at best (guessing: {guessing:.3g}); lower "
+        warnings.append(
+            f"diverging: loss {now['loss']:.3g} (best {best_loss:.3g}, guessing {guessing:.3g}); lower "
             "optimizer.lr, or perturbation.gamma if weights are perturbed"
         )
-    return found
+    return warnings

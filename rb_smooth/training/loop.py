@@ -1,6 +1,6 @@
-"""The training loop: no callbacks, nothing to subclass. `step` says what a step is, `trainer` what a run holds.
+"""The training loop: minibatches, evaluation after each epoch, checkpoints.
 
-At an epoch's end what would be deployed now is measured, kept if it is the best so far, and written down.
+step.py holds one training step, trainer.py the state of training.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from torch import nn
 
 from rb_smooth.components import weights
 from rb_smooth.components.checkpoints import export_state_dict
+from rb_smooth.components.models import Normalized
 from rb_smooth.config.schema import Recipe
 from rb_smooth.core import distributed, files
 from rb_smooth.core.console import console, log_info, progress_bars
@@ -30,18 +31,23 @@ from rb_smooth.training.run_folder.run import Run
 from rb_smooth.training.trainer import Trainer
 
 SAVED_EVERY_S = 600.0
-"""Seconds of training that a killed process may lose."""
+"""Seconds between saved states, which a killed process loses at most."""
 
 
 def train(
-    recipe: Recipe, run: Run, data: DataSplits, device: torch.device, saved_every_s: float = SAVED_EVERY_S
+    recipe: Recipe,
+    run: Run,
+    data: DataSplits,
+    device: torch.device,
+    network: Normalized | None = None,
+    saved_every_s: float = SAVED_EVERY_S,
 ) -> None:
-    """Train to the end, or go on where the run stopped. Leaves best.pt, last.pt and log.csv in the run's folder.
+    """Train or resume to the last epoch. Writes best.pt, last.pt and log.csv to the run's folder.
 
-    The state is saved after every epoch and within it every `saved_every_s` seconds: killed at any moment, even while
-    it saves, the run goes on from there to the very same end. Raises Interrupted after Ctrl-C or SIGTERM, with the run
-    saved at the minibatch reached. Of several processes (`distributed.process_group`) each takes its share of every
-    minibatch, and the first one writes.
+    Saves the state after every epoch, and every `saved_every_s` seconds within one: a run killed at any moment, even
+    while it saves, resumes to bit-identical results. Raises Interrupted after Ctrl-C or SIGTERM, with the state saved.
+    Of several processes (`distributed.process_group`) each trains on a shard of every minibatch; rank zero writes.
+    network: result of `build_network`; None: build it.
     """
     epochs = recipe.train.epochs
     with (
@@ -51,7 +57,7 @@ def train(
         RunReporter(run, epochs) as reporter,
         ExitStack() as ending,
     ):
-        trainer = _start_or_resume(recipe, run, data, device, reporter)
+        trainer = _start_or_resume(recipe, run, data, device, network, reporter)
         ending.callback(trainer.batch_loader.close)
         bar = bars.add_task("training", total=epochs * trainer.batches, completed=trainer.t)
         saved_at, stopped = time.monotonic(), False
@@ -82,11 +88,16 @@ def train(
 
 
 def _start_or_resume(
-    recipe: Recipe, run: Run, data: DataSplits, device: torch.device, reporter: RunReporter
+    recipe: Recipe,
+    run: Run,
+    data: DataSplits,
+    device: torch.device,
+    network: Normalized | None,
+    reporter: RunReporter,
 ) -> Trainer:
-    """A session at the beginning, or where the run stopped."""
+    """A trainer at the first minibatch, or at the saved one."""
     saved = distributed.rank_zero_call(lambda: load_state(run.path))
-    trainer = Trainer(recipe, data, device, starts_training=saved is None)
+    trainer = Trainer(recipe, data, device, starts_training=saved is None, network=network)
     check_input_hashes(trainer)
     if saved is None:
         save_initial_weights(trainer, run)
@@ -100,7 +111,7 @@ def _start_or_resume(
 
 
 def _finish_epoch(trainer: Trainer, run: Run, reporter: RunReporter) -> None:
-    """Measure, write down and say what the epoch has brought."""
+    """Evaluate and log the epoch, and print warnings."""
     check_replicas(trainer)
     row = end_epoch(trainer, run)
     if not distributed.is_rank_zero():
@@ -108,8 +119,8 @@ def _finish_epoch(trainer: Trainer, run: Run, reporter: RunReporter) -> None:
     run.write_log(trainer.log)
     reporter.update(trainer.log)
     log_info(_epoch_line(row, trainer.recipe.train.epochs))
-    for concern in training_warnings(trainer.log, len(trainer.data.source.classes)):
-        console.print(f"watch out: {concern}")
+    for warning in training_warnings(trainer.log, len(trainer.data.source.classes)):
+        console.print(f"warning: {warning}")
 
 
 def _save(trainer: Trainer, run: Run) -> None:
@@ -119,7 +130,7 @@ def _save(trainer: Trainer, run: Run) -> None:
 
 
 def _training_record(trainer: Trainer) -> dict[str, Any]:
-    """Under what the run was trained: what its numbers may depend on beyond the recipe, and what it cost."""
+    """Content of training.json: what the results may depend on beyond the recipe, warnings, and time."""
     device = trainer.device
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
@@ -131,9 +142,9 @@ def _training_record(trainer: Trainer) -> dict[str, Any]:
         "packages": trainer.recipe.packages,
         "threads": torch.get_num_threads(),
         "concerns": {
-            f"epoch {epoch}": found
+            f"epoch {epoch}": warnings
             for epoch in range(1, len(trainer.log) + 1)
-            if (found := training_warnings(trainer.log[:epoch], len(trainer.data.source.classes)))
+            if (warnings := training_warnings(trainer.log[:epoch], len(trainer.data.source.classes)))
         },
         "seconds": sum(row["seconds"] for row in trainer.log),
     }
@@ -153,24 +164,24 @@ def _epoch_line(row: dict[str, Any], epochs: int) -> str:
 
 
 _DIAGNOSTIC_IMAGES = 128
-"""Training images on which FGSM and PGD are compared after every epoch."""
+"""Training images for FGSM and PGD accuracy after every epoch."""
 
 
 def end_epoch(trainer: Trainer, run: Run) -> dict[str, Any]:
-    """Measure what would be deployed, keep it if it is the best so far, and step to the next epoch.
+    """Evaluate the deployed weights, save them if they are the best, and move to the next epoch.
 
-    Returns the log's row; accuracies are shares in [0, 1]. `train_robust` comes from training's own forwards: it is
-    measured where the gradient was taken, under AWP at w' + v.
+    Returns the log's row; accuracies are in [0, 1]. `train_robust` comes from the forward passes of training, at the
+    weights of the gradient: w' + v under AWP.
     """
     recipe, data = trainer.recipe, trainer.data
     seen = trainer.batches * recipe.data.batch_size
-    loss, right = distributed.all_reduce_sum(trainer.sums).tolist()
+    loss, correct = distributed.all_reduce_sum(trainer.sums).tolist()
     trained = trainer.seconds + time.monotonic() - trainer.clock
     row: dict[str, Any] = {
         "epoch": trainer.epoch,
         "lr": trainer.optimizer.param_groups[0]["lr"],
         "loss": loss / seen,
-        "train_robust": right / seen,
+        "train_robust": correct / seen,
     }
     threat = recipe.trained_threat or recipe.threat
     with trainer.evaluation_model() as model:
@@ -194,20 +205,20 @@ def end_epoch(trainer: Trainer, run: Run) -> dict[str, Any]:
 
 
 def save_initial_weights(trainer: Trainer, run: Run) -> None:
-    """The weights before the first epoch, if the recipe keeps them."""
+    """Save the weights before the first epoch, if `train.keep` lists 0."""
     if 0 in trainer.recipe.train.keep:
         _save_weights(run, "epoch-0", trainer.model)
 
 
 def _validation_metrics(trainer: Trainer, model: nn.Module, threat: Threat, prefix: str = "") -> dict[str, float]:
-    """val_clean and val_robust, and test_clean and test_robust if asked; `prefix` stands before the last word."""
+    """val_clean, val_robust and, with `train.log_test`, test_clean, test_robust; `prefix` precedes the last word."""
     sets = {"val": trainer.data.validation}
-    if asked := trainer.recipe.train.log_test:
-        sets["test"] = trainer.data.test[:asked]
+    if n_test := trainer.recipe.train.log_test:
+        sets["test"] = trainer.data.test[:n_test]
     return {
-        f"{name}_{prefix}{what}": measure_accuracy(model, images, ball)
+        f"{name}_{prefix}{kind}": measure_accuracy(model, images, attack)
         for name, images in sets.items()
-        for what, ball in (("clean", None), ("robust", threat))
+        for kind, attack in (("clean", None), ("robust", threat))
     }
 
 

@@ -1,4 +1,4 @@
-"""One run, from its recipe to its score: train (or go on), evaluate."""
+"""Train or resume a run, and evaluate it."""
 
 from __future__ import annotations
 
@@ -19,21 +19,22 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from rb_smooth.components.models import Normalized
     from rb_smooth.config.schema import Recipe
     from rb_smooth.data.splits import DataSplits
 
 
 Goal = Literal["plan", "training", "evaluation", "entry"]
-"""How far a run is carried out. plan: not at all, but say what is ahead."""
+"""The stage after which a run stops. plan: after printing its estimated cost."""
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How a run is carried out, and how far: nothing here changes a number.
+    """Options of a run that change no result.
 
     runs, data_dir, leaderboard: folders. device: auto, cpu, cuda, cuda:1, …
-    workers: processes that AutoAttack's batches are dealt to; None: as many as a small net leaves idle on a CPU.
-    fresh: forget what the run has done so far. replace: enter it in the place of another run's entry of its name.
+    workers: processes for AutoAttack's batches; None: as many as a small network leaves idle on a CPU.
+    fresh: discard the run's files. replace: replace another run's entry of the same name.
     """
 
     runs: Path = Path("runs")
@@ -47,13 +48,14 @@ class RunOptions:
 
     @property
     def starts_over(self) -> bool:
-        """Whether what is there already does not count."""
+        """Whether the run's files are ignored."""
         return self.fresh or self.until == "plan"
 
 
 def run_recipe(resolved: tuple[str, str, Sections], options: RunOptions) -> Run:
-    """Whatever the run of `resolved`, (dataset, method, sections), still lacks; then its score in one line. A finished
-    one costs no torch.
+    """Carry out the missing stages of the run of `resolved`, (dataset, method, sections), and print its score.
+
+    Imports no torch if the run is finished.
     """
     run = run_path(options.runs, *resolved)
     if environment.WORLD_SIZE > 1 or not _is_done(run, resolved[-1], options):
@@ -64,8 +66,9 @@ def run_recipe(resolved: tuple[str, str, Sections], options: RunOptions) -> Run:
 
 
 def evaluate_run(run: Run, options: RunOptions, changes: Mapping[str, Any] | None = None) -> None:
-    """Evaluate a trained run where it lies, as its recipe says but for `changes`, keys of its `evaluate:`, which stays
-    as it is. What was measured so before is not measured again. Raises UserError for a run that is not trained.
+    """Evaluate a trained run by its recipe, with `changes` to `evaluate:`. The stored recipe stays unchanged.
+
+    Evaluations are cached by these settings. Raises UserError if the run is not trained.
     """
     header = run.header
     dataset, _, method = header["name"].partition("/")
@@ -85,12 +88,13 @@ def _is_done(run: Run, sections: Sections, options: RunOptions) -> bool:
 
 
 def _run_stages(run: Run, resolved: tuple[str, str, Sections], options: RunOptions, write_recipe: bool = True) -> None:
-    """Whatever this run still lacks. Recipe, packages, device and data are checked before anything is written.
+    """Carry out the run's missing stages. Checks recipe, device, data and initial weights before any file is written.
 
-    write_recipe: whether the run is to say of itself what `resolved` says.
+    write_recipe: whether to write `resolved` to recipe.yaml.
     """
     from rb_smooth.core import distributed
     from rb_smooth.training import validate
+    from rb_smooth.training.cost import choose_attack_workers
     from rb_smooth.training.validate import check_device, resolve_device
 
     if options.workers is not None and options.workers < 1:
@@ -102,7 +106,7 @@ def _run_stages(run: Run, resolved: tuple[str, str, Sections], options: RunOptio
         progress = distributed.rank_zero_call(lambda: run.progress)
         if any(distributed.all_reduce_any(_is_further(run.progress, progress))):
             distributed.abort_all(
-                f"expected {run.path} on a disk that all machines share, got a run that only another machine has; "
+                f"expected {run.path} on a disk that all machines share, got a run on one machine only; "
                 "choose another --runs"
             )
         progress = "new" if options.starts_over else progress
@@ -110,27 +114,30 @@ def _run_stages(run: Run, resolved: tuple[str, str, Sections], options: RunOptio
             recipe = validate.check_recipe(*resolved, progress)
             check_device(recipe, device)
             robustbench.import_robustbench()
-            data, workers = _load_data(recipe, options, device, progress)
-        if data.extra is not None:  # pseudo-labels are the first one's, whatever the devices
+            data = _load_data(recipe, options, device, progress)
+            network = _build_network(recipe, data, device, progress)
+            spare = choose_attack_workers(recipe, data, network)
+            workers = options.workers or (spare if device.type == "cpu" else 1)
+        if data.extra is not None:  # devices may disagree on pseudo-labels
             distributed.broadcast([data.extra.y])
         announces = distributed.is_rank_zero() and progress != "trained"
         if options.until == "plan":
             if announces:
-                _announce(recipe, data, device, workers)
+                _print_estimate(recipe, data, network, device, workers)
             return
         with distributed.rank_zero_context(run.locked()), crashes.record_crash_trace(run.crash_file):
-            if announces:  # by timing steps of training: a crash of theirs is recorded as any other
-                _announce(recipe, data, device, workers)
+            if announces:  # runs training steps, so a crash must be recorded
+                _print_estimate(recipe, data, network, device, workers)
             if write_recipe:
                 distributed.rank_zero_call(lambda: _open(run, resolved, options.fresh))
             if not distributed.rank_zero_call(lambda: run.is_trained):
                 from rb_smooth.training.loop import train
 
-                train(recipe, run, data, device)
+                train(recipe, run, data, device, network)
             if options.until == "training":
                 return
             if not distributed.rank_zero_call(lambda: run.restore_score(resolved[-1]["evaluate"])):
-                score_run(recipe, run, data, device, workers)
+                score_run(recipe, run, data, network, device, workers)
 
 
 def _is_further(one: Progress, other: Progress) -> bool:
@@ -144,16 +151,11 @@ def _open(run: Run, resolved: tuple[str, str, Sections], fresh: bool) -> None:
     run.begin(*resolved)
 
 
-def _load_data(recipe: Recipe, options: RunOptions, device: torch.device, progress: Progress) -> tuple[DataSplits, int]:
-    """The data, loaded and split, on the CPU (extra images, which may be many, where they are needed); and how many
-    processes attack at a time.
-    """
-    from rb_smooth.components import memory_format
+def _load_data(recipe: Recipe, options: RunOptions, device: torch.device, progress: Progress) -> DataSplits:
+    """Load and split the data, on the CPU; extra images, which may be many, on `device`."""
     from rb_smooth.config.schema import load_raw_dataset
     from rb_smooth.data.image_spec import ImageSpec, known_image_spec
     from rb_smooth.data.splits import split
-    from rb_smooth.training.cost import choose_attack_workers
-    from rb_smooth.training.model_setup import build_network
     from rb_smooth.training.validate import check_against_data
 
     section = recipe.data
@@ -166,23 +168,32 @@ def _load_data(recipe: Recipe, options: RunOptions, device: torch.device, progre
         train_examples=section.train_examples,
         batch_size=section.batch_size,
     )
-    known = ImageSpec(data.shape, len(source.classes))
+    image_spec = ImageSpec(data.shape, len(source.classes))
     if known_image_spec(section.name, section.options) is None:
-        check_against_data(recipe, known, progress)
+        check_against_data(recipe, image_spec, progress)
     if section.extra is not None and progress != "trained":
         from rb_smooth.training.batches import load_extra_images
 
-        data = replace(data, extra=load_extra_images(section.extra, known, device))
-    if recipe.train.channels_last is True and progress == "new":  # a run that goes on takes `true` for `auto`
-        memory_format.choose_memory_format(
-            build_network(recipe, data, starts_training=False), data.shape, device, requested=True
-        )
-    spare = choose_attack_workers(recipe, data)
-    on_its_own = spare if device.type == "cpu" else 1
-    return data, options.workers or on_its_own
+        data = replace(data, extra=load_extra_images(section.extra, image_spec, device))
+    return data
 
 
-def _announce(recipe: Recipe, data: DataSplits, device: torch.device, workers: int) -> None:
+def _build_network(recipe: Recipe, data: DataSplits, device: torch.device, progress: Progress) -> Normalized:
+    """Build the network of estimate, training and evaluation; check its initial weights if training starts."""
+    from rb_smooth.components import memory_format
+    from rb_smooth.core.determinism import preserve_rng
+    from rb_smooth.training.model_setup import build_network, load_initial_weights
+
+    with preserve_rng():
+        network = build_network(recipe, data)
+        if progress == "new":
+            load_initial_weights(network, recipe, len(data.source.classes))
+            if recipe.train.channels_last is True:  # a resumed run treats `true` as `auto`
+                memory_format.choose_memory_format(network, data.shape, device, requested=True)
+    return network
+
+
+def _print_estimate(recipe: Recipe, data: DataSplits, network: Normalized, device: torch.device, workers: int) -> None:
     if is_quiet():  # the estimate takes seconds
         return
     from rb_smooth.training.cost import estimate_cost
@@ -190,11 +201,10 @@ def _announce(recipe: Recipe, data: DataSplits, device: torch.device, workers: i
     train = recipe.train
     if train.scaled_from is not None:
         stages = f" ({recipe.stages_text})" if recipe.stages_text else ""
-        log_info(
-            f"{train.epochs} epochs in the shape of {train.scaled_from}: drops and stages moved in proportion{stages}"
-        )
-    plan = estimate_cost(recipe, data, device, environment.WORLD_SIZE, workers)
-    log_info(f"{recipe.dataset} {recipe.title}, seed {train.seed}; {plan.sentence}")
+        epochs = f"{train.epochs} epoch{'s' if train.epochs > 1 else ''}"
+        log_info(f"Schedule scaled from {train.scaled_from} epochs to {epochs}{stages}")
+    estimate = estimate_cost(recipe, data, network, device, environment.WORLD_SIZE, workers)
+    log_info(f"{recipe.dataset} {recipe.title}, seed {train.seed}; {estimate.sentence}")
 
 
 def _print_score(run: Run) -> None:
@@ -208,17 +218,20 @@ def _print_score(run: Run) -> None:
     )
 
 
-def score_run(recipe: Recipe, run: Run, data: DataSplits, device: torch.device, workers: int = 1) -> None:
-    """Measure best.pt in full and last.pt in short, on the first points of the test set; leaves score.json."""
-    from rb_smooth.config.registry import build_model
+def score_run(
+    recipe: Recipe, run: Run, data: DataSplits, network: Normalized, device: torch.device, workers: int = 1
+) -> None:
+    """Evaluate best.pt with all attacks and last.pt with PGD-20, on the first test points. Writes score.json.
+
+    network: result of `build_network`; its weights change.
+    """
     from rb_smooth.core import distributed
     from rb_smooth.core.determinism import full_float32
     from rb_smooth.evaluation.accuracy import measure_accuracy
     from rb_smooth.evaluation.evaluator import evaluate_model, network_config
 
-    net, source = recipe.stage("model"), data.source
-    shape, classes = data.shape, len(source.classes)
-    model = build_model(net.name, net.options, shape, classes).to(device)
+    net, source, classes = recipe.stage("model"), data.source, len(data.source.classes)
+    model = network.to(device)
     points = data.test[: recipe.evaluate.n_examples].load()
     _load_weights(run, "last", model)
     with full_float32():
@@ -248,13 +261,13 @@ def score_run(recipe: Recipe, run: Run, data: DataSplits, device: torch.device, 
                 "selected_on": recipe.train.select,
                 "packages": training.pop("packages", {}),
                 "training": training,
-                "model": network_config(net.name, net.options, shape, classes),
+                "model": network_config(net.name, net.options, data.shape, classes),
             }
         )
 
 
 def _load_weights(run: Run, name: str, model: nn.Module) -> None:
-    """The run's weights, which only the first process need be able to read."""
+    """Load a run's weights in rank zero and broadcast them."""
     from rb_smooth.core import distributed
 
     distributed.rank_zero_call(lambda: run.load_into(model, name))

@@ -1,4 +1,4 @@
-"""One training step. These lines are all that objective, perturbation, optimizer and averaging know of each other."""
+"""One training step, the only place where objective, perturbation, optimizer and averaging meet."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def training_step(
     y: Tensor,
     t: int,
 ) -> tuple[Tensor, Outcome]:
-    """One minibatch: craft at w', take the gradient at w' + v, move from w', average w. Returns x_adv and outcome.
+    """Attack at w', take the gradient at w' + v, update w', average w. Returns x_adv (B, C, H, W) and the outcome.
 
-    model: a network, or what `distributed.wrap_ddp` made of one; then only the gradient that moves the weights is
-    averaged over the processes by it, and x, y are this process's share of the minibatch.
+    model: a network, or the result of `distributed.wrap_ddp`, which averages only the gradient of the update over the
+    processes; x (B, C, H, W) and y (B,) are then this process's shard of the minibatch.
     """
     network = distributed.unwrap_ddp(model)
     x_adv = objective.craft(network, x, y)

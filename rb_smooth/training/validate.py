@@ -1,4 +1,4 @@
-"""Recipes checked: sections -> Recipe, or a refusal that names what is wrong."""
+"""Validate a recipe's sections, its device and its fit to the data."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _T = TypeVar("_T", bound=BaseModel)
 
 
 def check_recipe(dataset: str, method: str, sections: Sections, progress: Progress = "new") -> Recipe:
-    """Build every object once, on nothing, so that what is wrong is refused by name before data or GPU is touched.
+    """Validate `sections`, before data are read or a GPU is used. Raises UserError.
 
-    progress: of the run that the recipe is for; files that it no longer needs are not asked for.
+    progress: of the run; files that it no longer needs are not checked.
     """
     where = f"recipe {dataset}/{method}"
     recipe = Recipe(
@@ -56,7 +56,7 @@ def check_recipe(dataset: str, method: str, sections: Sections, progress: Progre
             "correct it or train.epochs"
         )
     if recipe.train.select == "validation" and recipe.data.validation == 0:
-        raise UserError(f"expected data.validation > 0 in {where}, got 0; hold some out, or say train.select: test")
+        raise UserError(f"expected data.validation > 0 in {where}, got 0; hold some out, or set train.select: test")
     for augmentation in recipe.data.augmentations:
         build_component("augmentation", *augmentation)
     options = check_options("data", recipe.data.name, recipe.data.options, also=Data.model_fields)
@@ -64,21 +64,19 @@ def check_recipe(dataset: str, method: str, sections: Sections, progress: Progre
 
     for kind, stages in recipe.stages.items():
         for stage in stages:
-            check_options(kind, stage.name, stage.options)
-            if kind == "optimizer":
-                build_component(kind, stage.name, stage.options, [torch.zeros(1, requires_grad=True)])
-            elif kind == "model":
-                continue  # needs the data's outline: `check_against_data`
+            if kind == "model":
+                check_options(kind, stage.name, stage.options)  # built where image shape and classes are known
             else:
-                build_component(kind, stage.name, stage.options)
-    _ = recipe.threat
+                weights = [[torch.zeros(1, requires_grad=True)]] if kind == "optimizer" else []
+                build_component(kind, stage.name, stage.options, *weights)
+    _ = recipe.threat  # raises UserError
     if (image_spec := known_image_spec(recipe.data.name, options)) is not None:
         check_against_data(recipe, image_spec, progress)
     return recipe
 
 
 def _stages(kind: str, section: Any, where: str) -> tuple[Stage, ...]:
-    """One stage, or a list of them that starts at 0 and ascends."""
+    """Parse a section: one stage, or a list of stages with ascending `from_epoch`, the first 0."""
     if isinstance(section, dict) and "from_epoch" in section:
         raise UserError(f"expected {kind} in {where} to be a list of stages, got one with from_epoch; list them all")
     listed = section if isinstance(section, list) else [section | {"from_epoch": 0}]
@@ -104,18 +102,15 @@ def _section(cls: type[_T], section: Any, where: str) -> _T:
         misspelt = next((each for each in error.errors() if each["type"] == "extra_forbidden"), None)
         if misspelt is not None:
             *within, key = map(str, misspelt["loc"])
-            image_spec = (Extra if within == ["extra"] else cls).model_fields
-            raise UserError(
-                f"expected a key of {'.'.join([where, *within])}, {did_you_mean(key, image_spec)}"
-            ) from None
+            keys = (Extra if within == ["extra"] else cls).model_fields
+            raise UserError(f"expected a key of {'.'.join([where, *within])}, {did_you_mean(key, keys)}") from None
         raise UserError(validation_message(error, where)) from None
 
 
 def check_against_data(recipe: Recipe, image_spec: ImageSpec, progress: Progress) -> None:
-    """Raises UserError for what cannot train on data of this outline, or start from what is named.
+    """Check classes, augmentations, model and extra images against the data's shape and classes. Raises UserError.
 
-    Reads headers and labels, no image. Called as soon as the outline is known: before the data are read if their name
-    tells it, else after.
+    Reads headers and labels, no images.
     """
     net = recipe.stage("model")
     _check_classes(recipe, image_spec.classes)
@@ -123,32 +118,24 @@ def check_against_data(recipe: Recipe, image_spec: ImageSpec, progress: Progress
     _check_model(net.name, tuple(net.options.items()), image_spec)
     if recipe.data.extra is not None and progress != "trained":
         _check_extra(recipe, image_spec)
-    if progress == "new":
-        from rb_smooth.training.model_setup import initial_weights_file, load_initial_weights
-
-        if initial_weights_file(recipe, image_spec.classes) is not None:
-            with preserve_rng():
-                load_initial_weights(
-                    build_model(net.name, net.options, image_spec.shape, image_spec.classes), recipe, image_spec.classes
-                )
 
 
 @lru_cache
 def _check_model(name: str, options: tuple[tuple[str, Any], ...], image_spec: ImageSpec) -> None:
-    """On the meta device, where a model has shapes and no weights; but a few look at their numbers as they answer."""
+    """Build the model without weights, on the meta device; with weights if its forward pass reads them."""
     import torch
 
-    wanted = (name, dict(options), image_spec.shape, image_spec.classes)
+    arguments = (name, dict(options), image_spec.shape, image_spec.classes)
     try:
         with torch.device("meta"):
-            build_model(*wanted)
+            build_model(*arguments)
     except (UserError, RuntimeError):
         with preserve_rng():
-            build_model(*wanted)
+            build_model(*arguments)
 
 
 def _check_classes(recipe: Recipe, classes: int) -> None:
-    """Refuse data of too few classes for the final attack, naming the objective where even that could not train."""
+    """Raises UserError for fewer classes than the objective or AutoAttack needs."""
     if classes < 2:
         objective = recipe.stage("objective").name
         raise UserError(f"expected 2 classes or more for objective {objective}, got {classes}; use other data")
@@ -197,9 +184,9 @@ def _check_extra(recipe: Recipe, image_spec: ImageSpec) -> None:
 
 
 def resolve_device(name: str) -> torch.device:
-    """A device that this machine has; a GPU becomes the current one, so that its random state is the one kept.
+    """The device called `name`; `auto` prefers a GPU. Raises UserError if the machine lacks it.
 
-    Of several processes on this machine each gets a GPU of its own.
+    Sets a GPU as torch's current one. Each of several processes on this machine gets its own.
     """
     import torch
 
@@ -220,8 +207,9 @@ def resolve_device(name: str) -> torch.device:
             raise RuntimeError("rb_smooth runs on cpu and cuda")
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        cause = first_line(error)
-        raise UserError(f"expected a device that this machine has, got {name!r} ({cause}); use --device cpu") from None
+        raise UserError(
+            f"expected a device of this machine, got {name!r} ({first_line(error)}); use --device cpu"
+        ) from None
     if device.type == "cuda":
         device = torch.device("cuda", torch.cuda.current_device() if device.index is None else device.index)
         torch.cuda.set_device(device)
@@ -229,17 +217,16 @@ def resolve_device(name: str) -> torch.device:
 
 
 def check_device(recipe: Recipe, device: torch.device) -> None:
-    """What a recipe asks of the device and of the number of processes. Raises UserError."""
+    """Check a recipe against the device and the number of processes. Raises UserError."""
     if recipe.data.batch_size % environment.WORLD_SIZE:
         raise UserError(
             f"expected data.batch_size to be a multiple of the {environment.WORLD_SIZE} processes that share a "
-            "minibatch, "
-            f"got {recipe.data.batch_size}; change one of them"
+            f"minibatch, got {recipe.data.batch_size}; change one of them"
         )
     if recipe.train.compile == "reduce-overhead" and device.type == "cpu":
         raise UserError(
-            "expected a GPU for train.compile=reduce-overhead, as CUDA graphs need one, got cpu; leave it out, or say "
-            "true"
+            "expected a GPU for train.compile=reduce-overhead, as CUDA graphs need one, got cpu; remove it, or set "
+            "it to true"
         )
     if recipe.train.sync_bn and device.type == "cpu":
-        raise UserError("expected a GPU for train.sync_bn, as torch's SyncBatchNorm needs one, got cpu; leave it out")
+        raise UserError("expected a GPU for train.sync_bn, as torch's SyncBatchNorm needs one, got cpu; remove it")

@@ -1,4 +1,4 @@
-"""Runs as curves, against epochs and against time, as in Figure 3 of Kanai et al., arXiv 2103.01400."""
+"""Plot training curves over epochs and time, as in Figure 3 of Kanai et al., arXiv 2103.01400."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe and Ito's, which colour-blind readers tell apart too; without their yellow, which white paper swallows."""
+"""Okabe and Ito's palette, distinct for colour-blind readers too; without yellow, which is faint on white."""
 
 
 class _CurveStyle(NamedTuple):
-    """How accuracies on one set of images are drawn; the colour is of a run that is alone in its picture."""
+    """Line style of the accuracies on one set of images. colour: in a figure of one run."""
 
     prefix: str
     label: str
@@ -40,32 +40,28 @@ _CURVE_STYLES = (
     _CurveStyle("test_w", "test, w not averaged", "#E69F00", "--", 0.8),
     _CurveStyle("test", "test", "#D55E00", "--", 1.4),
 )
-"""Of an averaged run `val` and `test` are of the average, which is what is deployed."""
+"""`val` and `test` are of the averaged weights, if the run averages them."""
 
 _MAX_MARKED_EPOCHS = 12
-"""Epochs up to which each is a dot: a single one would make no line."""
-
+"""Number of epochs up to which each has a marker: a line needs two points."""
 
 _SPAN = 0.1
-"""What an axis of accuracies shows at least: noise alone should not look like a difference."""
+"""Least range of an accuracy axis, so that noise does not look like a difference."""
 
 
 def draw_curves(logs: Mapping[str, Sequence[LogRow]], path: Path) -> None:
-    """Draw runs, by name, into one PNG: accuracies, loss and learning rate, on the left against epochs, on the right
-    against the seconds trained, validation included. A star marks each run's best epoch.
+    """Plot accuracies, loss and learning rate of runs, by name, as PNG: over epochs (left) and time (right).
 
-    Rows are those of `log.read_log`, at least one; what a log lacks is left out. Raises UserError for more runs than
-    COLOURS.
+    Time includes validation. A star marks each run's best epoch. logs: rows of `log.read_log`, at least one each;
+    columns may be missing. Raises UserError for more runs than COLOURS.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     if len(logs) > len(COLOURS):
-        raise UserError(
-            f"expected at most {len(COLOURS)} runs, whose colours can be told apart, got {len(logs)}; name fewer"
-        )
+        raise UserError(f"expected at most {len(COLOURS)} runs, one per colour, got {len(logs)}; name fewer")
     figure = Figure(figsize=(7.2, 7.4), layout="constrained")
-    canvas = FigureCanvasAgg(figure)  # without pyplot, a picture leaves nothing behind in the process
+    canvas = FigureCanvasAgg(figure)  # pyplot would keep the figure in memory
     panels = figure.subplots(4, 2, sharex="col", sharey="row", height_ratios=(4, 4, 3, 1.6))
     unit, length = _time_unit(logs.values())
     alone = len(logs) == 1
@@ -84,14 +80,14 @@ def draw_curves(logs: Mapping[str, Sequence[LogRow]], path: Path) -> None:
     if not alone:
         handles = [_line(name, colour, "-", 2.5) for name, colour in zip(logs, COLOURS, strict=False)]
         _add_legend(figure, "lower", handles, 2)
-    picture = io.BytesIO()
+    png = io.BytesIO()
     figure.set_dpi(150)
-    canvas.print_png(picture)
-    files.write_bytes(path, picture.getvalue())
+    canvas.print_png(png)
+    files.write_bytes(path, png.getvalue())
 
 
 def _draw_run(column: Sequence[Axes], x: Sequence[float], rows: Sequence[LogRow], colour: str | None) -> None:
-    """One run's lines in one column of panels: clean, robust, loss, learning rate."""
+    """Plot one run in one column of panels: clean, robust, loss, learning rate."""
     clean, robust, loss, lr = column
     dot: dict[str, Any] = {"marker": "o", "markersize": 2.5} if len(rows) <= _MAX_MARKED_EPOCHS else {}
     best = rows.index(best_row(rows))
@@ -118,12 +114,12 @@ def _has(rows: Sequence[LogRow], name: str) -> bool:
 
 
 def _column(rows: Sequence[LogRow], name: str) -> list[float]:
-    """A column's values, with a gap (nan) where a row has none."""
+    """Values of a column; nan for an empty cell."""
     return [math.nan if (value := row.get(name)) is None else value for row in rows]
 
 
 def _format_axes(panels: Any, logs: Iterable[Sequence[LogRow]]) -> None:
-    """Axes' names, units and ranges; panels is the (4, 2) array of them."""
+    """Set labels, units and ranges. panels: (4, 2) array of axes."""
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
     for row, label in zip(panels, ("clean accuracy", "robust accuracy", "loss", "lr"), strict=True):
@@ -154,7 +150,7 @@ def _caption(name: str, rows: Sequence[LogRow]) -> str:
 
 
 def _styles_legend(logs: Iterable[Sequence[LogRow]], alone: bool) -> list[Line2D]:
-    """What is drawn, and no more; black stands for every run's colour."""
+    """Legend entries of the line styles in use; black for several runs."""
     lines = [
         _line(kind.label, kind.colour if alone else "black", kind.dashes, kind.width)
         for kind in _CURVE_STYLES
@@ -170,13 +166,13 @@ def _line(label: str, colour: str, dashes: Any, width: float, **more: Any) -> Li
 
 
 def _add_legend(figure: Figure, where: str, handles: list[Line2D], columns: int, title: str | None = None) -> None:
-    """Outside the data, where it hides nothing."""
+    """Add a legend outside the panels."""
     style: dict[str, Any] = {"fontsize": 8.5, "title_fontsize": 9, "frameon": False, "handlelength": 2.6}
     place: Any = f"outside {where} center"
     figure.legend(handles=handles, loc=place, ncols=columns, title=title, **style)
 
 
 def _time_unit(logs: Iterable[Sequence[LogRow]]) -> tuple[str, float]:
-    """The unit in which the longest run is a number that people read, and its seconds."""
+    """Unit of time for the longest run, and its seconds."""
     longest = max(sum(row["seconds"] for row in rows) for rows in logs)
     return ("s", 1) if longest < 300 else ("min", 60) if longest < 3 * 3600 else ("hours", 3600)

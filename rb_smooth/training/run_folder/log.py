@@ -1,4 +1,4 @@
-"""A run's log.csv, read back: one row per epoch, numbers as numbers. Costs no torch."""
+"""Read a run's log.csv, one row per epoch, without torch."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from rb_smooth.core.errors import UserError
 LogRow = dict[str, Any]
 
 _REQUIRED_COLUMNS = ("epoch", "lr", "loss", "train_robust", "val_clean", "val_robust", "seconds")
-"""Columns of every log, filled in every row; `best` is another."""
+"""Columns that every log has, with a number in every row, in addition to `best`."""
 
 
 def read_log(path: Path) -> list[LogRow]:
-    """The rows of a log.csv: int, float, bool, and None for an empty cell; accuracies are shares in [0, 1].
+    """Rows of a log.csv: int, float, bool, and None for an empty cell; accuracies are in [0, 1].
 
-    Raises UserError, naming file and line, for anything but a whole log.
+    Raises UserError, with file and line, for an incomplete or damaged log.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise UserError(f"expected a run's log in {path}, got nothing there; train at least one epoch") from None
+        raise UserError(f"expected a run's log in {path}, got no file; train at least one epoch") from None
     except (UnicodeDecodeError, IsADirectoryError, NotADirectoryError) as error:
         raise _damaged_error(path, 1, type(error).__name__) from None
     header, *lines = _split_cells(path, text) or [[]]
@@ -35,12 +35,12 @@ def read_log(path: Path) -> list[LogRow]:
         if row["epoch"] != number - 2:
             raise _damaged_error(path, number, f"epoch {row['epoch']} instead of {number - 2}")
     if not rows or not text.endswith("\n"):
-        raise _damaged_error(path, len(lines) + 1, "a sudden end")
+        raise _damaged_error(path, len(lines) + 1, "an incomplete last line")
     return rows
 
 
 def best_row(rows: Sequence[LogRow]) -> LogRow:
-    """Of the epoch whose weights are in best.pt."""
+    """Row of the epoch whose weights are in best.pt."""
     return [row for row in rows if row["best"]][-1]
 
 
@@ -77,6 +77,6 @@ def _parse_value(cell: str) -> int | float | bool | None:
 
 def _damaged_error(path: Path, line: int, problem: str) -> UserError:
     return UserError(
-        f"expected a run's log in {path}, got {problem} in line {line}; restore it (training that goes "
-        "on writes it anew; weights and scores do not need it)"
+        f"expected a run's log in {path}, got {problem} in line {line}; restore it (resumed training "
+        "rewrites it; weights and scores do not need it)"
     )

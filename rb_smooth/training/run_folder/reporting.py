@@ -1,4 +1,4 @@
-"""What is shown while a run trains: its curves in a picture, drawn now and then, and its scalars for TensorBoard."""
+"""Write curves.png and TensorBoard scalars while a run trains."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 DRAWN_EVERY_S = 30.0
-"""Seconds between two drawings, of which each costs about half a second."""
+"""Seconds between two drawings; each takes about half a second."""
 
 
 class RunReporter:
-    """Of one process that trains `run`, as a context: however training ends, its curves show every epoch finished."""
+    """Context manager of a process that trains `run`: on exit its curves show every finished epoch."""
 
     def __init__(self, run: Run, epochs: int) -> None:
         self.run, self.epochs = run, epochs
@@ -33,7 +33,7 @@ class RunReporter:
         self._failed: set[str] = set()
 
     def update(self, rows: Sequence[LogRow]) -> None:
-        """To be called with the whole log after every epoch, and when a run is taken up again."""
+        """Show the complete log `rows`, after every epoch and after resuming."""
         self.rows = list(rows)
         self._try_once("tensorboard/", lambda: self.scalars.write(self.rows))
         if len(rows) == self.epochs or time.monotonic() - self.drawn_at > DRAWN_EVERY_S:
@@ -44,7 +44,7 @@ class RunReporter:
 
     def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
         if kind is not None and not issubclass(kind, Exception):
-            return  # a second Ctrl-C waits for no picture
+            return  # a second Ctrl-C must not wait
         if self.drawn < len(self.rows):
             self._draw()
         self._try_once("tensorboard/", self.scalars.close)
@@ -56,25 +56,24 @@ class RunReporter:
         self.drawn, self.drawn_at = len(self.rows), time.monotonic()
 
     def _try_once(self, what: str, write: Callable[[], None]) -> None:
-        """Whatever fails is said once, and not attempted again."""
+        """Report the first failure of `what`, and do not write it again."""
         if what in self._failed:
             return
         try:
             write()
         except Exception as error:
             self._failed.add(what)
-            console.print(f"not written: {self.run.path / what} ({first_line(error)}); training does without")
+            console.print(f"not written: {self.run.path / what} ({first_line(error)}); training continues")
 
 
 _IMAGE_SETS = ("train", "val", "test")
 
 
 class TensorBoardWriter:
-    """The event file of one process in a run's tensorboard/ folder; nothing at all where tensorboard is missing.
+    """Write a run's log to its tensorboard/ folder; does nothing if tensorboard is not installed.
 
-    The log is the truth. A process that takes the run up writes all of it into a file of its own, which begins by
-    telling TensorBoard to forget what it read in those before: no point is lost or there twice, whatever moment a
-    process was killed at. Removing those files instead would leave a TensorBoard that is open stuck in them.
+    Each process writes the complete log to its own event file, which purges earlier points: after a kill no point is
+    missing or doubled. Deleting earlier event files instead would stall an open TensorBoard.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -83,15 +82,14 @@ class TensorBoardWriter:
         self.written = 0
 
     def write(self, rows: Sequence[LogRow]) -> None:
-        """Add those of a log's rows that are not there yet, at their number of epochs done; they reach the disk."""
+        """Write the new rows of the log to disk, at the number of completed epochs."""
         if importlib.util.find_spec("tensorboard") is None:
             return
         writer = self.writer = self.writer or self._open()
-        ages = _seconds_ago(rows)
-        for row, age in list(zip(rows, ages, strict=True))[self.written :]:
+        for row in rows[self.written :]:
             for column, value in row.items():
                 if column not in ("epoch", "best") and value is not None:
-                    writer.add_scalar(_tag(column), value, row["epoch"] + 1, walltime=time.time() - age)
+                    writer.add_scalar(_tag(column), value, row["epoch"] + 1)
         self.written = len(rows)
         writer.flush()
 
@@ -106,14 +104,6 @@ class TensorBoardWriter:
 
 
 def _tag(column: str) -> str:
-    """`val/w_clean` for val_w_clean: TensorBoard groups by what stands before the slash."""
+    """`val/w_clean` for val_w_clean: TensorBoard groups tags by the part before the slash."""
     prefix, _, rest = column.partition("_")
     return f"{prefix}/{rest}" if prefix in _IMAGE_SETS else column
-
-
-def _seconds_ago(rows: Sequence[LogRow]) -> list[float]:
-    """How long before the last row's end each row's epoch ended, in seconds of training."""
-    ages = [0.0]
-    for row in reversed(rows[1:]):
-        ages.append(ages[-1] + row["seconds"])
-    return ages[::-1]

@@ -1,4 +1,4 @@
-"""What training needs to go on, saved in a run's folder: whole at every moment, and the state before it kept."""
+"""Save and load the state of training atomically, with the previous state as a fallback."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from rb_smooth.core.console import console
 from rb_smooth.core.errors import UserError
 
 FORMAT = 1
-"""Of a saved state; a later one may hold what this version does not know."""
+"""Format version of a saved state."""
 
 _NAMES = ("resume-new.pt", "resume.pt", "resume-previous.pt")
-"""Files of a saved state, newest first. A new one is whole before it takes the place of the one before."""
+"""Files of saved states, newest first. A new state is complete before it replaces the previous one."""
 
 
 def state_files(folder: Path) -> list[Path]:
-    """The states there, whole or not, newest first."""
+    """Files of saved states in `folder`, newest first; some may be damaged."""
     return [path for name in _NAMES if (path := folder / name).exists()]
 
 
 def save_state(folder: Path, state: dict[str, Any]) -> None:
-    """Keep plain tensors and Python types; the state before stays until this one is whole, and beside it."""
+    """Save tensors and Python types; the previous state becomes resume-previous.pt."""
     newest, resume, previous = (folder / name for name in _NAMES)
     files.save_tensors(newest, {"format": FORMAT, **state})
     if resume.exists():
@@ -32,32 +32,31 @@ def save_state(folder: Path, state: dict[str, Any]) -> None:
 
 
 def load_state(folder: Path) -> tuple[dict[str, Any], Path] | None:
-    """The newest whole state, on the CPU, and its file; None if training has not begun.
+    """The newest intact state, on the CPU, and its file; None if training has not begun.
 
-    A damaged file is passed over, and named on the console. Raises UserError if no state is whole, or if it is one of a
-    newer version.
+    Skips and reports damaged files. Raises UserError if all are damaged or the format is newer.
     """
     damage = None
     for path in state_files(folder):
         try:
             state = files.load_tensors(path)
-        except UserError as refused:
-            damage = damage or refused
+        except UserError as error:
+            damage = damage or error
             continue
         if damage is not None:
-            console.print(f"passed over: {damage}; going on from {path.name}")
-        if (theirs := state.get("format", 0)) > FORMAT:
+            console.print(f"skipped: {damage}; resuming from {path.name}")
+        if (found := state.get("format", 0)) > FORMAT:
             raise UserError(
-                f"expected a state of format {FORMAT} or before in {path}, got {theirs}, of a newer rb_smooth; update "
-                "it, or use --fresh"
+                f"expected a state of format {FORMAT} or before in {path}, got {found}, of a newer rb_smooth; update "
+                "rb_smooth, or use --fresh"
             )
         return state, path
     if damage is not None:
-        raise UserError(f"{damage}; no other state of this run is whole: use --fresh")
+        raise UserError(f"{damage}; no other state of this run is intact: use --fresh")
     return None
 
 
 def delete_states(folder: Path) -> None:
-    """Training is done, and goes on no more."""
+    """Delete the saved states of a trained run."""
     for path in state_files(folder):
         path.unlink()

@@ -1,6 +1,6 @@
-"""A run is a folder: recipe.yaml, log.csv, curves.png, resume.pt, best.pt, last.pt, autoattack-*/, score.json.
+"""The folder of a run: recipe.yaml, log.csv, curves.png, resume.pt, best.pt, last.pt, autoattack-*/, score.json.
 
-After a crash crash.txt is there too, until the run is taken up again. The folder may be moved.
+A crash leaves crash.txt, until the run resumes. The folder may be moved.
 """
 
 from __future__ import annotations
@@ -30,44 +30,44 @@ if TYPE_CHECKING:
 Progress = Literal["new", "begun", "trained"]
 
 _POLL_SECONDS = 0.2
-"""Seconds that a lock is waited for: whoever only looks whether a run is in use holds it for less."""
+"""Seconds to wait for a lock; `is_in_use` holds it for less."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run: its folder at `path`, and what the files there say. Reading them costs no torch.
+    """A run in the folder `path`; its files are read without torch.
 
-    is_trained, progress ("new", "begun", "trained") and is_in_use say how far it is; header is its recipe, resolved;
-    score what its last evaluation found, None before one. All raise UserError for a file that is damaged.
+    is_trained, progress ("new", "begun", "trained") and is_in_use: its state. header: its resolved recipe.
+    score: its last evaluation, or None. All raise UserError for a damaged file.
     """
 
     path: Path
 
     @property
     def is_trained(self) -> bool:
-        """Whether best.pt and last.pt are what training came to."""
+        """Whether training is complete, and best.pt and last.pt final."""
         return (self.path / "last.pt").exists()  # written last
 
     @property
     def progress(self) -> Progress:
-        """How far training has come: what of its inputs it still needs depends on it."""
+        """How far training is, which decides which inputs it still needs."""
         begun: Progress = "begun" if resume.state_files(self.path) else "new"
         return "trained" if self.is_trained else begun
 
     def is_finished(self, sections: Sections) -> bool:
-        """Whether the run holds this very recipe, trained, and its score answers what `evaluate` asks."""
+        """Whether the run has this recipe, is trained, and is evaluated by these `evaluate` settings."""
         if not self.is_trained or (score := self.score) is None:
             return False
         trained = {**sections, "evaluate": self.header["evaluate"]}
         return self.is_ready(trained) and score["asked"] == sections["evaluate"]
 
     def is_ready(self, sections: Sections) -> bool:
-        """Whether the run holds this very recipe, trained, `evaluate` included: measured or not."""
+        """Whether the run has this recipe, `evaluate` included, and is trained; it may lack a score."""
         return self.is_trained and result_config({key: self.header[key] for key in SECTIONS}) == result_config(sections)
 
     @property
     def score(self) -> dict[str, Any] | None:
-        """The evaluation's result, once there is one. Raises UserError if the file is damaged."""
+        """Content of score.json, or None. Raises UserError if the file is damaged."""
         path = self.path / "score.json"
         if not path.exists():
             return None
@@ -77,19 +77,19 @@ class Run:
         return score
 
     def set_score(self, score: dict[str, Any]) -> None:
-        """Write score.json; an evaluation of other settings that was there is kept beside it."""
+        """Write score.json; the previous score is archived beside it."""
         self._archive_score()
         files.write_json(self.path / "score.json", score)
 
     def restore_score(self, requested: dict[str, Any]) -> bool:
-        """Whether score.json is, or can be made again, the evaluation that answers `requested`."""
+        """Make score.json the evaluation of the settings `requested`; False if there is none."""
         if (score := self.score) is not None and score["asked"] == requested:
             return True
-        kept = self._archived_score(requested)
-        if not kept.exists():
+        archived = self._archived_score(requested)
+        if not archived.exists():
             return False
         self._archive_score()
-        kept.rename(self.path / "score.json")
+        archived.rename(self.path / "score.json")
         return True
 
     def _archive_score(self) -> None:
@@ -101,12 +101,12 @@ class Run:
 
     @property
     def identity(self) -> str:
-        """A name of this run that survives moving it, by which its entry in a leaderboard is its own."""
+        """ID of this run, independent of its path, which connects it with its leaderboard entry."""
         return str(self.header["run"])
 
     @property
     def header(self) -> Sections:
-        """What recipe.yaml says. Raises UserError if it is missing or damaged."""
+        """Content of recipe.yaml. Raises UserError if it is missing or damaged."""
         path = self.path / "recipe.yaml"
         try:
             header = yaml.parse_yaml(path.read_text(encoding="utf-8"), str(path))
@@ -120,22 +120,22 @@ class Run:
 
     @property
     def crash_file(self) -> Path:
-        """Where a process that crashes while it works here leaves its trace."""
+        """File with the trace of a crashed process of this run."""
         return self.path / "crash.txt"
 
     @property
     def crash(self) -> str | None:
-        """The name of the signal by which the last process that worked here crashed; None if it did not crash."""
+        """Name of the signal by which the last process of this run crashed; None if it did not."""
         return crashes.read_signal(self.crash_file)
 
     def record_crash(self, signal_name: str) -> None:
-        """Write down that a process which worked here crashed, unless it left a trace itself."""
+        """Record the crash of a process of this run, unless it wrote a trace itself."""
         if self.crash is None:
             files.write_text(self.crash_file, crashes.make_trace(signal_name))
 
     @property
     def is_in_use(self) -> bool:
-        """Whether a process works here now; False where one may not look."""
+        """Whether a process holds the run's lock; False without permission."""
         lock = self.path / ".lock"
         try:
             if lock.exists():
@@ -149,17 +149,17 @@ class Run:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Held while a process works here; a second one is refused. The trace of a crash before is removed."""
+        """Hold the run's lock, and delete an earlier crash's trace. Raises UserError if another process holds it."""
         self.path.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(self.path / ".lock", timeout=_POLL_SECONDS)
         try:
             lock.acquire()
         except filelock.Timeout:
             raise UserError(
-                f"expected {self.path} to be free, got another process working there; wait for it, or change --seed"
+                f"expected {self.path} to be free, got another process working on it; wait for it, or change --seed"
             ) from None
         try:
-            for leftover in self.path.glob(".*.pt.*"):  # of a process that was killed while it wrote
+            for leftover in self.path.glob(".*.pt.*"):  # of a process killed while writing
                 leftover.unlink()
             self.crash_file.unlink(missing_ok=True)
             yield
@@ -169,7 +169,7 @@ class Run:
             lock.release()
 
     def begin(self, dataset: str, method: str, sections: Sections) -> None:
-        """Write recipe.yaml; if one is there, it must say the same in everything that training sees."""
+        """Write recipe.yaml. Raises UserError if the existing one differs in settings of training."""
         path = self.path / "recipe.yaml"
         identity = uuid.uuid4().hex
         if path.exists():
@@ -183,7 +183,7 @@ class Run:
         files.write_text(path, yaml.dump_sections({"name": f"{dataset}/{method}", "run": identity, **sections}))
 
     def discard(self) -> None:
-        """Forget what was trained and scored here; the run keeps its identity, if it can still be read."""
+        """Delete all results of the run, but not its identity, if recipe.yaml is readable."""
         try:
             header = self.header
         except UserError:
@@ -199,9 +199,9 @@ class Run:
                 path.unlink()
 
     def write_log(self, rows: list[dict[str, Any]]) -> None:
-        """log.csv, one row per epoch, whole each time: a resumed run cannot repeat or lose a row.
+        """Write the complete log.csv, one row per epoch, so that a resumed run repeats and loses no row.
 
-        A figure that only some epochs have (of an optimizer in force for a stage) is a column, empty elsewhere.
+        Values of some epochs only (of an optimizer in one stage) are empty cells in the other rows.
         """
         text = io.StringIO()
         if rows:
@@ -213,16 +213,16 @@ class Run:
         files.write_text(self.path / "log.csv", text.getvalue())
 
     def save(self, name: str, value: Any) -> None:
-        """Keep tensors under `name`, for `load`."""
+        """Save tensors as `name`.pt."""
         files.save_tensors(self.path / f"{name}.pt", value)
 
     def load(self, name: str) -> Any:
-        """The tensors saved under `name`, on the CPU, or None if there are none."""
+        """Load tensors from `name`.pt to the CPU; None if there is no such file."""
         path = self.path / f"{name}.pt"
         return files.load_tensors(path) if path.exists() else None
 
     def load_into(self, model: nn.Module, name: str) -> None:
-        """Give `model` the weights saved under `name`. Raises UserError if they are missing or another model's."""
+        """Load the weights in `name`.pt into `model`. Raises UserError if they are missing or do not fit."""
         try:
             model.load_state_dict(self.load(name))
         except (TypeError, RuntimeError, AttributeError) as error:
@@ -233,22 +233,22 @@ class Run:
 
 
 def run_path(runs: Path, dataset: str, method: str, sections: Sections) -> Run:
-    """The folder of these settings: other settings, other folder."""
+    """The run of these settings; other settings have another folder."""
     return Run(runs / dataset / f"{method}-s{sections['train']['seed']}{config_suffix(dataset, method, sections, '-')}")
 
 
 def config_suffix(dataset: str, method: str, sections: Sections, separator: str) -> str:
-    """Six hex digits behind `separator` where the recipe is not the shipped one; else nothing."""
+    """`separator` and six hex digits if the recipe differs from the shipped one; else empty."""
     own = config_hash(sections)
     try:
         shipped = config_hash(resolver.resolve_method(dataset, method, shipped_only=True)[1])
-    except UserError:  # not one of ours
+    except UserError:  # not shipped
         shipped = ""
     return "" if own == shipped else f"{separator}{own}"
 
 
 def _differences(stored: Sections, requested: Sections) -> str:
-    """`optimizer.lr: 0.1 there, 0.2 here`: the first keys, of those that training sees, in which two recipes differ."""
+    """`optimizer.lr: 0.1 there, 0.2 here`: the first settings of training in which two recipes differ."""
     pairs, stored, requested = [], result_config(stored), result_config(requested)
     for section in SECTIONS:
         there, here = stored.get(section), requested[section]

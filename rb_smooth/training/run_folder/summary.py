@@ -1,4 +1,4 @@
-"""What run folders say of their runs, in a few figures. Only reads, and costs no torch."""
+"""Summaries of run folders, read without torch."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ from rb_smooth.training.run_folder.log import best_row, read_log
 from rb_smooth.training.run_folder.run import Run
 
 _RUN_FILES = ("recipe.yaml", "log.csv", "score.json", "best.pt", "last.pt", "resume.pt")
-"""Files by any of which a folder is known to be a run's, even if others are lost."""
+"""Files that identify a run's folder; each suffices."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Accuracies are shares in [0, 1], of the best epoch's weights; None where there is no such figure yet.
+    """Progress and metrics of a run. Accuracies are in [0, 1], of the best epoch's weights; None if not measured.
 
-    test_bound is an upper bound of test_autoattack, where that was not measured.
-    state: new, training, stopped, crashed, trained, evaluating, evaluated or damaged; training and evaluating are going
-    on now. crash: the signal by which the last process that worked on the run ended, where it is crashed.
-    gap: PGD-20 accuracy of the best epoch minus the last's, robust overfitting; `gap_on` says on which images.
-    changed: seconds since 1970. damage: what is wrong, and what to do.
+    test_bound: upper bound of test_autoattack, if that was not measured.
+    state: new, training (now), stopped, crashed, trained, evaluating (now), evaluated or damaged.
+    crash: signal of the last process, if it crashed. gap: PGD-20 accuracy of the best epoch minus that of the last
+    (robust overfitting), on the images `gap_on`. changed: seconds since 1970. damage: the error, with its fix.
     """
 
     name: str
@@ -48,14 +47,14 @@ class Summary:
 
 
 def find_runs(folder: Path) -> Iterator[tuple[str, Run]]:
-    """The runs in `folder`, and in the folders in it, as recipes place them: (name below `folder`, run)."""
+    """Runs in `folder` and its subfolders, as (name below `folder`, run)."""
     for path in sorted([*folder.glob("*"), *folder.glob("*/*")]):
         if is_run(path):
             yield path.relative_to(folder).as_posix(), Run(path)
 
 
 def find_run(name: str, folder: Path) -> Run:
-    """The run of that path, of that name below `folder`, or in any folder there. Raises UserError, with the nearest."""
+    """The run at path `name`, or called `name` below `folder`. Raises UserError, with the nearest name."""
     if is_run(Path(name)):
         return Run(Path(name))
     runs = dict(find_runs(folder))
@@ -63,20 +62,22 @@ def find_run(name: str, folder: Path) -> Run:
     if name in matching or len(matching) == 1:
         return runs[name if name in matching else matching[0]]
     if matching:
-        raise UserError(f"expected one run, got {name!r}, which is {' and '.join(matching)} in {folder}; say which")
+        raise UserError(
+            f"expected one run, got {name!r}, which is {' and '.join(matching)} in {folder}; use one of them"
+        )
     raise UserError(f"expected a run's folder, or a run in {folder}, {did_you_mean(name, runs)}")
 
 
 def is_run(path: Path) -> bool:
-    """Whether it holds a run; a folder into which one may not look is taken for one, and told as damaged."""
+    """Whether `path` holds a run; True without read permission, so that the list reports the folder as damaged."""
     try:
-        return any((path / mark).exists() for mark in _RUN_FILES) or Run(path).crash is not None
+        return any((path / name).exists() for name in _RUN_FILES) or Run(path).crash is not None
     except PermissionError:
         return True
 
 
 def summarise(name: str, run: Run) -> Summary:
-    """The figures of one run. A damaged one is told, never raised."""
+    """Summarise one run; a damaged run has state `damaged` and raises nothing."""
     changed = _last_modified(run.path)
     try:
         state = _state(run)
@@ -97,16 +98,16 @@ def _state(run: Run) -> str:
 
 
 def _training_figures(run: Run) -> dict[str, Any]:
-    """What recipe.yaml and log.csv say; the gap, unless the test set can tell it."""
+    """Fields from recipe.yaml and log.csv; the gap only before the evaluation."""
     if run.crash is not None and not (run.path / "recipe.yaml").exists():
-        return {}  # it crashed before its recipe was written
+        return {}  # crashed before recipe.yaml was written
     train = run.header.get("train", {})
-    found: dict[str, Any] = {"epochs": train.get("epochs") if isinstance(train, dict) else None}
+    fields: dict[str, Any] = {"epochs": train.get("epochs") if isinstance(train, dict) else None}
     if not (run.path / "log.csv").exists():
-        return found
+        return fields
     rows = read_log(run.path / "log.csv")
     best = best_row(rows)
-    found |= {
+    fields |= {
         "epochs_done": len(rows),
         "best_epoch": best["epoch"] + 1,
         "seconds": sum(row["seconds"] for row in rows),
@@ -114,12 +115,12 @@ def _training_figures(run: Run) -> dict[str, Any]:
         "val_robust": best["val_robust"],
     }
     if run.score is None:
-        found |= {"gap": best["val_robust"] - rows[-1]["val_robust"], "gap_on": "validation"}
-    return found
+        fields |= {"gap": best["val_robust"] - rows[-1]["val_robust"], "gap_on": "validation"}
+    return fields
 
 
 def _test_figures(run: Run) -> dict[str, Any]:
-    """What score.json says, once there is one."""
+    """Fields from score.json, if there is one."""
     if (score := run.score) is None:
         return {}
     try:
@@ -137,9 +138,9 @@ def _test_figures(run: Run) -> dict[str, Any]:
 
 
 def _last_modified(folder: Path) -> float:
-    """When a file of the run was last written, the lock apart, which looking touches too; 0 if nobody may say."""
+    """Time of the last change to a file other than the lock, which reading touches; 0 if unreadable."""
     newest = 0.0
     for path in folder.glob("[!.]*"):
-        with suppress(OSError):  # of a run in progress, a file may be gone by now
+        with suppress(OSError):  # a file of a run in progress may disappear
             newest = max(newest, path.stat().st_mtime)
     return newest

@@ -1,4 +1,4 @@
-"""Many runs by one command: a queue of processes, comparison over seeds, tables.
+"""Sweeps: a queue of processes, comparison over seeds, tables.
 
 Imports what training may import. Open sweep.py first.
 """

@@ -1,7 +1,7 @@
-"""Methods compared as papers do, by mean ± standard deviation over seeds, and by tests paired over common seeds.
+"""Compare methods by mean and standard deviation over seeds, and by paired t-tests over common seeds.
 
-Runs of one seed are a pair: they start, shuffle and attack from the same streams of random numbers. What such a test
-speaks of is another seed, on the same test points. Runs on other points or under another attack stand in another group.
+Runs of one seed are paired: initialisation, shuffling and attacks use the same random streams. Uncertainty is over
+training seeds; the test set is fixed. Runs with different test points or attacks are compared in separate groups.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from rb_smooth.core.statistics import apply_holm, paired_t_test
 from rb_smooth.evaluation.score import protocol_of
 
 METRICS = ("clean", "pgd20", "autoattack", "last_pgd20", "gap")
-"""Shares in [0, 1] of one run: of the best epoch, PGD-20 of the last one, and the robust overfitting gap, which is
-PGD-20 of the best epoch minus that of the last."""
+"""Accuracies of one run in [0, 1]: of the best epoch; PGD-20 of the last; and the robust overfitting gap, PGD-20 of
+the best epoch minus that of the last."""
 
 SIGNIFICANT = 0.05
-"""What Holm's p must stay below for a difference to count."""
+"""Significance level of p values with Holm's correction."""
 
 
 class RunResult(NamedTuple):
-    """One evaluated run. score: what its score.json says."""
+    """One evaluated run. score: content of its score.json."""
 
     method: str
     seed: int
@@ -38,10 +38,10 @@ class RunResult(NamedTuple):
 
 
 def compare_methods(results: Iterable[RunResult]) -> list[dict[str, Any]]:
-    """The results, compared: one group for each protocol, as plain values for JSON, methods in the order given.
+    """Compare results in one group per protocol, as values for JSON; methods keep their order.
 
-    Each holds `protocol`; `methods`, with `mean` and `std` (of a sample; None for one seed) of every figure, and its
-    value for every seed; and `differences`, the paired tests of AutoAttack accuracy between all pairs of methods.
+    Each group holds `protocol`; `methods`, with sample `mean`, `std` (None for one seed) and `by_seed` of every metric;
+    and `differences`, paired tests of AutoAttack accuracy between all pairs of methods.
     """
     by_protocol: dict[tuple[Any, ...], list[RunResult]] = {}
     for result in results:
@@ -51,7 +51,7 @@ def compare_methods(results: Iterable[RunResult]) -> list[dict[str, Any]]:
 
 
 def best_method(group: dict[str, Any]) -> str | None:
-    """The method of the highest mean AutoAttack accuracy, if the test against the second says that it is the best."""
+    """The method of the highest mean AutoAttack accuracy, if it differs significantly from the second; else None."""
     ranked = sorted(group["methods"], key=lambda method: -method["autoattack"]["mean"])
     if len(ranked) < 2:
         return None
@@ -75,23 +75,23 @@ def _group(results: list[RunResult]) -> dict[str, Any]:
 
 
 def _row(results: list[RunResult]) -> dict[str, Any]:
-    """One method over its seeds."""
+    """Statistics of one method over its seeds."""
     row: dict[str, Any] = {
         "method": results[0].method,
         "title": results[0].score["title"],
         "seeds": [each.seed for each in results],
     }
-    for figure in METRICS:
-        values = [each.metrics[figure] for each in results]
-        row[figure] = {
+    for metric in METRICS:
+        values = [each.metrics[metric] for each in results]
+        row[metric] = {
             "mean": fmean(values),
             "std": stdev(values) if len(values) > 1 else None,
-            "by_seed": {str(each.seed): each.metrics[figure] for each in results},
+            "by_seed": dict(zip(map(str, row["seeds"]), values, strict=True)),
         }
     return row
 
 
 def _difference(one: list[RunResult], other: list[RunResult]) -> dict[str, Any]:
-    """The later method minus the earlier, of which it is mostly an extension, over their common seeds."""
+    """Paired test of the later method minus the earlier, which it usually extends."""
     there, here = ({each.seed: each.metrics["autoattack"] for each in results} for results in (one, other))
     return {"method": other[0].method, "minus": one[0].method, **paired_t_test(here, there)}

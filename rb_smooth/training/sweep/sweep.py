@@ -1,4 +1,4 @@
-"""Each method with each seed, as processes of their own, and then one table of them all: a paper's, in one command."""
+"""Run several methods and seeds as processes, and compare them in one table."""
 
 from __future__ import annotations
 
@@ -18,23 +18,25 @@ from rb_smooth.core.environment import git_commit
 from rb_smooth.core.errors import Failed, UserError
 from rb_smooth.training.run_folder.run import Run, run_path
 from rb_smooth.training.sweep.comparison import RunResult, compare_methods
-from rb_smooth.training.sweep.job_queue import Failure, Job, run_jobs
+from rb_smooth.training.sweep.job_process import Job
+from rb_smooth.training.sweep.job_queue import Failure, run_jobs
 from rb_smooth.training.sweep.tables import render_tables
 
 _SWEEP_OPTIONS = {"what", "seed", "seeds", "gpus", "workers", "device", "plan", "json"}
-"""Those that its processes are not given, or are given in another form."""
+"""Options that the processes of a sweep do not receive, or receive in another form."""
 
 _KEYS_WITHOUT_SHAPE = {
     *("batch_size", "augment", "standardise", "extra", "validation", "split_seed", "train_examples"),
     *("stream", "workers"),
 }
-"""Keys of `data` on which no image's shape depends; others are a data set's own options."""
+"""Keys of `data` that do not change the shape of images; other keys are options of the data set."""
 
 
 @dataclass(frozen=True, eq=False)
 class SweepRun:
-    """A run of the sweep. what: the words that name it on a command line; options: those of the whole command;
-    is_entered: whether a run stands on a leaderboard.
+    """A run of the sweep. what: its positional arguments; options: of the whole command.
+
+    is_entered: whether a run is on a leaderboard.
     """
 
     what: tuple[str, ...]
@@ -60,12 +62,12 @@ class SweepRun:
 
     @property
     def network_key(self) -> str:
-        """The same for runs that compute the same layers on images of the same shape."""
+        """Equal for runs with the same layers and image shape."""
         data = {key: value for key, value in self.sections["data"].items() if key not in _KEYS_WITHOUT_SHAPE}
         return short_hash([data, self.sections["model"]])
 
     def is_done(self) -> bool:
-        """Whether no process is needed any more. Costs no torch. What is damaged is left to a process to name."""
+        """Whether the run is complete. Imports no torch. False for a damaged run, whose process reports the damage."""
         if self.options.fresh:
             return False
         try:
@@ -75,7 +77,7 @@ class SweepRun:
             return False
 
     def result(self) -> RunResult | None:
-        """What was measured, if it was."""
+        """The run's evaluation, if it is finished."""
         try:
             score = self.run.score if self.run.is_finished(self.sections) else None
         except UserError:
@@ -84,10 +86,10 @@ class SweepRun:
 
 
 def run_sweep(sweep_runs: Sequence[SweepRun], options: argparse.Namespace) -> Path | None:
-    """Whatever the runs still lack, then their table. Finished ones cost no process, and no torch if all are.
+    """Carry out the unfinished runs and print the comparison. Imports no torch if all runs are finished.
 
-    Returns the file of every figure, if there are any.
-    Raises Failed, or UserError if the user can mend them all, when some runs failed; the others are not touched by it.
+    Returns the path of the results as JSON; None if there are none. Raises Failed if runs failed, UserError if the user
+    can fix all of them; the other runs complete first.
     """
     _check_distinct(sweep_runs)
     ahead = [sweep_run for sweep_run in sweep_runs if options.plan or not sweep_run.is_done()]
@@ -98,37 +100,37 @@ def run_sweep(sweep_runs: Sequence[SweepRun], options: argparse.Namespace) -> Pa
         if options.plan:
             _plan(sweep_runs, devices)
             return None
-        log_info(f"{len(ahead)} of {len(sweep_runs)} runs ahead, {len(devices)} at a time")
+        log_info(f"{len(ahead)} of {len(sweep_runs)} runs to do, {len(devices)} at a time")
         failures = run_jobs([sweep_run.job for sweep_run in ahead], devices, _threads_per_worker(len(devices)))
     record = _report(sweep_runs, failures, options, starts_over=bool(ahead))
     if failures:
         first, more = failures[0], f"; {len(failures) - 1} more above" if len(failures) > 1 else ""
         line = (
-            f"{len(failures)} of {len(sweep_runs)} runs failed ({first.job.name}: {first.line}{more}); mend what their "
-            "output.txt tell, and the same command goes on from there"
+            f"{len(failures)} of {len(sweep_runs)} runs failed ({first.job.name}: {first.line}{more}); fix what their "
+            "output.txt report; the same command goes on from there"
         )
         raise UserError(line) if all(failure.is_user_error for failure in failures) else Failed(line)
     return record
 
 
 def choose_devices(gpus: Sequence[int] | None, workers: int | None, device: str) -> list[str]:
-    """The device of each worker: the GPUs asked for, or `workers` dealt over what there is, or one for every GPU."""
+    """The device of each worker: `gpus`, or `workers` spread over `device` or all GPUs, or one per GPU, or the CPU."""
     import torch
 
-    there = torch.cuda.device_count()
+    count = torch.cuda.device_count()
     if gpus is not None:
         if workers is not None or device != "auto":
             other = "--device" if workers is None else "--workers"
             raise UserError(f"expected --gpus or {other}, got both; drop one")
-        if absent := [gpu for gpu in gpus if gpu >= there]:
-            has = f"{there} GPUs, from 0" if there else "no GPU: use --workers"
+        if absent := [gpu for gpu in gpus if gpu >= count]:
+            has = f"{count} GPUs, from 0" if count else "no GPU: use --workers"
             raise UserError(f"expected GPUs that this machine has, got {absent[0]}; it has {has}")
         return [f"cuda:{gpu}" for gpu in gpus]
     if device != "auto":
         from rb_smooth.training.validate import resolve_device
 
         resolve_device(device)
-    devices = [device] if device != "auto" else [f"cuda:{gpu}" for gpu in range(there)] or ["cpu"]
+    devices = [device] if device != "auto" else [f"cuda:{gpu}" for gpu in range(count)] or ["cpu"]
     if workers is None:
         return devices
     if workers < 1:
@@ -138,19 +140,21 @@ def choose_devices(gpus: Sequence[int] | None, workers: int | None, device: str)
 
 def _check_distinct(sweep_runs: Sequence[SweepRun]) -> None:
     if environment.WORLD_SIZE > 1:
-        raise UserError("expected one process for several runs, got torchrun's; start it without, or give it one run")
+        raise UserError(
+            "expected one process for several runs, got several from torchrun; start without torchrun, or with one run"
+        )
     datasets = sorted({sweep_run.dataset for sweep_run in sweep_runs})
     if len(datasets) > 1:
-        raise UserError(f"expected runs on one data set, got {' and '.join(datasets)}; give each a command of its own")
+        raise UserError(f"expected runs on one data set, got {' and '.join(datasets)}; use one command for each")
     seen: set[tuple[str, Any]] = set()
     for sweep_run in sweep_runs:
         if (sweep_run.method, sweep_run.seed) in seen:
-            raise UserError(f"expected each method once, got {sweep_run.method} twice; drop one, or name it anew")
+            raise UserError(f"expected each method once, got {sweep_run.method} twice; drop one, or rename it")
         seen.add((sweep_run.method, sweep_run.seed))
 
 
 def _check(sweep_runs: Sequence[SweepRun]) -> None:
-    """All recipes before any process: what is wrong in the last one is said now."""
+    """Check all recipes before any process starts. Raises UserError."""
     from rb_smooth.training import validate
 
     robustbench.import_robustbench()
@@ -162,16 +166,16 @@ def _check(sweep_runs: Sequence[SweepRun]) -> None:
 
 
 def _plan(sweep_runs: Sequence[SweepRun], devices: Sequence[str]) -> None:
-    """What is ahead for one run of each method, and how many there are."""
+    """Print the estimated cost of one run of each method, and the number of runs."""
     from rb_smooth.training.pipeline import RunOptions, run_recipe
 
     first = {sweep_run.method: sweep_run for sweep_run in reversed(sweep_runs)}
-    workers = 1 if len(devices) > 1 else None  # to attack in: of the command's own each is a run
+    workers = 1 if len(devices) > 1 else None  # the command's own workers are runs, not attack processes
     for sweep_run in reversed(first.values()):
-        where = {"runs": sweep_run.options.runs, "data_dir": sweep_run.options.data_dir, "device": devices[0]}
+        folders = {"runs": sweep_run.options.runs, "data_dir": sweep_run.options.data_dir}
         run_recipe(
             (sweep_run.dataset, sweep_run.method, sweep_run.sections),
-            RunOptions(**where, workers=workers, until="plan"),
+            RunOptions(**folders, device=devices[0], workers=workers, until="plan"),
         )
     seeds = len({sweep_run.seed for sweep_run in sweep_runs})
     console.print(f"{len(sweep_runs)} runs, {seeds} of each method, {len(devices)} at a time on {', '.join(devices)}")
@@ -180,29 +184,30 @@ def _plan(sweep_runs: Sequence[SweepRun], devices: Sequence[str]) -> None:
 def _report(
     sweep_runs: Sequence[SweepRun], failures: Sequence[Failure], options: argparse.Namespace, starts_over: bool
 ) -> Path | None:
-    """Print the table, and leave every figure in sweep-….json beside the runs; one that says nothing new stays."""
-    old = {failure.job.run.path for failure in failures if options.fresh}  # what is there is of before
+    """Print the comparison and write it to sweep-….json beside the runs, unless no run was started."""
+    old = {failure.job.run.path for failure in failures if options.fresh}  # their files are of an earlier command
     measured = [(sweep_run, sweep_run.result()) for sweep_run in sweep_runs if sweep_run.run.path not in old]
     results = {sweep_run: result for sweep_run, result in measured if result is not None}
     if not results:
         return None
-    order = list(dict.fromkeys(sweep_run.method for sweep_run in sweep_runs))  # as typed, whatever failed
+    order = list(dict.fromkeys(sweep_run.method for sweep_run in sweep_runs))  # of the command line
     compared = compare_methods(sorted(results.values(), key=lambda result: order.index(result.method)))
-    for each in render_tables(sweep_runs[0].dataset, compared):
-        console.print(each)
+    for table in render_tables(sweep_runs[0].dataset, compared):
+        console.print(table)
     names = [[sweep_run.run.path.name, sweep_run.sections["evaluate"]] for sweep_run in sweep_runs]
     path = options.runs / sweep_runs[0].dataset / f"sweep-{short_hash(names)}.json"
     if starts_over or not path.exists():
         files.write_json(path, _record(results, compared, failures))
-    console.print(f"every figure: {path}")
+    console.print(f"all results: {path}")
     return path
 
 
 def _record(
     results: dict[SweepRun, RunResult], compared: list[dict[str, Any]], failures: Sequence[Failure]
 ) -> dict[str, Any]:
-    """Where the figures come from, the figures compared, and those of each run, with the commit that measured it; the
-    record's own commit is that of the program that compared them.
+    """The sweep's JSON: provenance, comparison, and metrics of each run with the commit that evaluated it.
+
+    The outermost commit is that of this comparison.
     """
     first = next(iter(results))
     return {
@@ -228,12 +233,12 @@ def _record(
 
 
 def _threads_per_worker(workers: int) -> int | None:
-    """CPU threads of each process; None: torch's own number."""
+    """CPU threads of each process; None: torch's default."""
     return environment.cores_per_worker(workers) if workers > 1 else None
 
 
 def _forwarded_options(options: argparse.Namespace) -> Iterator[str]:
-    """The command's options, for one of its processes."""
+    """The command's options, as arguments of one of its processes."""
     for key, value in vars(options).items():
         flag = f"--{key.replace('_', '-')}"
         if key in _SWEEP_OPTIONS or value is None or value is False:

@@ -1,8 +1,7 @@
-"""Compared methods as tables: what a paper would print, and the tests that say how far to believe it."""
+"""Tables of a method comparison: metrics as in papers, and significance tests."""
 
 from __future__ import annotations
 
-from itertools import compress
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -23,38 +22,38 @@ _HEADINGS = {
 }
 
 _PAIRS = 15
-"""As many are shown whole, those of six methods; of more, those that tell what one part adds."""
+"""Pairs of six methods, all shown; of more pairs, only those that differ in one part."""
 
 
 def render_tables(dataset: str, groups: list[dict[str, Any]]) -> list[Table | str]:
-    """What to print of `comparison.compare_methods`: for each, the table, the paired tests, and why one is missing."""
+    """Render `comparison.compare_methods`: for each group its metrics, paired tests and untested pairs."""
     lines: list[Table | str] = []
     for group in groups:
-        lines.append(_figures_table(dataset, group))
-        shown = _significance_lines(group["differences"])
+        lines.append(_metrics_table(dataset, group))
+        shown = _shown_differences(group["differences"])
         if any(each["p"] is not None for each in shown):
             lines.append(_tests_table(shown, group["protocol"]))
-            lines.append("Tests pair equal seeds on these points: they speak of other seeds, not of other test points.")
+            lines.append("Tests pair equal seeds. Uncertainty is over training seeds; the test set is fixed.")
         untested: dict[str, list[str]] = {}
         for each in shown:
             if each["untested"]:
                 untested.setdefault(each["untested"], []).append(f"{each['method']} and {each['minus']}")
         lines += [f"not tested, {why}: {', '.join(pairs)}" for why, pairs in untested.items()]
         if more := len(group["differences"]) - len(shown):
-            lines.append(f"{more} other pairs differ in more than one part; their tests are in the file below.")
+            lines.append(f"{more} more pairs differ in more than one part; the file below holds their tests.")
     if len(groups) > 1:
-        lines.append("Tables differ in test points, attack or selection: figures of one do not compare with another's.")
+        lines.append("Tables differ in test points, attack or selection: do not compare numbers between them.")
     return lines
 
 
-def _figures_table(dataset: str, group: dict[str, Any]) -> Table:
+def _metrics_table(dataset: str, group: dict[str, Any]) -> Table:
     protocol, best = group["protocol"], best_method(group)
-    remark, headings = "", _HEADINGS
+    note, headings = "", _HEADINGS
     if protocol["version"] != "standard":
-        remark, headings = f"; {attack_title(protocol)}", _HEADINGS | {"autoattack": "upper\nbound"}
+        note, headings = f"; {attack_title(protocol)}", _HEADINGS | {"autoattack": "upper\nbound"}
     title = (
         f"{dataset} {protocol['norm']} eps {eps_text(protocol['eps'])}, {protocol['n']} test points, best epoch by "
-        f"{protocol['selected_on']}{remark}; %, mean ± standard deviation over n seeds"
+        f"{protocol['selected_on']}{note}; %, mean ± standard deviation over n seeds"
     )
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("method", overflow="fold")
@@ -62,17 +61,19 @@ def _figures_table(dataset: str, group: dict[str, Any]) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     for row in group["methods"]:
         bold = {"autoattack": "bold"} if row["method"] == best else {}
-        cells = [Text(_spread(row[figure]), bold.get(figure, "")) for figure in METRICS]
+        cells = [Text(_mean_and_std(row[metric]), bold.get(metric, "")) for metric in METRICS]
         table.add_row(row["title"], str(len(row["seeds"])), *cells)
     return table
 
 
-def _significance_lines(differences: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _shown_differences(differences: list[dict[str, Any]]) -> list[dict[str, Any]]:
     if len(differences) <= _PAIRS:
         return differences
-    pairs = [(each["method"], each["minus"]) for each in differences]
-    near = [adds_one_part(one, other) or adds_one_part(other, one) for one, other in pairs]
-    return list(compress(differences, near))
+    return [
+        each
+        for each in differences
+        if adds_one_part(each["method"], each["minus"]) or adds_one_part(each["minus"], each["method"])
+    ]
 
 
 def _tests_table(differences: list[dict[str, Any]], protocol: dict[str, Any]) -> Table:
@@ -94,7 +95,7 @@ def _tests_table(differences: list[dict[str, Any]], protocol: dict[str, Any]) ->
     return table
 
 
-def _spread(figure: dict[str, Any]) -> str:
-    """`52.10±0.31`, as papers print; without ± where there is one seed."""
-    mean = percent(figure["mean"])
-    return mean if figure["std"] is None else f"{mean}±{percent(figure['std'])}"
+def _mean_and_std(metric: dict[str, Any]) -> str:
+    """`52.10±0.31`; the mean alone for one seed."""
+    mean = percent(metric["mean"])
+    return mean if metric["std"] is None else f"{mean}±{percent(metric['std'])}"
