@@ -17,6 +17,7 @@ from rb_smooth.components.models import Normalized
 from rb_smooth.config.schema import Recipe
 from rb_smooth.core import distributed
 from rb_smooth.core.determinism import preserve_rng
+from rb_smooth.core.formatting import duration
 from rb_smooth.data.images import iterate_batches
 from rb_smooth.data.splits import DataSplits
 from rb_smooth.evaluation.autoattack import BACKWARD_PASSES, FORWARD_PASSES, VERSIONS
@@ -50,9 +51,9 @@ class CostEstimate:
     @property
     def sentence(self) -> str:
         return (
-            f"estimate on {self.device}: training {_duration(self.steps * self.step_s)} "
-            f"({self.steps} steps of {_duration(self.step_s)}, {self.steps * self.step_flop:.1e} FLOP), "
-            f"{self.attack} at most {_duration(self.attack_s)} on {self.points} points, "
+            f"estimate on {self.device}: training {duration(self.steps * self.step_s)} "
+            f"({self.steps} steps of {duration(self.step_s)}, {self.steps * self.step_flop:.1e} FLOP), "
+            f"{self.attack} at most {duration(self.attack_s)} on {self.points} points, "
             f"memory {self.memory / 2**30:.1f} GiB"
         )
 
@@ -175,11 +176,3 @@ def _device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{device.type} ({torch.get_num_threads()} of {os.cpu_count()} cores)"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 1:
-        return f"{seconds * 1e3:.0f} ms"
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
