@@ -86,7 +86,7 @@ LOGS, CURVES, REPORTS, SCALARS, SUMMARIES = (
 )
 COMPARISON, ATTEMPTS, WORKERS, SWEEP = (
     "training/sweep/comparison.py",
-    "training/sweep/job_queue.py",
+    "training/sweep/job_process.py",
     "training/sweep/job_queue.py",
     "training/sweep/sweep.py",
 )
@@ -396,7 +396,7 @@ MUTANTS = [
     Mutant("differences that do not vary are certain", "core/statistics.py", "if stdev(differences) < 1e-9:", "if stdev(differences) < -1:"),
     Mutant("the highest mean is the best, whatever the test says", COMPARISON, '["p_holm"] < SIGNIFICANT', '["p_holm"] < 2'),
     Mutant("protocols are mixed", COMPARISON, "setdefault(key, [])", "setdefault((), [])"),
-    Mutant("a run in which someone works is started", ATTEMPTS, "    if run.is_in_use:\n", "    if False:\n"),
+    Mutant("a run in which someone works is started", WORKERS, "            if job.run.is_in_use:\n", "            if False:\n"),
     Mutant("what was written before is lost", ATTEMPTS, 'open("ab")', 'open("wb")'),
     Mutant("the user's number of threads is overruled", ATTEMPTS, "environment | os.environ", "os.environ | environment"),
     Mutant("a run that another process took is a failure", WORKERS, "elif job.run.is_in_use:", "elif False:"),

@@ -202,15 +202,13 @@ def test_a_run_that_goes_on_needs_its_start_no_more_and_keeps_where_it_came_from
     assert run.progress == "trained"
 
 
-def test_wrong_weights_are_refused_before_data_are_read(tmp_path, monkeypatch):
-    def read(*_):
-        raise AssertionError("data were read")
-
-    monkeypatch.setattr("sklearn.datasets.load_digits", read)
+def test_wrong_initial_weights_are_rejected(tmp_path):
+    images = split(datasets.digits(tmp_path), validation=200, split_seed=0, select="validation")
+    path = write_state(tmp_path / "w.pt", small_model(classes=7).state_dict())
     with pytest.raises(UserError, match=r"\(10, 16\) in .*got \(7, 16\)"):
-        recipe_from(write_state(tmp_path / "w.pt", small_model(classes=7).state_dict()))
+        trainer.Trainer(recipe_from(path), images, torch.device("cpu"))
     with pytest.raises(UserError, match="got nothing there"):
-        recipe_from(tmp_path / "absent.pt")
+        trainer.Trainer(recipe_from(tmp_path / "absent.pt"), images, torch.device("cpu"))
     recipe_from(write_state(tmp_path / "w.pt", small_model().state_dict()))
 
 

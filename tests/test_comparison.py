@@ -161,7 +161,7 @@ def test_of_many_methods_those_pairs_are_printed_that_tell_what_one_part_adds():
     ]
     assert [pair for pair in pairs if pair in shown] == near
     assert "not tested, fewer than 2 seeds in common: trades+ensgd and trades\n" in shown
-    assert "15 other pairs differ in more than one part" in shown
+    assert "15 more pairs differ in more than one part" in shown
 
 
 @pytest.mark.parametrize("other", [{"n": 90}, {"eps": 0.1}, {"selected_on": "test"}])
