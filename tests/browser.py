@@ -1,4 +1,4 @@
-"""Headless Chromium for tests of the page, driven by selenium; where one of them is missing, tests are skipped."""
+"""Headless Chromium with selenium for tests of the page; without them, tests are skipped."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ FLAGS = (
     "--disable-quic",
     "--window-size=1280,900",
 )
-"""No sandbox: the tests may run as root. The others keep the browser from speaking to anyone of its own accord."""
+"""No sandbox: the tests may run as root. The others prevent the browser's own network traffic."""
 
 MISSING = [program for program in ("chromium", "chromedriver") if shutil.which(program) is None]
 
 
 @contextmanager
 def chromium(profile: Path) -> Iterator[Any]:
-    """A driver of a browser with an empty profile, and with logs of its console and of all that it asks for."""
+    """A driver with an empty profile that logs the console and the network requests."""
     if MISSING:
         pytest.skip(f"no {' and no '.join(MISSING)}: apt-get install chromium chromium-driver")
     webdriver = pytest.importorskip("selenium.webdriver", reason="no selenium: pip install 'rb_smooth[test]'")
@@ -48,7 +48,7 @@ def chromium(profile: Path) -> Iterator[Any]:
 
 
 def emulate(driver: Any, width: int = 1280, height: int = 900, scheme: str = "light") -> None:
-    """A window of `width` CSS pixels, for who prefers light or dark."""
+    """A window of `width` CSS pixels, with the colour scheme light or dark."""
     metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     features = [{"name": "prefers-color-scheme", "value": scheme}]
@@ -56,12 +56,12 @@ def emulate(driver: Any, width: int = 1280, height: int = 900, scheme: str = "li
 
 
 def requested_urls(driver: Any) -> list[str]:
-    """The addresses that were asked for since the last call, without data and the browser's own pages."""
+    """The addresses requested since the last call, without data: and the browser's own pages."""
     messages = [json.loads(each["message"])["message"] for each in driver.get_log("performance")]
     sent = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
     return [url for url in sent if not url.startswith(("data:", "chrome:", "about:"))]
 
 
 def console_messages(driver: Any) -> list[str]:
-    """What the console said since the last call: errors, warnings, anything."""
+    """The console's messages since the last call."""
     return [f"{each['level']}: {each['message']}" for each in driver.get_log("browser")]

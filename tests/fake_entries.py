@@ -1,4 +1,4 @@
-"""Entries of a board, made up for tests: official CIFAR-10 figures unless said otherwise."""
+"""Fake entries of a board: official CIFAR-10 by default."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ RECIPE = {
 def make_entry(
     folder: Path, name: str, *, dataset="cifar10", model=None, recipe=None, metadata=None, own=None, **changed
 ) -> Entry:
-    """An entry written to `folder`. changed: of its score; told: of RobustBench's fields; own: of our block."""
+    """An entry written to `folder`. changed: of its score; metadata: of RobustBench's fields; own: of our block."""
     score = deepcopy(SCORE) | changed
     block = {
         "run": "1234",
@@ -83,7 +83,7 @@ def make_entry(
 
 
 def add_weights(entry: Entry, weights: dict) -> Entry:
-    """Weights that pass for those that were measured."""
+    """Weights with the SHA-256 of the entry."""
     files.save_tensors(entry.weights, weights)
     entry.own["weights_sha256"] = files.sha256(entry.weights)
     files.write_json(entry.path, entry.info)
@@ -91,7 +91,7 @@ def add_weights(entry: Entry, weights: dict) -> Entry:
 
 
 def add_points(entry: Entry, robust: list[bool], correct: list[bool] | None = None) -> Entry:
-    """points.csv of these flags; unless `correct` says otherwise, everything was right unattacked."""
+    """points.csv of these flags. correct: right unattacked, all by default."""
     rows = ["index,label,clean_prediction,broken_by,margin"]
     for index, (stands, clean) in enumerate(zip(robust, correct or [True] * len(robust))):
         broken_by = "" if stands else "apgd-ce" if clean else "clean"

@@ -1,4 +1,4 @@
-"""Differences between models and how sure they are, places among the published, and all there is to show of one."""
+"""Differences between models with intervals and p-values, ranks among the published, the report of one entry."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ COUNTS = st.builds(PairedCounts, *[st.integers(0, 40)] * 4).filter(lambda pairs:
 # ---- intervals and tests
 
 
-def test_the_paired_test_and_interval_are_as_printed_by_fagerland():
+def test_paired_test_and_interval_match_fagerland():
     pairs = PairedCounts(59, 6, 16, 80)  # Cavo et al. 2012, in Fagerland, Lydersen and Laake's book
     assert statistics.mcnemar_test(pairs) == pytest.approx(0.052479, abs=5e-7)
     assert statistics.tango_interval(pairs) == pytest.approx((-0.1240, -0.0054), abs=5e-5)
 
 
-def test_models_that_never_differ_show_no_difference_and_yet_an_interval():
+def test_equal_models_have_no_difference_but_an_interval():
     assert statistics.mcnemar_test(PairedCounts(3, 0, 0, 7)) == 1.0
     low, high = statistics.tango_interval(PairedCounts(30, 0, 0, 20))
     assert low == pytest.approx(-high)
@@ -55,20 +55,20 @@ def test_models_that_never_differ_show_no_difference_and_yet_an_interval():
         ((10, 10, 0, 10), (0.6075, 1.0)),
     ],
 )
-def test_the_unpaired_interval_is_as_printed_by_newcombe(counts, printed_interval):
+def test_unpaired_interval_matches_newcombe(counts, printed_interval):
     a, m, b, n = counts
     assert statistics.newcombe_interval(a / m, m, b / n, n) == pytest.approx(printed_interval, abs=5e-5)
 
 
 @given(st.integers(1, 200), st.data())
 @settings(max_examples=30)
-def test_wilson_is_scipys(n, data):
+def test_wilson_interval_matches_scipy(n, data):
     right = data.draw(st.integers(0, n))
     theirs = binomtest(right, n).proportion_ci(0.95, method="wilson")
     assert statistics.wilson_interval(right, n) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
 
 
-def test_the_unpaired_test_is_pearsons_without_continuity_correction():
+def test_unpaired_test_is_pearson_without_continuity_correction():
     table = [[56, 14], [48, 32]]
     assert statistics.two_proportion_test(56 / 70, 70, 48 / 80, 80) == pytest.approx(
         chi2_contingency(table, correction=False).pvalue
@@ -78,7 +78,7 @@ def test_the_unpaired_test_is_pearsons_without_continuity_correction():
 
 @given(COUNTS)
 @settings(max_examples=60)
-def test_who_comes_first_changes_the_sign_and_nothing_else(pairs):
+def test_swapping_the_models_changes_only_the_sign(pairs):
     swapped = pairs._replace(only_one=pairs.only_other, only_other=pairs.only_one)
     low, high = statistics.tango_interval(pairs)
     assert statistics.tango_interval(swapped) == pytest.approx((-high, -low), abs=1e-9)
@@ -91,7 +91,7 @@ def test_who_comes_first_changes_the_sign_and_nothing_else(pairs):
 
 @given(COUNTS)
 @settings(max_examples=60)
-def test_tango_leaves_out_zero_where_the_score_test_rejects(pairs):
+def test_tango_interval_excludes_zero_where_the_score_test_rejects(pairs):
     b, c = pairs.only_one, pairs.only_other
     z = (b - c) / math.sqrt(b + c) if b + c else 0.0  # under no difference the score test is McNemar's own
     low, high = statistics.tango_interval(pairs)
@@ -100,7 +100,7 @@ def test_tango_leaves_out_zero_where_the_score_test_rejects(pairs):
 
 
 @pytest.mark.parametrize("cells", [(0.1, 0.1), (0.2, 0.1), (0.05, 0.02), (0.3, 0.05)])
-def test_the_paired_interval_covers_the_truth_in_95_of_100(cells):
+def test_paired_interval_has_95_percent_coverage(cells):
     n, (only_one, only_other) = 30, cells
     covered = 0.0
     for b in range(n + 1):
@@ -109,14 +109,14 @@ def test_the_paired_interval_covers_the_truth_in_95_of_100(cells):
             if chance > 1e-7:
                 low, high = statistics.tango_interval(PairedCounts(n - b - c, b, c, 0))
                 covered += chance * (low <= only_one - only_other <= high)
-    assert 0.935 <= covered <= 0.99  # a little more than asked where two points in thirty differ
+    assert 0.935 <= covered <= 0.99  # conservative where two points in thirty differ
 
 
 # ---- two entries
 
 
 def pair(folder, **changed):
-    """Two entries of 200 points: they differ on 30 points, of which the first has 24."""
+    """Two entries of 200 points that differ on 30, of which the first is right on 24."""
     stood = [True] * 70 + [True] * 24 + [False] * 6 + [False] * 100
     other = [True] * 70 + [False] * 24 + [True] * 6 + [False] * 100
     one = add_points(make_entry(folder, "one", n=200, autoattack=0.47, official=False), stood)
@@ -125,7 +125,7 @@ def pair(folder, **changed):
     )
 
 
-def test_two_entries_of_known_points_are_compared_point_by_point(tmp_path):
+def test_entries_with_points_are_compared_point_by_point(tmp_path):
     found = comparison.differences(*pair(tmp_path))
     figure = found["figures"]["autoattack"]
     assert found["apart"] == []
@@ -137,7 +137,7 @@ def test_two_entries_of_known_points_are_compared_point_by_point(tmp_path):
     assert json.loads(json.dumps(found, allow_nan=False)) == found
 
 
-def test_without_the_points_of_one_shares_are_compared_and_that_is_more_cautious(tmp_path):
+def test_without_points_shares_are_compared_with_wider_intervals(tmp_path):
     one, two = pair(tmp_path)
     paired = comparison.differences(one, two)["figures"]["autoattack"]
     two.points.unlink()
@@ -150,7 +150,7 @@ def test_without_the_points_of_one_shares_are_compared_and_that_is_more_cautious
     assert "models tend to fail on the same ones" in rendered(comparison.comparison_table([one, two]))
 
 
-def test_a_damaged_points_file_is_named_and_the_shares_are_compared(tmp_path):
+def test_a_damaged_points_file_is_reported_and_shares_are_compared(tmp_path):
     one, two = pair(tmp_path)
     two.points.write_text(two.points.read_text().replace("apgd-ce", "apgd-xx", 1))
     found = comparison.differences(one, two)
@@ -171,7 +171,7 @@ def test_a_damaged_points_file_is_named_and_the_shares_are_compared(tmp_path):
         ({"threat": SCORE["threat"] | {"norm": "L2"}}, "norm: Linf and L2"),
     ],
 )
-def test_what_was_measured_otherwise_is_not_ranked_and_the_difference_is_named(tmp_path, changed, why):
+def test_other_protocols_are_not_ranked_and_the_difference_is_shown(tmp_path, changed, why):
     one, two = pair(tmp_path, **changed)
     if "n" in changed:
         two.points.unlink()
@@ -188,7 +188,7 @@ def test_what_was_measured_otherwise_is_not_ranked_and_the_difference_is_named(t
     assert ("difference in points" in text) == of_one_thing
 
 
-def test_what_was_measured_alike_is_ranked_and_p_is_corrected_for_every_pair(tmp_path):
+def test_equal_protocols_are_ranked_and_p_is_holm_corrected(tmp_path):
     one, two = pair(tmp_path)
     third = make_entry(tmp_path, "three", n=200, autoattack=0.30, official=False)
     text = rendered(comparison.comparison_table([third, two, one]))
@@ -206,12 +206,12 @@ def test_what_was_measured_alike_is_ranked_and_p_is_corrected_for_every_pair(tmp
     assert "24 : 6" in text
 
 
-def test_another_data_set_has_no_difference_at_all(tmp_path):
+def test_other_data_sets_have_no_difference(tmp_path):
     found = comparison.differences(make_entry(tmp_path, "one"), make_entry(tmp_path, "two", dataset="svhn"))
     assert found["figures"] == {"clean": None, "autoattack": None}
 
 
-def test_a_figure_chosen_on_the_test_set_or_marked_unreliable_says_so(tmp_path):
+def test_selection_on_test_and_unreliable_are_marked(tmp_path):
     chosen = make_entry(tmp_path, "one", selected_on="test")
     doubted = make_entry(tmp_path, "two", metadata={"unreliable": True})
     text = rendered(comparison.comparison_table([chosen, doubted]))
@@ -222,7 +222,7 @@ def test_a_figure_chosen_on_the_test_set_or_marked_unreliable_says_so(tmp_path):
 # ---- among the published
 
 
-def test_published_entries_are_compared_by_their_shares_and_eps_0031_is_not_ranked(tmp_path):
+def test_published_entries_are_compared_by_shares_and_eps_0031_is_not_ranked(tmp_path):
     rows, mine = published_by_name("cifar10", "Linf"), make_entry(tmp_path, "mine", autoattack=0.55)
     same = comparison.differences(mine, rows["Wu2020Adversarial"])
     assert same["apart"] == []
@@ -236,12 +236,12 @@ def test_published_entries_are_compared_by_their_shares_and_eps_0031_is_not_rank
     assert comparison.differences(unofficial, rows["Wu2020Adversarial"])["apart"] == ["test points: not the same"]
 
 
-def test_eps_is_one_number_however_it_was_written(tmp_path):
+def test_rounded_eps_equals_exact_eps(tmp_path):
     near = make_entry(tmp_path, "near", threat=SCORE["threat"] | {"eps": 0.0313725490196})
     assert comparison.differences(make_entry(tmp_path, "one"), near)["apart"] == []
 
 
-def test_a_place_is_counted_among_all_among_equal_data_and_in_the_family(tmp_path):
+def test_positions_among_all_among_equal_data_and_in_the_family(tmp_path):
     rows = [row for row in published_by_name("cifar10", "Linf").values() if row["eps"] == "8/255"]
     mine = make_entry(tmp_path, "mine", autoattack=0.53, interval=[0.52, 0.54])
     found = ranking.position(mine)
@@ -265,7 +265,7 @@ def test_a_place_is_counted_among_all_among_equal_data_and_in_the_family(tmp_pat
     assert found["date"] in text
 
 
-def test_the_first_has_nobody_above(tmp_path):
+def test_the_first_has_no_model_above(tmp_path):
     found = ranking.position(make_entry(tmp_path, "mine", autoattack=0.9, interval=[0.89, 0.91]))
     assert found["places"][0]["above"] is None
     assert found["places"][0]["ranks"] == [1, 1]
@@ -282,7 +282,7 @@ def test_the_first_has_nobody_above(tmp_path):
         ({"dataset": "digits"}, "no board"),
     ],
 )
-def test_what_cannot_be_placed_says_why(tmp_path, changed, why):
+def test_unranked_entries_have_a_reason(tmp_path, changed, why):
     mine = make_entry(tmp_path, "mine", **changed)
     assert why in ranking.position(mine)["unranked"]
     assert ranking.position(mine)["places"] == []
@@ -299,11 +299,11 @@ def test_what_cannot_be_placed_says_why(tmp_path, changed, why):
         ("MeanSparse WideResNet-94-16", None),
     ],
 )
-def test_families_are_of_equal_depth_and_width(architecture, kin):
+def test_architecture_families(architecture, kin):
     assert metadata.architecture_family(architecture) == kin
 
 
-def test_a_lone_entry_is_compared_with_those_next_to_it(tmp_path):
+def test_a_single_entry_is_compared_with_its_neighbours(tmp_path):
     mine = make_entry(tmp_path, "mine")
     text = rendered(comparison.comparison_table([mine]))
     above = ranking.position(mine)["places"][0]["above"]["name"]
@@ -314,19 +314,19 @@ def test_a_lone_entry_is_compared_with_those_next_to_it(tmp_path):
 # ---- one entry
 
 
-def test_all_of_an_entry_is_shown(tmp_path):
+def test_the_report_of_an_entry(tmp_path):
     flags = [True] * 50 + [False] * 50
     mine = add_points(make_entry(tmp_path, "mine", n=100, whole=False), flags, correct=[True] * 80 + [False] * 20)
     text = rendered(render_entry_report(mine))
     for expected in ("50.00% (95 % interval 49.00% to 51.00%)", "1.5 h", "2.0 h", "eps: 8/255", "deterministic", "2.0"):
         assert expected in text, expected
     assert re.search(r"misclassified +20 +80.00%", text)
-    assert re.search(r"apgd-ce +30 +55.00%", text)  # all of the broken, as points.csv says, whatever the shares say
+    assert re.search(r"apgd-ce +30 +55.00%", text)  # counts from points.csv, not from the shares
     assert "points broken from points.csv" in text
-    assert f"{mine.weights}(missing)" in "".join(text.split())  # a long path goes over several lines
+    assert f"{mine.weights}(missing)" in "".join(text.split())  # a long path wraps
 
 
-def test_an_entry_without_points_is_shown_by_its_shares_and_a_damaged_file_is_named(tmp_path):
+def test_the_report_without_points_uses_shares_and_a_damaged_file_is_reported(tmp_path):
     mine = make_entry(tmp_path, "mine", version="quick")
     text = rendered(render_entry_report(mine))
     assert "AutoAttack " not in text.replace("not AutoAttack)", "")
@@ -337,7 +337,7 @@ def test_an_entry_without_points_is_shown_by_its_shares_and_a_damaged_file_is_na
     assert "".join(f"not used: expected the entry's test points in {mine.points}, got 2 points".split()) in said
 
 
-def test_a_checkpoint_that_tells_less_is_shown_too(tmp_path):
+def test_the_report_of_a_checkpoint_with_missing_fields(tmp_path):
     mine = make_entry(
         tmp_path,
         "mine",
@@ -348,10 +348,10 @@ def test_a_checkpoint_that_tells_less_is_shown_too(tmp_path):
     text = rendered(render_entry_report(mine))
     assert "net.pt" in text
     assert "checks: none recorded" in text
-    assert "2.0 h" in text  # of its attacks
+    assert "2.0 h" in text  # the sum over its attacks
 
 
-def test_the_lines_that_load_it_are_python_whatever_the_folder_is_called(tmp_path):
+def test_loading_code_is_valid_python_for_any_folder(tmp_path):
     lines = loading_code(make_entry(tmp_path / 'it\'s "mine"', "mine"))
     strings = [node.value for node in ast.walk(ast.parse(lines)) if isinstance(node, ast.Constant)]
     assert str(tmp_path / 'it\'s "mine"') in strings
@@ -372,7 +372,7 @@ def test_the_lines_that_load_it_are_python_whatever_the_folder_is_called(tmp_pat
         ("0,3,3,,0.25", "0,3,3,square,0.25", "0 points that stood"),
     ],
 )
-def test_damaged_points_are_refused_by_name(tmp_path, old, new, found):
+def test_damaged_points_raise_with_the_path(tmp_path, old, new, found):
     mine = add_points(make_entry(tmp_path, "mine", n=2, autoattack=0.5), [True, False])
     assert per_example.counts_by_attack(entries.read_per_example_results(mine)) == {"apgd-ce": 1}
     text = mine.points.read_text()
@@ -383,7 +383,7 @@ def test_damaged_points_are_refused_by_name(tmp_path, old, new, found):
     assert str(mine.points) in str(refused.value)
 
 
-def test_points_that_are_no_text_are_refused_and_none_are_none(tmp_path):
+def test_binary_points_raise_and_missing_points_are_none(tmp_path):
     mine = make_entry(tmp_path, "mine")
     assert entries.read_per_example_results(mine) is None
     mine.points.parent.mkdir(parents=True)
@@ -392,8 +392,8 @@ def test_points_that_are_no_text_are_refused_and_none_are_none(tmp_path):
         entries.read_per_example_results(mine)
 
 
-def test_comparing_showing_and_packing_cost_no_torch():
-    rooms = ("comparison", "ranking", "entry_report", "latex", "bundle")
-    modules = ", ".join(f"rb_smooth.leaderboard.reports.{name}" for name in rooms)
+def test_reports_do_not_import_torch():
+    reports = ("comparison", "ranking", "entry_report", "latex", "bundle")
+    modules = ", ".join(f"rb_smooth.leaderboard.reports.{name}" for name in reports)
     code = f"import {modules}, sys; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,4 +1,4 @@
-"""Tables for papers: means over seeds, bold only by the test, text that LaTeX takes, nothing called what it is not."""
+"""Paper tables: means over seeds, bold only by the test, LaTeX escaping, correct names of attacks."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def seeds(folder, method, values, title=None, first=0, **more):
 
 
 def board(folder):
-    """at+awp is better than at by about as much for every seed; trades is second to none but by chance."""
+    """at+awp is better than at by about as much for every seed."""
     return seeds(folder, "at", [0.500, 0.510, 0.505]) + seeds(folder, "at+awp", [0.530, 0.541, 0.534])
 
 
 def balanced(latex: str) -> bool:
-    """Braces close, environments end in order, dollars come in pairs: of LaTeX without comments."""
+    """Whether braces, environments and dollars of the LaTeX, without comments, are balanced."""
     text = re.sub(r"^%.*$", "", latex, flags=re.M)
     bare = re.sub(r"\\[\\&%$#_{}]", "", text)
     depth = 0
@@ -67,7 +67,7 @@ def test_a_row_is_the_mean_and_the_deviation_over_seeds(tmp_path):
     assert " & 3 & " in line
 
 
-def test_bold_is_what_the_paired_test_finds_best_and_nothing_else(tmp_path):
+def test_bold_only_where_the_paired_test_is_significant(tmp_path):
     latex = as_latex(board(tmp_path), made=DAY)
     assert re.findall(r"\\textbf\{([\d.]+)\}", latex) == ["53.50"]
     assert "Holm" in latex
@@ -85,14 +85,22 @@ def test_best_of_ours_is_not_bold_below_a_published_row(tmp_path):
     assert "textbf" not in as_latex(board(tmp_path), 2, DAY)
 
 
-def test_the_caption_tells_points_protocol_eps_selection_and_date(tmp_path):
+def test_the_caption_has_points_protocol_eps_selection_and_date(tmp_path):
     latex = as_latex(board(tmp_path), made=DAY)
     (caption,) = re.findall(r"\\caption\{(.*)\}", latex)
-    for told in ("10000 test points", "AutoAttack", "standard", r"\ell_\infty", "8/255", "validation", "2026-01-31"):
-        assert told in caption, told
+    for expected in (
+        "10000 test points",
+        "AutoAttack",
+        "standard",
+        r"\ell_\infty",
+        "8/255",
+        "validation",
+        "2026-01-31",
+    ):
+        assert expected in caption, expected
 
 
-def test_every_protocol_has_a_table_of_its_own_and_quick_is_never_called_autoattack(tmp_path):
+def test_one_table_per_protocol_and_quick_is_never_called_autoattack(tmp_path):
     quick = seeds(tmp_path, "at", [0.5, 0.6], first=10, version="quick")
     other = seeds(tmp_path, "at", [0.5], first=20, threat=SCORE["threat"] | {"eps": 0.031})
     chosen = seeds(tmp_path, "at", [0.5], first=30, selected_on="test")
@@ -109,7 +117,7 @@ def test_every_protocol_has_a_table_of_its_own_and_quick_is_never_called_autoatt
 HOSTILE = r"50% & $x_1$ #{a}\input{b} ~^ <script> \\ | \"q\""
 
 
-def test_any_title_is_text_to_latex(tmp_path):
+def test_titles_are_escaped(tmp_path):
     latex = as_latex(seeds(tmp_path, "at", [0.5, 0.6], title=HOSTILE), made=DAY)
     assert balanced(latex)
     assert not re.search(r"\\input|(?<!\\)[#]", latex.partition(r"\caption")[2])
@@ -118,7 +126,7 @@ def test_any_title_is_text_to_latex(tmp_path):
     assert escape_latex("a\n\n b_c") == r"a b\_c"
 
 
-@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex here: the test of balance stands in for it")
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex: test_titles_are_escaped checks the balance")
 def test_the_table_compiles(tmp_path):
     body = as_latex(seeds(tmp_path, "at", [0.5, 0.6], title=HOSTILE) + board(tmp_path / "b"), 3, DAY)
     text = f"\\documentclass{{article}}\\usepackage[T1]{{fontenc}}\\usepackage{{booktabs}}\\begin{{document}}{body}"
@@ -126,7 +134,7 @@ def test_the_table_compiles(tmp_path):
     subprocess.run(["pdflatex", "-halt-on-error", "a.tex"], cwd=tmp_path, check=True, stdout=subprocess.DEVNULL)
 
 
-def test_published_rows_are_added_where_they_compare(tmp_path):
+def test_published_rows_are_added_to_comparable_tables(tmp_path):
     best = [row for row in published_entries("cifar10", "Linf")["entries"] if row["eps"] == "8/255"][:3]
     latex = as_latex(board(tmp_path), 3, DAY)
     for row in best:
@@ -137,7 +145,7 @@ def test_published_rows_are_added_where_they_compare(tmp_path):
     assert balanced(latex)
 
 
-def test_published_rows_that_do_not_compare_are_left_out_with_the_reason(tmp_path):
+def test_incomparable_published_rows_are_left_out_with_the_reason(tmp_path):
     small = seeds(tmp_path, "at", [0.5], first=10, whole=False, n=500)
     latex = as_latex(board(tmp_path) + small, 1, DAY)
     assert latex.count("Bartoldson") == 1
@@ -146,7 +154,7 @@ def test_published_rows_that_do_not_compare_are_left_out_with_the_reason(tmp_pat
         as_latex(small, 1)
 
 
-def test_csv_holds_shares_and_says_what_of(tmp_path):
+def test_csv_columns(tmp_path):
     rows = list(csv.DictReader(io.StringIO(as_csv(board(tmp_path), 1))))
     assert [row["source"] for row in rows] == ["published", "ours", "ours"]
     ours = rows[1]
@@ -156,7 +164,7 @@ def test_csv_holds_shares_and_says_what_of(tmp_path):
     assert (rows[0]["pgd20_mean"], rows[0]["seeds"], rows[0]["fingerprint"]) == ("", "", "")
 
 
-def test_a_checkpoint_stands_beside_runs_without_figures_of_training(tmp_path):
+def test_a_checkpoint_has_no_training_columns(tmp_path):
     origin = {"origin": {"checkpoint": "net.pt", "sha256": "ab"}, "recipe": {"data": {}, "evaluate": {}}}
     one, two = (make_entry(tmp_path, f"net_s{seed}", own=origin | {"method": f"net {seed}"}) for seed in (1, 2))
     for entry in (one, two):
@@ -168,7 +176,7 @@ def test_a_checkpoint_stands_beside_runs_without_figures_of_training(tmp_path):
     assert "Gap" not in as_latex([one, two])
 
 
-def test_methods_of_one_title_are_told_apart_by_name(tmp_path):
+def test_methods_of_one_title_are_distinguished_by_name(tmp_path):
     one = make_entry(tmp_path, "at_resnet18_s0")
     two = make_entry(tmp_path, "at_resnet18_s0_abc123")
     (table,) = build_tables([one, two])
@@ -207,7 +215,7 @@ def test_every_method_used_in_any_stage_is_cited_and_no_other(tmp_path, sections
     assert text.count("{") == text.count("}")
 
 
-def test_papers_have_a_year_that_their_number_bears_out_and_names_with_commas():
+def test_papers_have_the_year_of_their_number_and_names_with_commas():
     for paper in PAPERS:
         assert paper.eprint is not None or paper.url is not None
         assert paper.eprint is None or paper.eprint.startswith(f"{paper.year % 100}")
@@ -221,7 +229,7 @@ def test_a_key_cited_in_a_table_is_in_the_bibliography(tmp_path):
     assert all(f"{{{key}," in bibtex for key in cited)
 
 
-def test_each_form_is_asked_for_by_name(tmp_path):
+def test_render_table_by_form(tmp_path):
     mine = board(tmp_path)
     assert render_table(mine, "csv", 1) == as_csv(mine, 1)
     assert render_table(mine, "bibtex") == as_bibtex(mine)

@@ -20,7 +20,7 @@ from PIL import Image
 
 from rb_smooth.core import files
 from rb_smooth.core.errors import UserError
-from rb_smooth.leaderboard.page import boards, charts, details, gallery, landmarks, render, rows, server
+from rb_smooth.leaderboard.page import boards, charts, details, gallery, reference_models, render, rows, server
 
 LOG = """epoch,lr,loss,train_robust,val_clean,val_robust,best,seconds
 0,0.1,2.1,0.30,0.60,0.35,True,60.0
@@ -58,14 +58,14 @@ def test_an_official_entry_is_ranked_among_the_published_of_its_eps(tmp_path):
     make_entry(tmp_path, "mine", autoattack=0.5055, interval=[0.4957, 0.5153])
     board = board_of(tmp_path)
     mine = row_of(board, "mine")
-    group = landmarks.group_of(board, mine)
+    group = reference_models.group_of(board, mine)
     assert mine.rank == 1 + sum(row.best_known > 0.5055 for row in group.rows)
     assert {row.eps for row in group.rows} == {"8/255"}
     assert group.rows[0].name == "Bartoldson2024Adversarial_WRN-94-16"
     assert [row.best_known for row in group.rows] == sorted((row.best_known for row in group.rows), reverse=True)
     apart = next(g for g in board.groups if g.eps == "0.031")
     assert apart.why == "Not ranked with those above: ε is 0.031 here, 8/255 there"
-    assert landmarks.group_of(board, row_of(board, "Zhang2019Theoretically")) is apart
+    assert reference_models.group_of(board, row_of(board, "Zhang2019Theoretically")) is apart
 
 
 @pytest.mark.parametrize(
@@ -84,14 +84,14 @@ def test_incomparable_entries_are_in_a_group_of_their_own_with_the_reason(tmp_pa
     assert [row.name for row in last.rows] == ["mine"]
     assert last.rows[0].rank is None
     assert last.why == f"Published entries not ranked: {why}"
-    assert last.why in landmarks.headline(board)
-    assert last.why in landmarks.rank_sentence(last.rows[0], last)
+    assert last.why in reference_models.headline(board)
+    assert last.why in reference_models.rank_sentence(last.rows[0], last)
 
 
 def test_an_entry_of_the_smaller_eps_is_ranked_among_the_published_of_that_eps(tmp_path):
     make_entry(tmp_path, "mine", threat={"norm": "Linf", "eps": 0.031, "step_size": 0.01})
     board = board_of(tmp_path)
-    group = landmarks.group_of(board, row_of(board, "mine"))
+    group = reference_models.group_of(board, row_of(board, "mine"))
     assert (group.eps, len(group.rows)) == ("0.031", 7)
 
 
@@ -113,7 +113,7 @@ def test_quick_is_never_called_autoattack(tmp_path):
     make_entry(tmp_path, "mine", dataset="digits", official=False, version="quick")
     board = board_of(tmp_path, "digits-Linf")
     assert board.figure == "Robust accuracy, upper bound (quick, not AutoAttack)"
-    assert "not AutoAttack" in landmarks.headline(board)
+    assert "not AutoAttack" in reference_models.headline(board)
     assert board_of(tmp_path).figure == "AutoAttack robust accuracy"
 
 
@@ -121,11 +121,11 @@ def test_rank_range_from_the_interval_and_reference_models_of_the_same_family(tm
     make_entry(tmp_path, "mine", autoattack=0.5055, interval=[0.45, 0.56])
     board = board_of(tmp_path)
     mine = row_of(board, "mine")
-    group = landmarks.group_of(board, mine)
+    group = reference_models.group_of(board, mine)
     others = [row.best_known for row in group.rows if row is not mine]
     best, worst = (1 + sum(other > end for other in others) for end in (0.56, 0.45))
-    assert f"({best} to {worst} by its 95 % interval)" in landmarks.rank_sentence(mine, group)
-    marks = {mark.what: mark.row for mark in landmarks.reference_models(mine, group)}
+    assert f"({best} to {worst} by its 95 % interval)" in reference_models.rank_sentence(mine, group)
+    marks = {mark.what: mark.row for mark in reference_models.model_references(mine, group)}
     kin = marks["best other ResNet-18 without extra data"]
     assert kin.architecture in ("ResNet-18", "PreActResNet-18")
     assert not kin.extra_data
@@ -135,7 +135,7 @@ def test_rank_range_from_the_interval_and_reference_models_of_the_same_family(tm
 def test_the_headline_prefers_models_not_marked_unreliable(tmp_path):
     make_entry(tmp_path, "sound", autoattack=0.5)
     make_entry(tmp_path, "doubtful", autoattack=0.6, metadata={"unreliable": True})
-    assert landmarks.headline(board_of(tmp_path)).startswith("Our best, sound, keeps 50.00 %")
+    assert reference_models.headline(board_of(tmp_path)).startswith("Our best, sound, keeps 50.00 %")
 
 
 def test_invalid_entries_are_listed_and_the_others_are_shown(tmp_path):

@@ -1,4 +1,4 @@
-"""The page in Chromium: sorted, filtered and read by pointer, keyboard and eye; entries' text never becomes code."""
+"""The page in Chromium: sorting, filters, charts, panels, keyboard, contrast; entries' text never becomes code."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NAME = "<img src=x onerror=window.ran=3>"
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    """The address of a page with entries of every kind, one of them hostile in all that it says."""
+    """The address of a page with entries of every kind, one with hostile text in every field."""
     folder = tmp_path_factory.mktemp("board")
     best = make_entry(folder, "best", n=10, autoattack=0.7, clean=0.9, interval=[0.4, 0.9])
     add_points(best, [True] * 7 + [False] * 3)
@@ -54,7 +54,7 @@ def driver(tmp_path_factory):
 
 @pytest.fixture
 def browser(driver, page):
-    """At the page as if for the first time; whatever a test does, the console says nothing and nothing is asked for."""
+    """A fresh load of the page. After the test: nothing on the console, no requests."""
     emulate(driver)
     driver.get("about:blank")
     console_messages(driver), requested_urls(driver)
@@ -70,14 +70,14 @@ def run_js(browser, expression, *values):
 
 
 def shown_values(browser, what="dataset.key", group=""):
-    """Of every row that is shown of the board that is shown, in order."""
+    """A property of every visible row of the visible board, in order."""
     return run_js(
         browser, f"[...document.querySelectorAll('.current {group} tr[data-key]:not([hidden])')].map(r => r.{what})"
     )
 
 
 def points(browser):
-    """Of every point that is drawn, whose it is."""
+    """The keys of the visible points."""
     query = "document.querySelectorAll('.current a.point')"
     return set(run_js(browser, f"[...{query}].filter(p => p.getBoundingClientRect().width).map(p => p.dataset.of)"))
 
@@ -103,7 +103,7 @@ def open_panels(browser):
     return run_js(browser, "document.querySelector('dialog[open]')?.id ?? null")
 
 
-def test_a_heading_sorts_by_its_column_and_back_and_never_across_what_is_comparable(browser):
+def test_a_heading_sorts_by_its_column_within_each_group(browser):
     groups = [shown_values(browser, group=f"tbody:nth-of-type({n})") for n in (1, 2, 3)]
     heading = find(browser, ".current .models th:nth-child(3) button")
     heading.click()
@@ -121,7 +121,7 @@ def test_a_heading_sorts_by_its_column_and_back_and_never_across_what_is_compara
     assert column(browser, 1) == sorted(column(browser, 1))
 
 
-def test_search_finds_all_words_in_any_order_and_says_how_many_it_found(browser):
+def test_search_matches_all_words_and_shows_the_count(browser):
     count = len(shown_values(browser))
     field = find(browser, ".current input[type=search]")
     assert field.accessible_name == "Search"
@@ -155,10 +155,10 @@ def test_a_filter_hides_rows_and_their_points(browser, name, value):
     lines = run_js(
         browser, "[...document.querySelectorAll('.current .interval[data-of]:not(.off)')].map(p => p.dataset.of)"
     )
-    assert set(lines) <= points(browser)  # intervals go with their points
+    assert set(lines) <= points(browser)  # intervals are hidden with their points
 
 
-def test_a_point_lights_its_row_and_opens_its_panel(browser):
+def test_a_point_highlights_its_row_and_opens_its_panel(browser):
     from selenium.webdriver.common.action_chains import ActionChains
 
     point = find(browser, ".current a.point[data-of='cifar10-Linf-best']")
@@ -170,7 +170,7 @@ def test_a_point_lights_its_row_and_opens_its_panel(browser):
     assert browser.current_url.endswith("#cifar10-Linf-best")
 
 
-def test_a_panel_shows_all_that_is_known_and_its_code_can_be_copied(browser):
+def test_a_panel_shows_all_details_and_copies_code(browser):
     find(browser, "tr[data-key='cifar10-Linf-best'] .name").click()
     panel = find(browser, "dialog[open]")
     for part in ("Attack by attack", "apgd-ce", "95 % interval 40.00 to 90.00", "1.5 h", "deterministic", "eps: 8/255"):
@@ -189,7 +189,7 @@ def test_a_panel_shows_all_that_is_known_and_its_code_can_be_copied(browser):
     assert find(browser, "dialog[open] .copy").text == "Copied"
 
 
-def test_a_page_at_the_address_of_a_panel_opens_it_on_its_board(driver, page):
+def test_an_address_with_a_panel_opens_it_on_its_board(driver, page):
     driver.get("about:blank")
     driver.get(f"{page}#cifar100-Linf-Wang2023Better_WRN-70-16")
     assert open_panels(driver) == "cifar100-Linf-Wang2023Better_WRN-70-16"
@@ -199,7 +199,7 @@ def test_a_page_at_the_address_of_a_panel_opens_it_on_its_board(driver, page):
     assert find(driver, "nav [aria-current]").text.startswith("CIFAR-10 ℓ2")
 
 
-def test_text_of_entries_stays_text(browser):
+def test_text_of_entries_is_never_markup_or_code(browser):
     from html import unescape
 
     assert run_js(browser, "document.scripts.length") == 2
@@ -224,7 +224,7 @@ def test_text_of_entries_stays_text(browser):
     assert run_js(browser, "document.querySelectorAll('[onerror]').length") == 0
 
 
-def test_the_keyboard_alone_sorts_walks_the_chart_and_opens_and_closes_a_panel(browser):
+def test_keyboard_sorts_moves_in_the_chart_and_opens_and_closes_a_panel(browser):
     from selenium.webdriver.common.keys import Keys
 
     stops = []
@@ -234,7 +234,7 @@ def test_the_keyboard_alone_sorts_walks_the_chart_and_opens_and_closes_a_panel(b
         if run_js(browser, "document.activeElement.closest('.models th')?.cellIndex === 2"):
             break
     assert stops[0].startswith('<a class="skip"')
-    assert sum('class="point' in stop for stop in stops) == 1  # all points together are one stop
+    assert sum('class="point' in stop for stop in stops) == 1  # all points are a single tab stop
     assert run_js(browser, "getComputedStyle(document.activeElement).outlineStyle") == "solid"
     press(browser, Keys.ENTER)
     assert column(browser, 3) == sorted(column(browser, 3), reverse=True)
@@ -252,11 +252,11 @@ def test_the_keyboard_alone_sorts_walks_the_chart_and_opens_and_closes_a_panel(b
     assert run_js(browser, "document.activeElement.className") == "close"
     press(browser, Keys.ESCAPE)
     assert open_panels(browser) is None
-    assert run_js(browser, "document.activeElement.dataset.of") == second  # back where one was
+    assert run_js(browser, "document.activeElement.dataset.of") == second  # the focus returns
     assert browser.current_url.endswith("#cifar10-Linf")
 
 
-def test_on_a_phone_nothing_is_wider_than_the_screen(browser):
+def test_nothing_overflows_a_phone_screen(browser):
     emulate(browser, 390, 844)
     seen = "[...document.querySelectorAll('.current *, footer *')].filter(e => !e.closest('thead, .unseen, svg'))"
     wide = f"{seen}.filter(e => e.getBoundingClientRect().right > 391).length"
@@ -270,7 +270,7 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(browser):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_words_can_be_read_in_light_and_in_dark(browser, scheme):
+def test_contrast_in_light_and_dark_mode(browser, scheme):
     emulate(browser, scheme=scheme)
     for selector in ("body", ".current .source", ".current .mine .number", ".current .mine .title", ".badge"):
         ink, paper = run_js(browser, f"(({CONTRAST}))(document.querySelector(arguments[0]))", selector)
@@ -290,12 +290,12 @@ CONTRAST = """(element) => {
 
 
 def luminance(colour):
-    """WCAG's relative luminance of (red, green, blue) in 0 to 255."""
+    """WCAG relative luminance of (red, green, blue) in [0, 255]."""
     linear = [c / 255 / 12.92 if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in colour]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-def test_without_scripts_the_page_is_plain_tables_and_links_still_open_panels(driver, page):
+def test_without_scripts_tables_are_plain_and_links_open_panels(driver, page):
     driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     try:
         driver.get("about:blank")

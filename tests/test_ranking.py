@@ -1,4 +1,4 @@
-"""Who may be ranked with whom: equal ball and attack, the very same points; the published with the official alone."""
+"""Ranking tables: equal protocols only, published entries only with official test points."""
 
 from __future__ import annotations
 
@@ -66,14 +66,14 @@ def test_an_official_entry_is_ranked_among_the_published_of_its_eps(tmp_path):
         ({"threat": SCORE["threat"] | {"eps": 0.07}}, "none has eps 0.07"),
     ],
 )
-def test_what_is_not_comparable_stands_without_rank_among_the_published_and_says_why(tmp_path, changed, why):
+def test_incomparable_entries_are_not_ranked_among_the_published_and_the_reason_is_shown(tmp_path, changed, why):
     text = printed(make_entry(tmp_path, "mine", **changed))
     assert why in text
     assert ("Bartoldson" in text) is False
     assert ("Zhang2019Theoretically" in text) == (changed.get("threat", {}).get("eps") == 0.031)
 
 
-def test_local_entries_of_other_points_stand_below_with_the_reason(tmp_path):
+def test_own_entries_of_other_points_are_listed_below_with_the_reason(tmp_path):
     make_entry(tmp_path, "other", fingerprint="e" * 64)
     make_entry(tmp_path, "smaller", n=100)
     make_entry(tmp_path, "equal", autoattack=0.6)
@@ -83,12 +83,12 @@ def test_local_entries_of_other_points_stand_below_with_the_reason(tmp_path):
     assert text.index("equal") < text.index("mine")
 
 
-def test_an_entry_selected_on_the_test_set_says_so(tmp_path):
+def test_selection_on_the_test_set_is_marked(tmp_path):
     assert "mine (selected on test)" in printed(make_entry(tmp_path, "mine", selected_on="test"))
     assert "selected on" not in printed(make_entry(tmp_path, "mine", selected_on="validation"))
 
 
-def test_published_rows_show_autoattack_and_say_where_others_went_lower(tmp_path):
+def test_published_rows_show_autoattack_and_lower_known_accuracies(tmp_path):
     text = printed(make_entry(tmp_path, "mine", autoattack=0.7))
     board = {e["name"]: e for e in entries.published_entries("cifar10", "Linf")["entries"]}
     shown = [e for name, e in board.items() if f"{name} " in text and e["best_known"] < e["autoattack"]]
@@ -102,7 +102,7 @@ def test_published_rows_show_autoattack_and_say_where_others_went_lower(tmp_path
 @pytest.mark.parametrize(
     "content", ["[]", "null", '"x"', "{}", '{"rb_smooth": null}', '{"rb_smooth": {"score": []}}', "{"]
 )
-def test_whatever_lies_in_the_board_it_still_builds(tmp_path, content):
+def test_invalid_files_do_not_prevent_the_table(tmp_path, content):
     mine = make_entry(tmp_path, "mine")
     (mine.path.parent / "stray.json").write_text(content)
     (mine.path.parent / "folder.json").mkdir()
@@ -126,7 +126,7 @@ def test_equal_models_share_a_rank(tmp_path):
     ]
 
 
-def test_the_published_tables_are_whole_dated_and_shares():
+def test_published_tables_are_complete_and_dated():
     for dataset, threat, count in (("cifar10", "Linf", 99), ("cifar10", "L2", 21), ("cifar100", "Linf", 38)):
         board = entries.published_entries(dataset, threat)
         assert len(board["entries"]) == count
@@ -139,18 +139,18 @@ def test_the_published_tables_are_whole_dated_and_shares():
 @pytest.mark.parametrize(
     "name", ["../up", "a/b", "", ".hidden", "Kireev2021Effectiveness_x", "Andriushchenko2020Understanding"]
 )
-def test_a_name_that_could_leave_the_folder_or_confuse_robustbench_is_refused(name):
+def test_names_with_paths_or_of_robustbench_are_rejected(name):
     with pytest.raises(UserError):
         files.validate_name(name)
 
 
 @pytest.mark.parametrize("name", ["..", "x" * 300, "a b"])
-def test_a_name_that_no_file_can_have_is_refused(name):
+def test_names_that_no_file_can_have_are_rejected(name):
     with pytest.raises(UserError):
         files.validate_name(name)
 
 
-def test_eps_is_written_as_robustbench_writes_it():
+def test_eps_text_is_robustbench_notation():
     assert [formatting.eps_text(e) for e in (8 / 255, 4 / 255, 0.5, 0.15, 0.031, 128 / 255)] == [
         "8/255",
         "4/255",
@@ -161,7 +161,7 @@ def test_eps_is_written_as_robustbench_writes_it():
     ]
 
 
-def test_writing_is_whole_or_not_at_all(tmp_path, monkeypatch):
+def test_file_writes_are_atomic(tmp_path, monkeypatch):
     path = tmp_path / "a.json"
     files.write_json(path, {"old": 1})
     monkeypatch.setattr(files.os, "replace", lambda *_: (_ for _ in ()).throw(OSError("torn")))
@@ -170,5 +170,5 @@ def test_writing_is_whole_or_not_at_all(tmp_path, monkeypatch):
     assert files.read_json(path) == {"old": 1}
     umask = os.umask(0)
     os.umask(umask)
-    assert path.stat().st_mode & 0o777 == 0o666 & ~umask  # readable by whoever may read new files
+    assert path.stat().st_mode & 0o777 == 0o666 & ~umask  # permissions of a new file
     assert [p.name for p in Path(tmp_path).iterdir()] == ["a.json"]

@@ -16,7 +16,7 @@ from markupsafe import Markup
 from rb_smooth.core import files
 from rb_smooth.core.errors import UserError
 from rb_smooth.core.formatting import duration, percent
-from rb_smooth.leaderboard.page import charts, landmarks
+from rb_smooth.leaderboard.page import charts, reference_models
 from rb_smooth.leaderboard.page.boards import Board, read_boards
 from rb_smooth.leaderboard.page.details import Details, read_details
 from rb_smooth.leaderboard.page.rows import ModelRow
@@ -74,10 +74,10 @@ def _environment() -> Environment:
         loading_code=_loading_code,
         has_clipped_points=charts.has_clipped_points,
         available_curves=charts.available_curves,
-        headline=landmarks.headline,
-        board_reference_models=landmarks.board_reference_models,
-        reference_models=landmarks.reference_models,
-        rank_sentence=landmarks.rank_sentence,
+        headline=reference_models.headline,
+        board_references=reference_models.board_references,
+        model_references=reference_models.model_references,
+        rank_sentence=reference_models.rank_sentence,
     )
     return environment
 

@@ -50,7 +50,7 @@ def group_of(board: Board, row: ModelRow) -> Group:
     return next(group for group in board.groups if row in group.rows)
 
 
-def board_reference_models(board: Board) -> list[ReferenceModel]:
+def board_references(board: Board) -> list[ReferenceModel]:
     """Our best; the best published, with and without extra data, and of our best's family. No model twice."""
     first = board.groups[0].rows
     mine = [ReferenceModel("best of ours", best_of_ours(board), mine=True)] if board.ours else []
@@ -66,7 +66,7 @@ def board_reference_models(board: Board) -> list[ReferenceModel]:
     return _deduplicate(marks)
 
 
-def reference_models(row: ModelRow, group: Group) -> list[ReferenceModel]:
+def model_references(row: ModelRow, group: Group) -> list[ReferenceModel]:
     """The first of the group, `row` between its neighbours, and the best other model of its family; best first."""
     place = group.rows.index(row)
     marks = [ReferenceModel("first", group.rows[0])]
