@@ -369,7 +369,7 @@ def test_the_lines_that_load_it_are_python_whatever_the_folder_is_called(tmp_pat
         ("0,3,3,,0.25", "0,3,3,", "4 cells in line 2"),
         ("0,3,3,,0.25", "0,x,3,,0.25", "line 2"),
         ("0,3,3,,0.25", "0,3,3,,nan", "line 2"),
-        ("0,3,3,,0.25", "0,3,3,square,0.25", "0 points that stood"),
+        ("0,3,3,,0.25", "0,3,3,square,0.25", "0 robust points"),
     ],
 )
 def test_damaged_points_are_refused_by_name(tmp_path, old, new, found):
