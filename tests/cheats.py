@@ -1,4 +1,4 @@
-"""Planted cheats, each of which trust checks must catch: python tests/cheats.py [--write docs/trust.md]
+"""Models that look more robust than they are, for trust checks: python tests/cheats.py [--write docs/trust.md]
 
 Each is a small change to an honest net that makes it look more robust than it is, or makes figures of it mean nothing.
 Prints cheat, check and verdict, or writes them into the page; the exit code is 1 if a verdict is not the expected one.
@@ -343,28 +343,28 @@ _APGD = ("apgd-ce",)
 
 
 CHEATS = [
-    on_logits("eleven logits for ten classes", "shape of logits", "refused", lambda z: F.pad(z, (0, 1))),
-    on_logits("logits that are NaN", "finite logits", "refused", lambda z: (z - z.mean()).sqrt()),
+    on_logits("eleven logits for ten classes", "shape of logits", "failed", lambda z: F.pad(z, (0, 1))),
+    on_logits("logits that are NaN", "finite logits", "failed", lambda z: (z - z.mean()).sqrt()),
     on_model(
-        "dropout that never hears eval()", "eval mode", "refused", lambda n: nn.Sequential(n, AlwaysOnDropout(0.3))
+        "dropout that never hears eval()", "eval mode", "failed", lambda n: nn.Sequential(n, AlwaysOnDropout(0.3))
     ),
-    on_model("test-time adaptation in a buffer", "leaves no trace", "refused", RunningMeanSubtractor),
-    on_input("writes into the attacker's image", "leaves no trace", "refused", rounds_input_in_place),
-    on_input("noise on the image", "one answer", "refused", lambda x: x + 0.2 * torch.randn_like(x)),
-    on_input("random resizing and padding", "one answer", "refused", resized_at_random),
-    on_input("dropout called with training=True", "one answer", "refused", lambda x: F.dropout(x, 0.2, True)),
-    on_model("mixes in its answer to the last batch", "one answer", "refused", PreviousBatchMixer),
-    on_model("other logits when gradients are wanted", "one answer", "refused", GradientModeSwitcher),
-    on_model("BatchNorm by the batch in eval mode", "independent of the batch", "refused", with_batch_statistics),
-    on_logits("softmax at the end", "logits, not probabilities", "refused", lambda z: z.softmax(1)),
-    on_logits("one-hot answers", "logits, not probabilities", "refused", lambda z: one_hot(z) + 0 * z),
-    on_model("gradient steps at inference", "one pass", "refused", GradientPurifier),
+    on_model("test-time adaptation in a buffer", "leaves no trace", "failed", RunningMeanSubtractor),
+    on_input("writes into the attacker's image", "leaves no trace", "failed", rounds_input_in_place),
+    on_input("noise on the image", "one answer", "failed", lambda x: x + 0.2 * torch.randn_like(x)),
+    on_input("random resizing and padding", "one answer", "failed", resized_at_random),
+    on_input("dropout called with training=True", "one answer", "failed", lambda x: F.dropout(x, 0.2, True)),
+    on_model("mixes in its answer to the last batch", "one answer", "failed", PreviousBatchMixer),
+    on_model("other logits when gradients are wanted", "one answer", "failed", GradientModeSwitcher),
+    on_model("BatchNorm by the batch in eval mode", "independent of the batch", "failed", with_batch_statistics),
+    on_logits("softmax at the end", "logits, not probabilities", "failed", lambda z: z.softmax(1)),
+    on_logits("one-hot answers", "logits, not probabilities", "failed", lambda z: one_hot(z) + 0 * z),
+    on_model("gradient steps at inference", "one pass", "failed", GradientPurifier),
     on_model("search at inference, without gradients", "one pass", "unreliable", ShiftSearcher),
-    Cheat("recognises the test points", {"no jumps": "refused"}, TestSetMemoriser),
-    on_input("noise drawn from a hash of the image", "no jumps", "refused", noise_of_the_image),
-    on_input("detached image", "gradients", "refused", lambda x: x.detach()),
-    on_input("image rounded to seven levels", "gradients", "refused", rounded),
-    on_input("thermometer encoding", "gradients", "refused", thermometer),
+    Cheat("recognises the test points", {"no jumps": "failed"}, TestSetMemoriser),
+    on_input("noise drawn from a hash of the image", "no jumps", "failed", noise_of_the_image),
+    on_input("detached image", "gradients", "failed", lambda x: x.detach()),
+    on_input("image rounded to seven levels", "gradients", "failed", rounded),
+    on_input("thermometer encoding", "gradients", "failed", thermometer),
     on_logits("defensive distillation: logits times 100", "gradients", "unreliable", high_temperature),
     on_model("logits times 100 under attack alone", "gradients", "unreliable", SaturatingSoftmax),
     on_logits("clipped logits", "gradients", "unreliable", lambda z: z.clamp(-0.5, 0.5)),
@@ -372,8 +372,8 @@ CHEATS = [
     on_input("ripples too short for a derivative", "true derivatives", "unreliable", lambda x: add_ripples(x, 3e-4)),
     on_input("ripples shorter than an attack's step", "true derivatives", "unreliable", lambda x: add_ripples(x, 1e-2)),
     on_logits("a constant that drowns the logits", "true derivatives", "unreliable", lambda z: z + 1e6),
-    on_model("normalisation outside", "normalisation inside", "refused", lambda n: n.net),
-    on_input("made for pixels from 0 to 255", "normalisation inside", "refused", lambda x: x / 255),
+    on_model("normalisation outside", "normalisation inside", "failed", lambda n: n.net),
+    on_input("made for pixels from 0 to 255", "normalisation inside", "failed", lambda x: x / 255),
     on_logits("guesses", "better than guessing", "unreliable", lambda z: z.roll(1, 1)),
     Cheat(
         "image rounded to seven levels, attacked",
