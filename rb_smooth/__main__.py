@@ -1,11 +1,10 @@
-"""rb-smooth PROGRAM …: every program under one name, as the module rb_smooth.PROGRAM is one.
+"""rb-smooth PROGRAM …: run the program rb_smooth.PROGRAM.
 
-    rb-smooth recipe digits at+ensgd        train, attack, enter, compare
-    rb-smooth leaderboard serve             the board as a page
-    rb-smooth PROGRAM --help                what it does, with examples
+    rb-smooth recipe digits at+ensgd        train, evaluate, submit, compare
+    rb-smooth leaderboard serve             serve the board as a web page
+    rb-smooth PROGRAM --help                options and examples
 
-Exit codes: 0 done, 1 what was asked for failed or was found different, 2 something to mend (one line says what),
-130 stopped by you.
+Exit codes: 0 success, 1 a failed or different result, 2 user error (one line says what to do), 130 interrupted.
 """
 
 from __future__ import annotations
@@ -29,14 +28,14 @@ PROGRAMS = {
     "laws": "laws",
     "doctor": "doctor",
 }
-"""Names of programs, and the modules that hold their `main`."""
+"""Names of programs, and the modules of their `main`."""
 
 
 def main() -> int:
     environment.as_script = True
     name, *rest = sys.argv[1:] or ["--help"]
     if name.startswith("-"):
-        _parser().parse_args([name, *rest])  # which reads every program's first line: not for the others to wait for
+        _parser().parse_args([name, *rest])  # slow, since it reads every program's first line
     if name not in PROGRAMS:
         raise UserError(f"expected a program, {did_you_mean(name, PROGRAMS)}")
     sys.argv = [f"{SCRIPT} {name}", *rest]
@@ -44,7 +43,7 @@ def main() -> int:
 
 
 def run() -> int:
-    """The console script: an exit code."""
+    """Entry point of the console script; returns the exit code."""
     return run_cli(main)()
 
 
@@ -55,7 +54,7 @@ def _parser() -> StrictArgumentParser:
 
 
 def _first_docstring_line(module: str) -> str:
-    """What the first line of a module's text says after the command, without importing it."""
+    """Text after the colon in the first line of a module's docstring, read without importing it."""
     path = Path(__file__).parent.joinpath(*module.split(".")).with_suffix(".py")
     first = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").partition("\n")[0]
     return first.partition(": ")[2]

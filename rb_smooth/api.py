@@ -1,13 +1,13 @@
-"""The programs in Python: train, evaluate, submit, compare; `leaderboard.zoo` has load_model, register, recipes.
+"""Python API: train, evaluate, submit and compare models. `leaderboard.zoo` has load_model, register and recipes.
 
     run = rb_smooth.train("cifar10/at+awp+ensgd", seed=1)
     print(rb_smooth.evaluate(run))
     entry = rb_smooth.submit(run)
 
-Two of these take minutes to days, `train` and `evaluate`; they say how far they are, a line an epoch, unless they are
-told verbose=False. The others print nothing. What a user can mend is raised as `UserError`, one line that says how;
-what it calls --fresh is fresh=True here. Everything else that Python or torch may raise comes through as it is.
-Random states, the number of torch's threads and the modes of a model are left as they were found.
+`train` and `evaluate` take minutes to days and print a line per epoch unless verbose=False; the others print nothing.
+Errors that the user can fix raise `UserError`, whose message is one line with the fix; for --fresh in it, pass
+fresh=True. Other exceptions of Python and torch propagate unchanged. Random states, torch's number of threads and the
+modes of a model are restored.
 """
 
 from __future__ import annotations
@@ -46,20 +46,20 @@ def train(
     fresh: bool = False,
     verbose: bool = True,
 ) -> Run:
-    """Train by a recipe, or go on where its run stopped; what is trained already is returned at once.
+    """Train a recipe, or resume its run. A finished run is returned without training.
 
-    recipe:   "cifar10/at+ensgd", any that `recipes()` lists, or a file of yours, "mine.yaml".
-    seed:     of initialisation, shuffling, augmentation, attacks' starts and noise; default: the recipe's, 0.
-    epochs:   train this long; drops and stages move in proportion. Default: the recipe's.
-    set:      single values of the recipe, as {"optimizer.lr": 0.05, "objective.eps": "8/255"}.
-    runs:     where runs are kept: <runs>/<dataset>/<method>-s<seed>; other settings are another folder.
-    data_dir: torchvision's folder, as RobustBench's. What is not there is downloaded.
+    recipe:   "cifar10/at+ensgd", any that `recipes()` lists, or a path such as "mine.yaml".
+    seed:     for initialisation, shuffling, augmentation, attacks' starts and noise; default: the recipe's, 0.
+    epochs:   train this long; learning-rate drops and stages scale in proportion. Default: the recipe's.
+    set:      overrides of single values, such as {"optimizer.lr": 0.05, "objective.eps": "8/255"}.
+    runs:     folder of runs: <runs>/<dataset>/<method>-s<seed>; overrides add a suffix to the name.
+    data_dir: folder of data sets, as for torchvision and RobustBench. Missing data are downloaded.
     device:   "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", …
-    fresh:    forget what this run has done so far, and begin again.
+    fresh:    delete this run's results and start again.
 
-    Returns the run, a folder: best.pt and last.pt, log.csv with a row for each epoch, recipe.yaml. Raises UserError for
-    a recipe, data, weights or a device that cannot be meant, before anything is written, and for a loss that is not
-    finite; Interrupted after Ctrl-C, when all is saved and the same call goes on.
+    Returns the run, a folder with best.pt, last.pt, log.csv (a row per epoch) and recipe.yaml. Raises UserError for an
+    invalid recipe, invalid data, weights or device, before anything is written, and for a loss that is not finite.
+    Raises Interrupted after Ctrl-C, when all is saved; the same call resumes.
     """
     name = str(recipe)
     method: str | None = None
@@ -95,31 +95,31 @@ def evaluate(
     workers: int = 1,
     verbose: bool = True,
 ) -> Score:
-    """Clean, PGD-20 and AutoAttack accuracy on test points, with trust checks before and after the attack.
+    """Measure clean, PGD-20 and AutoAttack accuracy on test points, with trust checks before and after the attack.
 
-    what:   a run or its folder: its best epoch, by its recipe's protocol. Kept as score.json; one by another protocol
-            that was there is kept beside it.
-            An entry of `leaderboard`, or its name: as it stands there; by another protocol, from its stored weights.
-            A torch module, images (B, C, H, W) in [0, 1] -> logits (B, classes), where it is. Nothing of it is kept.
-    points: of a module alone: a data set's name ("cifar10", "digits", …), a recipe's section such as
-            {"name": "folder", "root": "photos"}, or (x, y): x (N, C, H, W) uint8, or k/255 in [0, 1]; y (N,) whole.
+    what:   a run or its folder: its best epoch, with its recipe's protocol. Writes score.json; an existing one of
+            another protocol is renamed.
+            An entry of `leaderboard`, or its name: its stored score; with another protocol, its stored weights.
+            A torch module, images (B, C, H, W) in [0, 1] -> logits (B, classes), on its device. Nothing is saved.
+    points: for a module only: a data set's name ("cifar10", "digits", …), a `data` section such as
+            {"name": "folder", "root": "photos"}, or (x, y): x (N, C, H, W) uint8, or k/255 in [0, 1]; y (N,) integers.
 
-    The protocol, where None is what the run or entry says, and of a module what stands in brackets:
+    The protocol; None is the value of the run or entry, and for a module the value in brackets:
 
-    norm:       of the ball, "Linf" or "L2" ("Linf").
-    eps:        its radius, > 0, where pixels are in [0, 1] (a module needs it told).
-    step_size:  PGD-20's, same unit (eps / 4).
-    version:    "standard": AutoAttack. "quick": two of its attacks, for an upper bound of its figure ("standard").
-    n_examples: the first so many test points, >= 1 (10,000, or all there are).
-    batch_size: points attacked at a time, part of the protocol since each batch has one random stream (250).
+    norm:       of the threat model, "Linf" or "L2" ("Linf").
+    eps:        its radius, > 0, for pixels in [0, 1] (required for a module).
+    step_size:  of PGD-20, same unit (eps / 4).
+    version:    "standard": AutoAttack. "quick": two of its attacks, an upper bound of its accuracy ("standard").
+    n_examples: number of test points, the first ones, >= 1 (10,000, or all).
+    batch_size: points per attack batch; part of the protocol since each batch has one random stream (250).
     seed:       of the attacks, >= 0 (0).
-    keep_adversarial: of how many points, the first ones, adversarial examples are kept (12).
+    keep_adversarial: number of points, the first ones, whose adversarial examples are stored (12).
 
-    workers:  processes to attack in, >= 1. More than one start Python anew: a script then needs
-              `if __name__ == "__main__":` around what it does. Flags are the same for any number.
+    workers:  attack processes, >= 1. More than one are started as new Python processes: a script then needs
+              `if __name__ == "__main__":`. Results are equal for any number.
 
-    A run's or an entry's evaluation that was stopped goes on; one that is there already costs nothing. Raises UserError
-    for a protocol or points that cannot be meant, and for a model that cannot be measured (docs/trust.md).
+    An interrupted evaluation of a run or an entry resumes; a finished one is read. Raises UserError for an invalid
+    protocol, invalid points, and a model that cannot be evaluated (docs/trust.md).
     """
     protocol = {"norm": norm, "eps": eps, "step_size": step_size, "version": version, "n_examples": n_examples}
     protocol |= {"batch_size": batch_size, "seed": seed, "keep_adversarial": keep_adversarial}
@@ -131,9 +131,9 @@ def evaluate(
 
     what = _run_or_entry(what, Path(leaderboard)) if isinstance(what, (str, Path)) else what
     if points is None and not isinstance(what, (Run, Entry)):
-        raise UserError("expected points to measure a module on, got none; say a data set's name, or (x, y)")
+        raise UserError("expected points to evaluate a module on, got none; pass a data set's name, or (x, y)")
     if points is not None and isinstance(what, (Run, Entry)):
-        raise UserError("expected no points with a run or an entry, which have theirs; give load_model(…) instead")
+        raise UserError("expected no points with a run or an entry, got some; pass load_model(…) instead")
     with _preserve_process_state(verbose):
         if isinstance(what, Run):
             evaluate_run(what, RunOptions(data_dir=Path(data_dir), device=device, workers=workers), changes)
@@ -154,16 +154,15 @@ def submit(
     workers: int = 1,
     verbose: bool = True,
 ) -> Entry:
-    """Enter a model in a local leaderboard, a folder that is made if need be.
+    """Submit a model to a local leaderboard, a folder that is created if missing.
 
-    what:    a run or its folder, which is evaluated by its recipe's protocol if it is not. Or an `ExternalModel`:
-    weights in
-             a file, and what the file does not say of itself; they are measured as ours are.
-    replace: put it in the place of another model's entry of its name, which is kept in <leaderboard>/replaced/.
+    what:    a run or its folder, which is evaluated first if necessary; or an `ExternalModel`, a file of weights with
+             metadata, which is evaluated as a run is.
+    replace: replace another model's entry of the same name, which moves to <leaderboard>/replaced/.
 
-    Returns the entry: its name, `info` in RobustBench's own JSON with one block of ours, and the paths of its files.
-    The weights have been loaded back through RobustBench's loader with equal logits by then. Raises UserError for a run
-    that is not trained, for weights that are not the model's, and where another model's entry has the name.
+    Returns the entry: its name, `info` (RobustBench's JSON with one additional block), and the paths of its files. Its
+    weights are verified to give equal logits through RobustBench's loader. Raises UserError for a run that is not
+    trained, for weights of another model, and if another model's entry has the name.
     """
     from rb_smooth.leaderboard.external import ExternalModel, submit_checkpoint
     from rb_smooth.leaderboard.submission import submit as enter_run
@@ -183,12 +182,10 @@ def submit(
 
 @dataclass(frozen=True)
 class Comparison:
-    """Models of one board side by side, in plain values; str() is the table.
+    """A comparison of models of one board, in plain values; str() is the table.
 
-    positions:   of each of our entries by name, its rank among the published ones, and who is next to it
-                 (`board.neighbours.position`).
-    differences: of every pair, the difference of their accuracies, its 95 % interval and test
-                 (`board.matchup.differences`). Shares are in [0, 1].
+    positions:   by entry name, its rank among the published models and its neighbours there.
+    differences: for every pair, the difference of accuracies, its 95 % interval and test. Shares are in [0, 1].
     """
 
     positions: dict[str, dict[str, Any]]
@@ -205,19 +202,19 @@ def compare(
     dataset: str | None = None,
     threat_model: str | None = None,
 ) -> Comparison:
-    """Entries of one board side by side: ranks among RobustBench's, and by how much they differ, how surely.
+    """Compare entries of one board: ranks among RobustBench's models, and differences with intervals and tests.
 
-    names:  of entries of `leaderboard`, one or more; after the first also of RobustBench's published ones.
-    dataset, threat_model: "cifar10", "Linf", …: tell equal names on several boards apart.
+    names:  one or more entries of `leaderboard`; after the first also RobustBench's published models.
+    dataset, threat_model: "cifar10", "Linf", …: the board, if a name occurs on several.
 
-    Two of ours are compared point by point, others as shares; figures of different balls or attacks are not compared.
-    Prints nothing, trains nothing, and costs no torch. Raises UserError for an unknown name, with the nearest one.
+    Two entries are compared point by point, published models as shares. Accuracies for different threat models or
+    attacks are not compared. Does not import torch. Raises UserError for an unknown name, with the closest one.
     """
     from rb_smooth.leaderboard.reports.comparable import select_entries
     from rb_smooth.leaderboard.reports.comparison import compare_entries, comparison_table
 
     if not names:
-        raise UserError("expected names of entries to compare, got none; say at least one")
+        raise UserError("expected names of entries to compare, got none; pass at least one")
     entries = select_entries(names, Path(leaderboard), dataset, threat_model)
     return Comparison(**compare_entries(entries), table=render_text(comparison_table(entries)))
 
@@ -228,7 +225,7 @@ def _run_or_entry(name: str | Path, leaderboard: Path) -> Run | Entry:
 
 @contextmanager
 def _preserve_process_state(verbose: bool) -> Iterator[None]:
-    """Inside, lines are shown if `verbose`. A program chooses its threads for a run; here others may want them back."""
+    """Context manager: print lines only if `verbose`; restore torch's number of threads, which a run changes."""
     import torch
 
     threads = torch.get_num_threads()

@@ -1,6 +1,6 @@
-"""python -m rb_smooth.doctor [--repair]: what is installed, what is broken, and the cure for each.
+"""python -m rb_smooth.doctor [--repair]: check the installation and print a fix for each problem.
 
-Exit code 1 if training or evaluation would fail.
+The exit code is 1 if training or evaluation would fail.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from rb_smooth.core.errors import UserError, first_line
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """fatal: training or evaluation would fail. fix: what to type; empty where nothing is wrong."""
+    """Result of one check. fatal: training or evaluation would fail. fix: the command; empty if all is well."""
 
     component: str
     status: str
@@ -34,8 +34,8 @@ class Diagnosis:
 
 
 def run_checks() -> Iterator[Diagnosis]:
-    """One finding after the other; each imports what it looks at, none disturbs the next."""
-    for look in (
+    """Run all checks in turn; each imports what it checks, and none raises."""
+    for check in (
         _python,
         _torch,
         _torchvision,
@@ -49,14 +49,14 @@ def run_checks() -> Iterator[Diagnosis]:
         _digits,
         _plugins,
     ):
-        yield look()
+        yield check()
 
 
 def repair() -> None:
-    """Lay RobustBench over the files that torchattacks' wheel put in its place. Nothing else is changed."""
+    """Reinstall RobustBench if torchattacks' wheel has overwritten its files. Raises UserError if pip fails."""
     if _robustbench().fix:
         wanted = _required_version("robustbench")
-        log_info(f"repairing: installing {wanted} again, over torchattacks' copy")
+        log_info(f"repairing: reinstalling {wanted} over torchattacks' files")
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--force-reinstall", "--no-deps", wanted]
         if subprocess.run(pip).returncode:
             raise UserError(f"expected pip to install {wanted}, got an error; see its message above")
@@ -64,10 +64,12 @@ def repair() -> None:
 
 def main() -> int:
     parser = make_parser("doctor", __doc__)
-    parser.add_argument("--repair", action="store_true", help="mend RobustBench where torchattacks' files lie over it")
+    parser.add_argument(
+        "--repair", action="store_true", help="reinstall RobustBench if torchattacks overwrote its files"
+    )
     if parser.parse_args().repair:
         repair()
-        return subprocess.run([sys.executable, "-m", "rb_smooth.doctor"]).returncode  # what was imported is stale here
+        return subprocess.run([sys.executable, "-m", "rb_smooth.doctor"]).returncode  # imports are stale here
     findings = list(run_checks())
     table = Table("", "found", "do", box=None)
     for finding in findings:
@@ -140,7 +142,7 @@ def _autoattack() -> Diagnosis:
         return Diagnosis("AutoAttack", "no pyautoattack", "pip install pyautoattack", fatal=True)
 
     def look() -> Diagnosis:
-        importlib.import_module("autoattack")  # an original one, or what stands in for it
+        importlib.import_module("autoattack")  # the original one or the stub
         theirs, ours = robustbench.benchmark_backend(), robustbench.evaluation_backend()
         apart = f"{theirs} in RobustBench's benchmark, {ours} (the same code) in our evaluations"
         return Diagnosis("AutoAttack", ours if theirs == ours else apart)
@@ -170,14 +172,14 @@ def _digits() -> Diagnosis:
 
 
 def _plugins() -> Diagnosis:
-    """Methods of other packages: here, and nowhere else, all are imported."""
+    """Import all methods of other packages."""
     rows, complaints = registry.list_plugin_methods()
     found = [f"{kind} {name} from {package}" for kind, name, package in rows]
     for kind, name, _ in rows:
         try:
             registry.find_component(kind, name)
-        except UserError as refused:
-            complaints.append(str(refused))
+        except UserError as error:
+            complaints.append(str(error))
     return Diagnosis("methods of other packages", ", ".join(found) or "none", "; ".join(complaints))
 
 
@@ -190,7 +192,7 @@ def _check_import(module: str, cure: str) -> Diagnosis:
 
 
 def _guarded_check(component: str, look: Callable[[], Diagnosis], cure: str) -> Diagnosis:
-    """Whatever goes wrong while looking is the finding."""
+    """Run a check; an exception is its result."""
     try:
         return look()
     except Exception as error:

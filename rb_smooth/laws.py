@@ -1,6 +1,6 @@
-"""python -m rb_smooth.laws perturbation sam: whether a method obeys the laws that every method obeys.
+"""python -m rb_smooth.laws perturbation sam: check a method against the contract of its kind.
 
-The exit code is 1 if one is broken.
+The exit code is 1 if a check fails.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from rb_smooth.core.errors import Failed
 def main() -> int:
     parser = make_parser("laws", __doc__)
     parser.add_argument("box", choices=conformance.METHOD_KINDS)
-    parser.add_argument("name", help="as a recipe says it")
+    parser.add_argument("name", help="as in a recipe")
     options = parser.parse_args()
     constructor, broken = find_component(options.box, options.name), 0
     for law in conformance.contract_checks(options.box):

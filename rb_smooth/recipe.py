@@ -1,16 +1,16 @@
-"""python -m rb_smooth.recipe DATASET METHOD: train (or go on), evaluate, submit, compare.
+"""python -m rb_smooth.recipe DATASET METHOD: train (or resume), evaluate, submit, compare.
 
     python -m rb_smooth.recipe digits at+ensgd                     minutes on two cores, no download
-    python -m rb_smooth.recipe cifar10 at+awp --epochs 30          the recipe's shape in 30 epochs
-    python -m rb_smooth.recipe cifar10 at --set optimizer.lr=0.05  other settings, other folder
-    python -m rb_smooth.recipe mine.yaml                           your own; `base: cifar10/at` starts from a recipe
-    python -m rb_smooth.recipe cifar10 at at+awp --seeds 0-2       six runs, one on each GPU at a time, and their table
-    python -m rb_smooth.recipe list [DATASET]                      what there is
-    python -m rb_smooth.recipe show cifar10 at+awp+ensgd           what it means, resolved and checked
+    python -m rb_smooth.recipe cifar10 at+awp --epochs 30          its schedule scaled to 30 epochs
+    python -m rb_smooth.recipe cifar10 at --set optimizer.lr=0.05  one value changed, in its own run folder
+    python -m rb_smooth.recipe mine.yaml                           your recipe; `base: cifar10/at` inherits
+    python -m rb_smooth.recipe cifar10 at at+awp --seeds 0-2       six runs, one per GPU, and their table
+    python -m rb_smooth.recipe list [DATASET]                      available recipes
+    python -m rb_smooth.recipe show cifar10 at+awp+ensgd           the resolved and validated recipe
     python -m rb_smooth.recipe keys [objective.at]                 every key: values, default, meaning, source
 
-The same command again goes on where it stopped, skips what is finished, and prints the table. Exit codes: 0 done,
-1 some of several runs failed, 2 something to mend (one line says what), 130 stopped by you.
+Repeating a command resumes it, skips finished work and prints the table. Exit codes: 0 success, 1 at least one of
+several runs failed, 2 user error (one line says what to do), 130 interrupted.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 _MAX_SEEDS = 1000
-"""Numbers in one range of an option: more is a slip of the keyboard."""
+"""Largest length of one range such as 0-2; a longer one is taken for a typing error."""
 
 
 def main() -> int:
@@ -45,8 +45,6 @@ def main() -> int:
     command, rest = options.what[0], options.what[1:]
     if options.json:
         use_stderr()
-    if options.write is not None and command != "keys":
-        raise UserError(f"expected --write behind `recipe keys`, got it with {command}; drop it")
     if command == "list":
         _list(rest or resolver.list_datasets(), options)
     elif command == "show":
@@ -85,7 +83,7 @@ def main() -> int:
 
 
 def _submit_and_report(run: Run, leaderboard: Path, replace: bool) -> None:
-    """Enter the run, and print where it stands."""
+    """Submit the run and print its rank."""
     from rb_smooth.leaderboard.reports.ranking import ranking_table
     from rb_smooth.leaderboard.submission import submit
 
@@ -104,43 +102,47 @@ def _parse() -> argparse.Namespace:
         help="or FILE.yaml, or list, show …, keys …; several methods: a sweep",
     )
     parser.add_argument(
-        "--seed", type=int, help="of initialisation, shuffling, augmentation, attacks' starts and noise"
+        "--seed", type=int, help="for initialisation, shuffling, augmentation, attacks' starts and noise"
     )
     parser.add_argument(
         "--seeds",
         type=_parse_numbers,
         metavar="0,1,2|0-2",
-        help="a run of each method with each; one table of them all",
+        help="train each method with each seed, and print one table",
     )
-    parser.add_argument("--epochs", type=int, help="train this long; drops and stages move in proportion")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change one value; repeatable"
+        "--epochs", type=int, help="train this long; learning-rate drops and stages scale in proportion"
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override one value; repeatable"
     )
     parser.add_argument("--n-examples", type=int, help="test points to attack (the first ones)")
     parser.add_argument(
-        "--data-dir", type=Path, default=Path("data"), help="torchvision's folder, as RobustBench's (default: data)"
+        "--data-dir",
+        type=Path,
+        default=Path("data"),
+        help="folder of data sets, as for torchvision and RobustBench (default: data)",
     )
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where runs are kept (default: runs)")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of runs (default: runs)")
     parser.add_argument(
-        "--leaderboard", type=Path, default=Path("leaderboard"), help="where entries go (default: leaderboard)"
+        "--leaderboard", type=Path, default=Path("leaderboard"), help="folder of entries (default: leaderboard)"
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, … (default: a GPU if there is one)")
     parser.add_argument(
         "--gpus",
         type=_parse_numbers,
         metavar="0,1,…",
-        help="of several runs, one at a time on each (default: all GPUs)",
+        help="for several runs: GPUs to use, one run on each at a time (default: all)",
     )
     parser.add_argument(
-        "--workers", type=int, help="processes: of several runs, this many at a time; of one run, to attack in"
+        "--workers", type=int, help="processes: runs at a time for several runs, attack workers for one"
     )
-    parser.add_argument("--fresh", action="store_true", help="forget what this run has done so far, and begin again")
-    parser.add_argument("--replace", action="store_true", help="replace an entry of the same name made by another run")
+    parser.add_argument("--fresh", action="store_true", help="delete this run's results and start again")
+    parser.add_argument("--replace", action="store_true", help="replace an entry of the same name from another run")
     parser.add_argument("--no-submit", action="store_true", help="train and evaluate only")
-    parser.add_argument("--plan", action="store_true", help="time three steps, say what is ahead, and stop")
-    parser.add_argument("--write", type=Path, metavar="FILE.md", help="put what keys shows into a document's places")
+    parser.add_argument("--plan", action="store_true", help="time three steps, print the estimated cost, and stop")
     parser.add_argument(
-        "--json", action="store_true", help="for programs, alone on stdout: what list, show and keys say, or the score"
+        "--json", action="store_true", help="JSON on stdout: the output of list, show or keys, or the score"
     )
     options = parser.parse_args()
     if options.json and options.plan:
@@ -168,7 +170,7 @@ def _target(what: list[str]) -> tuple[str, str | None]:
 
 
 def _sweep_runs(options: argparse.Namespace) -> list[SweepRun]:
-    """Every method with every seed; the first seed of all comes first, so that methods can soon be compared."""
+    """All methods with all seeds, ordered by seed, so that methods can be compared early."""
     if options.seeds is not None and options.seed is not None:
         raise UserError("expected --seed or --seeds, got both; drop one")
     seeds = [options.seed] if options.seeds is None else options.seeds
@@ -189,7 +191,7 @@ def _sweep_runs(options: argparse.Namespace) -> list[SweepRun]:
 
 
 def _parse_numbers(text: str) -> list[int]:
-    """`0,2,5-7` -> 0, 2, 5, 6, 7. Raises UserError for anything else, and for one number twice."""
+    """`0,2,5-7` -> 0, 2, 5, 6, 7. Raises UserError for other text and for duplicates."""
     numbers: list[int] = []
     for part in text.split(","):
         found = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", part.strip(), re.ASCII)
@@ -198,7 +200,7 @@ def _parse_numbers(text: str) -> list[int]:
             raise UserError(f"expected numbers such as 0,1,2 or 0-2, got {text!r}; correct it")
         numbers += range(first, last + 1)
     if len(set(numbers)) < len(numbers):
-        raise UserError(f"expected each number once, got {text!r}; drop what is there twice")
+        raise UserError(f"expected each number once, got {text!r}; drop the duplicates")
     return numbers
 
 
@@ -224,11 +226,7 @@ def _print_json(what: Any) -> None:
 def _show_keys(topics: list[str], options: argparse.Namespace) -> None:
     from rb_smooth.config import reference
 
-    if options.write is not None:
-        if topics:
-            raise UserError(f"expected --write with all keys, got {topics[0]}; drop it")
-        reference.write_keys(options.write)
-    elif options.json:
+    if options.json:
         _print_json(reference.keys_as_dicts(topics))
     else:
         reference.print_keys(topics)

@@ -1,11 +1,11 @@
-"""python -m rb_smooth.runs: what has been run, how far it is, and how well it went.
+"""python -m rb_smooth.runs: list runs with progress and accuracy, and compare them.
 
-    python -m rb_smooth.runs                       every run below runs/, with its state and figures
-    python -m rb_smooth.runs --json                the same for programs; accuracies are shares in [0, 1]
+    python -m rb_smooth.runs                       all runs below runs/, with state and accuracy
+    python -m rb_smooth.runs --json                the list as JSON; accuracies are shares in [0, 1]
     python -m rb_smooth.runs compare at-s0 trades-s0 --out at-or-trades.png
-                                                   figures and settings side by side, curves in one picture
+                                                   accuracy and settings in columns, curves in one figure
 
-Runs are named by their folder, or by its path below --runs.
+A run is named by its folder or by the path below --runs.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def main() -> int:
     elif command == "compare" and not options.json:
         _compare([(name, find_run(name, options.runs)) for name in dict.fromkeys(names)], options.out)
     elif command == "compare":
-        raise UserError("expected --json with the list of runs, got it with compare; leave it out")
+        raise UserError("expected --json with the list of runs, got it with compare; drop it")
     else:
         raise UserError(
             f"expected a command, {did_you_mean(command if command != 'list' else names[0], ['compare', 'list'])}"
@@ -53,11 +53,11 @@ def main() -> int:
 
 def _parse() -> argparse.Namespace:
     parser = make_parser("runs", __doc__)
-    parser.add_argument("what", nargs="*", metavar="compare RUN …", help="nothing, for the list; or compare …")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where runs are kept (default: runs)")
+    parser.add_argument("what", nargs="*", metavar="compare RUN …", help="compare and runs; else the list")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of runs (default: runs)")
     parser.add_argument("--json", action="store_true", help="the list as JSON")
     parser.add_argument(
-        "--out", type=Path, default=Path("curves-compare.png"), help="the picture (default: curves-compare.png)"
+        "--out", type=Path, default=Path("curves-compare.png"), help="figure of compare (default: curves-compare.png)"
     )
     return parser.parse_args()
 
@@ -69,7 +69,7 @@ def _list(folder: Path, as_json: bool) -> None:
         return
     if not summaries:
         raise UserError(
-            f"expected runs in {folder}, got none; train one (python -m rb_smooth.recipe digits at), or say --runs"
+            f"expected runs in {folder}, got none; train one (python -m rb_smooth.recipe digits at), or set --runs"
         )
     console.print(_table(summaries), soft_wrap=False)
     console.print(_FOOTNOTE)
@@ -84,7 +84,7 @@ def _list(folder: Path, as_json: bool) -> None:
 
 
 def _table(summaries: list[Summary]) -> Table:
-    """One row for each run, below the name of the folder that holds it."""
+    """One row per run, grouped by folder."""
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("run", overflow="fold")
     table.add_column("state", no_wrap=True)
@@ -116,17 +116,15 @@ def _progress(summary: Summary) -> str:
 
 
 def _autoattack_text(summary: Summary) -> str:
-    """AutoAttack's figure; `≤ 52.1` where only an upper bound of it is known."""
+    """Accuracy under AutoAttack in percent; `≤ 52.1` if only an upper bound is known."""
     return percent(summary.test_autoattack, 1) if summary.test_bound is None else f"≤ {percent(summary.test_bound, 1)}"
 
 
 def _compare(runs: list[tuple[str, Run]], out: Path) -> None:
     if not runs:
-        raise UserError(
-            "expected runs to compare, got none; name some: compare A B (the list: python -m rb_smooth.runs)"
-        )
+        raise UserError("expected runs to compare, got none; name some: compare A B (list: python -m rb_smooth.runs)")
     if out.suffix != ".png":
-        raise UserError(f"expected a picture to write, got --out {out}; give it a name that ends in .png")
+        raise UserError(f"expected a .png file to write, got --out {out}; choose a name that ends in .png")
     logs = {name.rstrip("/"): read_log(run.path / "log.csv") for name, run in runs}
     summaries = [summarise(name, run) for name, run in runs]
     for summary in summaries:
@@ -139,7 +137,7 @@ def _compare(runs: list[tuple[str, Run]], out: Path) -> None:
 
 
 def _side_by_side(names: list[str], summaries: list[Summary], headers: list[Sections]) -> Table:
-    """One column for each run: its figures, and the settings in which the recipes differ."""
+    """One column per run: accuracy, and the settings that differ."""
     table = Table("", box=SIMPLE_HEAD, pad_edge=False)
     for name in names:
         table.add_column(name, overflow="fold")
@@ -169,7 +167,7 @@ def _side_by_side(names: list[str], summaries: list[Summary], headers: list[Sect
 
 
 def _flatten(header: Sections) -> dict[str, str]:
-    """`optimizer.lr: 0.1`; a list of stages is one value."""
+    """Flatten sections to `optimizer.lr: 0.1`; a list of stages is one value."""
     flat: dict[str, str] = {}
     for section in SECTIONS:
         values = header.get(section)

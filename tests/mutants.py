@@ -515,7 +515,7 @@ MUTANTS = [
     Mutant("new data sets are registered unasked", ZOO, "if new_datasets or entry", "if True or entry"),
     Mutant("a board that RobustBench lacks is no board", BRIDGE, ".setdefault(ThreatModel(threat), {})", "[ThreatModel(threat)]"),
     Mutant("a new data set has no test points", BRIDGE, "    data._clean_dataset_loaders[member] = loader\n", ""),
-    Mutant("the listing of RobustBench's data sets changes", BRIDGE, "        BenchmarkDataset._value2member_map_[name] = (", "        BenchmarkDataset._member_map_[name] = member; BenchmarkDataset._member_names_.append(name); BenchmarkDataset._value2member_map_[name] = ("),
+    Mutant("the listing of RobustBench's data sets changes", BRIDGE, "        BenchmarkDataset._value2member_map_[name] = member", "        BenchmarkDataset._member_map_[name] = member; BenchmarkDataset._member_names_.append(name); BenchmarkDataset._value2member_map_[name] = member"),
     Mutant("RobustBench's HTML has no template", STANDINS, "ChoiceLoader([PackageLoader(*place), ours])", "PackageLoader(*place)"),
     Mutant("the stand-in pkg_resources stays", STANDINS, 'del sys.modules["pkg_resources"]', "pass"),
     Mutant("a checkpoint is entered as a published model", OUTSIDERS, "if name in {row", 'if name + "!" in {row'),
@@ -536,7 +536,7 @@ MUTANTS = [
     Mutant("a key is told as if it were another method's", KEYS, "_documented_options(kind, other[1])[each] if other", "(unit, text) if other"),
     Mutant("the limits of an optional key are lost", KEYS, "return [*words, *_range_texts(inner[1:])], choices", "return words, choices"),
     Mutant("a default is written as Python does", KEYS, "        return str(value).lower()", "        return str(value)"),
-    Mutant("a broken package hides all keys", KEYS, "except UserError as refused:", "except KeyError as refused:"),
+    Mutant("a broken package hides all keys", KEYS, "except UserError as error:", "except KeyError as error:"),
     Mutant("other packages' methods get into our page", REFERENCE, "if group.package is not None:", "if False:"),
     Mutant("a key is shown of methods that were not asked for", REFERENCE, 'topic in (f"{section}.{key}", f"{each.title}.{key}")', "True"),
 ]  # fmt: skip

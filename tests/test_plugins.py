@@ -178,9 +178,9 @@ def test_no_package_changes_what_a_name_of_ours_means(package_site, empty_folder
     assert registry.package_of("objective", "at") is None
     said = listed_recipes()
     for name in ("objective at", "model resnet18"):
-        assert f"passed over: {name} of grabbing 1.0: the name is ours" in said
+        assert f"skipped: {name} of grabbing 1.0: the name is built in" in said
     for name in ("at", "+awp", "at+awp+ensgd"):
-        assert f"passed over: recipe digits/{name} of grabbing 1.0: the name is ours" in said
+        assert f"skipped: recipe digits/{name} of grabbing 1.0: the name is built in" in said
     assert "theirs (from grabbing 1.0)" in said
 
 
@@ -189,7 +189,7 @@ def test_what_two_packages_call_by_one_name_is_refused_naming_both(package_site,
         methods = {"averaging.mean": f"{name}:Mean"}
         parts = {"+mean.yaml": "averaging: {name: mean}\n", "at+mean.yaml": "train: {seed: 1}\n"}
         package_site.add(name, methods=methods, recipes=name, files={f"{name}/digits/{k}": v for k, v in parts.items()})
-    both = "expected one package to offer {}, got one 1.0 and two 1.0; uninstall one of them"
+    both = "expected one package to provide {}, got one 1.0 and two 1.0; uninstall one of them"
     with pytest.raises(UserError, match=both.format("averaging mean")):
         registry.find_component("averaging", "mean")
     with pytest.raises(UserError, match=both.format(r"\+mean")):
@@ -207,8 +207,8 @@ def test_what_two_packages_call_by_one_name_is_refused_naming_both(package_site,
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (BROKEN, r"expected averaging mean from fragile 1.0, got RuntimeError \(no such library\); mend or uninstall"),
-        ("raise SystemExit", r"from fragile 1.0, got SystemExit \(no message\); mend"),
+        (BROKEN, r"expected averaging mean from fragile 1.0, got RuntimeError \(no such library\); fix or uninstall"),
+        ("raise SystemExit", r"from fragile 1.0, got SystemExit \(no message\); fix"),
         ("", r"from fragile 1.0, got AttributeError \(.*'Mean'\)"),
         ("Mean = 3", "expected a class or a function for averaging mean of fragile 1.0, got 3; correct fragile:Mean"),
     ],

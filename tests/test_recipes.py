@@ -94,13 +94,14 @@ def test_a_part_goes_with_the_bases_that_it_names(kitchen):
     assert resolver.resolve_method("toy", "other-l2")[1].keys() == set(SECTIONS)
 
 
-def test_a_part_without_a_file_is_known_from_its_cell_and_taken_only_with_it(kitchen):
+def test_a_part_whose_bases_have_parts_extends_only_methods_that_contain_them(kitchen):
+    (kitchen / "-tuned.yaml").write_text("# tuned\nbases: [at+awp]\n")
     (kitchen / "at+awp-tuned.yaml").write_text("perturbation: {gamma: 0.3}\n")
     for typed in ("at+awp-tuned", "at-tuned+awp", "at-tuned-l2+awp"):
         name, sections = resolver.resolve_method("toy", typed)
         assert name.endswith("-tuned")
         assert sections["perturbation"]["gamma"] == 0.3
-    with pytest.raises(UserError, match=r"expected -tuned as in at\+awp-tuned"):
+    with pytest.raises(UserError, match=r"expected -tuned with at\+awp, got at\+ensgd"):
         resolver.resolve_method("toy", "at+ensgd-tuned")
     assert "at+awp-l2-tuned" in resolver.list_methods("toy")
     assert "at-tuned" not in resolver.list_methods("toy")

@@ -208,7 +208,7 @@ def test_the_table_is_readable_at_80_columns(home):
 def test_where_there_are_no_runs_one_line_says_what_to_do(tmp_path, monkeypatch, capsys, folder):
     monkeypatch.chdir(tmp_path)
     assert program("--runs", folder) == 2
-    assert "got none; train one (python -m rb_smooth.recipe digits at), or say --runs" in capsys.readouterr().err
+    assert "got none; train one (python -m rb_smooth.recipe digits at), or set --runs" in capsys.readouterr().err
     assert program("--runs", folder, "--json") == (0 if folder == "." else 2)
     assert capsys.readouterr().out == ("[]\n" if folder == "." else "")
 

@@ -242,7 +242,7 @@ def test_a_plan_of_runs_side_by_side_lets_each_attack_by_itself(elsewhere, monke
         (["digits", "at", "trades", "--set=objective.beta=3"], "beta"),
         (["digits", "at", "at"], "at twice"),
         (["digits", "at+awp+wa", "at+wa+awp"], "twice"),
-        (["digits", "at", "--seeds=0,1,0"], "drop what is there twice"),
+        (["digits", "at", "--seeds=0,1,0"], "drop the duplicates"),
         (["digits", "at", "--seeds=-1"], "0,1,2 or 0-2"),
         (["digits", "at", "--seeds=2-0"], "0,1,2 or 0-2"),
         (["digits", "at", "--seeds=0-9999999"], "0,1,2 or 0-2"),

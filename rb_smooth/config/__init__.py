@@ -1,4 +1,4 @@
-"""From the files of recipes to checked values: YAML, sections, overrides, names looked up.
+"""Recipes: YAML files, sections, overrides, typed schema, and lookup of components by name.
 
 Imports core, components and data. Open resolver.py first, then registry.py.
 """

@@ -1,4 +1,4 @@
-"""What there is to train, as `recipe list` prints it: the papers' tables, cell by cell, and the parts of recipes."""
+"""Output of `recipe list`: the results in the papers' tables, and the files of recipes."""
 
 from __future__ import annotations
 
@@ -21,9 +21,11 @@ from rb_smooth.core.errors import UserError, did_you_mean
 
 @dataclass(frozen=True)
 class PaperResult:
-    """recipe: "cifar10/at+awp"; settings: as behind --set; needs: a file of the user's, which FILE stands for.
+    """One result in a paper's table. recipe: "cifar10/at+awp"; settings: arguments of --set.
 
-    reported: shares in [0, 1] under `comparison.METRICS`, and `by` whom; None where no source at hand tells them.
+    needs: description of the user's file that FILE in `settings` stands for.
+    reported: shares in [0, 1] by key of `comparison.METRICS`, and their source `by`;
+    None if no available source reports them.
     """
 
     paper: str
@@ -38,7 +40,7 @@ class PaperResult:
 
 
 def read_paper_results(dataset: str) -> list[PaperResult]:
-    """Those shipped of one data set, in the papers' order; none for digits."""
+    """The results of one data set, in the papers' order; none for digits. Raises UserError for an unknown data set."""
     if dataset not in list_datasets():
         raise UserError(f"expected a dataset with recipes, {did_you_mean(dataset, list_datasets())}")
     return [paper_result for paper_result in all_paper_results() if paper_result.recipe.split("/")[0] == dataset]
@@ -46,13 +48,14 @@ def read_paper_results(dataset: str) -> list[PaperResult]:
 
 @cache
 def all_paper_results() -> list[PaperResult]:
-    """All of them, in the papers' order."""
+    """All results, in the papers' order."""
     path = next(path for root in recipe_roots(shipped_only=True) if (path := root / "cells.yaml").exists())
     listed = parse_yaml(path.read_text(encoding="utf-8"), str(path))
     return [PaperResult(**entry | {"settings": tuple(entry.get("settings", ()))}) for entry in listed]
 
 
 def print_recipes(datasets: list[str]) -> None:
+    """Print the papers' results, the recipe files, the components of other packages, and what is skipped."""
     listed = [paper_result for dataset in datasets for paper_result in read_paper_results(dataset)]
     for (paper, row), group in groupby(listed, lambda paper_result: (paper_result.paper, paper_result.row)):
         console.print(_paper_table(f"{paper}: {row}", list(group)))
@@ -64,13 +67,13 @@ def print_recipes(datasets: list[str]) -> None:
     for complaint in [*complaints, *(line for dataset in datasets for line in resolver.skipped_files(dataset))]:
         console.print(complaint)
     console.print(
-        "A method is a base and any of the parts, as at+awp+wa. `recipe show DATASET METHOD` says what it means, "
-        "`recipe keys` what each key does."
+        "A method is a base and any of the parts, as at+awp+wa. `recipe show DATASET METHOD` prints its values, "
+        "`recipe keys` explains each key."
     )
 
 
 def recipes_as_dict(datasets: list[str]) -> dict[str, Any]:
-    """The same for programs."""
+    """The content of `print_recipes` as plain values, for --json."""
     recipes = {dataset: resolver.recipe_files(dataset) for dataset in datasets}
     return {
         "cells": [asdict(paper_result) for dataset in datasets for paper_result in read_paper_results(dataset)],
@@ -96,8 +99,8 @@ def _paper_table(title: str, group: list[PaperResult]) -> Table:
 
 
 def _parts_table(dataset: str) -> Table:
-    """Bases, then cells with values of their own, then parts; with whose they are, if another package's."""
-    title = f"{dataset}: bases, cells of their own, parts"
+    """Bases, combinations with values of their own, then parts; with the package, if not built in."""
+    title = f"{dataset}: bases, combinations with values of their own, parts"
     table = Table("name", "what it is", title=title, title_justify="left", box=None)
     files = resolver.recipe_files(dataset)
     for name in sorted(files, key=lambda name: (name[0] in "+-", "+" in name or "-" in name, name)):

@@ -1,4 +1,4 @@
-"""What a command line changes in a recipe: single values, and its length. Importing this module costs no torch."""
+"""Apply command-line overrides to a recipe: single values and the number of epochs. Does not import torch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rb_smooth.core.files import validate_name
 def resolve_config(
     target: str, method: str | None = None, settings: Sequence[str] = (), epochs: int | None = None
 ) -> tuple[str, str, Sections]:
-    """(dataset, method, sections) of ("cifar10", "at+awp") or of a user's FILE.yaml, with overrides and length."""
+    """(dataset, method, sections) of ("cifar10", "at+awp") or of a FILE.yaml, with overrides, scaled to `epochs`."""
     if method is None:
         dataset, method, sections = resolve_file(Path(target))
     else:
@@ -31,9 +31,9 @@ def resolve_config(
 
 
 def to_set_args(changes: Mapping[str, Any]) -> list[str]:
-    """{"optimizer.lr": 0.05} as the command line would say it, optimizer.lr=0.05.
+    """Convert {"optimizer.lr": 0.05} to arguments of --set, ["optimizer.lr=0.05"].
 
-    A text is read as in a recipe: "8/255" is a number. Raises UserError for a value that no recipe could hold.
+    Strings are parsed as in a recipe: "8/255" is a number. Raises UserError for a value that a recipe cannot hold.
     """
     return [
         f"{key}={value if isinstance(value, (str, Path)) else _as_json(key, value)}" for key, value in changes.items()
@@ -43,8 +43,8 @@ def to_set_args(changes: Mapping[str, Any]) -> list[str]:
 def apply_overrides(sections: Sections, settings: Sequence[str]) -> Sections:
     """`sections` with each "section.key=value" applied; stages are addressed by number, `optimizer.1.lr=0.05`.
 
-    Another name comes without the options of the old one (as in a sum), whichever is typed first; only `data` keeps
-    its keys, since most of them are about training on any data.
+    A new `name` removes the options of the old one, in any order of arguments; only `data` keeps its keys, since most
+    of them apply to every data set. Raises UserError for an unknown section or key of a nested value.
     """
     result = deepcopy(sections)
     for setting in sorted(settings, key=lambda setting: ".name=" not in setting):
@@ -69,7 +69,7 @@ def apply_overrides(sections: Sections, settings: Sequence[str]) -> Sections:
 
 
 def scale_epochs(sections: Sections, epochs: int) -> Sections:
-    """The same recipe in `epochs` epochs: drops and stage starts move in proportion, rounded half up."""
+    """Scale a recipe to `epochs` epochs: drops and stage starts scale in proportion, rounded half up."""
     result = deepcopy(sections)
     full = result["train"].get("epochs")
     if epochs < 1 or type(full) is not int or full < 1:
@@ -77,16 +77,16 @@ def scale_epochs(sections: Sections, epochs: int) -> Sections:
     if epochs == full:
         return result
 
-    def moved(epoch: Any) -> Any:
-        """What is no epoch stays, to be refused by name when the recipe is checked."""
+    def scaled(epoch: Any) -> Any:
+        """`epoch` scaled; another type unchanged, which validation reports."""
         return (2 * epoch * epochs + full) // (2 * full) if type(epoch) is int else epoch
 
     if isinstance(drops := result["schedule"].get("drops"), list):
-        result["schedule"]["drops"] = [moved(drop) for drop in drops]
+        result["schedule"]["drops"] = [scaled(drop) for drop in drops]
     for key in STAGED:
         stages = result[key]
         if isinstance(stages, list) and all(isinstance(stage, dict) and "from_epoch" in stage for stage in stages):
-            starts = {moved(stage["from_epoch"]): stage for stage in stages}  # of two on one epoch, the later
+            starts = {scaled(stage["from_epoch"]): stage for stage in stages}  # two on one epoch: the later one
             result[key] = [
                 stage | {"from_epoch": start} for start, stage in starts.items() if _is_reached(start, epochs)
             ]
@@ -95,7 +95,7 @@ def scale_epochs(sections: Sections, epochs: int) -> Sections:
 
 
 def _as_json(key: str, value: Any) -> str:
-    """As JSON, which YAML reads."""
+    """`value` as JSON, a subset of YAML."""
     try:
         return json.dumps(value, ensure_ascii=False)
     except (TypeError, ValueError):
@@ -103,12 +103,12 @@ def _as_json(key: str, value: Any) -> str:
 
 
 def _is_reached(start: Any, epochs: int) -> bool:
-    """Whether a stage is ever reached; the first one always is."""
+    """Whether a stage starts before the end; the first one always does."""
     return not isinstance(start, int) or start == 0 or start < epochs
 
 
 def _check_plain(value: Any, where: str) -> None:
-    """Refuse what YAML can say and a recipe cannot mean: dates, sets, bytes, infinities, keys that are not words."""
+    """Raise UserError for values that no recipe holds: dates, sets, bytes, infinities, keys that are no strings."""
     if isinstance(value, dict) and all(isinstance(key, str) for key in value):
         for key, item in value.items():
             _check_plain(item, f"{where}.{key}")

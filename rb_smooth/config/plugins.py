@@ -1,13 +1,13 @@
-"""What other packages add: methods and recipes, found by their entry points. Nothing of theirs is imported unasked.
+"""Methods and recipes of other packages, discovered by entry points without importing them.
 
     [project.entry-points."rb_smooth.methods"]
-    "perturbation.sam" = "rb_smooth_sam.sam:SAM"    # what `perturbation: {name: sam}` calls
+    "perturbation.sam" = "rb_smooth_sam.sam:SAM"    # the class of `perturbation: {name: sam}`
 
     [project.entry-points."rb_smooth.recipes"]
-    sam = "rb_smooth_sam.recipes"                   # a folder that holds <dataset>/<method>.yaml
+    sam = "rb_smooth_sam.recipes"                   # a folder of <dataset>/<method>.yaml
 
-Each method has a line of its own, rather than each package our layout: kind, name and origin are then known from
-metadata alone, and a plug-in's files may lie as its author likes. See docs/adding-a-method.md.
+One entry point per method: kind, name and package are known from metadata alone, and the package's layout is free.
+See docs/adding-a-method.md.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class PluginEntry(NamedTuple):
 
 
 def plugin_methods() -> dict[str, list[PluginEntry]]:
-    """Who offers each method, by kind and name: "perturbation.sam"."""
+    """The entry points of each method, by kind and name: "perturbation.sam"."""
     found: dict[str, list[PluginEntry]] = {}
     for offer in _plugin_entries()[_METHODS]:
         found.setdefault(offer.entry_point.name, []).append(offer)
@@ -43,20 +43,20 @@ def plugin_methods() -> dict[str, list[PluginEntry]]:
 
 
 def load_plugin(method: str) -> Callable[..., Any]:
-    """The class or function that a package offers as `method`, "perturbation.sam".
+    """Import the class or function of `method`, "perturbation.sam".
 
-    Raises UserError, in one line that names the packages, where two offer it or the one's own import fails.
+    Raises UserError, naming the packages, if two provide it, its import fails, or it is not callable.
     """
     offers, title = plugin_methods()[method], method.replace(".", " ")
-    if said := conflict_message(title, [offer.package for offer in offers]):
-        raise UserError(said)
+    if conflict := conflict_message(title, [offer.package for offer in offers]):
+        raise UserError(conflict)
     package, entry = offers[0]
     try:
         found = entry.load()
-    except (Exception, SystemExit) as error:  # whatever their code raises
+    except (Exception, SystemExit) as error:  # foreign code may raise anything
         cause = " ".join(str(error).split()) or "no message"
         raise UserError(
-            f"expected {title} from {package}, got {type(error).__name__} ({cause}); mend or uninstall that package"
+            f"expected {title} from {package}, got {type(error).__name__} ({cause}); fix or uninstall that package"
         ) from None
     if not callable(found):
         raise UserError(
@@ -66,17 +66,14 @@ def load_plugin(method: str) -> Callable[..., Any]:
 
 
 def conflict_message(what: str, packages: Sequence[str]) -> str:
-    """Why `what` cannot be had, in words, where several packages offer it; empty where one does."""
+    """The message if several packages provide `what`; empty if at most one does."""
     if len(packages) < 2:
         return ""
-    return f"expected one package to offer {what}, got {' and '.join(packages)}; uninstall one of them"
+    return f"expected one package to provide {what}, got {' and '.join(packages)}; uninstall one of them"
 
 
 def recipe_folders() -> list[tuple[str, Path]]:
-    """(package, folder that holds <dataset>/<method>.yaml), for each that there is.
-
-    The folder is looked for beside the package's other files; finding it imports nothing.
-    """
+    """(package, folder of <dataset>/<method>.yaml) of each package with recipes; imports none of them."""
     folders = []
     for package, entry in _plugin_entries()[_RECIPES]:
         top, *below = entry.value.split(".")
@@ -89,8 +86,8 @@ def recipe_folders() -> list[tuple[str, Path]]:
 
 @cache
 def _plugin_entries() -> dict[str, list[PluginEntry]]:
-    """By group. Both are found at once: looking through what is installed takes longer than all else here."""
-    from importlib.metadata import entry_points  # here, since `--help` need not wait for it
+    """Entry points by group; both are read in one slow scan of the installed packages."""
+    from importlib.metadata import entry_points  # here, to keep `--help` fast
 
     found = entry_points()
     return {group: _sorted_entries(found.select(group=group)) for group in (_METHODS, _RECIPES)}

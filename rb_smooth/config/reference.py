@@ -1,12 +1,12 @@
-"""What a recipe may say: every key of every section, read from the code that takes it, printed and written.
+"""Reference of all keys of a recipe, read from annotations and docstrings, for `recipe keys` and docs/recipes.md.
 
-A method's keys are its options, each told by a line of its docstring, which goes on further in:
+The keys of a component are its options. A line of its docstring, with indented continuation lines, documents each:
 
     gamma (relative to a weight tensor's norm, >= 0): size of the neighbourhood. Source: the AWP authors' code.
     norm, steps: as at's.
 
-In brackets stand unit and range; what is a choice needs none. The first paragraph says what the method is, and its
-source. A key of `config.schema` is told in the same way by the docstring below it, which need not repeat its name.
+Brackets hold unit and range; a choice needs none. The first paragraph describes the component and names its source.
+The docstring below a key of `config.schema` has the same form without the name.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ _RANGE_SIGNS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
 
 
 class RecipeKey(NamedTuple):
-    """values: unit and range, or what to choose from; default: as in a recipe, or none, or required.
+    """A key. values: unit and range, or choices; default: as in a recipe, or none, or required.
 
-    What the docstring does not tell is empty: of ours nothing is, as a test sees to.
+    Undocumented fields are empty; a test ensures that built-in components have none.
     """
 
     name: str
@@ -50,7 +50,7 @@ class RecipeKey(NamedTuple):
 
 
 class KeyGroup(NamedTuple):
-    """Keys that stand together. title: "train", "data.extra", "objective.at"; package: whose, if it is not ours."""
+    """Keys of a section or component. title: "train", "data.extra", "objective.at"; package: None if built in."""
 
     title: str
     what: str
@@ -60,7 +60,7 @@ class KeyGroup(NamedTuple):
 
 
 def key_groups(section: str) -> list[KeyGroup]:
-    """Of one section of a recipe: its own keys, if it has any, then what it may name, with options. Costs torch."""
+    """The section's own keys, if any, then its components with their options. Imports torch."""
     if section == "train":
         return [_section_group(section, Train)]
     if section == "evaluate":
@@ -84,15 +84,15 @@ def _section_group(title: str, cls: type[BaseModel]) -> KeyGroup:
 
 
 def _method_group(kind: str, name: str, place: str | None = None) -> KeyGroup:
-    """place: where a recipe names it, if that is not called as the kind."""
+    """place: the key that names the component in a recipe, if it differs from `kind`."""
     title, package = f"{place or kind}.{name}", registry.package_of(kind, name)
     try:
-        options, said = registry.configurable_options(kind, name), _documented_options(kind, name)
-    except UserError as refused:  # what is broken in another package keeps nothing else from being shown
-        return KeyGroup(title, str(refused), "", (), package)
+        options, documented = registry.configurable_options(kind, name), _documented_options(kind, name)
+    except UserError as error:  # show the others if a package is broken
+        return KeyGroup(title, str(error), "", (), package)
     keys = []
     for key, option in options.items():
-        unit, text = said.get(key, ("", ""))
+        unit, text = documented.get(key, ("", ""))
         default = "required" if option.default is option.empty else _format_value(option.default)
         keys.append(_make_key(key, _values(option.annotation, unit), default, text))
     return KeyGroup(
@@ -101,31 +101,31 @@ def _method_group(kind: str, name: str, place: str | None = None) -> KeyGroup:
 
 
 def _documented_options(kind: str, name: str) -> dict[str, tuple[str, str]]:
-    """Option -> (unit and range, text); of one that is "as at's." what `at` says."""
+    """Option -> (unit and range, text); "as at's." copies those of `at`."""
     found: dict[str, tuple[str, str]] = {}
     for line in "\n".join(_docstring_lines(registry.find_component(kind, name))).splitlines():
-        if told := re.fullmatch(_OPTION, line):
-            names, unit, text = told.groups("")
+        if documented := re.fullmatch(_OPTION, line):
+            names, unit, text = documented.groups("")
             other = re.fullmatch(r"as (\w+)'s\.", text)
             for each in names.split(", "):
                 found[each] = _documented_options(kind, other[1])[each] if other else (unit, text)
     return found
 
 
-def _docstring_lines(made: Any) -> list[str]:
-    """Of a docstring, with the lines that go on further in joined to the one before."""
-    text = getdoc(getattr(made, "func", made)) or ""
+def _docstring_lines(component: Any) -> list[str]:
+    """Paragraphs of a docstring, with indented continuation lines joined."""
+    text = getdoc(getattr(component, "func", component)) or ""
     return [re.sub(r"\n +", " ", paragraph) for paragraph in text.split("\n\n")]
 
 
 def _make_key(name: str, values: str, default: str, text: str) -> RecipeKey:
-    """Told as cells of a table are: with a capital and without the last full stop."""
+    """Format `text` as table cells: with a capital and without the final full stop."""
     what, source = (re.sub(r"(?<! al)\.$", "", part) for part in _summary_and_source(text))
     return RecipeKey(name, values, default, what[:1].upper() + what[1:], source)
 
 
 def _summary_and_source(text: str) -> tuple[str, str]:
-    """What it does, and the source."""
+    """Split `text` at "Source: "."""
     what, _, source = _join_lines(text).partition("Source: ")
     return what.strip(), source
 
@@ -134,17 +134,17 @@ def _join_lines(text: str) -> str:
     return " ".join(text.split())
 
 
-def _values(annotation: Any, said: str, limits: Sequence[Any] = ()) -> str:
-    """said: unit and range; a unit stands in the place of the type."""
+def _values(annotation: Any, documented: str, limits: Sequence[Any] = ()) -> str:
+    """Unit or type, range and choices as text. documented: unit and range from a docstring."""
     words, choices = _allowed_values(annotation)
-    ranges = [part for part in said.split(", ") if part.startswith(("<", ">"))]
-    unit = said.removesuffix(", ".join(ranges)).rstrip(", ")
+    ranges = [part for part in documented.split(", ") if part.startswith(("<", ">"))]
+    unit = documented.removesuffix(", ".join(ranges)).rstrip(", ")
     words = [unit or words[0], *words[1:]] if words else []
     return "; ".join(filter(None, [", ".join([*words, *_range_texts(limits), *ranges]), ", ".join(choices)]))
 
 
 def _allowed_values(annotation: Any) -> tuple[list[str], list[str]]:
-    """What an annotation admits: type and ranges in words; and each value that can be chosen, as it is written."""
+    """Type and ranges as text, and the choices as a recipe writes them, of an annotation."""
     origin, inner = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         words, choices = _allowed_values(inner[0])
@@ -158,14 +158,14 @@ def _allowed_values(annotation: Any) -> tuple[list[str], list[str]]:
 
 
 def _range_texts(limits: Sequence[Any]) -> list[str]:
-    """Of what pydantic's types carry: `Gt(0)` -> > 0."""
+    """Ranges of pydantic's metadata: `Gt(0)` -> "> 0"."""
     return [
         f"{sign} {getattr(each, name)}" for each in limits for name, sign in _RANGE_SIGNS.items() if hasattr(each, name)
     ]
 
 
 def _format_value(value: Any) -> str:
-    """As a recipe writes it; what is None there is left out."""
+    """`value` as a recipe writes it."""
     if value is None:
         return "none"
     if isinstance(value, bool):
@@ -177,15 +177,15 @@ _HEADINGS = ("key", "values", "default", "what it does", "source")
 
 
 def print_keys(topics: Sequence[str]) -> None:
-    """The tables of each topic; of all sections where none is given."""
+    """Print the tables of each topic, of all sections by default. Raises UserError for an unknown topic."""
     for group in _selected_groups(topics):
-        whose = f" (from {group.package})" if group.package else ""
-        console.print(f"{group.title}{whose}: {_group_line(group)}", soft_wrap=False)
+        origin = f" (from {group.package})" if group.package else ""
+        console.print(f"{group.title}{origin}: {_group_line(group)}", soft_wrap=False)
         console.print(_table(group.keys) if group.keys else "", soft_wrap=False)
 
 
 def keys_as_dicts(topics: Sequence[str]) -> list[dict[str, Any]]:
-    """The same for programs."""
+    """The content of `print_keys` as plain values, for --json."""
     return [each._asdict() | {"keys": [key._asdict() for key in each.keys]} for each in _selected_groups(topics)]
 
 
@@ -194,8 +194,8 @@ def _selected_groups(topics: Sequence[str]) -> list[KeyGroup]:
 
 
 def select_groups(topic: str) -> list[KeyGroup]:
-    """What is told of a section (`data`), a part of it (`data.augment`), a method (`objective.at`), or of one key of
-    those that have it (`objective.eps`, `objective.at.eps`). Raises UserError for anything else.
+    """Groups of a section (`data`), a part of it (`data.augment`), a component (`objective.at`), or a key, in one or
+    all components (`objective.at.eps`, `objective.eps`). Raises UserError for an unknown topic.
     """
     section, key = topic.partition(".")[0], topic.rpartition(".")[2]
     if section not in SECTIONS:
@@ -212,8 +212,9 @@ def select_groups(topic: str) -> list[KeyGroup]:
 
 
 def write_keys(path: Path) -> None:
-    """Put each section's tables, without other packages' methods, into the document at `path`, between comments of
-    its name. Raises UserError as `files.write_between` does.
+    """Write the tables of built-in components into the document at `path`, between comments of each section's name.
+
+    Raises UserError as `files.write_between` does.
     """
     write_between(path, {section: list(_markdown(key_groups(section))) for section in SECTIONS})
 
@@ -231,7 +232,7 @@ def _table(keys: Sequence[RecipeKey]) -> Table:
 
 
 def _markdown(groups: Sequence[KeyGroup]) -> Iterator[str]:
-    """Lines: of a section's own keys the table, of a method also its name and what it is."""
+    """Lines of Markdown: a table per group, with a heading and a description for components."""
     for group in groups:
         if group.package is not None:
             continue

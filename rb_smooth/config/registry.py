@@ -1,10 +1,9 @@
-"""Names made real. The folder is the registry and the constructor is the schema.
+"""Look up components by name, check their options and build them.
 
-`objective: {name: at, eps: 8/255}` is the one public class of rb_smooth/components/objectives/at.py, called with
-eps=8/255. Options are its keyword-only parameters, checked by their annotations; its own ValueErrors hold the ranges.
-Models, schedules, data sets and augmentations are the public functions of their one file. Other packages' names stand
-beside ours (plugins.py); none of them takes the place of one of ours. Importing this module costs neither torch nor
-pydantic.
+`objective: {name: at, eps: 8/255}` calls the only public class of rb_smooth/components/objectives/at.py with eps=8/255.
+Options are its keyword-only parameters; their annotations give types, its ValueErrors give ranges. Models, schedules,
+data sets and augmentations are the public functions of one file each. Other packages add names (plugins.py) and cannot
+override a built-in one. Importing this module imports neither torch nor pydantic.
 """
 
 from __future__ import annotations
@@ -39,20 +38,20 @@ _FILES = {
     "data": "data.datasets",
     "augmentation": "data.augmentations",
 }
-"""Where the methods of a kind lie, below rb_smooth: a folder, or a file."""
+"""Modules of the components of each kind, below rb_smooth: a package, or one module."""
 
-_INJECTED = {"generator"}  # given by training, never by a recipe
+_INJECTED = {"generator"}  # arguments that training passes; a recipe cannot set them
 
 
 def component_names(kind: str) -> list[str]:
-    """Every name that a recipe may give for `kind`, ours and other packages'. Imports none of them."""
+    """All names of components of `kind`, built-in and of other packages, sorted. Imports none of them."""
     theirs = (method.removeprefix(f"{kind}.") for method in plugins.plugin_methods() if method.startswith(f"{kind}."))
     return sorted({*_builtin_names(kind), *theirs})
 
 
 def find_component(kind: str, name: str) -> Callable[..., Any]:
-    """The class or function called `name`; ours, where it is one of ours. Raises UserError with the nearest valid name,
-    or if the package that offers it cannot be imported.
+    """The class or function called `name`. Raises UserError for an unknown name, with the closest valid one, and if
+    the package that provides it cannot be imported.
     """
     if name not in component_names(kind):
         raise UserError(f"expected a known {kind}, {did_you_mean(str(name), component_names(kind))}")
@@ -66,18 +65,18 @@ def find_component(kind: str, name: str) -> Callable[..., Any]:
 
 
 def package_of(kind: str, name: str) -> str | None:
-    """The installed package that `name` comes from, as "rb-smooth-sam 0.1"; None if it is ours, or nobody's."""
+    """The installed package that `name` comes from, as "rb-smooth-sam 0.1"; None if it is built in or unknown."""
     offers = plugins.plugin_methods().get(f"{kind}.{name}")
     return None if offers is None or name in _builtin_names(kind) else offers[0].package
 
 
 def packages_of(methods: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """{"perturbation.sam": "rb-smooth-sam 0.1"}, of those of `methods`, (kind, name), that are not ours."""
+    """{"perturbation.sam": "rb-smooth-sam 0.1"} for those of `methods`, (kind, name), that are not built in."""
     return {f"{kind}.{name}": package for kind, name in methods if (package := package_of(kind, name)) is not None}
 
 
 def check_installed(packages: Mapping[str, str]) -> None:
-    """Raises UserError for a method that is not here any more, naming whose it was. packages: as `packages_of` gave."""
+    """Raise UserError if a component's package is no longer installed. packages: the result of `packages_of`."""
     for method, package in packages.items():
         kind, _, name = method.partition(".")
         if name not in component_names(kind):
@@ -88,24 +87,27 @@ def check_installed(packages: Mapping[str, str]) -> None:
 
 
 def list_plugin_methods() -> tuple[list[tuple[str, str, str]], list[str]]:
-    """What other packages add, as (kind, name, package); and what no recipe can name, as lines that say why."""
+    """Components of other packages as (kind, name, package), and one line for each that is skipped."""
     kinds, rows, complaints = [*_FOLDERS, *_FILES], [], []
     for method, offers in sorted(plugins.plugin_methods().items()):
         kind, _, name = method.partition(".")
         packages = " and ".join(offer.package for offer in offers)
         if kind not in kinds:
             complaints.append(
-                f"passed over: {method} of {packages}: expected a kind of method, {did_you_mean(kind, kinds)}"
+                f"skipped: {method} of {packages}: expected a kind of method, {did_you_mean(kind, kinds)}"
             )
         elif name in _builtin_names(kind):
-            complaints.append(f"passed over: {kind} {name} of {packages}: the name is ours")
+            complaints.append(f"skipped: {kind} {name} of {packages}: the name is built in")
         else:
             rows.append((kind, name, packages))
     return rows, complaints
 
 
 def build_component(kind: str, name: str, options: Mapping[str, Any], *args: Any, **injected: Any) -> Any:
-    """Call the constructor of `name` with checked options."""
+    """Call the constructor of `name` with `args`, checked `options` and those of `injected` that it takes.
+
+    Raises UserError for an unknown name and for an unknown, missing or invalid option.
+    """
     constructor, checked = find_component(kind, name), check_options(kind, name, options)
     taken = {key: value for key, value in injected.items() if key in inspect.signature(constructor).parameters}
     try:
@@ -115,7 +117,7 @@ def build_component(kind: str, name: str, options: Mapping[str, Any], *args: Any
 
 
 def default_options(kind: str, name: str) -> dict[str, Any]:
-    """The options of `name` that need not be given, with their values."""
+    """The optional options of `name` with their defaults."""
     parameters = inspect.signature(find_component(kind, name)).parameters.values()
     return {
         each.name: each.default
@@ -125,7 +127,7 @@ def default_options(kind: str, name: str) -> dict[str, Any]:
 
 
 def configurable_options(kind: str, name: str) -> dict[str, inspect.Parameter]:
-    """What a recipe may set of `name`: its keyword-only parameters, with annotations and defaults."""
+    """The options that a recipe can set: keyword-only parameters of `name`, with annotations and defaults."""
     return {
         key: parameter
         for key, parameter in inspect.signature(find_component(kind, name), eval_str=True).parameters.items()
@@ -155,9 +157,9 @@ def build_model(
 
 
 def check_options(kind: str, name: str, options: Mapping[str, Any], also: Iterable[str] = ()) -> dict[str, Any]:
-    """Options as the constructor's annotations want them. Raises UserError for an unknown key or a wrong type.
+    """`options` converted to the types of the constructor's annotations.
 
-    also: further keys of the section, to suggest where one is misspelt.
+    Raises UserError for an unknown or missing key and for a wrong type. also: more keys of the section, as suggestions.
     """
     parameters = configurable_options(kind, name)
     for key in options:
@@ -178,7 +180,7 @@ def check_options(kind: str, name: str, options: Mapping[str, Any], also: Iterab
 
 
 def validation_message(error: ValidationError, where: str) -> str:
-    """What pydantic found, in the house's words."""
+    """pydantic's first error as `expected …, got …; do …`."""
     first = error.errors()[0]
     place = ".".join([where, *map(str, first["loc"])])
     if first["type"] == "missing":
@@ -190,7 +192,7 @@ def validation_message(error: ValidationError, where: str) -> str:
 
 @cache
 def _builtin_names(kind: str) -> list[str]:
-    """The modules of a folder, or the public functions of a file; their names are read, nothing is imported."""
+    """Names of the modules of a package or of the public functions of a module, read without importing them."""
     place = Path(__file__).parents[1].joinpath(*(_FOLDERS | _FILES)[kind].split("."))
     if kind in _FOLDERS:
         found = [module.name for module in pkgutil.iter_modules([str(place)])]

@@ -1,10 +1,13 @@
-"""Recipe files: found and added up. A method's name is a sum: `at+awp` is at.yaml with +awp.yaml's sections.
+"""Resolve a method's name, such as `at+awp`, to the sections of a recipe.
 
-Files are looked for in ./recipes, then in the checkout, then in the installed package; the first one found wins. Other
-packages add files (plugins.py) with names of their own: each has a base or a part that none of ours has. For the sum
-at+awp+ensgd the sections of at.yaml, +awp.yaml and +ensgd.yaml are added in this order, and then those of the
-files that carry the name of a sum within it (a paper's cell with values of its own: at+awp.yaml, at+awp+ensgd.yaml),
-shorter names first. A part may say with which `bases` it goes. Importing this module costs no torch.
+A name is a base (`at`) and parts (`+awp`, `-l2`), each a YAML file. The search path is ./recipes, the checkout, the
+installed package; the first file wins. Other packages (plugins.py) add files whose names contain a base or a part that
+is not built in.
+
+Merge order for at+awp+ensgd: at.yaml; the sections of +awp.yaml and +ensgd.yaml that name a component; the files of
+combinations (at+awp.yaml, at+awp+ensgd.yaml: a paper's values for that combination), shorter names first; the
+remaining sections of the parts, which change single values. The `bases` of a part's file list the methods that it
+extends; without them it extends all. Importing this module does not import torch.
 """
 
 from __future__ import annotations
@@ -24,28 +27,29 @@ from rb_smooth.core.files import validate_name
 
 
 class RecipeFile(NamedTuple):
-    """packages: those that offer it, as "rb-smooth-sam 0.1"; none if it is ours or the user's own."""
+    """A recipe file and the packages that provide it ("rb-smooth-sam 0.1"); none if built in or in ./recipes."""
 
     path: Path
     packages: tuple[str, ...] = ()
 
 
 def recipe_roots(shipped_only: bool = False) -> list[Path]:
-    """The folders that hold <dataset>/<method>.yaml, the user's own and ours, in this order."""
+    """Folders of <dataset>/<method>.yaml: ./recipes (unless `shipped_only`), then the built-in ones."""
     places = [] if shipped_only else [Path("recipes")]
     places += [root / "recipes" for root in data_roots()]
     return list({place.resolve(): place for place in places if place.is_dir()}.values())
 
 
 def list_datasets() -> list[str]:
+    """Names of the data sets with at least one recipe file, sorted."""
     places = [*recipe_roots(), *(folder for _, folder in plugins.recipe_folders())]
     return sorted({folder.name for place in places for folder in place.iterdir() if _yaml_files(folder)})
 
 
 def recipe_files(dataset: str, shipped_only: bool = False) -> dict[str, RecipeFile]:
-    """Name -> file for one dataset: bases ("at"), parts ("+awp", "-l2") and cells ("at+awp+ensgd").
+    """Files of one dataset by name: bases ("at"), parts ("+awp", "-l2") and combinations ("at+awp+ensgd").
 
-    shipped_only: without the user's own; what other packages ship is shipped.
+    shipped_only: without ./recipes; files of other packages are included. Raises UserError for an unknown dataset.
     """
     if dataset not in list_datasets():
         raise UserError(f"expected a dataset with recipes, {did_you_mean(dataset, list_datasets())}")
@@ -59,16 +63,16 @@ def recipe_files(dataset: str, shipped_only: bool = False) -> dict[str, RecipeFi
 
 
 def skipped_files(dataset: str) -> list[str]:
-    """Other packages' files that would change what one of our names means, one line for each."""
+    """One line for each file of another package that is ignored because it would change a built-in method."""
     found = _package_files(dataset, named_by_us=True)
-    return [f"passed over: recipe {dataset}/{path.stem} of {package}: the name is ours" for package, path in found]
+    return [f"skipped: recipe {dataset}/{path.stem} of {package}: the name is built in" for package, path in found]
 
 
 def list_methods(dataset: str) -> list[str]:
-    """Every sum of the dataset's files that `resolve_method` takes, in its one order."""
+    """Names of all valid methods of a dataset, each in canonical order of parts."""
     catalog = RecipeCatalog({name: file for name, file in recipe_files(dataset).items() if _is_readable(name, file)})
     parts = sorted(catalog.parts, key=catalog.sort_key)
-    sums = [
+    candidates = [
         (base, chosen)
         for base in catalog.bases
         for size in range(len(parts) + 1)
@@ -76,13 +80,13 @@ def list_methods(dataset: str) -> list[str]:
     ]
     return [
         base + "".join(chosen)
-        for base, chosen in sorted(sums, key=lambda each: (len(each[1]), *each))
+        for base, chosen in sorted(candidates, key=lambda each: (len(each[1]), *each))
         if not catalog.invalid_reason(base, chosen)
     ]
 
 
 def resolve_method(dataset: str, method: str, shipped_only: bool = False) -> tuple[str, Sections]:
-    """The method's name in its one order, and its sections. Raises UserError for what is not a sum of known files."""
+    """The method's name in canonical order of parts, and its sections. Raises UserError for an invalid method."""
     catalog = RecipeCatalog(recipe_files(dataset, shipped_only))
     base, *parts = split_method(method)
     if base not in catalog.bases or "".join([base, *parts]) != method:
@@ -100,7 +104,7 @@ def resolve_method(dataset: str, method: str, shipped_only: bool = False) -> tup
 
 
 def resolve_file(path: Path) -> tuple[str, str, Sections]:
-    """(dataset, method, sections) of a user's own recipe. `base: cifar10/at+awp` starts from a shipped one."""
+    """(dataset, method, sections) of a user's recipe file. `base: cifar10/at+awp` inherits from a known method."""
     sections = read_sections(path, also=("base", "name", "run"))
     sections.pop("run", None)
     base, name = sections.pop("base", None), sections.pop("name", None)
@@ -114,53 +118,48 @@ def resolve_file(path: Path) -> tuple[str, str, Sections]:
 
 
 class RecipeCatalog:
-    """One dataset's files: bases ("at"), parts ("+awp", "-l2") and cells ("at+awp+ensgd"), read when they are needed.
-
-    A part may have no file and be known from a cell alone ("-tuned"): it is then taken only where such a cell is.
-    """
+    """The recipe files of one dataset, read lazily: bases, parts and combinations of them."""
 
     def __init__(self, files: dict[str, RecipeFile]) -> None:
         self.files = files
         self.bases = [name for name in files if len(split_method(name)) == 1 and name[0] not in "+-"]
-        named = {part for name in files if name[0] not in "+-" for part in split_method(name)[1:]}
-        self.parts = sorted(named | {name for name in files if name[0] in "+-"})
+        self.parts = sorted(name for name in files if name[0] in "+-")
         self._sections_by_name: dict[str, Sections] = {}
         self._bases: dict[str, list[str]] = {}
 
     def sections_of(self, name: str) -> Sections:
-        """The sections of a part or cell; none for a part without a file."""
+        """The sections of a part's or a combination's file."""
         if name not in self._sections_by_name:
-            also = ("bases",) if name[0] in "+-" else ()
-            found = read_sections(self.files[name].path, also) if name in self.files else {}
-            bases = found.pop("bases", self.bases)
+            path = self.files[name].path
+            sections = read_sections(path, also=("bases",) if name[0] in "+-" else ())
+            bases = sections.pop("bases", self.bases)
             if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
-                where = self.files[name].path
-                raise UserError(f"expected bases in {where} to be a list of names, got {bases!r}; correct it")
-            self._sections_by_name[name], self._bases[name] = found, bases
+                raise UserError(f"expected bases in {path} to be a list of names, got {bases!r}; correct it")
+            self._sections_by_name[name], self._bases[name] = sections, bases
         return self._sections_by_name[name]
 
     def bases_of(self, part: str) -> list[str]:
-        """With which a part goes: those that its file names, else all."""
+        """The methods that a part extends: the `bases` of its file, else all bases."""
         self.sections_of(part)
         return self._bases[part]
 
     def sort_key(self, part: str) -> tuple[bool, int, str]:
-        """+parts before -parts, each by the section it replaces: so that a sum has one name and one meaning."""
+        """Canonical order of parts: "+" before "-", then by the first section that the part changes, then by name."""
         places = [SECTIONS.index(key) for key in self.sections_of(part)]
         return part[0] == "-", min(places, default=len(SECTIONS)), part
 
     def combinations(self, base: str, parts: Sequence[str]) -> list[str]:
-        """The cells of which `base` and `parts` are the whole or more, shorter names first."""
+        """Names of combination files that `base` and `parts` contain, fewest parts first."""
         return [name for of, own, name in self._combinations if of == base and own <= set(parts)]
 
     def overlays(self, base: str, parts: Sequence[str]) -> Iterator[tuple[str, Sections]]:
-        """What is added to the base, in order: methods that parts choose, cells, single values that parts change."""
+        """(name, sections) merged into the base, in order: components of parts, combinations, values of parts."""
         yield from self._sections(parts, choosing=True)
         yield from ((combination, self.sections_of(combination)) for combination in self.combinations(base, parts))
         yield from self._sections(parts, choosing=False)
 
     def invalid_reason(self, base: str, parts: Sequence[str]) -> str:
-        """Why this is no method, in words; empty if it is one."""
+        """The message that says why this is not a valid method; empty if it is valid."""
         if len(set(parts)) < len(parts):
             return "expected each part once, got one twice; drop it"
         combinations = self.combinations(base, parts)
@@ -168,24 +167,22 @@ class RecipeCatalog:
             if name in self.files and (conflict := plugins.conflict_message(name, self.files[name].packages)):
                 return conflict
         for part in parts:
-            if base not in self.bases_of(part):
-                return f"expected {part} with {' or '.join(self.bases_of(part))}, got {base}; drop it"
-            if part not in self.files and not any(part in split_method(combination) for combination in combinations):
-                whole = min((name for name in self.files if part in split_method(name)), key=len)
-                return f"expected {part} as in {whole}, got {base + ''.join(parts)}; write it whole"
+            if not any({base, *parts}.issuperset(split_method(needed)) for needed in self.bases_of(part)):
+                others = "".join(each for each in parts if each != part)
+                return f"expected {part} with {' or '.join(self.bases_of(part))}, got {base}{others}; drop it"
         if conflict := self._conflict(parts, chosen_only=True) or self._conflict(self._most_specific(combinations)):
             return f"expected one choice per section, got {conflict}; drop one of them"
         return ""
 
     @cached_property
     def _combinations(self) -> list[tuple[str, set[str], str]]:
-        """(base, parts, name) of each, shorter ones first."""
+        """(base, parts, name) of each combination file, fewest parts first."""
         split = [(name, split_method(name)) for name in self.files if name[0] not in "+-"]
         combinations = [(base, set(parts), name) for name, (base, *parts) in split if parts]
         return sorted(combinations, key=lambda combination: (len(combination[1]), combination[2]))
 
     def _sections(self, parts: Sequence[str], choosing: bool) -> Iterator[tuple[str, Sections]]:
-        """Of each part the sections that choose a method, or those that only change one."""
+        """Of each part the sections that name a component (`choosing`), or those that only change its values."""
         for part in parts:
             if more := {
                 key: value for key, value in self.sections_of(part).items() if _names_method(value) == choosing
@@ -193,7 +190,7 @@ class RecipeCatalog:
                 yield part, more
 
     def _most_specific(self, combinations: Sequence[str]) -> list[str]:
-        """Those that no other of `combinations` contains: a longer cell is there to have the last word."""
+        """The combinations that no other one contains: a larger one overrides the smaller."""
         parts = {combination: set(split_method(combination)) for combination in combinations}
         return [
             combination
@@ -202,7 +199,7 @@ class RecipeCatalog:
         ]
 
     def _conflict(self, names: Sequence[str], chosen_only: bool = False) -> str:
-        """Two that both have a word on a section (on its method, with `chosen_only`), in words; empty if none do."""
+        """Two names that change the same section (its component, with `chosen_only`), as text; empty if none do."""
         first: dict[str, str] = {}
         for name in names:
             for key, section in self.sections_of(name).items():
@@ -215,12 +212,12 @@ class RecipeCatalog:
 
 
 def split_method(method: str) -> list[str]:
-    """`at+awp-l2` -> at, +awp, -l2."""
+    """Split `at+awp-l2` into at, +awp and -l2."""
     return re.findall(r"^[^+-]+|[+-][^+-]+", method) or [method]
 
 
 def adds_one_part(method: str, base: str) -> bool:
-    """Whether it is the other one and one part more: at+awp to at, and not at+awp to at+ensgd."""
+    """Whether `method` is `base` with exactly one more part: at+awp for at."""
     here, there = set(split_method(method)), set(split_method(base))
     return there < here and len(here - there) == 1
 
@@ -230,8 +227,9 @@ def _yaml_files(folder: Path) -> list[Path]:
 
 
 def _package_files(dataset: str, named_by_us: bool) -> list[tuple[str, Path]]:
-    """(package, file) of other packages' files for the dataset: either those whose name is made of bases and parts of
-    ours, so that they would change what it means, or the others.
+    """(package, file) of other packages' files for the dataset.
+
+    named_by_us: those whose names consist of built-in bases and parts, which are ignored; else the others.
     """
     ours = [path.stem for root in recipe_roots(shipped_only=True) for path in _yaml_files(root / dataset)]
     known = {part for name in ours for part in split_method(name)}
@@ -241,7 +239,7 @@ def _package_files(dataset: str, named_by_us: bool) -> list[tuple[str, Path]]:
 
 
 def _is_readable(name: str, file: RecipeFile) -> bool:
-    """Whether a file of another package can be read: what is broken there breaks nothing of ours."""
+    """Whether a file of another package is valid; an invalid one is left out of the list of methods."""
     try:
         return not file.packages or bool(RecipeCatalog({name: file}).sections_of(name))
     except UserError:
@@ -249,5 +247,5 @@ def _is_readable(name: str, file: RecipeFile) -> bool:
 
 
 def _names_method(section: Any) -> bool:
-    """Whether a section says which method, and not only what changes in it."""
+    """Whether a section names a component, rather than only changing its values."""
     return isinstance(section, list) or "name" in section

@@ -1,7 +1,6 @@
-"""What a recipe declares, typed and frozen; training asks it for its objects. `validate.check_recipe` makes one from
-text.
+"""Typed, immutable recipes. `validate.check_recipe` makes one from sections; `Recipe.build` builds its components.
 
-What stands below a key is what `recipe keys` shows of it (reference.py): (its unit) what it does. Source: where from.
+The docstring below a key is its reference, shown by `recipe keys` (reference.py): (unit) description. Source: origin.
 """
 
 from __future__ import annotations
@@ -81,9 +80,9 @@ class Data(BaseModel):
 
 
 def load_raw_dataset(section: Mapping[str, Any], data_dir: Path) -> RawDataset:
-    """The data set that a `data:` section names, whole; keys about training are passed over, and need not be there.
+    """Load the data set of a `data:` section; keys of `Data` are optional and ignored.
 
-    Another package's is never official, whatever it says of itself: we have not seen by what its files are checked.
+    One of another package is never `official`, since the verification of its files is unknown.
     """
     options = {key: value for key, value in section.items() if key not in Data.model_fields}
     source: RawDataset = build_component("data", section["name"], options, data_dir)
@@ -158,7 +157,7 @@ class Evaluate(_Section):
 
 
 def parse_protocol(keys: Mapping[str, Any]) -> Evaluate:
-    """An `evaluate:` of these keys, the others by default. Raises UserError for what cannot be meant."""
+    """An `Evaluate` of these keys, with defaults for the others. Raises UserError for invalid keys."""
     try:
         return Evaluate(**keys)
     except ValidationError as error:
@@ -167,7 +166,7 @@ def parse_protocol(keys: Mapping[str, Any]) -> Evaluate:
 
 @dataclass(frozen=True)
 class Stage:
-    """A named method with its options, in force from `from_epoch` (epochs count from 0)."""
+    """A component with its options, active from epoch `from_epoch` on (from 0)."""
 
     name: str
     options: Mapping[str, Any]
@@ -176,7 +175,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A checked recipe. `sections` is the resolved text of it, for storing; the rest is the same, typed."""
+    """A validated recipe. `sections` holds the resolved plain values, for storage; the other fields are typed."""
 
     dataset: str
     method: str
@@ -188,7 +187,7 @@ class Recipe:
 
     @property
     def title(self) -> str:
-        """`at+ensgd`, or `at+ensgd (30 epochs, selected on test)`: what a reader must know beside the name."""
+        """`at+ensgd`, or `at+ensgd (30 epochs, selected on test)`: the method with its deviations."""
         net = self.stage("model")
         epochs = f"{self.train.epochs} epoch{'s' if self.train.epochs > 1 else ''}"
         notes = [] if self.train.scaled_from is None else [epochs]
@@ -198,7 +197,7 @@ class Recipe:
 
     @property
     def stages_text(self) -> str:
-        """`optimizer: sgd, entropy_sgd from epoch 5`, of each section that has stages; empty if none has."""
+        """`optimizer: sgd, entropy_sgd from epoch 5` for each section with stages; empty if none has."""
         return "; ".join(
             f"{kind}: {', '.join(s.name + (f' from epoch {s.from_epoch}' if s.from_epoch else '') for s in stages)}"
             for kind, stages in self.stages.items()
@@ -207,35 +206,39 @@ class Recipe:
 
     @property
     def packages(self) -> dict[str, str]:
-        """Whose methods these are, of those that are not ours: {"perturbation.sam": "rb-smooth-sam 0.1"}."""
+        """Packages of the components that are not built in: {"perturbation.sam": "rb-smooth-sam 0.1"}."""
         named = [(kind, stage.name) for kind, stages in self.stages.items() for stage in stages]
         named += [("data", self.data.name), *(("augmentation", name) for name, _ in self.data.augmentations)]
         return packages_of(named)
 
     def stage(self, kind: str, epoch: int = 0) -> Stage:
+        """The stage of section `kind` that is active at `epoch`."""
         return [stage for stage in self.stages[kind] if stage.from_epoch <= epoch][-1]
 
     def build(self, kind: str, *args: Any, epoch: int = 0, **injected: Any) -> Any:
-        """What section `kind` describes at `epoch`: called with `args`, its options, and the `injected` it takes."""
+        """Build the component of section `kind` at `epoch`, with `args` and those of `injected` that it takes."""
         stage = self.stage(kind, epoch)
         return build_component(kind, stage.name, stage.options, *args, **injected)
 
     @property
     def trained_threat(self) -> Threat | None:
-        """The ball that the last objective defends: by it the best epoch is selected, whatever the earlier stages."""
+        """Threat model of the last objective, used to select the best epoch; None for standard training."""
         return self.build("objective", epoch=self.train.epochs - 1).threat
 
     @property
     def threat(self) -> Threat:
-        """The ball in which the final model is attacked: the recipe's evaluation, else its last objective's own."""
+        """Threat model of the evaluation: `evaluate`, with defaults from the last objective.
+
+        Raises UserError if neither defines it completely.
+        """
         from rb_smooth.core.threat import Threat
 
         trained, asked = self.trained_threat, self.evaluate
         if trained is None or asked.norm not in (None, trained.norm):
             if asked.norm is None or asked.eps is None or asked.step_size is None:
                 raise UserError(
-                    "expected evaluate.norm, eps and step_size where training defends no ball or one of another norm, "
-                    "got only some; set all three"
+                    "expected evaluate.norm, eps and step_size for training without a threat model or with another "
+                    "norm, got only some; set all three"
                 )
             return Threat(asked.norm, asked.eps, asked.step_size)
         return Threat(

@@ -1,4 +1,4 @@
-"""A recipe as text: its sections, read from a file, added up, completed, and told apart by a digest. Costs no torch."""
+"""Sections of a recipe as plain values: read, merge, fill defaults, hash. Does not import torch."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ STAGED = ("objective", "perturbation", "optimizer")
 """Sections that may be a list of stages, each with `from_epoch`."""
 
 NON_RESULT_KEYS = ("stream", "workers")
-"""Of `data`: how a folder's images are read."""
+"""Keys of `data` that do not change results: how a folder's images are read."""
 
 Sections = dict[str, Any]
 
 
 def read_sections(path: Path, also: Sequence[str] = ()) -> Sections:
-    """The sections of one recipe file, and the keys in `also`. Raises UserError for anything else."""
+    """Read the sections of a recipe file, and the keys in `also`. Raises UserError for a missing or invalid file."""
     try:
         sections = parse_yaml(path.read_text(encoding="utf-8"), str(path))
     except FileNotFoundError:
@@ -43,7 +43,10 @@ def read_sections(path: Path, also: Sequence[str] = ()) -> Sections:
 
 
 def merge_sections(sections: Sections, overrides: Sections, where: str) -> Sections:
-    """`sections` with those of `overrides` in their place. A section without a name changes only the keys it lists."""
+    """Merge `overrides` into `sections`. A section with the old name or none changes single keys; else it replaces.
+
+    where: the source of `overrides`, for UserError.
+    """
     result = deepcopy(sections)
     for key, new in overrides.items():
         old = result.get(key)
@@ -59,7 +62,7 @@ def merge_sections(sections: Sections, overrides: Sections, where: str) -> Secti
 
 
 def fill_defaults(sections: Sections) -> Sections:
-    """All sections, in the house's order. Raises UserError for one that is missing."""
+    """All sections in order, with defaults. Raises UserError if one is missing."""
     defaults: Sections = {
         "perturbation": {"name": "none"},
         "averaging": {"name": "none"},
@@ -77,7 +80,7 @@ def fill_defaults(sections: Sections) -> Sections:
 
 
 def result_config(sections: Sections) -> Sections:
-    """`sections` without the keys that say how a run is carried out: they change no number, and make no other run."""
+    """`sections` without the keys that do not change results (NON_RESULT_KEYS)."""
     data = sections.get("data")
     if not isinstance(data, dict):
         return sections
@@ -85,19 +88,19 @@ def result_config(sections: Sections) -> Sections:
 
 
 def config_hash(sections: Sections) -> str:
-    """Six hex digits that change with anything that training sees, except the seed, which names carry in clear."""
+    """Hash of all that affects training, except the seed, which run names contain; six hex digits."""
     relevant = {key: value for key, value in result_config(sections).items() if key != "evaluate"}
     relevant["train"] = {key: value for key, value in relevant["train"].items() if key != "seed"}
     return short_hash(relevant)
 
 
 def short_hash(value: Any) -> str:
-    """Six hex digits of any nest of plain values; 1 and 1.0 are one value."""
+    """Hash of nested plain values, six hex digits; 1 and 1.0 are equal."""
     return hashlib.sha256(json.dumps(_as_floats(value), sort_keys=True).encode()).hexdigest()[:6]
 
 
 def recipe_description(path: Path) -> str:
-    """The first comment line of a recipe file: what `recipe list` shows."""
+    """First comment line of a recipe file, shown by `recipe list`."""
     first = path.read_text(encoding="utf-8", errors="replace").partition("\n")[0]
     return first.lstrip("# ").strip() if first.startswith("#") else ""
 

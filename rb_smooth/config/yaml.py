@@ -1,4 +1,4 @@
-"""YAML as recipes write it: 8/255 and 5e-4 are numbers, loading is safe, a section is one line."""
+"""Safe YAML in which 8/255 and 5e-4 are numbers; dumps write one line per section."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _SCIENTIFIC = re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$")
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain YAML 1.1 reads 8/255 and 5e-4 as strings."""
+    """Reads 8/255 and 5e-4 as numbers; YAML 1.1 reads them as strings."""
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes k/255 as people write it."""
+    """Writes k/255 as a fraction."""
 
 
 def parse_yaml(text: str, where: str) -> Any:
-    """The value of YAML `text`. Raises UserError, naming `where`, when it is not safe YAML."""
+    """Parse `text`. Raises UserError, naming `where`, for invalid or unsafe YAML."""
     try:
         return yaml.load(text, _Loader)
     except (yaml.YAMLError, ZeroDivisionError, ValueError, RecursionError) as error:
@@ -31,7 +31,7 @@ def parse_yaml(text: str, where: str) -> Any:
 
 
 def dump_sections(sections: dict[str, Any]) -> str:
-    """One line per section, as in the shipped recipes. `parse_yaml` reads back the same values."""
+    """Format sections as in the built-in recipes, one line each; `parse_yaml` reads back equal values."""
     return "".join(
         yaml.dump({key: value}, Dumper=_Dumper, sort_keys=False, width=10_000)
         if not isinstance(value, (dict, list))

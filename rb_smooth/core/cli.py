@@ -1,7 +1,6 @@
-"""What the command lines of all programs share: --version, -q and -v, examples in the help, one line for a slip, and
-exit codes.
+"""Command line of all programs: --version, -q, -v, help with examples, one-line errors, exit codes.
 
-Costs no torch.
+Does not import torch.
 """
 
 from __future__ import annotations
@@ -38,13 +37,15 @@ _MODULE = "python -m rb_smooth."
 
 
 class StrictArgumentParser(argparse.ArgumentParser):
-    """Like its base, but what it cannot read is a UserError, and options are spelt out in full."""
+    """An argument parser that raises UserError on invalid arguments and accepts no abbreviated options."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **kwargs)
         loudness = self.add_mutually_exclusive_group()
         loudness.add_argument("-q", "--quiet", action=_Quiet, help="results and warnings only")
-        loudness.add_argument("-v", "--verbose", action=_Verbose, help="what libraries log, and where an error arose")
+        loudness.add_argument(
+            "-v", "--verbose", action=_Verbose, help="also print the logs of libraries, and tracebacks"
+        )
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
         options, unread = super().parse_known_args(args, namespace)
@@ -52,29 +53,29 @@ class StrictArgumentParser(argparse.ArgumentParser):
             first = unread[0].partition("=")[0]
             if not first.startswith("-"):
                 raise UserError(
-                    f"expected nothing more for {self.prog}, got {first!r}; drop it, or quote what has spaces"
+                    f"expected nothing more for {self.prog}, got {first!r}; drop it, or quote an argument with spaces"
                 )
             known = re.findall(r"(?<=[\s,])--?[a-z][\w-]*", self.format_help())
             raise UserError(f"expected an option of {self.prog}, {did_you_mean(first, set(known))}")
         return options, unread
 
     def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; {self.prog} --help says what is expected")
+        raise UserError(f"{message}; see {self.prog} --help")
 
 
 def make_parser(name: str, description: str | None) -> StrictArgumentParser:
-    """The command line of the program `name`, in the words in which it was called; its help is `description`."""
+    """The parser of the program `name`, named as it was started (module or script), with `description` as its help."""
     text = description or ""
     if environment.as_script:
         text = text.replace(_MODULE, f"{SCRIPT} ")
     called = f"{SCRIPT} {name}".rstrip() if environment.as_script else f"{_MODULE}{name}"
     parser = StrictArgumentParser(prog=called, description=text)
-    parser.add_argument("--version", action=_Version, help="which versions are at work, and stop")
+    parser.add_argument("--version", action=_Version, help="print versions and exit")
     return parser
 
 
 class _Flag(argparse.Action):
-    """An option without a value that does something when it is met."""
+    """An option without a value that acts when it is parsed."""
 
     def __init__(self, option_strings: Sequence[str], dest: str, **kwargs: Any) -> None:
         super().__init__(option_strings, argparse.SUPPRESS, nargs=0, default=argparse.SUPPRESS, **kwargs)
@@ -96,7 +97,7 @@ class _Verbose(_Flag):
     def __call__(self, *_: Any) -> None:
         environment.verbosity = Verbosity.VERBOSE
         logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
-        logging.getLogger("auto-attack").setLevel(logging.DEBUG)  # where it says how far it is
+        logging.getLogger("auto-attack").setLevel(logging.DEBUG)  # the level of its progress
 
 
 _OS_ERROR_HINTS = {
@@ -113,7 +114,7 @@ _OS_ERROR_HINTS = {
 
 
 def run_cli(main: Callable[[], int | None]) -> Callable[[], int]:
-    """Turn what a program's `main` raises into an exit code and, where a user can mend it, one line."""
+    """Wrap a program's `main`: convert exceptions to exit codes, and user errors to one line on stderr."""
 
     def program() -> int:
         if isinstance(sys.stdout, io.TextIOWrapper):
@@ -128,10 +129,8 @@ def run_cli(main: Callable[[], int | None]) -> Callable[[], int]:
             except Interrupted as interrupted:
                 return _print_error(str(interrupted), INTERRUPTED)
             except KeyboardInterrupt:
-                return _print_error(
-                    "stopped; what was finished is kept, and the same command goes on from there", INTERRUPTED
-                )
-            except BrokenPipeError:  # whoever read our output has left
+                return _print_error("stopped; finished work is saved, and the same command resumes it", INTERRUPTED)
+            except BrokenPipeError:  # the reader of stdout has closed it
                 sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (lives until the process ends)
                 return USER_ERROR
             except OSError as error:
@@ -145,13 +144,14 @@ def run_cli(main: Callable[[], int | None]) -> Callable[[], int]:
             except RuntimeError as error:
                 if str(error).startswith("DataLoader worker"):  # it died: killed for memory, or out of shared memory
                     return _print_error(
-                        f"expected processes that decode images, got '{first_line(error)}'; lower data.workers",
+                        f"expected workers to decode images, got '{first_line(error)}'; lower data.workers",
                         USER_ERROR,
                     )
                 if type(error).__name__ != "OutOfMemoryError" and "can't allocate memory" not in str(error):
                     raise  # torch's own class is named here, so that torch stays unimported
                 return _print_error(
-                    "expected net and batch to fit, got out of memory; lower data.batch_size (--set)", USER_ERROR
+                    "expected model and batch to fit into memory, got out of memory; lower data.batch_size (--set)",
+                    USER_ERROR,
                 )
 
     return program
@@ -159,7 +159,7 @@ def run_cli(main: Callable[[], int | None]) -> Callable[[], int]:
 
 @contextmanager
 def _sigterm_as_interrupt() -> Iterator[None]:
-    """A batch system's polite stop ends as Ctrl-C does. Outside the main thread signals are somebody else's."""
+    """Handle SIGTERM, which batch systems send, as Ctrl-C. Does nothing outside the main thread."""
     try:
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     except ValueError:
@@ -172,10 +172,10 @@ def _sigterm_as_interrupt() -> Iterator[None]:
 
 
 def _print_error(message: str, code: int) -> int:
-    """Of several processes each says what only it may have met; that the job was stopped, the first says."""
+    """Print `message` to stderr and return `code`. User errors are printed by every rank, others by rank 0."""
     if environment.verbosity is environment.Verbosity.VERBOSE:
         traceback.print_exc()
     if environment.RANK == 0 or code == USER_ERROR:
-        speaker = f"rb_smooth, process {environment.RANK}" if environment.RANK else "rb_smooth"
-        print(f"{speaker}: {message}", file=sys.stderr)
+        prefix = f"rb_smooth, process {environment.RANK}" if environment.RANK else "rb_smooth"
+        print(f"{prefix}: {message}", file=sys.stderr)
     return code

@@ -1,4 +1,4 @@
-"""The one console: lines for people, and progress bars where a terminal can show them."""
+"""Console output: lines, progress bars, and rendering to text."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from rb_smooth.core import environment
 
-console = Console(highlight=False, soft_wrap=True, markup=False, quiet=environment.RANK > 0)  # one of several speaks
+console = Console(highlight=False, soft_wrap=True, markup=False, quiet=environment.RANK > 0)  # only rank 0 prints
 if not console.is_terminal:
     console.width = 120  # a file or a pipe has no width; tables need one
 
 
 def log_info(line: str) -> None:
-    """How far the work is: no result and no warning, hence nothing after -q."""
+    """Print a line of progress; -q hides it."""
     if environment.verbosity is not environment.Verbosity.QUIET:
         console.print(line)
 
 
 def log_debug(line: str) -> None:
-    """Print a line that only -v shows."""
+    """Print a line of detail; only -v shows it."""
     if environment.verbosity is environment.Verbosity.VERBOSE:
         console.print(line)
 
 
 def is_quiet() -> bool:
-    """Whether remarks are shown to nobody."""
+    """Whether progress is hidden."""
     return console.quiet or environment.verbosity is environment.Verbosity.QUIET
 
 
 def use_stderr() -> None:
-    """From here on lines and bars go to stderr: stdout is for what another program reads."""
+    """Redirect lines and bars to stderr, so that stdout holds machine-readable output only."""
     console.stderr = True
 
 
 def progress_bars() -> Progress:
-    """Bars with the time left, gone when they are done; nothing at all where the output is not a terminal."""
+    """Progress bars with the remaining time, removed on completion; none if the output is not a terminal."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -53,7 +53,7 @@ def progress_bars() -> Progress:
 
 @contextmanager
 def show_output(visible: bool) -> Iterator[None]:
-    """Inside, lines and bars are shown if `visible`, else nothing is."""
+    """Context manager: show lines and bars only if `visible`."""
     before = console.quiet
     console.quiet = before or not visible
     try:
@@ -63,7 +63,7 @@ def show_output(visible: bool) -> Iterator[None]:
 
 
 def render_text(lines: Iterable[RenderableType], *, wrapped: bool = False) -> str:
-    """What printing `lines` would show, 120 columns wide; text that is longer goes on, or is wrapped."""
+    """Render `lines` as text, 120 columns wide. wrapped: wrap longer strings, which are else left whole."""
     sheet = Console(file=io.StringIO(), width=120, highlight=False, markup=False)
     for each in lines:
         sheet.print(each, soft_wrap=isinstance(each, str) and not wrapped)

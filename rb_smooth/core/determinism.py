@@ -1,7 +1,7 @@
-"""Random numbers by position, and evaluation in float32.
+"""Seeds derived from positions, preserved random states, and full float32 precision.
 
-A step's randomness depends on where it is, not on what ran before it. So a resumed run, a run of several processes and
-an uninterrupted one draw the same numbers, and no generator needs to be carried along. Costs no torch.
+The random numbers of a step depend on its position only. A resumed, a distributed and an uninterrupted run therefore
+draw the same numbers, and no generator state is saved. Importing this module does not import torch.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 def derive_seed(seed: int, *position: int) -> int:
     """One 63-bit seed from a run's seed (>= 0) and a position such as (stream, step)."""
-    import numpy as np  # here, since whoever only lists recipes need not wait for it
+    import numpy as np  # here, to keep listing recipes fast
 
     state = np.random.SeedSequence(seed, spawn_key=position).generate_state(1, np.uint64)
     return int(state[0] >> np.uint64(1))
@@ -20,7 +20,7 @@ def derive_seed(seed: int, *position: int) -> int:
 
 @contextmanager
 def preserve_rng() -> Iterator[None]:
-    """torch's global random state leaves as it came; a GPU's only if one is in use, so that none is woken."""
+    """Context manager: restore torch's global random state; a GPU's only if CUDA is initialised."""
     import torch
 
     devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
@@ -29,14 +29,14 @@ def preserve_rng() -> Iterator[None]:
 
 
 INIT, SHUFFLE, AUGMENT, CRAFT, NOISE = range(5)
-"""Streams of randomness in training; each number drawn depends on the run's seed, its stream and its position alone."""
+"""Random streams of training; each number depends on the run's seed, the stream and the position only."""
 
 
 @contextmanager
 def full_float32() -> Iterator[None]:
-    """Inside, convolutions and matrix products of float32 are float32's on GPUs too: TF32 keeps 10 of their 23 bits.
+    """Context manager: disable TF32, which keeps 10 of float32's 23 mantissa bits, on GPUs.
 
-    torch allows TF32 in convolutions unless it is told not to, and the published protocol was run without.
+    torch allows TF32 in convolutions by default; the published protocol was run without it.
     """
     import torch
 

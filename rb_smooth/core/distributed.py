@@ -1,6 +1,6 @@
-"""The processes of one training job: what they agree on, share out and add up, on torch.distributed.
+"""Collective operations of the processes of one training job, on torch.distributed.
 
-Every function here is to be called by all of them, at the same point. Alone, each returns what it is given.
+Every process must call each function at the same point. In a single process each is the identity.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ from rb_smooth.core.errors import USER_ERROR, UserError
 _T = TypeVar("_T")
 
 _TIMEOUT = timedelta(hours=4)
-"""For which one process waits for another: an attack's batch, or a download, may take long."""
+"""Timeout of collectives; the batch of an attack or a download may take hours."""
 
 _single_process = False
 
 
 def world_size() -> int:
-    """How many processes there are; 1 alone."""
+    """Number of processes; 1 without torchrun or inside `single_process`."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() and not _single_process else 1
 
 
 def rank() -> int:
-    """The number of this one, from 0."""
+    """Rank of this process, from 0."""
     return dist.get_rank() if world_size() > 1 else 0
 
 
 def is_rank_zero() -> bool:
-    """Whether this is the process that writes and speaks."""
+    """Whether this process writes files and prints."""
     return rank() == 0
 
 
 @contextmanager
 def process_group() -> Iterator[None]:
-    """Inside, the processes that torchrun started know each other; one that is lost is a refusal in the others."""
+    """Initialise the process group of torchrun; raise UserError in the others if a process is lost."""
     if environment.WORLD_SIZE == 1:
         yield
         return
@@ -56,10 +56,10 @@ def process_group() -> Iterator[None]:
     except BaseException as error:
         if _is_lost_process_error(error):
             raise UserError(
-                "expected every process of this job to go on, got one that ended; what was saved is kept, and the same "
-                "command goes on from there"
+                "expected every process of this job to go on, got one that ended; repeat the command "
+                "to resume from the last save"
             ) from None
-        if not torch.cuda.is_available():  # NCCL would wait for the others, who may know nothing of this error
+        if not torch.cuda.is_available():  # NCCL would wait for the other processes, which may not have failed
             traceback.clear_frames(error.__traceback__)
             _destroy_process_group()
         raise
@@ -68,7 +68,7 @@ def process_group() -> Iterator[None]:
 
 @contextmanager
 def single_process() -> Iterator[None]:
-    """Inside, this process acts as if there were no others."""
+    """Context manager: every function here acts as in a single process."""
     global _single_process
     before, _single_process = _single_process, True
     try:
@@ -79,9 +79,9 @@ def single_process() -> Iterator[None]:
 
 @contextmanager
 def rank_zero_first() -> Iterator[None]:
-    """First the first process goes through the body, then the first one on each other machine, then the rest.
+    """Run the body in rank 0 first, then in local rank 0 of the other machines, then in the rest.
 
-    So what is wrong is said once, and what is downloaded is downloaded once. Where one fails, the others leave.
+    So errors are printed once and files are downloaded once. If one process fails, the others exit.
     """
     turn = 0 if environment.RANK == 0 else 1 if environment.LOCAL_RANK == 0 else 2
     for _ in range(turn):
@@ -96,7 +96,7 @@ def rank_zero_first() -> Iterator[None]:
 
 
 def rank_zero_call(work: Callable[[], _T]) -> _T:
-    """What `work` returns in the first process; where it fails there, the others leave."""
+    """Call `work` in rank 0 and broadcast its result. If it fails, the other processes exit."""
     if world_size() == 1:
         return work()
     results: list[Any] = [None]
@@ -113,8 +113,7 @@ def rank_zero_call(work: Callable[[], _T]) -> _T:
 
 @contextmanager
 def rank_zero_context(context: AbstractContextManager[Any]) -> Iterator[None]:
-    """`context`, entered in the first process only."""
-
+    """Enter `context` in rank 0 only."""
     with ExitStack() as stack:
 
         def enter() -> None:
@@ -125,7 +124,7 @@ def rank_zero_context(context: AbstractContextManager[Any]) -> Iterator[None]:
 
 
 def all_reduce_any(*flags: bool) -> list[bool]:
-    """Each flag: whether it is up in any process. Waits for no GPU."""
+    """Logical or of each flag over processes, on the CPU."""
     if world_size() == 1:
         return list(flags)
     seen = torch.tensor(flags, dtype=torch.uint8)
@@ -134,14 +133,12 @@ def all_reduce_any(*flags: bool) -> list[bool]:
 
 
 def shard(tensor: Tensor) -> Tensor:
-    """This process's part of a minibatch: every size()-th image, so that each has images of every kind in it."""
+    """This process's part of a minibatch (N, ...): every `world_size()`-th image from `rank()` on."""
     return tensor[rank() :: world_size()].contiguous() if world_size() > 1 else tensor
 
 
 def unshard(part: Tensor) -> Tensor:
-    """The minibatch of which each process has the `part` that `shard` gave it, on the CPU; in the first process only
-    (else the part).
-    """
+    """Undo `shard`: the minibatch on the CPU in rank 0; `part` in the other ranks."""
     if world_size() == 1:
         return part
     parts = gather(part)
@@ -149,7 +146,7 @@ def unshard(part: Tensor) -> Tensor:
 
 
 def gather(value: Tensor) -> list[Tensor]:
-    """The tensors of equal shape of all processes, in order, on the CPU; in the first process only (else none)."""
+    """The tensors of all processes by rank, of equal shape, on the CPU, in rank 0; an empty list in the others."""
     value = value.cpu().contiguous()
     if world_size() == 1:
         return [value]
@@ -159,21 +156,21 @@ def gather(value: Tensor) -> list[Tensor]:
 
 
 def all_reduce_sum(tensor: Tensor) -> Tensor:
-    """The sum over processes, in place."""
+    """Sum over processes, in place."""
     if world_size() > 1:
         dist.all_reduce(tensor)
     return tensor
 
 
 def all_reduce_min(tensor: Tensor) -> Tensor:
-    """The least over processes, element by element, in place."""
+    """Elementwise minimum over processes, in place."""
     if world_size() > 1:
         dist.all_reduce(tensor, dist.ReduceOp.MIN)
     return tensor
 
 
 def all_reduce_mean(tensors: Sequence[Tensor]) -> None:
-    """The mean over processes, in place; the same bits in each. No copy is made."""
+    """Mean over processes, in place and without copies; bitwise equal in all."""
     if world_size() == 1 or not tensors:
         return
     for reduction in [dist.all_reduce(tensor, async_op=True) for tensor in tensors]:
@@ -182,20 +179,20 @@ def all_reduce_mean(tensors: Sequence[Tensor]) -> None:
 
 
 def broadcast(tensors: Iterable[Tensor]) -> None:
-    """Every process's `tensors` := the first one's."""
+    """Copy the `tensors` of rank 0 to all processes, in place."""
     if world_size() > 1:
         for tensor in tensors:
             dist.broadcast(tensor, src=0)
 
 
 def ranks_that_differ(value: Any) -> list[int]:
-    """The ranks whose `value` is not the first process's."""
+    """The ranks whose `value` differs from rank 0's."""
     values = all_gather_object(value)
     return [number for number, each in enumerate(values) if each != values[0]]
 
 
 def all_gather_object(value: _T) -> list[_T]:
-    """The `value` of every process, in order."""
+    """The `value` of every process, by rank. Values are pickled."""
     if world_size() == 1:
         return [value]
     values: list[Any] = [None] * world_size()
@@ -204,44 +201,44 @@ def all_gather_object(value: _T) -> list[_T]:
 
 
 def abort_all(message: str) -> NoReturn:
-    """Where all processes see the same, the first one says so, and all leave."""
+    """Exit all processes for an error that all of them detect; rank 0 prints `message`."""
     if is_rank_zero():
         raise UserError(message)
     raise SystemExit(USER_ERROR)
 
 
 def wrap_ddp(model: nn.Module, device: torch.device) -> nn.Module:
-    """`model` so that backward() averages its gradients over the processes; starts as the first one's everywhere.
+    """Wrap `model` in DistributedDataParallel with rank 0's weights; backward() averages gradients over processes.
 
-    BatchNorm's statistics stay each process's own (`batchnorm.recalibrate` makes them one): a pass of the objective is
-    several forwards, and moving buffers between them would spoil the first one's graph.
+    Each process has its own BatchNorm statistics (`batchnorm.recalibrate` makes them equal): an objective runs several
+    forward passes, and broadcasting buffers between them would invalidate the first one's graph.
     """
     if world_size() == 1:
         return model
     devices = [device] if device.type == "cuda" else None
-    with warnings.catch_warnings():  # newer versions of torch rename the option, and do another thing by its new name
+    with warnings.catch_warnings():  # newer versions of torch deprecate the option and change its meaning
         warnings.simplefilter("ignore", FutureWarning)
         return DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False)
 
 
 def unwrap_ddp(model: nn.Module) -> nn.Module:
-    """This process's own network within what `wrap_ddp` made: backward passes through it tell nobody."""
+    """The network inside `wrap_ddp`'s result; its backward passes do not communicate."""
     return model.module if isinstance(model, DistributedDataParallel) else model
 
 
 def _exit_if_any_failed(failed: bool) -> None:
-    """A point that all processes pass together, or none: what failed is said by the one in which it did."""
+    """Exit if any process failed; the failing one prints its error."""
     if all_reduce_any(failed)[0]:
         raise SystemExit(USER_ERROR)
 
 
 def _is_lost_process_error(error: BaseException) -> bool:
-    """gloo's own errors have no class of their own."""
+    """Whether the error is of a lost connection; gloo's errors have no class."""
     named = isinstance(error, RuntimeError) and any(library in str(error) for library in ("gloo", "NCCL"))
     return named or isinstance(error, dist.DistError)
 
 
 def _destroy_process_group() -> None:
-    """Leave the group. What still held it would keep its threads alive until Python is gone, and they would abort."""
+    """Destroy the group after collecting references to it, whose threads would abort at interpreter exit."""
     gc.collect()
     dist.destroy_process_group()

@@ -1,8 +1,8 @@
-"""How and where this process runs: torchrun's numbers, loudness, cores, the commit, and where our data lie.
+"""Environment of this process: ranks, verbosity, CPU cores, git commit, folders of the package's data.
 
 torchrun --nproc-per-node 4 -m rb_smooth.recipe cifar10 at+awp
 
-Costs no torch.
+Does not import torch.
 """
 
 from __future__ import annotations
@@ -16,32 +16,32 @@ RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE = (
     int(os.environ.get(name, default))
     for name, default in (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"), ("LOCAL_WORLD_SIZE", "1"))
 )
-"""torchrun's numbers: of this process among all, of all, of this one on its machine, and of those on its machine."""
+"""torchrun's global rank, number of processes, local rank, and number of processes on this machine."""
 
 
 class Verbosity(Enum):
-    """QUIET: results and warnings. NORMAL: how far the work is, too. VERBOSE: what libraries log, and tracebacks."""
+    """QUIET: results and warnings. NORMAL: progress too. VERBOSE: logs of libraries and tracebacks too."""
 
     QUIET, NORMAL, VERBOSE = range(3)
 
 
 verbosity = Verbosity.NORMAL
 as_script = False
-"""Whether it is the console script that runs, in the place of a module."""
+"""Whether the program was started by the console script rather than as a module."""
 
 
 def usable_cores() -> int:
-    """CPU cores that this process may use."""
+    """Number of CPU cores available to this process."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cores_per_worker(workers: int) -> int:
-    """Of each of several processes, so that they do not fight for cores."""
+    """CPU cores for each of `workers` processes, at least 1."""
     return max(1, usable_cores() // workers)
 
 
 def git_commit() -> str:
-    """The checkout's commit, "-dirty" behind it if files differ; "none" where the package is not in its checkout."""
+    """Commit of the checkout, with "-dirty" if files differ; "none" outside a checkout."""
     checkout = Path(__file__).parents[2]
     if not (checkout / ".git").exists():
         return "none"
@@ -60,7 +60,7 @@ def git_commit() -> str:
 
 
 def data_roots() -> list[Path]:
-    """Where what we ship lies: the checkout, or the installed package's own data."""
+    """Folders of the shipped data: the checkout and the installed package's own, in order of precedence."""
     package = Path(__file__).parents[1]
     checkout = package.parent
     return [checkout, package / "_data"] if (checkout / "pyproject.toml").exists() else [package / "_data"]

@@ -1,4 +1,4 @@
-"""What a user can mend is said in one line: what was expected, what was found, what to do."""
+"""Exceptions and exit codes of the programs, and the texts of their messages."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ FAILED, USER_ERROR, INTERRUPTED = 1, 2, 130
 
 
 class UserError(Exception):
-    """Something the user can mend. The message is one line: `expected …, got …; do …`."""
+    """An error that the user can fix. The message is one line: `expected …, got …; do …`."""
 
 
 class Failed(Exception):
-    """Part of the work failed, for a reason told above; the rest is done. The message says what, and how to go on."""
+    """Part of the work failed, with its error printed before. The message names the part and how to continue."""
 
 
 class Interrupted(Exception):
-    """The user asked to stop, and what was done is saved. The message says how to go on."""
+    """The user stopped the program; finished work is saved. The message says how to resume."""
 
 
 def did_you_mean(name: str, valid: Iterable[str]) -> str:
-    """`'at+awp'; did you mean …? (valid: …)`: the tail of a message about an unknown name."""
+    """`got 'att'; did you mean 'at'? valid: at, mart`: the end of a message about an unknown name."""
     options = sorted(valid)
     close = difflib.get_close_matches(name, options, n=1, cutoff=0.4)
     guess = f"did you mean {close[0]!r}? " if close else ""
@@ -33,4 +33,4 @@ def first_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
-Refused = UserError  # the name that users know
+Refused = UserError  # deprecated alias

@@ -1,4 +1,4 @@
-"""Whole files or none: what is written is complete or absent. Also the marked parts of documents, and file names."""
+"""Atomic writes of bytes, JSON, arrays and tensors; reads with one-line errors; marked blocks of documents."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rb_smooth.core.errors import UserError, first_line
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Replace `path` by `content`; whoever reads it meanwhile sees the old file or the new one, never a part."""
+    """Replace `path` by `content` atomically: readers see the old file or the new one, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -24,13 +24,13 @@ def write_bytes(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes files that only their owner can read
+        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp creates files with mode 0600
         os.replace(temporary, path)
         _sync_folder(path.parent)
     except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno and error.filename is None:
-            raise OSError(error.errno, error.strerror, str(path)) from None  # a full disk does not say what was written
+            raise OSError(error.errno, error.strerror, str(path)) from None  # a full disk: name the file
         raise
 
 
@@ -43,7 +43,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Raises UserError when the file is missing or is not JSON."""
+    """Read a JSON file. Raises UserError if it is missing or is not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -55,7 +55,7 @@ def read_json(path: Path) -> Any:
 
 
 def write_arrays(path: Path, arrays: dict[str, Any]) -> None:
-    """An .npz of numpy arrays; `read_arrays` takes them back."""
+    """Write numpy arrays to an .npz; `read_arrays` reads it."""
     import numpy as np
 
     buffer = io.BytesIO()
@@ -64,7 +64,7 @@ def write_arrays(path: Path, arrays: dict[str, Any]) -> None:
 
 
 def read_arrays(path: Path) -> dict[str, Any]:
-    """The arrays of an .npz. No code from the file is executed. Raises UserError if it is missing or damaged."""
+    """Read the arrays of an .npz without executing code. Raises UserError if it is missing or damaged."""
     import zipfile
     import zlib
 
@@ -79,7 +79,7 @@ def read_arrays(path: Path) -> dict[str, Any]:
 
 
 def save_tensors(path: Path, value: Any) -> None:
-    """Write tensors and plain Python types so that `load_tensors` takes them back."""
+    """Write tensors and plain Python types; `load_tensors` reads them."""
     import torch
 
     buffer = io.BytesIO()  # torch writing to a full disk raises a bare RuntimeError; Python's own write names the cause
@@ -88,9 +88,9 @@ def save_tensors(path: Path, value: Any) -> None:
 
 
 def load_tensors(path: Path) -> Any:
-    """Read a file of tensors, onto the CPU. No code from the file is executed. Raises UserError if it is damaged.
+    """Read a file of tensors onto the CPU without executing code. Raises UserError if it is damaged.
 
-    torch checks no checksum: a flipped bit would be a wrong weight. So those of the zip file are checked first.
+    torch verifies no checksum, so that a flipped bit would be a wrong weight; the zip file's are verified first.
     """
     import pickle
     import struct
@@ -111,7 +111,7 @@ def load_tensors(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, OSError, *damage) as error:
         cause = first_line(error)
-        if isinstance(error, pickle.UnpicklingError):  # torch's own words advise to execute what is in the file
+        if isinstance(error, pickle.UnpicklingError):  # torch's message recommends executing the file's code
             cause = "it holds more than tensors, or is none of torch's"
         raise UserError(f"expected tensors in {path}, got a damaged or foreign file ({cause}); restore it") from None
 
@@ -125,7 +125,7 @@ def sha256(path: Path) -> str:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Names reach the disk too: a file that is whole after a power cut must also be found."""
+    """fsync a folder, so that a new file's name survives a power cut."""
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -143,7 +143,7 @@ def _umask() -> int:
 def write_between(path: Path, blocks: Mapping[str, Sequence[str]]) -> None:
     """Put each block's lines between <!-- name --> and <!-- /name --> of the document at `path`.
 
-    Raises UserError where there is no document, or a place is missing or there twice; then nothing is written.
+    Raises UserError, and writes nothing, if the document or a place is missing or a place occurs twice.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -155,17 +155,19 @@ def write_between(path: Path, blocks: Mapping[str, Sequence[str]]) -> None:
 
 
 def replace_between(text: str, name: str, lines: Sequence[str], where: str) -> str:
-    """`text` with `lines` in the place of what stood between the comments. where: the document, for UserError."""
+    """`text` with `lines` between the comments of `name`. where: the document, for UserError."""
     opening, closing = f"<!-- {name} -->", f"<!-- /{name} -->"
     block = "\n".join([opening, *lines, closing])
     replaced, count = re.subn(f"{re.escape(opening)}\n.*?{re.escape(closing)}", lambda _: block, text, flags=re.DOTALL)
     if count != 1:
-        raise UserError(f"expected '{opening}' and '{closing}' once in {where}, got them {count} times; put them right")
+        raise UserError(
+            f"expected '{opening}' and '{closing}' once in {where}, got them {count} times; correct the document"
+        )
     return replaced
 
 
 def validate_name(name: str) -> str:
-    """A file name that cannot leave its folder, and that RobustBench's loader does not treat specially."""
+    """Return `name`; raise UserError if it is no safe file name or RobustBench's loader treats it specially."""
     if not re.fullmatch(r"[\w+.-]{1,100}", name) or name.startswith("."):
         raise UserError(f"expected a name of letters, digits and . _ + -, got {name!r}; choose another")
     if "Kireev2021Effectiveness" in name or name == "Andriushchenko2020Understanding":

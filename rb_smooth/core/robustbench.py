@@ -1,12 +1,13 @@
-"""The only file that knows how RobustBench, torchattacks and AutoAttack are packaged, and how they are broken.
+"""Interface to RobustBench and AutoAttack, with workarounds for defects of their packages.
 
 - RobustBench imports `autoattack`, which PyPI does not have: it is built over `pyautoattack` (the same code under
   another signature, same flags bit for bit) on first import, unless a real one is installed.
-- RobustBench imports `pkg_resources`, which setuptools 82 dropped: a stand-in is visible while its one user loads.
-- RobustBench's wheel lacks the template of its HTML leaderboard: one of ours, of the same columns, takes its place.
+- RobustBench imports `pkg_resources`, which setuptools 82 dropped: a stub is importable while the only module that uses
+  it loads.
+- RobustBench's wheel lacks the template of its HTML leaderboard: one with the same columns replaces it.
 - torchattacks' wheel carries files of an old RobustBench and overwrites the real one when it is installed last.
 
-`install()` costs no torch; it only tells Python where to find what.
+`install()` adds import hooks only, and does not import torch.
 """
 
 from __future__ import annotations
@@ -32,20 +33,20 @@ if TYPE_CHECKING:
 
 REPAIR = "python -m rb_smooth.doctor --repair"
 ATTACKS = ("apgd-ce", "apgd-t", "fab-t", "square")
-"""AutoAttack standard, in its order."""
+"""The attacks of AutoAttack standard, in order."""
 MIN_CLASSES = 4
-"""Fewer, and the targeted DLR loss does not exist."""
+"""Smallest number of classes for which the targeted DLR loss is defined."""
 
 
 def install() -> None:
-    """Make `import robustbench` work from here on. Idempotent; real packages win over the stand-ins."""
+    """Make `import robustbench` work. Idempotent; real packages take precedence over the stubs."""
     if not any(isinstance(finder, AutoAttackFinder) for finder in sys.meta_path):
         sys.meta_path.insert(0, RobustBenchRequirementsFinder())
         sys.meta_path.append(AutoAttackFinder())
 
 
 def import_robustbench() -> Any:
-    """The whole RobustBench. Raises UserError, naming the repair, where torchattacks' files lie over it."""
+    """Import RobustBench. Raises UserError if torchattacks' files overwrite it."""
     install()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # RobustBench's pinned timm uses names that newer torch deprecates
@@ -57,7 +58,7 @@ def import_robustbench() -> Any:
 
 
 def zoo_table(dataset: str, threat: str) -> dict[str, dict[str, Any]]:
-    """RobustBench's own table of models for one board, to read or to add to."""
+    """RobustBench's dictionary of models of one data set and threat model; mutable."""
     import_robustbench()
     from robustbench.model_zoo import model_dicts
     from robustbench.model_zoo.enums import BenchmarkDataset, ThreatModel
@@ -66,21 +67,21 @@ def zoo_table(dataset: str, threat: str) -> dict[str, dict[str, Any]]:
 
 
 def zoo_dataset(classes: int) -> str:
-    """Which of RobustBench's data sets of 32 x 32 images has models of so many classes; CIFAR-10 where none has."""
+    """RobustBench's data set of 32 x 32 images whose models have `classes` classes; CIFAR-10 if none has."""
     return "cifar100" if classes == 100 else "cifar10"
 
 
 def zoo_network(dataset: str, threat: str, name: str) -> nn.Module:
-    """The network of one of RobustBench's own models, untrained: nothing is downloaded, no file is read.
+    """The untrained network of a RobustBench model; downloads and reads nothing.
 
-    Raises UserError for an unknown name, with the nearest one, and for a model that is not one file of weights.
+    Raises UserError for an unknown name, with the closest one, and for a model that is not one file of weights.
     """
     known = zoo_table(dataset, threat)
     if name not in known:
         raise UserError(f"expected a model of RobustBench's for {dataset} {threat}, {did_you_mean(name, known)}")
     if not isinstance(known[name]["gdrive_id"], str):
         raise UserError(
-            f"expected a model of one file of weights, got {name}, an ensemble or kept elsewhere; choose another"
+            f"expected a model of one file of weights, got {name}, an ensemble or one hosted elsewhere; choose another"
         )
     network: nn.Module = known[name]["model"]()
     return network
@@ -93,7 +94,7 @@ def architectures(module: str) -> Any:
 
 
 def register_dataset(name: str, classes: int, loader: Callable[..., tuple[Tensor, Tensor]]) -> None:
-    """Teach RobustBench a data set that its enumeration lacks. Idempotent; private API, hence only ever on request.
+    """Add a data set to RobustBench's enumeration, through its private API. Idempotent.
 
     loader: (n_examples, data_dir, preprocessing) -> (x, y), the clean test points.
     """
@@ -105,9 +106,7 @@ def register_dataset(name: str, classes: int, loader: Callable[..., tuple[Tensor
     if name not in {member.value for member in BenchmarkDataset._value2member_map_.values()}:
         member = object.__new__(BenchmarkDataset)
         member._name_ = member._value_ = name
-        BenchmarkDataset._value2member_map_[name] = (
-            member  # looked up by value; listing the enumeration stays as it was
-        )
+        BenchmarkDataset._value2member_map_[name] = member  # lookup by value works; iteration is unchanged
         model_dicts[member] = {ThreatModel.Linf: {}, ThreatModel.L2: {}}
     member = BenchmarkDataset(name)
     data._clean_dataset_loaders[member] = loader
@@ -115,19 +114,19 @@ def register_dataset(name: str, classes: int, loader: Callable[..., tuple[Tensor
 
 
 def benchmark_backend() -> str:
-    """Which code answers to `import autoattack`, and so attacks in RobustBench's `benchmark`, with its version."""
+    """Name and version of the code behind `import autoattack`, which RobustBench's `benchmark` runs."""
     spec = importlib.util.find_spec("autoattack")
     real = spec is not None and not isinstance(spec.loader, AutoAttackLoader)
     return f"autoattack {_package_version('autoattack')}" if real else evaluation_backend()
 
 
 def evaluation_backend() -> str:
-    """Whose code `standard_attacks` runs, whatever answers to `import autoattack`, as results record it."""
+    """Name and version of the code that `standard_attacks` runs, as stored in results."""
     return f"pyautoattack {_package_version('pyautoattack')}"
 
 
 def package_versions() -> dict[str, str]:
-    """What results depend on, by package."""
+    """Versions of the packages that results depend on, by name."""
     return {
         name: _package_version(name)
         for name in ("rb_smooth", "torch", "torchvision", "robustbench", "torchattacks", "pyautoattack")
@@ -139,9 +138,9 @@ def standard_attacks(
 ) -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
     """AutoAttack standard's four attacks, each (x, y) -> x_adv for one batch of points that are still robust.
 
-    Each call reseeds, so that a batch's result does not depend on what ran before it: batches can be dealt and resumed.
-    With fewer than ten classes the targeted attacks have fewer targets; with fewer than four they cannot run. Call each
-    inside `robustbench_shims.isolate_autoattack`.
+    Each call reseeds, so that a batch's result does not depend on earlier calls: batches can be distributed and
+    resumed. With fewer than ten classes the targeted attacks have fewer targets; fewer than four raise ValueError. Call
+    each inside `robustbench_shims.isolate_autoattack`.
     """
     if classes < MIN_CLASSES:
         raise ValueError(f"expected at least {MIN_CLASSES} classes, got {classes}")
@@ -157,14 +156,14 @@ def standard_attacks(
 
 @contextmanager
 def warnings_of_autoattack() -> Iterator[list[str]]:
-    """Collects what AutoAttack warns of, such as zero gradients."""
-    heard: list[str] = []
+    """Context manager: collect AutoAttack's warnings, such as zero gradients."""
+    messages: list[str] = []
     handler = logging.Handler(logging.WARNING)
-    handler.emit = lambda record: heard.append(record.getMessage())  # type: ignore[method-assign]
+    handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
     logger = logging.getLogger("auto-attack")
     logger.addHandler(handler)
     try:
-        yield heard
+        yield messages
     finally:
         logger.removeHandler(handler)
 

@@ -1,7 +1,7 @@
-"""Stand-ins for what RobustBench asks for and today's packages lack: the modules `autoattack` and `pkg_resources`, and
-the template of its HTML leaderboard.
+"""Import hooks that provide what RobustBench imports and current packages lack.
 
-`robustbench.install()` puts them in place. Nothing here costs torch before RobustBench asks for it.
+These are the modules `autoattack` and `pkg_resources`, and the template of its HTML leaderboard.
+`robustbench.install()` installs the hooks; torch is not imported before RobustBench imports it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from rb_smooth.core.determinism import preserve_rng
 
 @contextmanager
 def isolate_autoattack() -> Iterator[None]:
-    """AutoAttack reseeds torch, blinds the tracer and counts calls for ever. It may inside; then all is restored."""
+    """Context manager: restore the random state, trace function and call counters that AutoAttack changes."""
     from pyautoattack import checks
 
     trace, counts = sys.gettrace(), dict(checks.funcs)
@@ -35,7 +35,7 @@ def isolate_autoattack() -> Iterator[None]:
 
 
 class AutoAttackFinder(MetaPathFinder):
-    """Last on the path: asked for `autoattack` only where no real one is installed."""
+    """Last finder of sys.meta_path: provides `autoattack` if no real one is installed."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -56,7 +56,7 @@ class AutoAttackLoader(Loader):
 
 
 class RobustBenchRequirementsFinder(MetaPathFinder):
-    """First on the path, for the two modules of RobustBench that need more than its wheel brings."""
+    """First finder of sys.meta_path: wraps the loaders of two RobustBench modules that miss a requirement."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -74,7 +74,7 @@ class RobustBenchRequirementsFinder(MetaPathFinder):
 
 
 class _WrappingLoader(Loader):
-    """A loader that does what another does, and something more."""
+    """A loader that delegates to another one."""
 
     def __init__(self, loader: Any) -> None:
         self._loader = loader
@@ -87,12 +87,12 @@ class _WrappingLoader(Loader):
 
 
 class _PkgResourcesLoader(_WrappingLoader):
-    """Executes a module while a stand-in `pkg_resources` can be imported; the module keeps its reference."""
+    """Executes a module while a stub `pkg_resources` is importable; the module keeps its reference."""
 
     def exec_module(self, module: ModuleType) -> None:
-        stand_in = ModuleType("pkg_resources")
-        stand_in.resource_filename = _resource_filename  # type: ignore[attr-defined]
-        sys.modules["pkg_resources"] = stand_in
+        stub = ModuleType("pkg_resources")
+        stub.resource_filename = _resource_filename  # type: ignore[attr-defined]
+        sys.modules["pkg_resources"] = stub
         try:
             self._loader.exec_module(module)
         finally:
@@ -100,7 +100,7 @@ class _PkgResourcesLoader(_WrappingLoader):
 
 
 class _TemplateLoader(_WrappingLoader):
-    """RobustBench's wheel lacks the template of its own HTML leaderboard: where it does, ours is taken."""
+    """Falls back to a template of rb_smooth if RobustBench's wheel lacks that of its HTML leaderboard."""
 
     def exec_module(self, module: ModuleType) -> None:
         from jinja2 import ChoiceLoader, PackageLoader
@@ -117,7 +117,7 @@ def _resource_filename(package: str, resource: str) -> str:
 
 
 def _autoattack_class() -> type:
-    """pyautoattack's class under autoattack's signature, as RobustBench calls it."""
+    """pyautoattack's class with autoattack's signature, which RobustBench uses."""
     import pyautoattack
 
     class AutoAttack(pyautoattack.AutoAttack):
@@ -138,11 +138,11 @@ def _autoattack_class() -> type:
                 raise NotImplementedError("expected a PyTorch model; pyautoattack attacks no others")
             attacks = list(attacks_to_run) or None
             super().__init__(model, attacks=attacks, device=device, eps=eps, norm=norm, seed=seed, version=version)
-            self._said_to_stdout, self._log_path = verbose, log_path
+            self._verbose, self._log_path = verbose, log_path
 
         def run_standard_evaluation(self, x_orig, y_orig, bs=250, return_labels=False, state_path=None):  # type: ignore[no-untyped-def]
             state = None if state_path is None else Path(state_path)
-            with isolate_autoattack(), _logging(self._said_to_stdout, self._log_path):
+            with isolate_autoattack(), _logging(self._verbose, self._log_path):
                 x_adv, y_adv = super().run_standard_evaluation(x_orig, y_orig, batch_size=bs, state_path=state)
             return (x_adv, y_adv) if return_labels else x_adv
 
@@ -163,7 +163,7 @@ def _autoattack_class() -> type:
 
 @contextmanager
 def _logging(to_stdout: bool, path: str | Path | None) -> Iterator[None]:
-    """autoattack prints and appends to a file; pyautoattack logs. Inside, its log goes where autoattack's would."""
+    """Context manager: send pyautoattack's log to stdout and to a file, as autoattack does."""
     logger = logging.getLogger("auto-attack")
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout)] if to_stdout else []
     with open(path, "a", encoding="utf-8") if path else nullcontext() as file:

@@ -1,7 +1,7 @@
-"""Intervals and tests: of shares of test points, and of methods over seeds.
+"""95 % confidence intervals and two-sided tests: for shares of test points, and for methods over seeds.
 
-All intervals are of 95 %, all tests two-sided. What compares shares of points speaks of other test points of the same
-kind, for the models as they are; what compares means over seeds, of other seeds of the same method.
+For shares of points the uncertainty is over test points, with the models fixed. For means over seeds it is over
+training seeds, with the test set fixed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Z = 1.959963984540054
 
 
 class PairedCounts(NamedTuple):
-    """The same points under two models, counted: who was right where. Differences are the one minus the other."""
+    """Contingency table of two models on the same points: number of points that each classifies correctly."""
 
     both: int
     only_one: int
@@ -30,10 +30,9 @@ class PairedCounts(NamedTuple):
 
 
 def wilson_interval(right: float, n: int) -> tuple[float, float]:
-    """Wilson's score interval of a share of which `right` of `n` points were counted.
+    """Wilson's score interval of the share `right` / `n`. `right` need not be whole: published shares are rounded.
 
-    Wilson, "Probable inference, the law of succession, and statistical inference", 1927. `right` need not be whole:
-    published shares are rounded.
+    Wilson, "Probable inference, the law of succession, and statistical inference", 1927.
     """
     p = right / n
     middle, half = p + Z * Z / (2 * n), Z * math.sqrt(p * (1 - p) / n + Z * Z / (4 * n * n))
@@ -42,10 +41,11 @@ def wilson_interval(right: float, n: int) -> tuple[float, float]:
 
 
 def mcnemar_test(pairs: PairedCounts) -> float:
-    """p of McNemar's exact test: were the points that only one model has right dealt by a fair coin?
+    """p-value of McNemar's exact test of equal accuracy on the same points; 1 if no point differs.
 
     McNemar, "Note on the sampling error of the difference between correlated proportions or percentages", 1947; the
-    exact form is the sign test. It never rejects too often; a little too rarely where such points are few. 1 for none.
+    exact form is the sign test on the points that one model only classifies correctly. It is conservative if they are
+    few.
     """
     from scipy.stats import binomtest
 
@@ -63,15 +63,15 @@ def tango_interval(pairs: PairedCounts) -> tuple[float, float]:
         | b - c - n D |  <=  z sqrt(n (2 q + D (1 - D)))
         q = (sqrt(B^2 - 8 n C) - B) / (4 n),    B = -b - c + (2 n - b + c) D,    C = -c D (1 - D)
 
-    Chosen because it keeps its 95 % for few points and for few that differ, where Wald's is too narrow and is nothing
-    at all for b = c = 0, and stays within [-1, 1] (Fagerland, Lydersen and Laake, "Recommended tests and confidence
-    intervals for paired binomial proportions", 2014, recommend it). It can leave out 0 where the exact test, which is
-    the more cautious, says p just above 0.05.
+    It keeps its coverage for few points and few differences, where Wald's is too narrow and has zero width for
+    b = c = 0, and stays within [-1, 1] (Fagerland, Lydersen and Laake, "Recommended tests and confidence
+    intervals for paired binomial proportions", 2014, recommend it). It can exclude 0 where the exact test, which is
+    more conservative, gives p just above 0.05.
     """
     b, c, n = pairs.only_one, pairs.only_other, pairs.n
 
     def score(difference: float) -> float:
-        """Standard normal if `difference` is the true one; falls as it grows."""
+        """Score statistic; standard normal if `difference` is the true one, decreasing in it."""
         off = b - c - n * difference
         linear, constant = -b - c + (2 * n - b + c) * difference, -c * difference * (1 - difference)
         share = (math.sqrt(max(linear * linear - 8 * n * constant, 0.0)) - linear) / (4 * n)
@@ -83,7 +83,7 @@ def tango_interval(pairs: PairedCounts) -> tuple[float, float]:
 
 
 def _bisect(score: Callable[[float], float], level: float, low: float, high: float) -> float:
-    """Where between `low` and `high` the falling `score` passes `level`, by halving; to 1e-12."""
+    """The root of `score` = `level` in [`low`, `high`] for a decreasing `score`, by bisection to 1e-12."""
     while high - low > 1e-12:
         middle = (low + high) / 2
         low, high = (middle, high) if score(middle) > level else (low, middle)
@@ -91,10 +91,10 @@ def _bisect(score: Callable[[float], float], level: float, low: float, high: flo
 
 
 def newcombe_interval(first: float, n_first: int, second: float, n_second: int) -> tuple[float, float]:
-    """Newcombe's hybrid score interval of the difference of two shares, each of points of its own.
+    """Newcombe's hybrid score interval of the difference of two shares of independent samples.
 
     Newcombe, "Interval estimation for the difference between independent proportions", Statistics in Medicine 17, 1998,
-    method 10: Wilson's two intervals, put together as errors that are independent. first, second: shares in [0, 1].
+    method 10: the two Wilson intervals combined in quadrature. first, second: shares in [0, 1].
     """
     (low, high), (low_second, high_second) = (
         wilson_interval(first * n_first, n_first),
@@ -107,7 +107,7 @@ def newcombe_interval(first: float, n_first: int, second: float, n_second: int) 
 
 
 def two_proportion_test(first: float, n_first: int, second: float, n_second: int) -> float:
-    """p of the test that two shares, each of points of its own, are samples of one: Pearson's, by the pooled share."""
+    """p-value of Pearson's test, with the pooled share, that two independent samples have equal shares."""
     pooled = (first * n_first + second * n_second) / (n_first + n_second)
     variance = pooled * (1 - pooled) * (1 / n_first + 1 / n_second)
     return math.erfc(abs(first - second) / math.sqrt(2 * variance)) if variance > 0 else 1.0
@@ -116,8 +116,8 @@ def two_proportion_test(first: float, n_first: int, second: float, n_second: int
 def paired_t_test(first: Mapping[int, float], second: Mapping[int, float]) -> dict[str, Any]:
     """`first` minus `second`, both by seed, over their common seeds: a two-sided paired t-test.
 
-    Returns `seeds`, `mean`, Student's 95 % interval `low` to `high`, `p`, and `p_holm` for whoever tests several of
-    them; these are None, and `untested` says why, where there is no test to make.
+    Returns `seeds`, `mean`, Student's 95 % interval `low` to `high`, `p`, and `p_holm`, which `apply_holm` sets. If no
+    test is possible, these are None and `untested` gives the reason.
     """
     seeds = sorted(second.keys() & first.keys())
     differences = [first[seed] - second[seed] for seed in seeds]
@@ -133,14 +133,14 @@ def paired_t_test(first: Mapping[int, float], second: Mapping[int, float]) -> di
     from scipy.stats import ttest_rel
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # scipy's, of nearly equal values: seen to above
+        warnings.simplefilter("ignore")  # scipy warns of nearly equal values, handled above
         test = ttest_rel([first[seed] for seed in seeds], [second[seed] for seed in seeds])
         low, high = test.confidence_interval(0.95)
     return found | {"low": float(low), "high": float(high), "p": float(test.pvalue)}
 
 
 def holm_correction(p: Sequence[float]) -> list[float]:
-    """Holm's step-down correction of p-values that belong together; in the order given."""
+    """Holm's step-down correction of a family of p-values, in the order of `p`."""
     adjusted, highest = [0.0] * len(p), 0.0
     for tested, index in enumerate(sorted(range(len(p)), key=p.__getitem__)):
         highest = max(highest, min(1.0, (len(p) - tested) * p[index]))
@@ -149,7 +149,7 @@ def holm_correction(p: Sequence[float]) -> list[float]:
 
 
 def apply_holm(differences: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The same of `paired_t_test`, with Holm's p over those that were tested."""
+    """Set `p_holm` in results of `paired_t_test`, over those with a p-value."""
     tested = [each for each in differences if each["p"] is not None]
     for each, p in zip(tested, holm_correction([each["p"] for each in tested]), strict=True):
         each["p_holm"] = p
@@ -157,15 +157,12 @@ def apply_holm(differences: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def share_interval(share: float, n: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share measured on n points."""
-    from scipy.stats import binomtest
-
-    bounds = binomtest(round(share * n), n).proportion_ci(0.95, method="wilson")
-    return float(bounds.low), float(bounds.high)
+    """Wilson's 95 % interval of a share measured on n points, which is a whole number of them."""
+    return wilson_interval(round(share * n), n)
 
 
 class Estimate(NamedTuple):
-    """low, high: a 95 % interval by Student's t over n seeds; None of one seed."""
+    """A mean and its 95 % interval by Student's t over n seeds; low and high are None for one seed."""
 
     mean: float
     low: float | None
@@ -174,7 +171,7 @@ class Estimate(NamedTuple):
 
 
 def mean_interval(values: Sequence[float]) -> Estimate:
-    """Mean and interval of one value for each seed."""
+    """Mean and interval of values, one per seed."""
     from scipy.stats import t
 
     n, mean = len(values), fmean(values)
@@ -185,7 +182,7 @@ def mean_interval(values: Sequence[float]) -> Estimate:
 
 
 def geometric_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Estimate:
-    """The geometric mean of ratios paired by seed, with the interval of the mean logarithm."""
+    """Geometric mean of ratios paired by seed, with the interval of the mean logarithm."""
     logs = mean_interval([math.log(one / other) for one, other in zip(numerators, denominators, strict=True)])
     if logs.low is None or logs.high is None:
         return Estimate(math.exp(logs.mean), None, None, logs.n)

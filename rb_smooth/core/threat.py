@@ -1,4 +1,4 @@
-"""The ball in which a model is attacked. Costs no torch."""
+"""The threat model. Does not import torch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ Norm = Literal["Linf", "L2"]
 
 
 class Threat(NamedTuple):
-    """A ball around each input, in pixel space [0, 1], and the step with which PGD walks in it."""
+    """A norm ball of radius `eps` around each input, in pixel space [0, 1], and PGD's step size."""
 
     norm: Norm
     eps: float

@@ -1,6 +1,6 @@
-"""Worker processes beside this one, none of which outlives what it was started for; and stop requests.
+"""Worker processes, which end with the block or the parent that started them, and stop signals.
 
-Ctrl-C and SIGTERM are requests, honoured between two steps instead of in the middle of one.
+Ctrl-C and SIGTERM are stop requests: the caller acts on them between two steps.
 """
 
 from __future__ import annotations
@@ -24,11 +24,10 @@ _REPEAT_WINDOW_S = 1.0
 
 @contextmanager
 def catch_stop_signals() -> Iterator[list[float]]:
-    """Inside, a signal fills the list; one that comes a second or more after it acts as if nobody were listening.
+    """Context manager: append the time of each SIGINT and SIGTERM to the list.
 
-    Sooner it is the same request by another way: a batch system tells every process, and torchrun tells its own again.
-
-    Outside the main thread signals are somebody else's, and the list stays empty.
+    A signal more than 1 s after the first has its previous effect. Sooner ones are repetitions: a batch system signals
+    every process, and torchrun signals its processes again. Outside the main thread the list stays empty.
     """
     requested: list[float] = []
     handlers: dict[int, Any] = {}
@@ -54,10 +53,10 @@ def catch_stop_signals() -> Iterator[list[float]]:
 
 @contextmanager
 def shield_children() -> Iterator[None]:
-    """Inside, a signal waits for the end, and processes that are started do not hear Ctrl-C, neither then nor later.
+    """Context manager: delay signals until the end; processes started inside ignore Ctrl-C permanently.
 
-    A terminal's Ctrl-C reaches all of them: one that has just begun would die of it with a traceback, and so would one
-    whose parent stops before it has told it everything.
+    A terminal sends Ctrl-C to all processes: one that is starting would exit with a traceback, as would one whose
+    parent stops before its arguments are sent.
     """
     with catch_stop_signals() as requested:
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which children inherit
@@ -79,56 +78,57 @@ _POLL_SECONDS = 0.2
 def start_workers(
     workers: int, initializer: Callable[..., None], *args: Any, purpose: str = "work"
 ) -> Iterator[ProcessPoolExecutor]:
-    """`workers` processes, in each of which begin(*brought) was called first; both are pickled. Ctrl-C is this one's.
+    """Context manager: a pool of `workers` processes that each call initializer(*args) first; both are pickled.
 
-    Leaving ends them; on an exception at once, whatever they are at. Raises UserError if one ended by itself. purpose:
-    what they are for, in that one line.
+    The processes ignore Ctrl-C and are killed at the end. Raises UserError, which names the `purpose`, if one ends
+    earlier.
     """
     # Spawned, not forked: a GPU in use, or torch's threads, would not survive a fork.
     context, others = multiprocessing.get_context("spawn"), set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(workers, context, _init_worker, (initializer, *args))
     try:
         with shield_children():  # the first task starts all processes
-            waking = [pool.submit(time.sleep, _POLL_SECONDS) for _ in range(workers)]  # so long that each takes one
-        for begun in waking:
-            begun.result()
+            starts = [
+                pool.submit(time.sleep, _POLL_SECONDS) for _ in range(workers)
+            ]  # so long that each process takes one
+        for start in starts:
+            start.result()
         yield pool
     except BrokenProcessPool:
         raise UserError(
-            f"expected {workers} processes to {purpose} in, got one that ended (for want of memory, unless an error "
-            "stands "
-            "above); the same command goes on from there, with fewer --workers if need be"
+            f"expected {workers} processes to {purpose} in, got one that ended (out of memory, unless an error is "
+            "printed above); repeat the command to resume, with fewer --workers if necessary"
         ) from None
     finally:
-        for process in set(multiprocessing.active_children()) - others:  # nobody waits for what they are at
+        for process in set(multiprocessing.active_children()) - others:  # without waiting for running tasks
             process.kill()
-        pool.shutdown()  # waits until they are gone
+        pool.shutdown()  # waits for their exit
 
 
 def map_unordered(
     make: Callable[[], Callable[[TaskT], ResultT]], tasks: Sequence[TaskT], workers: int
 ) -> Generator[tuple[TaskT, ResultT], None, None]:
-    """Each task with its result, as soon as there is one, whether by this process (workers: 1) or by several beside it.
+    """Yield (task, result) in order of completion, computed in this process (workers: 1) or in worker processes.
 
-    make: called once in each process; gives what carries out one task after the other there. It, tasks and results
-    are pickled if workers > 1.
+    make: called once in each process; returns the function that computes a task's result. If workers > 1, it, tasks
+    and results are pickled.
 
-    Close it (contextlib.closing) when no more is wanted: that ends the processes. What a task raises is raised here.
+    Exceptions of tasks are raised here. Close the generator (contextlib.closing) to end the processes early.
     """
     if workers == 1:
         work = make()
         for task in tasks:
             yield task, work(task)
         return
-    # Pickled here, so by value: of shared memory, in which torch would pass tensors, containers have often too little.
+    # Pickled here, by value: torch would pass tensors in shared memory, which is often too small in containers.
     with start_workers(workers, _make_work, pickle.dumps(make)) as pool:
-        ahead = {pool.submit(_run_task, task): task for task in tasks}
-        for future in as_completed(ahead):
-            yield ahead[future], future.result()
+        pending = {pool.submit(_run_task, task): task for task in tasks}
+        for future in as_completed(pending):
+            yield pending[future], future.result()
 
 
 _work: Callable[[Any], Any]
-"""In a worker process, once `_make_work` has set it: what carries out tasks there."""
+"""The function that computes results in a worker process; set by `_make_work`."""
 
 
 def _make_work(make: bytes) -> None:
@@ -140,14 +140,14 @@ def _run_task(task: Any) -> Any:
     return _work(task)
 
 
-def _init_worker(begin: Callable[..., None], *args: Any) -> None:
-    """The first thing in a worker process."""
+def _init_worker(initializer: Callable[..., None], *args: Any) -> None:
+    """Initialise a worker process."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    begin(*args)
+    initializer(*args)
 
 
 def _end_with_parent() -> None:
-    """A parent that was killed ends nobody: its workers would work on, and then wait for more for ever."""
+    """Exit when the parent ends: workers of a killed parent would wait for tasks for ever."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
