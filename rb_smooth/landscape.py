@@ -1,14 +1,14 @@
-"""python -m rb_smooth.landscape: the adversarial loss around trained weights, along random directions.
+"""python -m rb_smooth.landscape: plot the adversarial loss around trained weights along random directions.
 
     python -m rb_smooth.landscape at-s0                            first, best and last epoch, train and test
     python -m rb_smooth.landscape at-s0 at-s1 at+awp-s0 at+awp-s1  methods on one axis, seeds as bands
-    python -m rb_smooth.landscape at-s0 --directions 5             how much the direction matters
+    python -m rb_smooth.landscape at-s0 --directions 5             mean and spread over five directions
     python -m rb_smooth.landscape at-s0 --2d --points 21           over two directions
     python -m rb_smooth.landscape plot runs/digits/at-s0/landscapes/*-1d-*.npz --out again.png
 
-Directions are filter-normalised (Li et al., arXiv 1712.09913), attacks are made anew at every point, and BatchNorm's
-running statistics are held. Whatever is computed is kept with its run: the same command goes on where it was stopped,
-and a finished landscape is only drawn. Exit codes: 0 done; 2 something to mend (one line says what); 130 stopped.
+Directions are filter-normalised (Li et al., arXiv 1712.09913). The adversarial examples are recomputed at every point;
+BatchNorm's running statistics are fixed. Results are stored in the run's folder: repeat an interrupted command to
+resume it; a finished landscape is only drawn. Exit codes: 0 success; 2 invalid input; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from rb_smooth.analysis.landscape.aggregate import CHECKPOINTS, LandscapeSummary, summarise_landscapes
+from rb_smooth.analysis.landscape.grid import LossLandscape, read_landscape
 from rb_smooth.analysis.landscape.plot import check_drawable, draw_landscapes
-from rb_smooth.analysis.landscape.surface import LossLandscape, read_landscape
 from rb_smooth.core import environment
 from rb_smooth.core.cli import make_parser, run_cli
 from rb_smooth.core.console import console
@@ -37,10 +37,9 @@ if TYPE_CHECKING:
 def main() -> int:
     options = _parse()
     landscapes = _stored_landscapes(options) if options.what[0] == "plot" else _compute(options)
-    out = _picture_path(options, landscapes[0].meta.fixed_attacks)
-    draw_landscapes(landscapes, out)
+    draw_landscapes(landscapes, options.out)
     console.print(_table(summarise_landscapes(landscapes)), soft_wrap=False)
-    console.print(f"picture: {out}")
+    console.print(f"picture: {options.out}")
     return 0
 
 
@@ -51,43 +50,37 @@ def _parse() -> argparse.Namespace:
         "what",
         nargs="+",
         metavar="RUN",
-        help="runs, by folder or name, or a leaderboard's entries; or: plot FILE.npz …",
+        help="runs (folder or name) or leaderboard entries; or: plot FILE.npz …",
     )
     add("--two-dimensional", "--2d", action="store_true", help="over two directions (default weights: best)")
-    add("--points", type=int, help="on each axis, an odd number (default: 51; with --2d 21)")
-    add("--range", type=float, default=1.0, dest="radius", help="how far, in norms of the filters (default: 1)")
-    add("--weights", metavar="first,best,last", help="checkpoints (default: those of them that each run has)")
-    add("--n", type=int, default=1000, help="images of the training set and of the test set (default: 1000)")
-    add("--steps", type=int, default=10, help="of PGD, with the step size of the run's own evaluation (default: 10)")
-    add("--fixed-attacks", action="store_true", help="made at the centre and held: cheap, and too low elsewhere")
-    add("--directions", type=int, default=1, help="random ones, over which is averaged (default: 1)")
-    add("--seed", type=int, default=0, help="of the directions and of the attacks' random starts (default: 0)")
-    add("--workers", type=int, help="processes to compute in (default: one for each core; on a GPU 1)")
+    add("--points", type=int, help="grid points on each axis, an odd number (default: 51; with --2d 21)")
+    add("--range", type=float, default=1.0, dest="radius", help="end of each axis, in filter norms (default: 1)")
+    add("--weights", metavar="first,best,last", help="checkpoints (default: all that each run has)")
+    add("--n", type=int, default=1000, help="number of training images and of test images (default: 1000)")
+    add("--steps", type=int, default=10, help="PGD steps, with the step size of the run's evaluation (default: 10)")
+    add("--directions", type=int, default=1, help="number of random directions to average over (default: 1)")
+    add("--seed", type=int, default=0, help="seed of the directions and of PGD's random starts (default: 0)")
+    add("--workers", type=int, help="worker processes (default: one per core; on a GPU 1)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, … (default: a GPU if there is one)")
-    add("--runs", type=Path, default=Path("runs"), help="where runs are kept (default: runs)")
-    add("--leaderboard", type=Path, default=Path("leaderboard"), help="the entries' folder (default: leaderboard)")
-    add("--data-dir", type=Path, default=Path("data"), help="torchvision's folder (default: data)")
-    add("--out", type=Path, help="the picture, .png or .svg (default: landscape.png)")
+    add("--runs", type=Path, default=Path("runs"), help="folder of the runs (default: runs)")
+    add("--leaderboard", type=Path, default=Path("leaderboard"), help="folder of the entries (default: leaderboard)")
+    add("--data-dir", type=Path, default=Path("data"), help="torchvision's data folder (default: data)")
+    add("--out", type=Path, default=Path("landscape.png"), help="picture, .png or .svg (default: landscape.png)")
     return parser.parse_args()
-
-
-def _picture_path(options: argparse.Namespace, fixed_attacks: bool) -> Path:
-    return options.out or Path(f"landscape{'-fixed-attacks' if fixed_attacks else ''}.png")
 
 
 def _stored_landscapes(options: argparse.Namespace) -> list[LossLandscape]:
     if not options.what[1:]:
-        raise UserError("expected files to draw, got none; name some: plot runs/digits/at-s0/landscapes/*.npz")
+        raise UserError("expected files to draw, got none; use plot runs/digits/at-s0/landscapes/*.npz")
     landscapes = []
     for path in options.what[1:]:
         landscapes.append(landscape := read_landscape(Path(path)))
         if landscape.missing_points:
             raise UserError(
                 f"expected a finished landscape in {path}, got {landscape.done.sum()} of {landscape.done.size} points; "
-                "repeat the command that began it"
+                "repeat the command that computed it"
             )
-    metas = [landscape.meta for landscape in landscapes]
-    check_drawable(metas, _picture_path(options, metas[0].fixed_attacks))
+    check_drawable([landscape.meta for landscape in landscapes], options.out)
     return landscapes
 
 
@@ -98,16 +91,16 @@ def _compute(options: argparse.Namespace) -> list[LossLandscape]:
     from rb_smooth.training.validate import resolve_device
 
     if options.workers is not None and options.workers < 1:
-        raise UserError(f"expected --workers of at least 1, got {options.workers}; correct it")
+        raise UserError(f"expected --workers of at least 1, got {options.workers}; raise it")
     settings = _settings(options)
     device = resolve_device(options.device)
     where = {"runs": options.runs, "leaderboard": options.leaderboard, "data_dir": options.data_dir}
-    slices: dict[Path, Slice] = {}  # by file: a run that is named twice is one
+    slices: dict[Path, Slice] = {}  # by file, so that a run named twice counts once
     for name in options.what:
         slices |= {
             each.path: each for each in make_slices(find_trained_model(name, **where), settings, options.leaderboard)
         }
-    check_drawable([each.meta for each in slices.values()], _picture_path(options, settings.fixed_attacks))
+    check_drawable([each.meta for each in slices.values()], options.out)
     workers = options.workers or (environment.usable_cores() if device.type == "cpu" else 1)
     return compute_landscapes(list(slices.values()), device, workers)
 
@@ -126,14 +119,13 @@ def _settings(options: argparse.Namespace) -> LandscapeSettings:
         weights=None if weights is None else tuple(weights),
         n=options.n,
         steps=options.steps,
-        fixed_attacks=options.fixed_attacks,
         directions=options.directions,
         seed=options.seed,
     )
 
 
 def _table(summaries: Sequence[LandscapeSummary]) -> Table:
-    """The figures of the checkpoints themselves, and how far training and test images are apart."""
+    """Loss and robust accuracy at the checkpoints, and their gaps between training and test images."""
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for heading in ("", "weights"):
         table.add_column(heading, overflow="fold")
@@ -144,22 +136,20 @@ def _table(summaries: Sequence[LandscapeSummary]) -> Table:
         table.add_row(
             summary.title,
             summary.weights,
-            _number(columns["train_loss"]),
-            _number(columns["test_loss"]),
-            _number(summary.loss_gaps()),
-            _percent(columns["train_robust"]),
-            _percent(columns["test_robust"]),
-            _percent(summary.robust_gaps()),
+            _mean_and_std(columns["train_loss"]),
+            _mean_and_std(columns["test_loss"]),
+            _mean_and_std(summary.loss_gaps()),
+            _mean_and_std(columns["train_robust"], percent=True),
+            _mean_and_std(columns["test_robust"], percent=True),
+            _mean_and_std(summary.robust_gaps(), percent=True),
         )
     return table
 
 
-def _number(values: Sequence[float]) -> str:
-    return f"{fmean(values):.3f}" + (f" ± {stdev(values):.3f}" if len(values) > 1 else "")
-
-
-def _percent(shares: Sequence[float]) -> str:
-    return f"{100 * fmean(shares):.1f}" + (f" ± {100 * stdev(shares):.1f}" if len(shares) > 1 else "")
+def _mean_and_std(values: Sequence[float], percent: bool = False) -> str:
+    scale, digits = (100, 1) if percent else (1, 3)
+    mean = f"{scale * fmean(values):.{digits}f}"
+    return mean if len(values) == 1 else f"{mean} ± {scale * stdev(values):.{digits}f}"
 
 
 if __name__ == "__main__":

@@ -120,7 +120,7 @@ DIRECTIONS, GRIDS, SLICES = (
     "analysis/landscape/slices.py",
 )
 SURFACES, BANDS, DRAWN = (
-    "analysis/landscape/surface.py",
+    "analysis/landscape/grid.py",
     "analysis/landscape/aggregate.py",
     "analysis/landscape/plot.py",
 )
@@ -443,7 +443,7 @@ MUTANTS = [
     Mutant("a statement that is false goes unsaid", "theory.py", "    if faults:\n", "    if False:\n"),
     Mutant("other workers are another run", SECTIONS, '("stream", "workers")', '("stream",)'),
     Mutant("attacks start elsewhere each time", LOSSES, "                torch.manual_seed(self.seed + number)\n", ""),
-    Mutant("attacks weigh batches, not images", LOSSES, '/ len(self.y)', '/ len(self.y[part])'),
+    Mutant("attacks weigh batches, not images", LOSSES, '/ len(self.y)', '/ len(self.y[batch])'),
     Mutant("the Hessian product forgets all batches but the last", LOSSES, "torch._foreach_add_(self.unflatten(total), list(tensors))", "torch._foreach_copy_(self.unflatten(total), list(tensors))"),
     Mutant("the top eigenvalue may be the lowest", CURVATURE, "if dominant.value >= 0:", "if True:"),
     Mutant("the shift is not taken back", CURVATURE, "Eigenvalue(shifted.value - shift,", "Eigenvalue(shifted.value,"),
@@ -462,8 +462,7 @@ MUTANTS = [
     Mutant("a direction's own lengths stay in it", DIRECTIONS, "_filter_norms(w) / _filter_norms(d)", "_filter_norms(w)"),
     Mutant("biases and BatchNorm are moved too", DIRECTIONS, "return torch.zeros_like(w)", "return d"),
     Mutant("each network has a draw of its own", DIRECTIONS, "derive_seed(seed, number)", "derive_seed(seed, number) + int(1e6 * float(weights[0].sum()))"),
-    Mutant("attacks are the centre's everywhere", GRIDS, "loss.adversarial_examples() if meta.fixed_attacks else None", "loss.adversarial_examples()"),
-    Mutant("fixed attacks are made anew", GRIDS, "loss.adversarial_examples() if x_adv is None else x_adv", "loss.adversarial_examples()"),
+    Mutant("attacks are those of the first point everywhere", GRIDS, "x_adv = loss.adversarial_examples()", 'x_adv = loss.__dict__.setdefault("first", loss.adversarial_examples())'),
     Mutant("test images are training images", GRIDS, "(chosen.train, chosen.test)", "(chosen.train, chosen.train)"),
     Mutant("a map's axes are one direction", GRIDS, "for number in meta.directions\n", "for number in meta.directions[:1] * len(meta.directions)\n"),
     Mutant("the first network stands for all", GRIDS, "if number != self._number:", "if self._number < 0:"),

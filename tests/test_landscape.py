@@ -1,5 +1,4 @@
-"""A landscape is the plain adversarial loss at weights moved by a filter-normalised direction, and no point is computed
-twice."""
+"""Loss landscapes: values against the closed form and the plain loss, stored files, summaries and plots."""
 
 from __future__ import annotations
 
@@ -26,8 +25,8 @@ from rb_smooth.analysis.adversarial_loss import AdversarialLoss
 from rb_smooth.analysis.landscape import compute
 from rb_smooth.analysis.landscape.aggregate import summarise_landscapes
 from rb_smooth.analysis.landscape.directions import filter_normalised, random_direction
+from rb_smooth.analysis.landscape.grid import QUANTITIES, LandscapeMeta, LossLandscape, read_landscape
 from rb_smooth.analysis.landscape.slices import LandscapeSettings, Slice, make_slices
-from rb_smooth.analysis.landscape.surface import QUANTITIES, LandscapeMeta, LossLandscape, read_landscape
 from rb_smooth.analysis.trained_model import find_trained_model
 from rb_smooth.config.overrides import resolve_config
 from rb_smooth.config.registry import build_model
@@ -46,22 +45,22 @@ TINY = ["data.train_examples=128", "objective.steps=2", "train.epochs=2", "sched
 
 
 def make_meta(**changed):
-    told = dict(run="at-s0", method="at", dataset="digits", seed=0, weights="best", weights_sha256="a" * 64)
-    ball = dict(norm="Linf", eps=0.1, step_size=0.05, steps=5, fixed_attacks=False)
-    seen = dict(train_points=8, test_points=4, images="b" * 64)
-    return LandscapeMeta(**told | ball | seen | dict(random_seed=0, directions=(0,), radius=1.0, points=5) | changed)
+    model = dict(run="at-s0", method="at", dataset="digits", seed=0, weights="best", weights_sha256="a" * 64)
+    attack = dict(norm="Linf", eps=0.1, step_size=0.05, steps=5, random_seed=0)
+    images = dict(train_points=8, test_points=4, images="b" * 64)
+    return LandscapeMeta(**model | attack | images | dict(directions=(0,), radius=1.0, points=5) | changed)
 
 
 def make_evaluator(model, images, **changed):
-    """What computes points of the slice through `model`'s weights; of the training images, four are the test images."""
+    """A PointEvaluator for one slice through `model`'s weights; the first four images are the test images."""
     trained_model = SimpleNamespace(load=lambda which: copy.deepcopy(model).eval())
     return compute.PointEvaluator([Slice(make_meta(**changed), Path("unused"), trained_model, images, images[:4])], CPU)
 
 
 def loss_along_line(model, images, **changed):
     """The training loss at each point of a line."""
-    points = make_evaluator(model, images, **changed)
-    return [points((0, (i,)))[0] for i in range(changed.get("points", 5))]
+    evaluate = make_evaluator(model, images, **changed)
+    return [evaluate((0, (i,)))[0] for i in range(changed.get("points", 5))]
 
 
 @pytest.fixture
@@ -70,7 +69,7 @@ def images():
 
 
 def printed_normalisation(d, w):
-    """Li et al.: d_ij <- d_ij / ||d_ij|| ||w_ij|| for filter j of layer i; nothing for biases and BatchNorm."""
+    """Li et al.: d_ij <- d_ij / ||d_ij|| ||w_ij|| for filter j of layer i; 0 for biases and BatchNorm."""
     result = []
     for d_i, w_i in zip(d, w):
         if w_i.ndim == 1:
@@ -80,7 +79,7 @@ def printed_normalisation(d, w):
     return result
 
 
-def test_every_filter_of_a_direction_is_as_long_as_the_weights_in_its_place(net):
+def test_each_filter_of_a_direction_has_the_norm_of_the_models_filter(net):
     w = [parameter.detach() for parameter in net.parameters()]
     d = random_direction(w, seed=3, number=1)
     for mine, printed, weight in zip(filter_normalised(d, w), printed_normalisation(d, w), w):
@@ -88,7 +87,7 @@ def test_every_filter_of_a_direction_is_as_long_as_the_weights_in_its_place(net)
         assert mine.shape == weight.shape
 
 
-def test_networks_of_one_architecture_are_moved_by_the_same_draw(net):
+def test_networks_of_one_architecture_share_the_random_draw(net):
     state = torch.get_rng_state()
     w = list(net.parameters())
     first = random_direction(w, 0, 1)
@@ -100,14 +99,14 @@ def test_networks_of_one_architecture_are_moved_by_the_same_draw(net):
 
 @pytest.fixture
 def linear():
-    """Two classes, images far enough from 0 and 1 for the whole ball; its weights; and the images."""
+    """A linear model of two classes, and images whose ball lies within [0, 1]."""
     model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     images = Images(torch.randint(100, 150, (8, 1, 2, 2), dtype=torch.uint8), torch.arange(8) % 2)
     return model, images
 
 
 @pytest.mark.parametrize(("norm", "dual"), [("Linf", 1), ("L2", 2)])
-def test_of_a_linear_model_the_landscape_is_the_closed_form(linear, norm, dual):
+def test_landscape_of_a_linear_model_equals_the_closed_form(linear, norm, dual):
     """max over the ball of log(1 + exp(-y(theta x + b))) is log(1 + exp(-y(theta x + b) + eps ||theta||_dual))."""
     model, images = linear
     weight, bias = (parameter.detach() for parameter in model[1].parameters())
@@ -121,23 +120,14 @@ def test_of_a_linear_model_the_landscape_is_the_closed_form(linear, norm, dual):
         assert found == pytest.approx(torch.log1p(worst.exp()).mean().item(), abs=1e-5)
 
 
-def test_fixed_attacks_are_the_centres_and_too_weak_elsewhere(linear):
-    model, images = linear
-    anew = loss_along_line(model, images, radius=3.0)
-    held = loss_along_line(model, images, radius=3.0, fixed_attacks=True)
-    assert held[2] == anew[2]
-    assert all(weak <= strong + 1e-6 for weak, strong in zip(held, anew))
-    assert min(np.subtract(held, anew)) < -0.01
+def test_the_centre_has_the_checkpoints_loss_and_robust_accuracy(net, images):
+    values, threat = make_evaluator(net, images)((0, (2,))), Threat("Linf", 0.1, 0.05)
+    for loss, robust, part in ((*values[:2], images), (*values[2:], images[:4])):
+        assert loss == pytest.approx(AdversarialLoss(net, part, threat, steps=5).value(), rel=1e-5)
+        assert robust == measure_accuracy(net, part, threat, steps=5)
 
 
-def test_the_centre_is_the_checkpoints_own_loss_and_robust_accuracy(net, images):
-    figures, ball = make_evaluator(net, images)((0, (2,))), Threat("Linf", 0.1, 0.05)
-    for loss, robust, seen in ((*figures[:2], images), (*figures[2:], images[:4])):
-        assert loss == pytest.approx(AdversarialLoss(net, seen, ball, steps=5).value(), rel=1e-5)
-        assert robust == measure_accuracy(net, seen, ball, steps=5)
-
-
-def test_elsewhere_it_is_the_loss_of_the_moved_weights_with_batchnorms_statistics_held(net, images):
+def test_other_points_have_the_loss_of_the_moved_weights_with_fixed_batchnorm_statistics(net, images):
     found = make_evaluator(net, images, radius=0.8)((0, (3,)))[0]
     moved = copy.deepcopy(net).eval()
     parameters = list(moved.parameters())
@@ -148,24 +138,24 @@ def test_elsewhere_it_is_the_loss_of_the_moved_weights_with_batchnorms_statistic
     assert found == pytest.approx(cross_entropy(moved(loss.adversarial_examples()), images.y).item(), rel=1e-4)
 
 
-def test_each_landscape_is_of_its_own_network_in_any_order(net, images):
+def test_one_evaluator_serves_several_networks_in_any_order(net, images):
     first, second = (make_evaluator(model, images) for model in (net, nn.Sequential(nn.Flatten(), nn.Linear(72, 5))))
     both = compute.PointEvaluator([*first.slices, *second.slices], CPU)
     centre = ((2,),)
-    figures = [first((0, *centre)), second((0, *centre))]
-    assert [both((number, *centre)) for number in (1, 0, 1)] == [figures[1], figures[0], figures[1]]
-    assert figures[0] != figures[1]
+    values = [first((0, *centre)), second((0, *centre))]
+    assert [both((number, *centre)) for number in (1, 0, 1)] == [values[1], values[0], values[1]]
+    assert values[0] != values[1]
 
 
-def test_a_landscape_is_kept_under_a_name_of_its_own_whatever_the_run_is_called():
-    changed = dict(weights_sha256="c" * 64, norm="L2", eps=0.2, step_size=0.1, steps=6, fixed_attacks=True, images="d")
-    seen = dict(train_points=9, test_points=5, random_seed=1, directions=(1,), radius=2.0, points=7)
-    names = {make_meta(**{key: value}).file_name for key, value in (changed | seen).items()} | {make_meta().file_name}
+def test_the_file_name_depends_on_every_setting_but_not_on_the_runs_name():
+    attack = dict(weights_sha256="c" * 64, norm="L2", eps=0.2, step_size=0.1, steps=6, fixed_attacks=True, images="d")
+    grid = dict(train_points=9, test_points=5, random_seed=1, directions=(1,), radius=2.0, points=7)
+    names = {make_meta(**{key: value}).file_name for key, value in (attack | grid).items()} | {make_meta().file_name}
     assert len(names) == 14
     assert make_meta(run="renamed-s0", method="mine", seed=3).file_name == make_meta().file_name
 
 
-def test_a_map_holds_the_lines_along_both_its_directions(net, images):
+def test_a_map_contains_the_lines_along_both_directions(net, images):
     over_both = make_evaluator(net, images, directions=(0, 1))
     first, second = (loss_along_line(net, images, directions=(number,)) for number in (0, 1))
     assert [over_both((0, (i, 2)))[0] for i in range(5)] == first
@@ -177,20 +167,20 @@ def test_a_map_holds_the_lines_along_both_its_directions(net, images):
 
 
 def program(*arguments):
-    """Its exit code, in this process."""
+    """Run the program in this process; returns its exit code."""
     return run_program(landscape.main, *arguments)
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """runs/ with one run of a tiny net, first and second epoch kept."""
+    """A finished run of a tiny net, with checkpoints of its first and second epoch."""
     source, runs = digits(Path("unused")), tmp_path_factory.mktemp("home") / "runs"
-    gathered_recipe = resolve_config("digits", "at", [*TINY, "train.keep=[1]"])
-    recipe = validate.check_recipe(*gathered_recipe)
+    config = resolve_config("digits", "at", [*TINY, "train.keep=[1]"])
+    recipe = validate.check_recipe(*config)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("rb_smooth.training.run_folder.reporting.draw_curves", lambda logs, path: None)
         run = Run(runs / "digits/at-s0")
-        run.begin(*gathered_recipe)
+        run.begin(*config)
         loop.train(
             recipe, run, split(source, validation=200, split_seed=0, select="validation", train_examples=128), CPU
         )
@@ -199,7 +189,7 @@ def trained(tmp_path_factory):
 
 @pytest.fixture
 def home(trained, tmp_path, monkeypatch):
-    """A folder of its own with that run in it."""
+    """A working directory with a copy of that run."""
     shutil.copytree(trained, tmp_path / "runs/digits/at-s0")
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -214,18 +204,18 @@ def stored_files():
 
 @pytest.fixture
 def computed_points(monkeypatch):
-    """Every point that is computed in this process, in order."""
-    done, real = [], compute.PointEvaluator.__call__
+    """The tasks computed in this process, in order."""
+    tasks, real = [], compute.PointEvaluator.__call__
 
-    def noted(self, task):
-        done.append(task)
+    def recording(self, task):
+        tasks.append(task)
         return real(self, task)
 
-    monkeypatch.setattr(compute.PointEvaluator, "__call__", noted)
-    return done
+    monkeypatch.setattr(compute.PointEvaluator, "__call__", recording)
+    return tasks
 
 
-def test_one_command_computes_what_there_is_keeps_it_and_draws_it(home, capsys, computed_points):
+def test_the_program_computes_stores_and_draws_all_checkpoints(home, capsys, computed_points):
     assert program("at-s0", *QUICK, "--workers=1") == 0
     out = capsys.readouterr().out
     assert [line.split()[3] for line in out.splitlines() if line.startswith("at, seed 0")] == [
@@ -242,9 +232,9 @@ def test_one_command_computes_what_there_is_keeps_it_and_draws_it(home, capsys, 
     assert all(np.isfinite(values).all() for values in landscape.values.values())
     before = Path("landscape.png").read_bytes()
     assert program("runs/digits/at-s0", "at-s0", *QUICK, "--workers=1") == 0
-    assert len(computed_points) == 15  # a finished landscape is never computed again
+    assert len(computed_points) == 15  # stored landscapes are not recomputed
     assert program("at-s0", *QUICK, "--workers=1", "--directions=2", "--weights=best") == 0
-    assert len(computed_points) == 20  # of a second direction, only that
+    assert len(computed_points) == 20  # only the second direction
     code = "import sys; from rb_smooth import landscape; landscape.main(); assert 'torch' not in sys.modules"
     files = [str(path) for path in stored_files() if "direction0" in path.name]
     subprocess.run([sys.executable, "-c", code, "plot", *files, "--out", "again.png"], check=True, capture_output=True)
@@ -252,22 +242,24 @@ def test_one_command_computes_what_there_is_keeps_it_and_draws_it(home, capsys, 
 
 
 @pytest.mark.slow
-def test_stopped_and_gone_on_equals_undisturbed_for_any_number_of_processes(home, monkeypatch, computed_points):
+def test_an_interrupted_command_resumes_to_the_same_values_for_any_number_of_workers(
+    home, monkeypatch, computed_points
+):
     command = ("at-s0", *QUICK, "--weights=last")
     assert program(*command, "--workers=1") == 0
     (path,) = stored_files()
-    undisturbed = read_landscape(path)
+    uninterrupted = read_landscape(path)
     path.unlink()
     computed_points.clear()
     real = LossLandscape.set_point
 
-    def fill_and_stop(self, place, figures):
-        real(self, place, figures)
+    def set_and_interrupt(self, index, values):
+        real(self, index, values)
         if self.done.sum() == 3:
             signal.raise_signal(signal.SIGINT)
 
     with monkeypatch.context() as patched:
-        patched.setattr(LossLandscape, "set_point", fill_and_stop)
+        patched.setattr(LossLandscape, "set_point", set_and_interrupt)
         assert program(*command, "--workers=2") == errors.INTERRUPTED
     assert workers_are_gone()
     assert read_landscape(path).done.sum() == 3
@@ -276,24 +268,24 @@ def test_stopped_and_gone_on_equals_undisturbed_for_any_number_of_processes(home
         landscape.main()
     assert program(*command, "--workers=1") == 0
     assert len(computed_points) == 2
-    whole = read_landscape(path)
-    assert all(np.array_equal(whole.values[name], undisturbed.values[name]) for name in QUANTITIES)
+    resumed = read_landscape(path)
+    assert all(np.array_equal(resumed.values[name], uninterrupted.values[name]) for name in QUANTITIES)
 
 
-def test_what_is_found_reaches_the_disk_before_the_end(home, monkeypatch):
+def test_partial_results_are_saved_during_the_computation(home, monkeypatch):
     monkeypatch.setattr(compute, "_SAVE_S", 0.0)
-    real, found = compute.PointEvaluator.__call__, []
+    real, saved = compute.PointEvaluator.__call__, []
 
-    def looked(self, task):
-        found.append(sum(read_landscape(path).done.sum() for path in Path().rglob("*.npz")))
+    def counting(self, task):
+        saved.append(sum(read_landscape(path).done.sum() for path in Path().rglob("*.npz")))
         return real(self, task)
 
-    monkeypatch.setattr(compute.PointEvaluator, "__call__", looked)
+    monkeypatch.setattr(compute.PointEvaluator, "__call__", counting)
     assert program("at-s0", *QUICK, "--weights=best", "--workers=1") == 0
-    assert found == [0, 1, 2, 3, 4]
+    assert saved == [0, 1, 2, 3, 4]
 
 
-def test_a_damaged_file_counts_as_nothing(home, computed_points):
+def test_a_damaged_file_is_computed_again(home, computed_points):
     command = ("at-s0", *QUICK, "--weights=best", "--workers=1")
     assert program(*command) == 0
     stored_files()[0].write_bytes(b"PK\3\4 no more")
@@ -302,13 +294,19 @@ def test_a_damaged_file_counts_as_nothing(home, computed_points):
 
 
 @pytest.mark.slow
-def test_a_map_is_drawn_and_fixed_attacks_are_named_as_such(home, capsys, drawn_figures):
-    assert program("at-s0", *QUICK, "--2d", "--points=3", "--fixed-attacks", "--workers=1") == 0
-    assert "picture: landscape-fixed-attacks.png" in capsys.readouterr().out
+def test_a_map_is_computed_and_drawn(home, capsys, drawn_figures):
+    assert program("at-s0", *QUICK, "--2d", "--points=3", "--workers=1") == 0
+    assert "picture: landscape.png" in capsys.readouterr().out
     (path,) = stored_files()
-    assert path.name.startswith("best-2d-direction0-direction1-fixed-attacks-")
-    assert read_landscape(path).meta.fixed_attacks is True
-    assert "fixed: made at the centre and held" in drawn_figures[0].get_suptitle()
+    assert path.name.startswith("best-2d-direction0-direction1-")
+    assert "recomputed at every point" in drawn_figures[0].get_suptitle()
+
+
+def test_stored_landscapes_with_fixed_attacks_are_still_drawn(tmp_path, monkeypatch, capsys, drawn_figures):
+    monkeypatch.chdir(tmp_path)
+    filled_landscape("at-s0", 1.0, fixed_attacks=True).save(Path("old.npz"))
+    assert program("plot", "old.npz") == 0
+    assert "fixed at the centre" in drawn_figures[0].get_suptitle()
 
 
 @pytest.mark.parametrize(
@@ -316,14 +314,14 @@ def test_a_map_is_drawn_and_fixed_attacks_are_named_as_such(home, capsys, drawn_
     [
         (["at-s0", "--points=1"], "expected --points of 3, 5, 7"),
         (["at-s0", "--points=0"], "expected --points of 3, 5, 7"),
-        (["at-s0", "--points=8"], "of which one is the checkpoint itself, got 8"),
+        (["at-s0", "--points=8"], "(the middle one is the checkpoint), got 8"),
         (["at-s0", "--range=0"], "expected --range above 0"),
         (["at-s0", "--n=0"], "expected --n of at least 1"),
         (["at-s0", "--seed=-1"], "expected --seed of at least 0, got -1"),
         (["at-s0", "--workers=0"], "expected --workers of at least 1"),
-        (["at-s0", "--2d", "--directions=2"], "another --seed gives another pair"),
+        (["at-s0", "--2d", "--directions=2"], "use --seed for another pair"),
         (["at-s0", "--weights=wurst"], "did you mean"),
-        (["at-s0", "--out=x.jpg"], "ends in .png or .svg"),
+        (["at-s0", "--out=x.jpg"], "expected --out to end in .png or .svg, got x.jpg"),
         (["at-s9"], "did you mean 'at-s0'"),
         (["begun"], "expected a trained run in"),
         (["lost"], "expected this run's weights in"),
@@ -332,7 +330,7 @@ def test_a_map_is_drawn_and_fixed_attacks_are_named_as_such(home, capsys, drawn_
         (["plot", "foreign.npz"], "expected a loss landscape in foreign.npz"),
     ],
 )
-def test_what_a_user_can_mend_is_one_line(home, capsys, computed_points, arguments, line):
+def test_invalid_input_is_reported_in_one_line(home, capsys, computed_points, arguments, line):
     for name, missing in (("begun", "last.pt"), ("lost", "best.pt")):
         shutil.copytree("runs/digits/at-s0", f"runs/digits/{name}")
         Path(f"runs/digits/{name}/{missing}").unlink()
@@ -344,13 +342,13 @@ def test_what_a_user_can_mend_is_one_line(home, capsys, computed_points, argumen
     assert not computed_points
 
 
-def test_weights_that_a_run_did_not_keep_are_refused_with_the_cure(home, capsys):
+def test_the_message_for_a_missing_first_checkpoint_names_train_keep(home, capsys):
     Path("runs/digits/at-s0/epoch-1.pt").unlink()
     assert program("at-s0", *QUICK, "--weights=first,best") == 2
     assert "train with --set train.keep=[1]" in capsys.readouterr().err
 
 
-def test_an_entrys_landscapes_are_kept_below_its_leaderboard(tmp_path):
+def test_landscapes_of_an_entry_are_stored_below_its_leaderboard(tmp_path):
     tiny = {"name": "small_preactresnet", "options": {"width": 4}, "shape": [1, 8, 8], "classes": 10}
     recipe = {"data": {"name": "digits"}, "train": {"seed": 3}}
     entry = make_entry(tmp_path / "board", "at_tiny_s3", dataset="digits", model=tiny, recipe=recipe)
@@ -365,33 +363,33 @@ def test_an_entrys_landscapes_are_kept_below_its_leaderboard(tmp_path):
     assert len(set(found.train.y.tolist())) > 1
 
 
-# ---- what is drawn ----
+# ---- summaries and plots ----
 
 
-def write_landscape(run, level, direction=0, points=5, **changed):
-    made = LossLandscape(make_meta(run=run, weights_sha256=run, directions=(direction,), points=points, **changed))
+def filled_landscape(run, level, direction=0, points=5, **changed):
+    filled = LossLandscape(make_meta(run=run, weights_sha256=run, directions=(direction,), points=points, **changed))
     for name in QUANTITIES:
-        made.values[name][:] = level
-    made.done[:] = True
-    return made
+        filled.values[name][:] = level
+    filled.done[:] = True
+    return filled
 
 
-def test_runs_that_differ_in_their_seed_alone_are_one_band(drawn_figures, tmp_path):
-    runs = [write_landscape(f"at-s{seed}-beef", level, seed=seed) for seed, level in ((0, 1.0), (1, 2.0), (2, 6.0))]
-    other = write_landscape("at-s0-cafe", 4.0)
+def test_runs_that_differ_only_in_their_seed_are_one_summary(drawn_figures, tmp_path):
+    runs = [filled_landscape(f"at-s{seed}-beef", level, seed=seed) for seed, level in ((0, 1.0), (1, 2.0), (2, 6.0))]
+    other = filled_landscape("at-s0-cafe", 4.0)
     summary, alone = summarise_landscapes([*runs, other])
     assert (summary.label, summary.over, alone.label, alone.over) == ("at-beef", "3 runs", "at-s0-cafe", "")
     assert summary.mean["test_loss"].tolist() == [3.0] * 5
-    assert summary.std["test_loss"].tolist() == pytest.approx([7**0.5] * 5)  # a sample's
+    assert summary.std["test_loss"].tolist() == pytest.approx([7**0.5] * 5)  # the sample standard deviation
     landscape.draw_landscapes([*runs, other], tmp_path / "picture.svg")
     assert (tmp_path / "picture.svg").read_bytes().startswith(b"<?xml")
     (legend,) = drawn_figures[0].legends
-    told = [text.get_text() for text in legend.get_texts()]
-    assert told == ["at-beef (3 runs)", "at-s0-cafe"]
+    labels = [text.get_text() for text in legend.get_texts()]
+    assert labels == ["at-beef (3 runs)", "at-s0-cafe"]
 
 
-def test_of_several_directions_a_run_counts_once():
-    runs = [write_landscape(f"at-s{seed}", level, direction, seed=seed) for seed, level, direction in LEVELS]
+def test_directions_are_averaged_within_each_run_first():
+    runs = [filled_landscape(f"at-s{seed}", level, direction, seed=seed) for seed, level, direction in LEVELS]
     (summary,) = summarise_landscapes(runs)
     assert (summary.label, summary.over, summary.mean["train_loss"][0]) == ("at", "2 runs", 4.0)
     assert summary.std["train_loss"][0] == pytest.approx(2 * 2**0.5)
@@ -403,9 +401,9 @@ def test_of_several_directions_a_run_counts_once():
     )
 
 
-def test_a_method_has_one_name_also_where_only_one_of_its_runs_has_a_checkpoint():
-    both = [write_landscape(f"at-s{seed}", 1.0, seed=seed) for seed in (0, 1)]
-    first = write_landscape("at-s0", 2.0, weights="first")
+def test_a_methods_label_is_the_same_for_checkpoints_of_fewer_runs():
+    both = [filled_landscape(f"at-s{seed}", 1.0, seed=seed) for seed in (0, 1)]
+    first = filled_landscape("at-s0", 2.0, weights="first")
     assert [(summary.label, summary.weights, summary.over) for summary in summarise_landscapes([*both, first])] == [
         ("at", "first", ""),
         ("at", "best", "2 runs"),
@@ -415,8 +413,8 @@ def test_a_method_has_one_name_also_where_only_one_of_its_runs_has_a_checkpoint(
 LEVELS = ((0, 1.0, 0), (0, 3.0, 1), (1, 5.0, 0), (1, 7.0, 1))
 
 
-def test_the_gap_is_robust_accuracy_on_training_minus_on_test_images():
-    one = write_landscape("at-s0", 0.5)
+def test_the_robust_gap_is_training_minus_test_accuracy():
+    one = filled_landscape("at-s0", 0.5)
     one.values["train_robust"][2], one.values["test_robust"][2] = 0.75, 0.5
     one.values["train_loss"][2], one.values["test_loss"][2] = 0.25, 1.0
     (summary,) = summarise_landscapes([one])
@@ -435,25 +433,25 @@ def test_the_gap_is_robust_accuracy_on_training_minus_on_test_images():
         dict(random_seed=1),
     ],
 )
-def test_landscapes_of_other_losses_and_grids_are_not_drawn_on_one_axis(other):
-    with pytest.raises(errors.UserError, match="draw them apart"):
-        summarise_landscapes([write_landscape("at-s0", 1.0), write_landscape("at-s1", 1.0, seed=1, **other)])
+def test_landscapes_of_different_losses_or_grids_are_rejected(other):
+    with pytest.raises(errors.UserError, match="draw them separately"):
+        summarise_landscapes([filled_landscape("at-s0", 1.0), filled_landscape("at-s1", 1.0, seed=1, **other)])
 
 
-def test_runs_seen_in_different_directions_are_not_compared():
+def test_runs_with_different_directions_are_rejected():
     with pytest.raises(errors.UserError, match="same directions"):
-        summarise_landscapes([write_landscape("at-s0", 1.0, 0), write_landscape("at-s1", 1.0, 1, seed=1)])
+        summarise_landscapes([filled_landscape("at-s0", 1.0, 0), filled_landscape("at-s1", 1.0, 1, seed=1)])
 
 
-def test_more_methods_than_colours_are_refused_before_anything_is_drawn():
-    many = [write_landscape(f"m{i}-s0", 1.0, method=f"m{i}").meta for i in range(8)]
+def test_more_methods_than_colours_are_rejected():
+    many = [filled_landscape(f"m{i}-s0", 1.0, method=f"m{i}").meta for i in range(8)]
     landscape.check_drawable(many[:7], Path("x.png"))
     with pytest.raises(errors.UserError, match="at most 7 methods"):
         landscape.check_drawable(many, Path("x.png"))
 
 
 def test_panels_of_one_picture_share_their_scale(drawn_figures, tmp_path):
-    lines = [write_landscape("at-s0", level, weights=weights) for level, weights in ((1.0, "best"), (9.0, "last"))]
+    lines = [filled_landscape("at-s0", level, weights=weights) for level, weights in ((1.0, "best"), (9.0, "last"))]
     landscape.draw_landscapes(lines, tmp_path / "lines.png")
     best, last, gap = drawn_figures[0].axes
     assert best.get_ylim() == last.get_ylim()
@@ -461,10 +459,9 @@ def test_panels_of_one_picture_share_their_scale(drawn_figures, tmp_path):
     assert gap.get_title() == "robust generalisation gap"
     maps = []
     for run, level in (("at-s0", 0.2), ("at+awp-s0", 4.0)):
-        made = LossLandscape(make_meta(run=run, weights_sha256=run, directions=(0, 1)))
+        maps.append(LossLandscape(make_meta(run=run, weights_sha256=run, directions=(0, 1))))
         for name in QUANTITIES:
-            made.values[name][:] = level + np.arange(25).reshape(5, 5)
-        maps.append(made)
+            maps[-1].values[name][:] = level + np.arange(25).reshape(5, 5)
     landscape.draw_landscapes(maps, tmp_path / "maps.png")
     filled = [next(c for c in panel.collections if c.get_array() is not None) for panel in drawn_figures[1].axes[:4]]
     assert len({tuple(each.levels) for each in filled}) == 1

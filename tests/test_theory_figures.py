@@ -13,7 +13,7 @@ from matplotlib.image import imread
 from matplotlib.text import Text
 from scipy.special import expit
 
-from rb_smooth.analysis.plot_style import new_figure, save_figure
+from rb_smooth.analysis.plot_style import new_figure, save_png_and_svg
 from rb_smooth.analysis.theory import figures
 from rb_smooth.analysis.theory.figures import EPS, GAMMAS, X, Y, swish, swish_adversarial_loss, swish_loss
 from rb_smooth.analysis.theory.plot_surfaces import SurfacePanel, draw_surfaces, draw_with_gaps
@@ -125,7 +125,7 @@ def test_a_flat_loss_is_drawn_too(tmp_path):
     flat = draw_surfaces(
         axis, axis, [SurfacePanel("", np.full((5, 5), -2.0))], labels=("", "", ""), title="", caption=""
     )
-    assert all(path.stat().st_size for path in save_figure(flat, tmp_path / "flat"))
+    assert all(path.stat().st_size for path in save_png_and_svg(flat, tmp_path / "flat"))
 
 
 def test_no_text_is_smaller_than_eight_points(drawn):
@@ -160,7 +160,7 @@ def test_a_line_is_broken_at_each_jump_and_dotted_there():
 def test_all_are_drawn_whole_and_twice_to_the_same_bytes(drawn, tmp_path):
     written = figures.draw_all(tmp_path / "new" / "folder", FEW)
     assert sorted(written) == sorted((tmp_path / "new" / "folder").iterdir())  # and nothing temporary is left
-    again = [path for name, figure in drawn.items() for path in save_figure(figure, tmp_path / name)]
+    again = [path for name, figure in drawn.items() for path in save_png_and_svg(figure, tmp_path / name)]
     assert [path.name for path in written] == [path.name for path in again]
     for one, two in zip(written, again):
         assert one.read_bytes() == two.read_bytes()
@@ -172,7 +172,7 @@ def test_all_are_drawn_whole_and_twice_to_the_same_bytes(drawn, tmp_path):
 
 
 def test_a_dot_in_a_name_stays(tmp_path):
-    assert [path.name for path in save_figure(new_figure(1, 1), tmp_path / "eps-0.5")] == ["eps-0.5.png", "eps-0.5.svg"]
+    assert [path.name for path in save_png_and_svg(new_figure(1, 1), tmp_path / "eps-0.5")] == ["eps-0.5.png", "eps-0.5.svg"]
 
 
 def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):

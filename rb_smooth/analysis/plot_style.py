@@ -1,4 +1,4 @@
-"""The look of every figure, and how one is saved: a PNG and an SVG, whole, and the same bytes each time."""
+"""Matplotlib style of all figures of analysis, and how they are saved: atomically and byte for byte reproducibly."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 COLOUR_MAP = "viridis"
-"""Rises in lightness all the way, so that it is read right without colours too."""
+"""Perceptually uniform: lightness increases monotonically."""
 
 FONT_SIZE = 9
-"""Points; nothing is smaller than 8."""
+"""Points; no text is smaller than 8."""
 
 _DPI = 150
 
@@ -33,26 +33,27 @@ _STYLE: Any = {
     "axes.facecolor": "white",
     "axes.spines.top": False,
     "axes.spines.right": False,
+    "axes.axisbelow": True,
     "grid.color": "#e6e6e6",
     "grid.linewidth": 0.6,
     "lines.linewidth": 1.4,
 }
 
 _SVG_OPTIONS: Any = {
-    "svg.hashsalt": "rb_smooth",  # names of clip paths are drawn at random otherwise
-    "svg.fonttype": "path",  # θ₁ looks the same where our fonts are missing
+    "svg.hashsalt": "rb_smooth",  # otherwise ids of clip paths are random
+    "svg.fonttype": "path",  # independent of installed fonts
 }
 
 
 def apply_style() -> AbstractContextManager[None]:
-    """Figures that are made inside have the house's look: fonts of 8 points and more on white."""
+    """Context in which new figures have this style."""
     import matplotlib
 
     return matplotlib.rc_context(_STYLE)
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of so many inches. Unlike one of pyplot, it is gone when nobody holds it."""
+    """An empty figure of `width` x `height` inches, without pyplot's global state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -61,16 +62,15 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def save_figure(figure: Figure, path: Path) -> list[Path]:
-    """Write `figure` to `path` + .png and .svg (path: without a suffix), and return both names."""
-    # a dot in a name is no suffix
+def save_png_and_svg(figure: Figure, path: Path) -> list[Path]:
+    """Write `figure` to `path` + .png and `path` + .svg, and return both paths. A dot in the name is no suffix."""
     return [save_picture(figure, path.with_name(path.name + suffix)) for suffix in (".png", ".svg")]
 
 
 def save_picture(figure: Figure, path: Path) -> Path:
-    """Write `figure` to `path`, which ends in .png or .svg, and return it.
+    """Write `figure` to `path`, which ends in .png or .svg, and return `path`.
 
-    The same figure gives the same bytes: no date, no random name. Raises OSError where nothing can be written.
+    The same figure gives the same bytes: no date, no random ids. Raises OSError if the file cannot be written.
     """
     import matplotlib
 

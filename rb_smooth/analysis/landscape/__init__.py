@@ -1,4 +1,4 @@
-"""Loss landscapes: directions, grids of losses, surfaces, their pictures.
+"""Loss landscapes: the loss on grids through the weights, means over runs and directions, and their plots.
 
 Imports what analysis may import. Open compute.py first.
 """

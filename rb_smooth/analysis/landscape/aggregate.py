@@ -1,4 +1,4 @@
-"""Landscapes of several runs and directions put together: each method's mean, and how far it spreads. No torch."""
+"""Mean and standard deviation of landscapes over runs and directions. Imports no torch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rb_smooth.analysis.landscape.surface import QUANTITIES, LandscapeMeta, LossLandscape
+from rb_smooth.analysis.landscape.grid import QUANTITIES, LandscapeMeta, LossLandscape
 from rb_smooth.core.errors import UserError
 
 CHECKPOINTS = ("first", "best", "last")
@@ -17,17 +17,18 @@ _COMPARABLE_FIELDS = (
     *("dataset", "norm", "eps", "steps", "fixed_attacks", "train_points", "test_points", "random_seed"),
     *("dimensions", "radius", "points"),
 )
-"""In what landscapes must agree to stand in one picture."""
+"""LandscapeMeta's fields that must be equal within one picture."""
 
 
 @dataclass(frozen=True)
 class LandscapeSummary:
-    """One checkpoint of the runs of one method that differ in their seed alone, or of one run.
+    """Mean landscape of one checkpoint over the runs of one method that differ only in their seed, or of one run.
 
-    over:   what the spread is over: `3 runs`; of a single run `3 directions`; empty if there is nothing to spread.
-    mean, std: by figure, (points,) or (points, points): over runs, each the mean of its directions, or of a single run
-            over its directions. The standard deviation is a sample's; 0 if `over` is empty.
-    centres: the figures of each run's checkpoint itself.
+    over:    what std is taken over: `3 runs`; for a single run `3 directions`; empty for a single landscape.
+    mean, std: for each of QUANTITIES an array (points,) or (points, points): over runs, each averaged over its
+             directions first, or over the directions of a single run. std is the sample standard deviation; 0 if
+             `over` is empty.
+    centres: for each run, the values at the checkpoint itself.
     """
 
     label: str
@@ -42,41 +43,42 @@ class LandscapeSummary:
         return f"{self.label} ({self.over})" if self.over else self.label
 
     def robust_gaps(self) -> list[float]:
-        """The robust generalisation gap of each run: robust accuracy on training minus on test images, in [-1, 1]."""
+        """Robust generalisation gap of each run: robust accuracy on training minus test images, in [-1, 1]."""
         return [centre["train_robust"] - centre["test_robust"] for centre in self.centres]
 
     def loss_gaps(self) -> list[float]:
-        """Of each run, the adversarial loss on test minus on training images."""
+        """Adversarial loss on test minus training images, for each run."""
         return [centre["test_loss"] - centre["train_loss"] for centre in self.centres]
 
 
 def check_comparable(metas: Sequence[LandscapeMeta]) -> None:
-    """Raises UserError for landscapes that one picture cannot compare, and for two runs of one name."""
+    """Raise UserError if losses or grids differ, or if two different runs have the same name."""
     first = metas[0]
-    called: dict[tuple[str, str], str] = {}
+    sha256s: dict[tuple[str, str], str] = {}
     for other in metas:
-        if called.setdefault((other.run, other.weights), other.weights_sha256) != other.weights_sha256:
-            raise UserError(f"expected runs of different names, got two called {other.run}; rename the folder of one")
+        if sha256s.setdefault((other.run, other.weights), other.weights_sha256) != other.weights_sha256:
+            raise UserError(f"expected runs with different names, got two named {other.run}; rename one's folder")
         for name in _COMPARABLE_FIELDS:
             mine, its = getattr(first, name), getattr(other, name)
             if mine != its:
                 raise UserError(
-                    f"expected landscapes alike but for their runs, got {name} {mine} of {first.run} and {its} of "
-                    f"{other.run}; draw them apart"
+                    f"expected landscapes of equal {name}, got {mine} for {first.run} and {its} for {other.run}; "
+                    "draw them separately"
                 )
 
 
 def summarise_landscapes(landscapes: Sequence[LossLandscape]) -> list[LandscapeSummary]:
-    """Bands in the order in which their runs come, and of each first, best and last.
+    """One summary for each method and checkpoint: methods in the order of `landscapes`, then first, best, last.
 
-    Raises UserError for landscapes that cannot be compared: of other losses or grids, or in other directions.
+    Raises UserError if losses, grids or directions differ.
     """
     check_comparable([landscape.meta for landscape in landscapes])
-    stems = dict.fromkeys(run_group(landscape.meta) for landscape in landscapes)
+    groups = dict.fromkeys(run_group(landscape.meta) for landscape in landscapes)
     summaries = []
-    for own in stems:
-        members = [landscape for landscape in landscapes if run_group(landscape.meta) == own]
-        label = _label(members[0].meta, {s.meta.run for s in members}, [other[0] for other in stems].count(own[0]))
+    for group in groups:
+        members = [landscape for landscape in landscapes if run_group(landscape.meta) == group]
+        same_method = [other[0] for other in groups].count(group[0])
+        label = _label(members[0].meta, {s.meta.run for s in members}, same_method)
         for weights in CHECKPOINTS:
             chosen = [landscape for landscape in members if landscape.meta.weights == weights]
             if chosen:
@@ -84,17 +86,17 @@ def summarise_landscapes(landscapes: Sequence[LossLandscape]) -> list[LandscapeS
     return summaries
 
 
-def _label(meta: LandscapeMeta, runs: set[str], of_this_method: int) -> str:
-    """The method; with a seed where there is one run. Where a picture has the method in several forms, runs' names."""
-    if of_this_method > 1:
+def _label(meta: LandscapeMeta, runs: set[str], groups_of_method: int) -> str:
+    """The method, with the seed of a single run; the runs' name if the picture has several groups of the method."""
+    if groups_of_method > 1:
         return meta.run if len(runs) == 1 else run_group(meta)[1]
     return meta.method if len(runs) > 1 else f"{meta.method}, seed {meta.seed}"
 
 
 def run_group(meta: LandscapeMeta) -> tuple[str, str]:
-    """Method, and the run's name without its seed: equal for runs that differ in their seed alone.
+    """Method and run name without the seed: equal for runs that differ only in their seed.
 
-    In two dimensions every run is drawn by itself.
+    In two dimensions each run is its own group.
     """
     if meta.dimensions == 2:
         return meta.method, meta.run
@@ -107,7 +109,9 @@ def _summarise(landscapes: Sequence[LossLandscape], label: str) -> LandscapeSumm
         runs.setdefault(landscape.meta.weights_sha256, {})[landscape.meta.directions] = landscape
     directions = [set(run) for run in runs.values()]
     if any(each != directions[0] for each in directions):
-        raise UserError(f"expected the same directions of every run of {label}, got others; compute those that lack")
+        raise UserError(
+            f"expected the same directions for every run of {label}, got different ones; compute the missing ones"
+        )
     firsts = [next(iter(run.values())) for run in runs.values()]
     if len(runs) > 1:
         over = f"{len(runs)} runs"

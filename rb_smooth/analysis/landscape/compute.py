@@ -1,9 +1,9 @@
-"""The adversarial loss at every point of a slice through the weights, point by point, in as many processes as wanted.
+"""Compute the adversarial loss at each grid point of slices through the weights, in one or more processes.
 
-BatchNorm: the checkpoint's running statistics are held wherever the weights go (`adversarial_loss.AdversarialLoss`).
+BatchNorm's running statistics are fixed at the checkpoint's (`adversarial_loss.AdversarialLoss`).
 
-A point's figures depend on nothing but the point: each process computes in one thread, from the checkpoint's file, and
-the attacks' random starts are the same everywhere. So any number of processes and of stops ends with the same bits.
+The values at a point depend only on the point: each process uses one thread and loads the checkpoint's file, and PGD's
+random starts are the same at all points. So results are bitwise equal for any number of processes and interruptions.
 """
 
 from __future__ import annotations
@@ -14,12 +14,11 @@ from contextlib import closing, suppress
 from functools import partial
 
 import torch
-from torch import Tensor
 
 from rb_smooth.analysis.adversarial_loss import AdversarialLoss, flatten
 from rb_smooth.analysis.landscape.directions import filter_normalised, random_direction
+from rb_smooth.analysis.landscape.grid import LossLandscape, read_landscape
 from rb_smooth.analysis.landscape.slices import Slice
-from rb_smooth.analysis.landscape.surface import LossLandscape, read_landscape
 from rb_smooth.components import memory_format
 from rb_smooth.core.console import progress_bars
 from rb_smooth.core.determinism import full_float32
@@ -28,27 +27,27 @@ from rb_smooth.core.threat import Threat
 from rb_smooth.core.worker_pool import map_unordered
 
 _SAVE_S = 2.0
-"""Seconds of work that are lost, at most, when this process is killed."""
+"""Seconds between writes of partial results."""
 
 Task = tuple[int, tuple[int, ...]]
-"""The number of a slice, and a place in its grid."""
+"""Index of a slice, and an index in its grid."""
 
 
 def compute_landscapes(slices: Sequence[Slice], device: torch.device, workers: int) -> list[LossLandscape]:
-    """The landscape of each slice, whole. Only what its file lacks is computed, and kept there as it comes."""
+    """Complete the landscape of each slice. Points already in its file are not recomputed; new ones are saved to it."""
     landscapes = [_load_or_create(each) for each in slices]
-    tasks = [(number, place) for number, landscape in enumerate(landscapes) for place in landscape.missing_points]
+    tasks = [(number, index) for number, landscape in enumerate(landscapes) for index in landscape.missing_points]
     if not tasks:
         return landscapes
-    whole = sum(landscape.done.size for landscape in landscapes)
-    found = map_unordered(partial(PointEvaluator, slices, device), tasks, min(workers, len(tasks)))
+    total = sum(landscape.done.size for landscape in landscapes)
+    results = map_unordered(partial(PointEvaluator, slices, device), tasks, min(workers, len(tasks)))
     unsaved, saved_at = set[int](), time.monotonic()
-    with progress_bars() as bars, closing(found):
-        bar = bars.add_task("starting", total=whole, completed=whole - len(tasks))
+    with progress_bars() as bars, closing(results):
+        bar = bars.add_task("starting", total=total, completed=total - len(tasks))
         try:
-            for (number, place), figures in found:
+            for (number, index), values in results:
                 unsaved.add(number)
-                landscapes[number].set_point(place, figures)
+                landscapes[number].set_point(index, values)
                 if time.monotonic() - saved_at > _SAVE_S:
                     _save(landscapes, slices, unsaved)
                     saved_at = time.monotonic()
@@ -60,12 +59,12 @@ def compute_landscapes(slices: Sequence[Slice], device: torch.device, workers: i
 
 
 def _load_or_create(part: Slice) -> LossLandscape:
-    """What is kept of it; what is damaged counts as nothing."""
+    """Read the slice's file; an empty landscape if there is none or it is damaged."""
     landscape = LossLandscape(part.meta)
     if part.path.exists():
         with suppress(UserError):
             landscape = read_landscape(part.path)
-            landscape.meta = part.meta  # a run may have been renamed
+            landscape.meta = part.meta  # the run may have been renamed
     return landscape
 
 
@@ -76,37 +75,32 @@ def _save(landscapes: Sequence[LossLandscape], slices: Sequence[Slice], unsaved:
 
 
 class PointEvaluator:
-    """Computes a task: the figures of one point, in the order of `surface.QUANTITIES`."""
+    """Compute the values of one grid point, in the order of `grid.QUANTITIES`."""
 
     def __init__(self, slices: Sequence[Slice], device: torch.device) -> None:
         self.slices, self.device = slices, device
         self._number = -1
         if device.type == "cpu":
-            torch.set_num_threads(1)  # points are shared out instead, and a sum's rounding depends on the threads
+            torch.set_num_threads(1)  # parallel over points instead; rounding of sums depends on the number of threads
 
     def __call__(self, task: Task) -> tuple[float, ...]:
-        number, place = task
+        number, index = task
         with full_float32():
             if number != self._number:
                 self._select_slice(self.slices[number])
                 self._number = number
             weights, axis = self._centre, self.slices[number].meta.axis
-            for i, direction in zip(place, self._directions, strict=True):
+            for i, direction in zip(index, self._directions, strict=True):
                 weights = weights + float(axis[i]) * direction
             with self._losses[0].at_weights(weights):
-                return tuple(
-                    figure
-                    for loss, x_adv in zip(self._losses, self._fixed_attacks, strict=True)
-                    for figure in _loss_and_accuracy(loss, loss.adversarial_examples() if x_adv is None else x_adv)
-                )
+                return tuple(value for loss in self._losses for value in _loss_and_accuracy(loss))
 
     def _select_slice(self, chosen: Slice) -> None:
         meta = chosen.meta
         model = chosen.trained_model.load(meta.weights).to(self.device)
         shape = (*chosen.test.x.shape[1:],)
-        memory_format.lay_out(
-            model, memory_format.choose_memory_format(model, shape, self.device)
-        )  # 0.85 of the time on a CPU
+        layout = memory_format.choose_memory_format(model, shape, self.device)  # 0.85 of the time on a CPU
+        memory_format.lay_out(model, layout)
         threat = Threat(meta.norm, meta.eps, meta.step_size)  # type: ignore[arg-type]
         self._losses = [
             AdversarialLoss(model, images, threat, steps=meta.steps, seed=meta.random_seed)
@@ -118,13 +112,11 @@ class PointEvaluator:
             flatten(filter_normalised(random_direction(parameters, meta.random_seed, number), parameters)).detach()
             for number in meta.directions
         ]
-        self._fixed_attacks: list[Tensor | None] = [
-            loss.adversarial_examples() if meta.fixed_attacks else None for loss in self._losses
-        ]
 
 
 @torch.no_grad()
-def _loss_and_accuracy(loss: AdversarialLoss, x_adv: Tensor) -> tuple[float, float]:
-    """Loss and robust accuracy at the present weights and these attacks."""
-    given = torch.cat([loss.model(part).argmax(1) for part in x_adv.split(500)])
-    return loss.value(x_adv), (given == loss.y).double().mean().item()
+def _loss_and_accuracy(loss: AdversarialLoss) -> tuple[float, float]:
+    """Adversarial loss and robust accuracy in [0, 1] at the model's current weights."""
+    x_adv = loss.adversarial_examples()
+    predicted = torch.cat([loss.model(batch).argmax(1) for batch in x_adv.split(500)])
+    return loss.value(x_adv), (predicted == loss.y).double().mean().item()

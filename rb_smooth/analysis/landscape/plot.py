@@ -1,4 +1,4 @@
-"""Loss landscapes as pictures, with the robust generalisation gap beside: the argument of the AWP paper, 2004.05884."""
+"""Plots of loss landscapes and the robust generalisation gap, as in the AWP paper (Wu et al., arXiv 2004.05884)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rb_smooth.analysis.landscape.aggregate import (
     run_group,
     summarise_landscapes,
 )
-from rb_smooth.analysis.landscape.surface import LandscapeMeta, LossLandscape
+from rb_smooth.analysis.landscape.grid import LandscapeMeta, LossLandscape
 from rb_smooth.analysis.plot_style import COLOUR_MAP, apply_style, new_figure, save_picture
 from rb_smooth.core.errors import UserError
 from rb_smooth.core.formatting import number_text
@@ -28,39 +28,37 @@ if TYPE_CHECKING:
 
 
 _IMAGE_SETS: tuple[tuple[str, str, Literal["-", "--"]], ...] = (("train", "training", "-"), ("test", "test", "--"))
-"""Images, what they are called, and how their lines are dashed."""
+"""Prefix of the quantities, name and line style of each set of images."""
 
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-"""Of each colour, where no line tells methods apart."""
+"""One for each colour."""
 
 _LEGEND_WIDTH = 2.2
-"""Inches that a column of the legend may take."""
+"""Inches per column of the legend."""
 
 _MANTISSAS = (1, 1.5, 2, 3, 5, 7)
-"""Of a map's levels: round numbers, each about 1.5 times the one before."""
+"""Contour levels of a map: round numbers, each about 1.5 times the previous one."""
 
 _DECADES = 3
-"""Below the largest loss, in which losses are told apart."""
+"""Range of a map's levels below the largest loss."""
 
 
 def check_drawable(metas: Sequence[LandscapeMeta], path: Path) -> None:
-    """Raises UserError for landscapes, at least one, that one picture cannot show, and for another kind of picture."""
+    """Raise UserError if one picture cannot show these landscapes (at least one), or `path` is not .png or .svg."""
     if path.suffix not in (".png", ".svg"):
-        raise UserError(f"expected a picture to write, got --out {path}; give it a name that ends in .png or .svg")
+        raise UserError(f"expected --out to end in .png or .svg, got {path}; correct it")
     check_comparable(metas)
     methods = len({run_group(meta) for meta in metas})
     if metas[0].dimensions == 1 and methods > len(COLOURS):
-        raise UserError(
-            f"expected at most {len(COLOURS)} methods, whose colours can be told apart, got {methods}; name fewer"
-        )
+        raise UserError(f"expected at most {len(COLOURS)} methods, one for each colour, got {methods}; name fewer runs")
 
 
 def draw_landscapes(landscapes: Sequence[LossLandscape], path: Path) -> None:
-    """Draw landscapes that are drawable, and whole, into one PNG or SVG.
+    """Write one PNG or SVG of complete landscapes that pass `check_drawable`.
 
-    Along one direction: a panel for each checkpoint, a colour for each method, training images solid and test images
-    dashed, best and last on one scale, and beside them the robust generalisation gap. Over two: a map for each
-    checkpoint and set of images, all on one scale.
+    One direction: one panel per checkpoint, one colour per method, training images solid and test images dashed, best
+    and last on one scale, and a panel with the robust generalisation gap. Two directions: one map per checkpoint and
+    set of images, all on one scale.
     """
     summaries, meta = summarise_landscapes(landscapes), landscapes[0].meta
     with apply_style():
@@ -78,7 +76,7 @@ def _plot_lines(summaries: Sequence[LandscapeSummary], meta: LandscapeMeta) -> F
         named["last"].sharey(named["best"])
         named["last"].tick_params(labelleft=False)
     for each, panel in named.items():
-        # What has hardly been trained may be ten times as high, and would flatten the others.
+        # The first epoch's loss may be ten times as high and would flatten the other curves.
         own_scale = each == "first" and len(named) > 1
         panel.set_title(f"{each} checkpoint{' (own scale)' if own_scale else ''}")
         panel.set_xlabel(r"$\alpha$, in filters' norms")
@@ -90,7 +88,7 @@ def _plot_lines(summaries: Sequence[LandscapeSummary], meta: LandscapeMeta) -> F
     panels[0].set_ylabel("adversarial loss")
     _draw_gaps(beside, summaries, weights, colours)
     for panel in (*panels, beside):
-        _format_axes(panel)
+        panel.grid()
     figure.suptitle(_title(meta))
     _add_legend(figure, summaries, colours)
     return figure
@@ -107,7 +105,7 @@ def _draw_summary(panel: Axes, x: np.ndarray, summary: LandscapeSummary, colour:
 def _draw_gaps(
     panel: Axes, summaries: Sequence[LandscapeSummary], weights: Sequence[str], colours: dict[str, str]
 ) -> None:
-    """Each run's gap as a small mark, their mean as a bar through them."""
+    """Each run's gap as a marker, their mean as a horizontal line."""
     width = min(0.3, 0.8 / len(colours))
     for number, (label, colour) in enumerate(colours.items()):
         for summary in summaries:
@@ -124,17 +122,12 @@ def _draw_gaps(
     panel.set_title("robust generalisation gap")
 
 
-def _format_axes(panel: Axes) -> None:
-    panel.grid()
-    panel.set_axisbelow(True)
-
-
 def _title(meta: LandscapeMeta) -> str:
-    made = "fixed: made at the centre and held" if meta.fixed_attacks else "made anew at every point"
+    recomputed = "fixed at the centre" if meta.fixed_attacks else "recomputed at every point"
     norm = {"Linf": "$L_\\infty$", "L2": "$L_2$"}[meta.norm]
     solid, dashed = ("", "") if meta.dimensions == 2 else (" (solid)", " (dashed)")
     return (
-        f"{meta.dataset}: PGD-{meta.steps} in the {norm} ball of {number_text(meta.eps)}, {made}\n"
+        f"{meta.dataset}: PGD-{meta.steps} in the {norm} ball of {number_text(meta.eps)}, {recomputed}\n"
         f"{meta.train_points} training images{solid}, {meta.test_points} test images{dashed}"
     )
 
@@ -147,10 +140,8 @@ def _add_legend(figure: Figure, summaries: Sequence[LandscapeSummary], colours: 
         Line2D([], [], color=colour, marker=mark, markersize=4, linewidth=1.6, label=titles[label])
         for (label, colour), mark in zip(colours.items(), _MARKERS, strict=False)
     ]
-    spread = (
-        "mean ± standard deviation over what stands in brackets" if any(summary.over for summary in summaries) else None
-    )
-    style: dict[str, Any] = {"title_fontsize": 8.5, "title": spread, "frameon": False}
+    title = "mean ± standard deviation over (…)" if any(summary.over for summary in summaries) else None
+    style: dict[str, Any] = {"title_fontsize": 8.5, "title": title, "frameon": False}
     rows = math.ceil(len(handles) / (figure.get_figwidth() // _LEGEND_WIDTH))
     figure.legend(handles=handles, loc="outside lower center", ncols=math.ceil(len(handles) / rows), **style)
 
@@ -161,14 +152,14 @@ def _plot_maps(summaries: Sequence[LandscapeSummary], meta: LandscapeMeta) -> Fi
     values = np.stack([summary.mean[f"{name}_loss"] for summary in summaries for name, *_ in _IMAGE_SETS])
     finite = values[np.isfinite(values)]
     if not finite.size:
-        raise UserError("expected losses to draw, got no number in any of these landscapes; lower --range")
+        raise UserError("expected finite losses, got none in these landscapes; lower --range")
     levels = _levels(finite.min(), finite.max())
     figure = new_figure(2.3 * len(summaries) + 1.8, 5.3)
     figure.set_layout_engine("compressed")
     panels = figure.subplots(2, len(summaries), sharex=True, sharey=True, squeeze=False)
     ticks = meta.radius * np.array([-1, -0.5, 0, 0.5, 1])
     for column, summary in zip(panels.T, summaries, strict=True):
-        (gap,) = summary.robust_gaps()  # every run is by itself
+        (gap,) = summary.robust_gaps()  # in two dimensions, one run per summary
         column[0].set_title(f"{summary.label}, {summary.weights}\nrobust gap {100 * gap:.1f} points")
         for panel, (name, *_) in zip(column, _IMAGE_SETS, strict=True):
             z = np.maximum(summary.mean[f"{name}_loss"].T, levels[0])  # the first direction to the right
@@ -178,8 +169,8 @@ def _plot_maps(summaries: Sequence[LandscapeSummary], meta: LandscapeMeta) -> Fi
             panel.set_aspect("equal")
             panel.set_xticks(ticks)
             panel.set_yticks(ticks)
-    for panel, (_, told, _) in zip(panels[:, 0], _IMAGE_SETS, strict=True):
-        panel.set_ylabel(f"{told} images\n\n$\\beta$")
+    for panel, (_, label, _) in zip(panels[:, 0], _IMAGE_SETS, strict=True):
+        panel.set_ylabel(f"{label} images\n\n$\\beta$")
     for panel in panels[-1]:
         panel.set_xlabel(r"$\alpha$")
     scale = figure.colorbar(drawn, ax=panels, label="adversarial loss", ticks=levels, format="%.2g")
@@ -189,7 +180,7 @@ def _plot_maps(summaries: Sequence[LandscapeSummary], meta: LandscapeMeta) -> Fi
 
 
 def _levels(lowest: float, highest: float) -> list[float]:
-    """Round numbers from below `lowest`, or _DECADES below `highest`, to above `highest`, both > 0."""
+    """Round numbers that span `lowest` > 0, at most _DECADES below `highest`, to `highest`."""
     lowest = max(lowest, highest / 10**_DECADES)
     decades = range(math.floor(math.log10(lowest)), math.ceil(math.log10(highest)) + 1)
     numbers = [mantissa * 10.0**decade for decade in decades for mantissa in _MANTISSAS]

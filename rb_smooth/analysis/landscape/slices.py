@@ -1,4 +1,4 @@
-"""Which slices through the weights of a trained network are looked at, and where each one's landscape is kept."""
+"""Slices through the weights of a trained model, and the file of each slice's landscape."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rb_smooth.analysis.landscape.surface import LandscapeMeta
+from rb_smooth.analysis.landscape.grid import LandscapeMeta
 from rb_smooth.analysis.trained_model import TrainedModel
 from rb_smooth.core import files
 from rb_smooth.core.errors import UserError
@@ -18,10 +18,12 @@ from rb_smooth.training.run_folder.summary import is_run
 
 @dataclass(frozen=True)
 class LandscapeSettings:
-    """How a landscape is looked at. n: images of the training set, and of the test set. weights: None: all there are.
+    """Options of `python -m rb_smooth.landscape`. Raises UserError for values out of range.
 
-    directions: along each of them a landscape; over two of them at once if two_dimensional.
-    The others are of `surface.LandscapeMeta`. Raises UserError for what cannot be meant.
+    weights: checkpoints, of first, best and last; None: all that the model has.
+    n: number of training images and of test images.
+    directions: one landscape along each; with two_dimensional one over directions 0 and 1.
+    points, radius, steps, seed: as `points`, `radius`, `steps` and `random_seed` of `grid.LandscapeMeta`.
     """
 
     two_dimensional: bool = False
@@ -30,14 +32,13 @@ class LandscapeSettings:
     weights: tuple[str, ...] | None = None
     n: int = 1000
     steps: int = 10
-    fixed_attacks: bool = False
     directions: int = 1
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.points < 3 or self.points % 2 == 0:
             raise UserError(
-                f"expected --points of 3, 5, 7, …, of which one is the checkpoint itself, got {self.points}; correct it"
+                f"expected --points of 3, 5, 7, … (the middle one is the checkpoint), got {self.points}; correct it"
             )
         if not 0 < self.radius < math.inf:
             raise UserError(f"expected --range above 0, got {self.radius}; correct it")
@@ -47,18 +48,18 @@ class LandscapeSettings:
             ("directions", self.directions, 1),
             ("seed", self.seed, 0),
         )
-        for name, value, least in counts:
-            if value < least:
-                raise UserError(f"expected --{name} of at least {least}, got {value}; correct it")
+        for name, value, minimum in counts:
+            if value < minimum:
+                raise UserError(f"expected --{name} of at least {minimum}, got {value}; raise it")
         if self.two_dimensional and self.directions > 1:
             raise UserError(
-                "expected one pair of directions for --2d, got --directions; another --seed gives another pair"
+                f"expected no --directions with --2d, got {self.directions}; use --seed for another pair of directions"
             )
 
 
 @dataclass(frozen=True)
 class Slice:
-    """What `meta` describes. path: of its file. train, test: the images that are looked at."""
+    """One landscape to compute: `meta`, the path of its file, the model, and its images."""
 
     meta: LandscapeMeta
     path: Path
@@ -68,19 +69,19 @@ class Slice:
 
 
 def make_slices(trained_model: TrainedModel, settings: LandscapeSettings, leaderboard: Path) -> Iterator[Slice]:
-    """The slices of one specimen, checkpoint after checkpoint. Landscapes of a run are kept in its folder, those of an
-    entry below <leaderboard>/.evaluations.
+    """Yield the slices of one model, checkpoint by checkpoint.
 
-    Raises UserError for weights that it does not have, or that are missing or damaged.
+    Files lie in the run's folder; those of a leaderboard entry in <leaderboard>/.evaluations. Raises UserError for
+    weights that the model does not have, or that are missing or damaged.
     """
     order = fixed_permutation(len(trained_model.train))
     train, test = trained_model.train[order[: settings.n]].load(), trained_model.test[: settings.n].load()
     trained_model, images = replace(trained_model, train=train, test=test), fingerprint(train, test)
     folder = trained_model.weights["best"].parent
     for weights in settings.weights or trained_model.weights:
-        trained_model.load(weights)  # or refused, before anything is computed
+        trained_model.load(weights)  # raises before anything is computed
         weights_sha256 = files.sha256(trained_model.weights[weights])
-        kept = folder if is_run(folder) else leaderboard / ".evaluations" / weights_sha256[:16]
+        parent = folder if is_run(folder) else leaderboard / ".evaluations" / weights_sha256[:16]
         for number in range(settings.directions):
             meta = LandscapeMeta(
                 run=trained_model.name,
@@ -91,7 +92,6 @@ def make_slices(trained_model: TrainedModel, settings: LandscapeSettings, leader
                 weights_sha256=weights_sha256,
                 **trained_model.threat._asdict(),
                 steps=settings.steps,
-                fixed_attacks=settings.fixed_attacks,
                 train_points=len(train),
                 test_points=len(test),
                 images=images,
@@ -100,4 +100,4 @@ def make_slices(trained_model: TrainedModel, settings: LandscapeSettings, leader
                 radius=settings.radius,
                 points=settings.points,
             )
-            yield Slice(meta, kept / "landscapes" / meta.file_name, trained_model, train, test)
+            yield Slice(meta, parent / "landscapes" / meta.file_name, trained_model, train, test)

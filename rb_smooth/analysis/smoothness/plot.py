@@ -8,7 +8,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rb_smooth.analysis.plot_style import apply_style, new_figure, save_figure
+from rb_smooth.analysis.plot_style import apply_style, new_figure, save_png_and_svg
 from rb_smooth.analysis.smoothness.records import (
     LOSSES,
     Record,
@@ -45,7 +45,7 @@ def draw_gradients(records: Sequence[Record], path: Path) -> list[Path]:
     Points are means over seeds, along random directions (solid) and down the gradient (dashed), bars 95 % intervals.
     """
     with apply_style():
-        return save_figure(_plot(records), path)
+        return save_png_and_svg(_plot(records), path)
 
 
 def _plot(records: Sequence[Record]) -> Figure:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from scipy.special import expit
 
-from rb_smooth.analysis.plot_style import save_figure
+from rb_smooth.analysis.plot_style import save_png_and_svg
 from rb_smooth.analysis.theory import linear
 from rb_smooth.analysis.theory.entropy import EntropyLoss, covering_rule
 from rb_smooth.analysis.theory.linear import NORMS
@@ -117,7 +117,7 @@ def draw_all(folder: Path, points: int = 91) -> list[Path]:
     """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"expected a folder for figures, got the file {folder}; choose another name")
-    return [path for name, draw in FIGURES.items() for path in save_figure(draw(points), folder / name)]
+    return [path for name, draw in FIGURES.items() for path in save_png_and_svg(draw(points), folder / name)]
 
 
 def draw_examples(points: int) -> Figure:
