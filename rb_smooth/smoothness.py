@@ -1,14 +1,14 @@
-"""python -m rb_smooth.smoothness RUN|NAME …: how smooth the loss around trained weights is, measured.
+"""python -m rb_smooth.smoothness RUN|NAME …: measure the smoothness of the loss around trained weights.
 
-    python -m rb_smooth.smoothness at-s0 at-l2-s0 standard-s0      three networks, each under three losses
-    python -m rb_smooth.smoothness at-s0 --weights first,best,last  along a training
-    python -m rb_smooth.smoothness plot smoothness.json            the tables and the picture again, without a model
-    python -m rb_smooth.smoothness plot smoothness.json --write docs/smoothness.md   and the tables within a document
+    python -m rb_smooth.smoothness at-s0 at-l2-s0 standard-s0       three networks, each under three losses
+    python -m rb_smooth.smoothness at-s0 --weights first,best,last  checkpoints of one run
+    python -m rb_smooth.smoothness plot smoothness.json             tables and picture of stored measurements
 
-Networks are runs (a folder, or a name below --runs) or entries of a leaderboard. Each is looked at under the standard
-loss and under the adversarial losses in an L2 and in an Linf ball: how fast the gradient changes (attacks made anew at
-each point), how far attacks move, top eigenvalue and trace of the Hessian (attacks held), and the eps-sharpness. What
-is measured is kept in --out as it comes, so that the same command goes on; runs of several seeds become intervals.
+Networks are runs (a folder, or a name below --runs) or leaderboard entries. Each is measured under the standard loss
+and under the adversarial losses in an L2 and in an Linf ball: Lipschitz constant of the gradient (attacks recomputed at
+each point), displacement of the attacks, top eigenvalue and trace of the Hessian (attacks fixed), and eps-sharpness.
+Each measurement is stored in --out at once: repeat an interrupted command to resume it. Runs of several seeds give
+confidence intervals.
 """
 
 from __future__ import annotations
@@ -23,23 +23,18 @@ from rb_smooth.analysis.smoothness.records import LOSSES, Record, append_record,
 from rb_smooth.analysis.smoothness.tables import report_lines
 from rb_smooth.core import robustbench
 from rb_smooth.core.cli import make_parser, run_cli
-from rb_smooth.core.console import console, log_info, render_text
+from rb_smooth.core.console import console, log_info
 from rb_smooth.core.environment import git_commit
 from rb_smooth.core.errors import UserError, did_you_mean
-from rb_smooth.core.files import write_between
 
 
 def main() -> int:
     options = _parse()
     if options.what[0] == "plot":
         if len(options.what) != 2:
-            raise UserError(f"expected one file to plot, got {len(options.what) - 1}; say plot FILE.json")
+            raise UserError(f"expected one file to plot, got {len(options.what) - 1}; use plot FILE.json")
         path = Path(options.what[1])
-        _show(records := read_records(path), path)
-        if options.write is not None:
-            write_between(
-                options.write, {"smoothness": ["```text", render_text(report_lines(records), wrapped=True), "```"]}
-            )
+        _show(read_records(path), path)
         return 0
     if options.out.suffix != ".json":
         raise UserError(f"expected --out to end in .json, got {options.out}; correct it")
@@ -51,29 +46,28 @@ def _parse() -> argparse.Namespace:
     parser = make_parser("smoothness", __doc__)
     add = parser.add_argument
     add("what", nargs="+", metavar="RUN|NAME", help="networks to measure; or: plot FILE.json")
-    add("--weights", default="best", metavar="first,best,last", help="which of each run's (default: best)")
+    add("--weights", default="best", metavar="first,best,last", help="checkpoints (default: best)")
     add("--under", default=",".join(LOSSES), metavar=",".join(LOSSES), help="losses (default: all three)")
-    add("--eps", action="append", default=[], metavar="L2=0.5", help="a ball's radius, in the place of the recipes'")
-    add("--n", type=int, default=128, help="training images, the first ones (default: 128)")
-    add("--steps", type=int, default=20, help="of PGD (default: 20)")
-    add("--step", type=float, default=0.2, help="of PGD, as a share of eps (default: 0.2)")
-    add("--radii", default="1e-4,1e-3,1e-2", help="steps from w, as shares of ||w|| (default: 1e-4,1e-3,1e-2)")
-    add("--directions", type=int, default=4, help="random ones, beside the gradient's (default: 4)")
-    add("--products", type=int, default=100, help="of the Hessian for an eigenvalue, at most (default: 100)")
+    add("--eps", action="append", default=[], metavar="L2=0.5", help="radius of a ball (default: the recipes')")
+    add("--n", type=int, default=128, help="number of training images, the first ones (default: 128)")
+    add("--steps", type=int, default=20, help="PGD steps (default: 20)")
+    add("--step", type=float, default=0.2, help="PGD step size / eps (default: 0.2)")
+    add("--radii", default="1e-4,1e-3,1e-2", help="distances from w / ||w|| (default: 1e-4,1e-3,1e-2)")
+    add("--directions", type=int, default=4, help="random directions, besides the gradient (default: 4)")
+    add("--products", type=int, default=100, help="most Hessian products per eigenvalue (default: 100)")
     add("--signs", type=int, default=16, help="random vectors for the trace (default: 16)")
-    add("--sharpness-radius", type=float, default=5e-3, help="as a share of ||w|| (default: 0.005)")
-    add("--seed", type=int, default=0, help="of attacks' starts and of directions (default: 0)")
-    add("--runs", type=Path, default=Path("runs"), help="where runs are kept (default: runs)")
-    add("--leaderboard", type=Path, default=Path("leaderboard"), help="where entries are (default: leaderboard)")
-    add("--data-dir", type=Path, default=Path("data"), help="torchvision's folder (default: data)")
+    add("--sharpness-radius", type=float, default=5e-3, help="radius of the sharpness / ||w|| (default: 0.005)")
+    add("--seed", type=int, default=0, help="seed of PGD's starts and of directions (default: 0)")
+    add("--runs", type=Path, default=Path("runs"), help="folder of the runs (default: runs)")
+    add("--leaderboard", type=Path, default=Path("leaderboard"), help="folder of the entries (default: leaderboard)")
+    add("--data-dir", type=Path, default=Path("data"), help="torchvision's data folder (default: data)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, … (default: a GPU if there is one)")
-    add("--write", type=Path, metavar="FILE.md", help="with plot: put the tables between <!-- smoothness --> comments")
-    add("--out", type=Path, default=Path("smoothness.json"), help="measurements; the picture lies beside")
+    add("--out", type=Path, default=Path("smoothness.json"), help="file of measurements; the pictures lie beside it")
     return parser.parse_args()
 
 
 def _measure(options: argparse.Namespace) -> list[Record]:
-    """The records of all that `options` name: those that --out holds, and the others measured now."""
+    """The records of all networks, checkpoints and losses in `options`; measure those not stored in --out."""
     from rb_smooth.analysis.smoothness.metrics import (
         SmoothnessSettings,
         record_key,
@@ -100,21 +94,22 @@ def _measure(options: argparse.Namespace) -> list[Record]:
     radii = _parse_eps(options.eps)
     where = {"runs": options.runs, "leaderboard": options.leaderboard, "data_dir": options.data_dir}
     trained_models = [find_trained_model(what, **where) for what in dict.fromkeys(options.what)]
-    units = []
+    tasks = []
     for trained_model in trained_models:
-        under = threats_by_loss(trained_model, settings.step, radii)
-        for which in options.weights.split(","):
-            trained_model.load(which)  # whatever is missing is told before hours of work
-            units += [(trained_model, which, loss, under[loss]) for loss in wanted]
-    kept = read_records(options.out) if options.out.exists() else []
+        threats = threats_by_loss(trained_model, settings.step, radii)
+        for checkpoint in options.weights.split(","):
+            trained_model.load(checkpoint)  # reports missing weights before hours of work
+            tasks += [(trained_model, checkpoint, loss, threats[loss]) for loss in wanted]
+    stored = read_records(options.out) if options.out.exists() else []
     records = []
-    for trained_model, which, loss, threat in units:
-        record = record_key(trained_model, which, loss, threat, settings)
-        if (known := next((each for each in kept if is_same_measurement(each, record)), None)) is None:
-            log_info(f"{trained_model.name}, {which}, under the {loss} loss …")
-            known = {**record, "found": smoothness_metrics(trained_model, which, threat, settings, device)}
-            append_record(options.out, known, {"versions": robustbench.package_versions(), "commit": git_commit()})
-        records.append(known)
+    for trained_model, checkpoint, loss, threat in tasks:
+        key = record_key(trained_model, checkpoint, loss, threat, settings)
+        record = next((each for each in stored if is_same_measurement(each, key)), None)
+        if record is None:
+            log_info(f"{trained_model.name}, {checkpoint}, under the {loss} loss …")
+            record = {**key, "found": smoothness_metrics(trained_model, checkpoint, threat, settings, device)}
+            append_record(options.out, record, {"versions": robustbench.package_versions(), "commit": git_commit()})
+        records.append(record)
     return records
 
 
@@ -122,7 +117,7 @@ def _show(records: list[Record], path: Path) -> None:
     for each in report_lines(records):
         console.print(each, soft_wrap=isinstance(each, str))
     pictures = draw_gradients(records, path.with_suffix(""))
-    console.print(f"kept: {path}; picture: {pictures[0]}, .svg")
+    console.print(f"measurements: {path}; picture: {pictures[0]}, .svg")
 
 
 def _parse_radii(text: str) -> tuple[float, ...]:
@@ -133,16 +128,16 @@ def _parse_radii(text: str) -> tuple[float, ...]:
 
 
 def _parse_eps(texts: list[str]) -> dict[str, float]:
-    """`L2=0.5` and `Linf=8/255` as radii by norm."""
+    """Parse `L2=0.5` and `Linf=8/255` to radii by norm."""
     from rb_smooth.evaluation.radii import parse_radii
 
-    found: dict[str, Any] = {}
+    eps_by_norm: dict[str, Any] = {}
     for each in texts:
         norm, _, value = each.partition("=")
         if norm not in ("L2", "Linf"):
             raise UserError(f"expected --eps such as L2=0.5 or Linf=8/255, got {each!r}; correct it")
-        found[norm] = parse_radii(value)[0]
-    return found
+        eps_by_norm[norm] = parse_radii(value)[0]
+    return eps_by_norm
 
 
 if __name__ == "__main__":

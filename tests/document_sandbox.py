@@ -64,7 +64,7 @@ def write_sandbox(world: Path, page: Path, monkeypatch: Any) -> None:
     files.write_arrays(page / "1m.npz", {"image": images, "label": np.arange(40) % 10})
     files.write_arrays(page / "unlabelled.npz", {"image": images})
     shutil.copytree(ROOT / "docs", page / "docs", ignore=shutil.ignore_patterns("results", "figures"))
-    monkeypatch.setattr("rb_smooth.analysis.theory.figures.FIGURES", {"figure-1": draw_examples})
+    monkeypatch.setattr("rb_smooth.analysis.theory.figures.TOY_FIGURES", {"figure-1": draw_examples})
     monkeypatch.setattr(accuracy, "pgd", lambda *given: pgd(*given[:4], steps=2))
     monkeypatch.setattr(cost, "_TIMED_STEPS", 1)
     monkeypatch.setattr(sweep, "run_jobs", _one_after_the_other)

@@ -457,7 +457,7 @@ MUTANTS = [
     Mutant("intervals are of single seeds", "core/statistics.py", "* stdev(values) / math.sqrt(n)", "* stdev(values)"),
     Mutant("other settings are the same measurement", RECORDS, '"threat", "settings")', '"settings")'),
     Mutant("the first epoch kept is the first by its letters", SPECIMENS, 'key=lambda path: int(path.stem.partition("-")[2])', "key=lambda path: path.stem"),
-    Mutant("validation images are studied as training images", SPECIMENS, '"validation": 0, "split_seed": 0} | whole', '"validation": 0, "split_seed": 0}'),
+    Mutant("validation images are studied as training images", SPECIMENS, '"validation": 0, "split_seed": 0} | given', '"validation": 0, "split_seed": 0}'),
     Mutant("layers are normalised, not filters", DIRECTIONS, "tensor.flatten(1).norm(dim=1)", "tensor.norm().expand(len(tensor))"),
     Mutant("a direction's own lengths stay in it", DIRECTIONS, "_filter_norms(w) / _filter_norms(d)", "_filter_norms(w)"),
     Mutant("biases and BatchNorm are moved too", DIRECTIONS, "return torch.zeros_like(w)", "return d"),

@@ -1,4 +1,4 @@
-"""How smooth the loss around trained weights is: against closed forms, full Hessians, and a program's whole run."""
+"""Smoothness metrics against closed forms and full Hessians, and the program on small runs."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from scipy import stats
 from torch import nn
 from torch.func import functional_call, hessian
 from torch.nn.functional import cross_entropy, logsigmoid
+from write_analysis_docs import DOCS, smoothness_blocks
 
 from rb_smooth import smoothness
 from rb_smooth.analysis.adversarial_loss import AdversarialLoss, flatten
@@ -24,6 +25,7 @@ from rb_smooth.analysis.smoothness.curvature import dominant_eigenvalue, estimat
 from rb_smooth.analysis.smoothness.probes import boundary_shares, diameter, probe
 from rb_smooth.analysis.smoothness.records import append_record, lipschitz, pair_by_seed, read_records
 from rb_smooth.analysis.smoothness.tables import format_estimate
+from rb_smooth.core.files import write_between
 from rb_smooth.core.statistics import geometric_ratio, mean_interval
 from rb_smooth.core.threat import Threat
 from rb_smooth.data.images import Images
@@ -40,7 +42,7 @@ def linear(weights) -> nn.Module:
     return model
 
 
-def points(n: int, d: int) -> Images:
+def grey_images(n: int, d: int) -> Images:
     """Grey enough that no attack within 0.2 meets the ends of [0, 1]."""
     return Images(torch.randint(70, 186, (n, 1, 1, d), dtype=torch.uint8), torch.arange(n) % 2)
 
@@ -56,7 +58,7 @@ def printed_loss(w, images, threat):
 @pytest.mark.parametrize("threat", [None, *BALLS], ids=["standard", "L2", "Linf"])
 def test_value_and_gradient_are_the_closed_forms_of_the_linear_model(threat):
     w = torch.randn(2, 6, dtype=torch.float64, requires_grad=True)
-    images = points(8, 6)
+    images = grey_images(8, 6)
     loss = AdversarialLoss(linear(w.detach()), images, threat, steps=60, batch_size=3)
     expected = printed_loss(w, images, threat)
     (slope,) = torch.autograd.grad(expected, w)
@@ -64,7 +66,7 @@ def test_value_and_gradient_are_the_closed_forms_of_the_linear_model(threat):
     assert torch.allclose(loss.gradient(), slope.flatten(), atol=1e-6)
 
 
-def test_the_loss_at_other_weights_leaves_the_model_as_it_was(net, batch):
+def test_at_weights_restores_the_model(net, batch):
     images = Images((batch[0] * 255).byte(), batch[1])
     loss = AdversarialLoss(net, images, BALLS[1], steps=2)
     before = {key: value.clone() for key, value in net.state_dict().items()}
@@ -73,11 +75,11 @@ def test_the_loss_at_other_weights_leaves_the_model_as_it_was(net, batch):
         assert loss.value() != here
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
     torch.manual_seed(1)
-    assert loss.value() == here  # the attacks' starts, too, are the same each time
+    assert loss.value() == here  # with the same random starts each time
     assert all(parameter.grad is None for parameter in net.parameters())
 
 
-def test_hessian_products_are_the_full_hessians_whatever_the_batches(net, batch):
+def test_hessian_products_equal_the_full_hessian_for_any_batch_size(net, batch):
     net = net.double()
     images = Images((batch[0] * 255).byte(), batch[1])
     loss = AdversarialLoss(net, images, BALLS[1], steps=3, batch_size=5)
@@ -104,7 +106,7 @@ def test_hessian_products_are_the_full_hessians_whatever_the_batches(net, batch)
 @pytest.mark.parametrize(
     ("eigenvalues", "top"), [([5.0, 1.0, -2.0], 5.0), ([-9.0, 3.0, 1.0], 3.0), ([0.0, 0.0, 0.0], 0.0)]
 )
-def test_the_top_eigenvalue_is_the_largest_by_sign_and_the_dominant_one_by_magnitude(eigenvalues, top):
+def test_the_top_eigenvalue_is_the_most_positive_and_the_dominant_one_the_largest_in_magnitude(eigenvalues, top):
     matrix = torch.diag(torch.tensor(eigenvalues).double())
     start = torch.ones(3, dtype=torch.float64)
     found = top_eigenvalue(matrix.mv, start, products=200, tolerance=1e-6)
@@ -113,20 +115,20 @@ def test_the_top_eigenvalue_is_the_largest_by_sign_and_the_dominant_one_by_magni
     assert abs(dominant.value) == pytest.approx(max(map(abs, eigenvalues)))
 
 
-def test_power_iteration_stops_at_its_tolerance_and_says_how_near_an_eigenvalue_lies():
+def test_power_iteration_stops_after_its_products_and_returns_the_residual():
     matrix = torch.diag(torch.linspace(1, 2, 50, dtype=torch.float64))
     few = dominant_eigenvalue(matrix.mv, torch.ones(50, dtype=torch.float64), products=5, tolerance=0)
     assert few.products == 5
     assert (torch.linspace(1, 2, 50, dtype=torch.float64) - few.value).abs().min() <= few.residual
 
 
-def test_the_trace_of_a_diagonal_matrix_is_exact_in_every_sample():
+def test_the_trace_of_a_diagonal_matrix_is_exact_in_each_sample():
     matrix = torch.diag(torch.arange(5, dtype=torch.float64))
     found = estimate_trace(matrix.mv, torch.zeros(5).double(), samples=2, generator=torch.Generator())
     assert found == (10.0, 0.0)
 
 
-def test_under_linf_the_gradient_jumps_where_a_weight_changes_sign_and_under_l2_it_does_not():
+def test_the_gradient_jumps_at_a_sign_change_under_linf_but_not_under_l2():
     """Lemma 3: the jump is 2 eps s in that coordinate, s the mean of sigma(-margin). Theorem 1 bounds the L2 ratio."""
     theta = torch.tensor([[1.0, 2e-6, -0.5]], dtype=torch.float64)
     images = Images(torch.full((1, 1, 1, 3), 128, dtype=torch.uint8), torch.zeros(1, dtype=torch.int64))
@@ -145,8 +147,8 @@ def test_under_linf_the_gradient_jumps_where_a_weight_changes_sign_and_under_l2_
     assert ratios["Linf"] > 1e3 * ratios["L2"]
 
 
-def test_a_probe_measures_what_it_says():
-    images = points(4, 3)
+def test_a_probe_equals_its_definition():
+    images = grey_images(4, 3)
     loss = AdversarialLoss(linear(torch.randn(2, 3).double()), images, BALLS[0], steps=40)
     found = probe(loss, loss.adversarial_examples(), (1e-2,), 1, torch.Generator().manual_seed(3))
     assert [(each.direction, each.radius) for each in found] == [("descent", 1e-2), ("random", 1e-2)]
@@ -161,10 +163,10 @@ def test_a_probe_measures_what_it_says():
 
 def test_the_diameter_is_the_largest_distance_within_the_ball():
     for threat, longest in zip(BALLS, (0.4, 0.2 * math.sqrt(6))):
-        assert diameter(AdversarialLoss(linear(torch.randn(2, 6)), points(1, 6), threat)) == pytest.approx(longest)
+        assert diameter(AdversarialLoss(linear(torch.randn(2, 6)), grey_images(1, 6), threat)) == pytest.approx(longest)
 
 
-def test_attacks_at_the_boundary_are_told_from_those_inside():
+def test_boundary_shares_count_attacks_on_the_boundary():
     x = torch.full((2, 1, 1, 2), 0.5)
     x[1, 0, 0, 1] = 1.0
     shift = torch.tensor([[0.1, 0.02], [0.05, 0.0]]).view(2, 1, 1, 2)
@@ -173,9 +175,9 @@ def test_attacks_at_the_boundary_are_told_from_those_inside():
     assert boundary_shares(x, x + shift, "L2", 0.2) == (0.0, None)
 
 
-def test_sharpness_of_one_datum_is_the_closed_form():
+def test_sharpness_of_one_image_equals_the_closed_form():
     """max over ||v|| <= r of log(1 + exp(-theta.x)) at theta + (v_0 - v_1) is at v_0 = -v_1, along -x."""
-    images = points(1, 4)
+    images = grey_images(1, 4)
     weights = torch.randn(2, 4, dtype=torch.float64)
     loss = AdversarialLoss(linear(weights), images, None)
     found = find_sharpness(loss, loss.adversarial_examples(), 0.1, hessian_norm=3.0)
@@ -187,7 +189,7 @@ def test_sharpness_of_one_datum_is_the_closed_form():
     assert found.first_order == pytest.approx((flatten([loss.gradient()]).norm() * r / (1 + here)).item())
 
 
-def test_intervals_are_students_and_ratios_are_geometric():
+def test_intervals_are_students_t_and_ratios_geometric():
     values = [1.0, 2.0, 4.0]
     found = mean_interval(values)
     low, high = stats.ttest_1samp(values, 0).confidence_interval(0.95)
@@ -198,14 +200,14 @@ def test_intervals_are_students_and_ratios_are_geometric():
     assert mean_interval([3.0]) == (3.0, None, None, 1)
 
 
-def test_pairs_are_of_equal_seeds():
+def test_pairs_have_equal_seeds():
     one, other = [{"seed": 2}, {"seed": 0}], [{"seed": 0, "b": 1}, {"seed": 1}]
     assert pair_by_seed(one, other) == [({"seed": 0}, {"seed": 0, "b": 1})]
 
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
-    """Two tiny runs, and what the program finds of them."""
+    """A folder with two tiny runs and the program's measurements."""
     home = tmp_path_factory.mktemp("smoothness")
     for method in ("at", "at-l2"):
         fake_run(home / "runs", method)
@@ -234,11 +236,11 @@ def test_the_program_measures_every_run_under_every_loss(measured):
     ]
     assert [r["threat"] and r["threat"]["eps"] for r in records] == [None, 0.8, 0.15] * 2
     assert (measured / "smoothness.png").read_bytes().startswith(b"\x89PNG")
-    told = json.loads((measured / "smoothness.json").read_text())
-    assert {"commit", "versions"} <= told.keys()
+    stored = json.loads((measured / "smoothness.json").read_text())
+    assert {"commit", "versions"} <= stored.keys()
 
 
-def test_the_same_command_measures_nothing_again(measured, monkeypatch, capsys):
+def test_stored_measurements_are_not_repeated(measured, monkeypatch, capsys):
     monkeypatch.chdir(measured)
     monkeypatch.setattr("rb_smooth.analysis.smoothness.metrics.smoothness_metrics", None)
     assert program() == 0
@@ -247,7 +249,7 @@ def test_the_same_command_measures_nothing_again(measured, monkeypatch, capsys):
     assert "one seed, no interval" in shown
 
 
-def test_over_seeds_every_figure_has_its_interval(measured, tmp_path, capsys, monkeypatch):
+def test_several_seeds_give_intervals(measured, tmp_path, capsys, monkeypatch):
     records = read_records(measured / "smoothness.json")
     path = tmp_path / "seeds.json"
     for seed, factor in ((0, 1.0), (1, 1.5), (2, 2.0)):
@@ -265,7 +267,7 @@ def test_over_seeds_every_figure_has_its_interval(measured, tmp_path, capsys, mo
     assert f"{format_estimate(expected)} at 0.001" in shown
 
 
-def test_other_settings_are_measured_beside(measured, monkeypatch):
+def test_measurements_with_other_settings_are_appended(measured, monkeypatch):
     monkeypatch.chdir(measured)
     before = (measured / "smoothness.json").read_bytes()
     monkeypatch.setattr(
@@ -279,45 +281,45 @@ def test_other_settings_are_measured_beside(measured, monkeypatch):
         (measured / "smoothness.json").write_bytes(before)
 
 
-def test_what_was_measured_is_shown_again_without_torch(measured, tmp_path):
+def test_plot_needs_no_torch(measured, tmp_path):
     (tmp_path / "kept.json").write_bytes((measured / "smoothness.json").read_bytes())
     code = (
         "import sys; sys.argv = ['smoothness', 'plot', 'kept.json']; from rb_smooth import smoothness; "
         "smoothness.main(); assert 'torch' not in sys.modules"
     )
     ran = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert "How fast the gradient changes" in ran.stdout
+    assert "Lipschitz constants of the gradient" in ran.stdout
     assert (tmp_path / "kept.png").exists()
 
 
 @pytest.mark.parametrize(
-    ("more", "said"),
+    ("more", "message"),
     [
-        (["--directions", "0"], "expected at least 1, got --directions 0; correct it"),
-        (["--signs", "1"], "expected --signs of at least 2, for an error bar, got 1; correct it"),
+        (["--directions", "0"], "expected --directions of at least 1, got 0; raise it"),
+        (["--signs", "1"], "expected --signs of at least 2 for a standard error, got 1; raise it"),
         (["--radii", "0.1,x"], "expected --radii such as 1e-3,1e-2, got '0.1,x'; correct it"),
-        (["--radii", "0"], "expected radii and steps above 0"),
+        (["--radii", "0"], "expected --radii above 0, got 0; raise it"),
         (["--eps", "L3=1"], "expected --eps such as L2=0.5 or Linf=8/255, got 'L3=1'; correct it"),
         (["--under", "L1"], "expected losses, got 'L1'; did you mean 'L2'?"),
         (["--weights", "first"], "train with --set train.keep=[1]"),
         (["--out", "found.txt"], "expected --out to end in .json, got found.txt; correct it"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_meant_is_refused_in_one_line(measured, monkeypatch, capsys, more, said):
+def test_invalid_input_is_reported_in_one_line(measured, monkeypatch, capsys, more, message):
     monkeypatch.chdir(measured)
     assert program(*more) == 2
     error = capsys.readouterr().err
-    assert said in error
+    assert message in error
     assert error.count("\n") == 1
 
 
-def test_an_unknown_name_is_refused_with_the_nearest(measured, monkeypatch, capsys):
+def test_an_unknown_name_is_reported_with_a_suggestion(measured, monkeypatch, capsys):
     monkeypatch.chdir(measured)
     assert program(of=["at-l3-s0"]) == 2
     assert "expected a run in runs or an entry of leaderboard, got 'at-l3-s0'; did you mean" in capsys.readouterr().err
 
 
-def test_a_run_without_weights_is_refused_before_anything_is_measured(measured, monkeypatch, capsys):
+def test_missing_weights_are_reported_before_anything_is_measured(measured, monkeypatch, capsys):
     monkeypatch.chdir(measured)
     last = measured / "runs/digits" / _runs()[0] / "best.pt"
     kept = last.read_bytes()
@@ -330,7 +332,7 @@ def test_a_run_without_weights_is_refused_before_anything_is_measured(measured, 
 
 
 @pytest.mark.slow
-def test_two_who_measure_at_once_lose_nothing(tmp_path):
+def test_records_are_appended(tmp_path):
     record = {"name": "a", "method": "at", "under": "L2", "seed": 0, "settings": {}, "found": {"probes": []}}
     for name in ("a", "b"):
         append_record(tmp_path / "kept.json", {**record, "name": name}, {"commit": "none"})
@@ -338,10 +340,8 @@ def test_two_who_measure_at_once_lose_nothing(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_page_on_smoothness_says_what_its_measurements_say(tmp_path, monkeypatch):
-    docs = Path(__file__).parents[1] / "docs"
-    for name in ("results/smoothness-digits.json", "smoothness.md"):
-        (tmp_path / Path(name).name).write_bytes((docs / name).read_bytes())
-    monkeypatch.chdir(tmp_path)
-    assert run_program(smoothness.main, "plot", "smoothness-digits.json", "--write", "smoothness.md") == 0
-    assert Path("smoothness.md").read_text() == (docs / "smoothness.md").read_text()
+def test_the_page_on_smoothness_has_the_stored_numbers(tmp_path):
+    page = (DOCS / "smoothness.md").read_text()
+    (tmp_path / "smoothness.md").write_text(page)
+    write_between(tmp_path / "smoothness.md", smoothness_blocks(DOCS / "results/smoothness-digits.json"))
+    assert (tmp_path / "smoothness.md").read_text() == page

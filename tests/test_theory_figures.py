@@ -1,4 +1,4 @@
-"""Figures show what theory says: kinks where it puts them, none elsewhere; one scale, whole files, the same bytes."""
+"""The theory's figures: kinks where the theory predicts them, shared scales, reproducible files."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from scipy.special import expit
 
 from rb_smooth.analysis.plot_style import new_figure, save_png_and_svg
 from rb_smooth.analysis.theory import figures
-from rb_smooth.analysis.theory.figures import EPS, GAMMAS, X, Y, swish, swish_adversarial_loss, swish_loss
-from rb_smooth.analysis.theory.plot_surfaces import SurfacePanel, draw_surfaces, draw_with_gaps
+from rb_smooth.analysis.theory.figures import EPS, GAMMAS, X, Y
+from rb_smooth.analysis.theory.plot_lines import draw_with_gaps
+from rb_smooth.analysis.theory.plot_surfaces import SurfacePanel, draw_surfaces
+from rb_smooth.analysis.theory.swish import swish, swish_adversarial_loss, swish_loss
 from rb_smooth.core.errors import UserError
 
 FEW = 21
@@ -26,11 +28,11 @@ SURFACES = ("figure-2", "figure-4", "figure-5")
 @pytest.fixture(scope="module")
 def drawn():
     """Every figure, small."""
-    return {name: draw(FEW) for name, draw in figures.FIGURES.items()}
+    return {name: draw(FEW) for name, draw in figures.TOY_FIGURES.items()}
 
 
 def ball(eps, norm, n=301):
-    """Points all over a ball around 0, its rim and corners among them."""
+    """A grid of points of the ball around 0, with its boundary and corners."""
     if norm == "Linf":
         return np.stack(np.meshgrid(*[np.linspace(-eps, eps, n)] * 2), -1).reshape(-1, 2)
     radius, angle = np.meshgrid(np.linspace(0, eps, n), np.linspace(0, 2 * np.pi, 4 * n))
@@ -45,16 +47,16 @@ def test_pgd_on_the_swish_toy_finds_the_largest_loss_of_the_ball(norm, y, eps):
     attacked = swish_adversarial_loss(theta, X, y, eps, norm)
     everywhere = swish_loss(theta[:, None], X + ball(eps, norm), y).max(1)
     assert (attacked >= everywhere - 1e-12).all()
-    np.testing.assert_allclose(attacked, everywhere, atol=2e-5)  # and no more: a grid of 1/300 misses little
+    np.testing.assert_allclose(attacked, everywhere, atol=2e-5)  # and not larger, up to the grid's spacing
 
 
-def test_an_unknown_norm_is_refused_for_the_toy():
+def test_an_unknown_norm_is_rejected():
     with pytest.raises(UserError, match="expected a norm, got 'L1'"):
         swish_adversarial_loss(np.ones((1, 2)), X, Y, EPS, "L1")
 
 
 def jumps(values, h):
-    """Of the slope along theta_1, across each column of a surface but the first and the last."""
+    """Jump of the slope along theta_1 at each inner column of a surface."""
     return np.diff(values, n=2, axis=1) / h
 
 
@@ -66,7 +68,7 @@ def slope_of_output(model, z):
 @pytest.mark.parametrize(
     ("model", "surfaces"), [("linear", figures.linear_surfaces), ("swish", figures.swish_surfaces)]
 )
-def test_surfaces_have_kinks_where_theory_says_and_nowhere_else(model, surfaces):
+def test_surfaces_have_kinks_only_where_theory_predicts_them(model, surfaces):
     points = 61
     theta, h, middle = figures.theta_grid(points), 2 * figures.REACH / (points - 1), points // 2
     standard, l2, linf = (jumps(surface.values, h) for surface in surfaces(points))
@@ -83,7 +85,7 @@ def test_surfaces_have_kinks_where_theory_says_and_nowhere_else(model, surfaces)
     np.testing.assert_allclose(l2[middle, middle - 1], 2 * EPS * slope_of_output(model, 0.0), rtol=0, atol=1.5 * h)
 
 
-def test_smoothing_takes_the_kink_away():
+def test_smoothing_removes_the_kink():
     """On a grid twice as fine a kink's jump stays, and a smooth surface's halves. Theorem 3 bounds it by gamma h."""
     across = []
     for points in (21, 41):
@@ -97,7 +99,7 @@ def test_smoothing_takes_the_kink_away():
     assert [surface.title for surface in surfaces[1:]] == [f"EntropySGD, $γ = {gamma:g}$" for gamma in GAMMAS]
 
 
-def test_losses_of_entropy_sgd_come_near_the_loss_itself_as_gamma_grows():
+def test_the_entropy_loss_approaches_the_loss_as_gamma_grows():
     loss, *smoothed = (surface.values for surface in figures.entropy_surfaces(FEW))
     distances = [np.abs(each - loss).max() for each in smoothed]
     assert distances == sorted(distances)
@@ -105,7 +107,7 @@ def test_losses_of_entropy_sgd_come_near_the_loss_itself_as_gamma_grows():
 
 
 @pytest.mark.parametrize("name", SURFACES)
-def test_one_figure_has_one_view_one_scale_and_the_same_contour_lines(drawn, name):
+def test_panels_of_a_figure_share_view_scale_and_contour_levels(drawn, name):
     panels = drawn[name].axes
     reliefs = [panel for panel in panels if panel.name == "3d"]
     maps = [panel for panel in panels if panel.findobj(QuadContourSet)]
@@ -120,7 +122,7 @@ def test_one_figure_has_one_view_one_scale_and_the_same_contour_lines(drawn, nam
     assert len({(panel.get_xlim(), panel.get_ylim()) for panel in maps}) == 1
 
 
-def test_a_flat_loss_is_drawn_too(tmp_path):
+def test_a_constant_surface_is_drawn(tmp_path):
     axis = np.linspace(-1, 1, 5)
     flat = draw_surfaces(
         axis, axis, [SurfacePanel("", np.full((5, 5), -2.0))], labels=("", "", ""), title="", caption=""
@@ -135,12 +137,12 @@ def test_no_text_is_smaller_than_eight_points(drawn):
     assert min(sizes) >= 8
 
 
-def test_every_figure_says_that_its_numbers_are_ours(drawn):
+def test_every_figure_states_its_own_x_and_eps(drawn):
     for figure in drawn.values():
         assert any("our own x and ε" in text.get_text() for text in figure.texts)
 
 
-def test_in_the_square_the_example_is_at_one_corner_or_the_next_and_on_the_circle_it_moves(drawn):
+def test_the_linf_example_jumps_between_corners_and_the_l2_example_moves_continuously(drawn):
     l2, linf = drawn["figure-1"].axes[-1].get_lines()[:2]
     moved = linf.get_ydata()
     assert set(moved[~np.isnan(moved)]) == {EPS, -EPS}
@@ -148,7 +150,7 @@ def test_in_the_square_the_example_is_at_one_corner_or_the_next_and_on_the_circl
     assert np.abs(np.diff(l2.get_ydata())).max() < EPS * np.radians(80) / (2 * FEW - 1) + 1e-12
 
 
-def test_a_line_is_broken_at_each_jump_and_dotted_there():
+def test_a_line_has_a_dotted_gap_at_each_jump():
     panel = new_figure(2, 2).subplots()
     draw_with_gaps(panel, np.arange(5.0), np.array([0.0, 0.1, 2.0, 2.1, 0.0]), jump=1.0, color="black")
     line, *dotted = panel.get_lines()
@@ -157,9 +159,9 @@ def test_a_line_is_broken_at_each_jump_and_dotted_there():
 
 
 @pytest.mark.slow
-def test_all_are_drawn_whole_and_twice_to_the_same_bytes(drawn, tmp_path):
+def test_draw_all_writes_png_and_svg_with_the_same_bytes_each_time(drawn, tmp_path):
     written = figures.draw_all(tmp_path / "new" / "folder", FEW)
-    assert sorted(written) == sorted((tmp_path / "new" / "folder").iterdir())  # and nothing temporary is left
+    assert sorted(written) == sorted((tmp_path / "new" / "folder").iterdir())  # no temporary files
     again = [path for name, figure in drawn.items() for path in save_png_and_svg(figure, tmp_path / name)]
     assert [path.name for path in written] == [path.name for path in again]
     for one, two in zip(written, again):
@@ -171,18 +173,21 @@ def test_all_are_drawn_whole_and_twice_to_the_same_bytes(drawn, tmp_path):
             assert b"<dc:date>" not in one.read_bytes()
 
 
-def test_a_dot_in_a_name_stays(tmp_path):
-    assert [path.name for path in save_png_and_svg(new_figure(1, 1), tmp_path / "eps-0.5")] == ["eps-0.5.png", "eps-0.5.svg"]
+def test_a_dot_in_a_name_is_no_suffix(tmp_path):
+    assert [path.name for path in save_png_and_svg(new_figure(1, 1), tmp_path / "eps-0.5")] == [
+        "eps-0.5.png",
+        "eps-0.5.svg",
+    ]
 
 
-def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):
+def test_a_file_instead_of_a_folder_is_rejected(tmp_path):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(UserError, match=r"^expected a folder for figures, got the file .*file; choose another name$"):
         figures.draw_all(tmp_path / "file", FEW)
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_drawing_costs_no_torch_and_no_pyplot():
+def test_drawing_imports_neither_torch_nor_pyplot():
     code = (
         "import sys; from rb_smooth.analysis.theory import figures; figures.draw_examples(9);"
         "assert not {'torch', 'matplotlib.pyplot'} & set(sys.modules)"

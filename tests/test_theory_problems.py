@@ -1,4 +1,4 @@
-"""The theory's problems: logistic regression under attack, EntropySGD's loss, and the loss that is concave in x'."""
+"""The theory's problems: logistic regression under attack, EntropySGD's loss, and a loss concave in x'."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def rng():
 
 @NORMS
 @pytest.mark.parametrize("y", [-1, 1])
-def test_no_point_of_the_ball_is_worse_than_the_attack_and_the_attack_is_as_bad_as_the_closed_form_says(norm, y, rng):
+def test_the_attack_is_the_maximum_over_the_ball_and_has_the_closed_forms_loss(norm, y, rng):
     theta, x = rng.standard_normal((2, 5))
     delta = rng.uniform(-1, 1, (20_000, 5))
     delta *= EPS / (np.linalg.norm(delta, axis=1, keepdims=True) if norm == "L2" else abs(delta).max(1, keepdims=True))
@@ -43,7 +43,7 @@ def test_no_point_of_the_ball_is_worse_than_the_attack_and_the_attack_is_as_bad_
     ) == pytest.approx(EPS)
 
 
-def test_the_l2_attack_meets_the_conditions_of_karush_kuhn_and_tucker(rng):
+def test_the_l2_attack_satisfies_the_kkt_conditions(rng):
     theta, x = rng.standard_normal((2, 4))
     delta = linear.closed_form_attack(theta, x, -1, EPS, "L2") - x
     slope = theta / (1 + np.exp(-theta @ (x + delta)))  # of log(1 + exp(-y theta . (x + delta))) by delta, y = -1
@@ -54,7 +54,7 @@ def test_the_l2_attack_meets_the_conditions_of_karush_kuhn_and_tucker(rng):
 
 @NORMS
 @pytest.mark.parametrize("y", [-1, 1])
-def test_gradients_and_hessians_are_what_differences_say(norm, y, rng):
+def test_gradients_and_hessians_equal_central_differences(norm, y, rng):
     theta, x = rng.standard_normal((50, 3)), rng.standard_normal(3)
     theta = np.copysign(np.maximum(abs(theta), 0.1), theta)
 
@@ -79,7 +79,7 @@ def test_the_gradient_jumps_at_a_sign_change_as_computed_by_hand():
     np.testing.assert_allclose(above - below, [0, 0.48157481], atol=1e-8)
 
 
-def test_constants_bound_what_they_are_of_and_those_known_before(rng):
+def test_constants_bound_random_samples_and_are_tighter_than_with_sigma_1(rng):
     for norm, radius in (("L2", 1.0), ("Linf", 0.3)):
         C = linear.constants(X, EPS, norm, radius)
         theta = radius * rng.uniform(0.5, 1, (5000, 1)) * random_pairs(rng, 5000, 2, 1, 1)[0]
@@ -96,32 +96,32 @@ def test_constants_bound_what_they_are_of_and_those_known_before(rng):
 
 
 @pytest.mark.parametrize(
-    ("theta", "norm", "told"),
+    ("theta", "norm", "message"),
     [
-        ([0, 0], "L2", "expected theta other than 0, got (0, 0), where the L2 loss is not differentiable; move it"),
+        ([0, 0], "L2", "expected theta other than 0, got (0, 0), where the L2 loss is not differentiable; change it"),
         (
             [[1, 2], [0.5, 0]],
             "Linf",
             "expected theta without a coordinate that is 0, got (0.5, 0), where the Linf loss is not differentiable; "
-            "move it",
+            "change it",
         ),
     ],
 )
-def test_where_there_is_no_derivative_one_line_says_so(theta, norm, told):
+def test_points_without_a_derivative_are_rejected(theta, norm, message):
     for function in (linear.gradient, linear.hessian):
-        with pytest.raises(UserError) as refused:
+        with pytest.raises(UserError) as rejected:
             function(theta, X, Y, EPS, norm)
-        assert str(refused.value) == told
+        assert str(rejected.value) == message
     with pytest.raises(UserError, match="not differentiable"):
         linear.attack_jacobian(theta, Y, EPS, norm)
 
 
-def test_without_an_attack_the_loss_is_smooth_everywhere():
+def test_without_an_attack_the_loss_is_differentiable_everywhere():
     np.testing.assert_allclose(linear.hessian([0, 0], X, Y, 0, "L2"), np.outer(X, X) / 4)
     np.testing.assert_allclose(linear.gradient([0, 0], X, Y, 0, "Linf"), -X / 2)
 
 
-def test_other_norms_and_negative_radii_are_refused():
+def test_unknown_norms_and_negative_radii_are_rejected():
     with pytest.raises(UserError, match=r"expected a norm, got 'linf'; did you mean 'Linf'\?"):
         linear.logistic_adversarial_loss([1, 2], X, Y, EPS, "linf")
     with pytest.raises(UserError, match="expected eps >= 0, got -1"):
@@ -138,14 +138,14 @@ def smoothed_as_printed(loss, theta, gamma, kinks=(0.0,)):
 
 
 @pytest.mark.parametrize("gamma", [0.2, 1.0, 5.0])
-def test_the_smoothed_loss_of_one_parameter_is_its_integral(gamma):
+def test_the_smoothed_loss_of_one_parameter_equals_its_integral(gamma):
     loss = lambda t: np.abs(t) + np.sin(t) ** 2  # noqa: E731
     ours = EntropyLoss(lambda t: loss(t[:, 0]), gamma, covering_rule(2, gamma, 1))
     for theta in (-1.7, 0.0, 0.4, 2.0):
         assert ours.value([theta]) == pytest.approx(smoothed_as_printed(loss, theta, gamma), abs=1e-10)
 
 
-def test_the_smoothed_loss_of_two_parameters_and_its_moments_are_their_integrals():
+def test_the_smoothed_loss_of_two_parameters_and_its_moments_equal_their_integrals():
     theta, gamma = np.array([0.3, -0.2]), 2.0
     loss = lambda t: linear.logistic_adversarial_loss(t, X, Y, EPS, "Linf")  # noqa: E731
     density = lambda b, a: np.exp(-loss(np.array([a, b])) - gamma / 2 * ((theta - [a, b]) ** 2).sum())  # noqa: E731
@@ -167,7 +167,7 @@ def test_the_smoothed_loss_of_two_parameters_and_its_moments_are_their_integrals
 
 
 @pytest.mark.parametrize(("gamma", "curvature"), [(0.5, 0.319484), (1.0, 0.525135), (10.0, 2.192316)])
-def test_the_smoothed_absolute_value_is_as_printed_and_as_integrated(gamma, curvature):
+def test_the_smoothed_absolute_value_equals_the_papers_formula_and_the_quadrature(gamma, curvature):
     def as_printed(t):
         scale, shift = np.sqrt(gamma / 2), 1 / (2 * gamma)
         sides = (np.exp(sign * t + shift) * erfc((1 / gamma + sign * t) * scale) for sign in (-1, 1))
@@ -190,7 +190,7 @@ def test_far_from_the_kink_the_smoothed_absolute_value_is_a_line():
     np.testing.assert_allclose(curved, 0)
 
 
-def test_of_a_quadratic_the_moments_are_known_and_the_second_order_step_lands_on_its_minimum():
+def test_moments_and_second_order_step_of_a_quadratic_equal_the_closed_form():
     a, gamma, theta = 3.0, 0.5, np.array([[1.5], [-0.2]])
     smoothed = EntropyLoss(lambda t: a / 2 * t[:, 0] ** 2, gamma, covering_rule(2, gamma, 1))
     moments = smoothed.moments(theta)
@@ -201,7 +201,7 @@ def test_of_a_quadratic_the_moments_are_known_and_the_second_order_step_lands_on
     np.testing.assert_allclose(diagonal_newton_step(theta, moments, gamma, eta=0.5), theta / 2, atol=1e-12)
 
 
-def test_parameters_may_be_of_any_shape_and_are_taken_piece_by_piece(monkeypatch):
+def test_parameters_of_any_shape_are_computed_in_chunks(monkeypatch):
     smoothed = EntropyLoss(lambda t: np.abs(t).sum(1), 1.0, covering_rule(1, 1.0, 2))
     theta = np.linspace(-1, 1, 24).reshape(3, 4, 2)
     whole = smoothed.moments(theta)
@@ -215,13 +215,13 @@ def test_parameters_may_be_of_any_shape_and_are_taken_piece_by_piece(monkeypatch
 
 
 @pytest.mark.parametrize("gamma", [0, -1, float("nan"), float("inf")])
-def test_a_gamma_that_is_not_positive_is_refused(gamma):
+def test_a_gamma_that_is_not_positive_is_rejected(gamma):
     for made in (
         lambda: EntropyLoss(lambda t: t[:, 0], gamma, covering_rule(1, 1.0, 1)),
         lambda: covering_rule(1, gamma, 1),
         lambda: smoothed_absolute_value(1.0, gamma),
     ):
-        with pytest.raises(UserError, match=r"expected gamma > 0, got .*; enlarge it"):
+        with pytest.raises(UserError, match=r"expected gamma > 0, got .*; raise it"):
             made()
 
 
@@ -250,7 +250,7 @@ def test_pgd_finds_the_maximum_that_a_solver_finds(length, rng):
     assert loss.value(loss.attack(theta), theta) >= -solved.fun - 1e-12
 
 
-def test_the_concave_losss_derivatives_are_what_differences_say(rng):
+def test_derivatives_of_the_concave_loss_equal_central_differences(rng):
     loss, theta, x_adv = random_concave_loss(rng, 3.0), rng.standard_normal((40, 2)), rng.standard_normal((40, 3))
     assert derivative_error(lambda x: loss.value(x, theta), lambda x: loss.input_gradient(x, theta), x_adv) < 1e-9
     assert derivative_error(lambda x: loss.input_gradient(x, theta), loss.input_hessian, x_adv) < 1e-9
@@ -258,7 +258,7 @@ def test_the_concave_losss_derivatives_are_what_differences_say(rng):
     assert derivative_error(lambda t: loss.value(loss.attack(t), t), loss.gradient, theta) < 1e-8  # Danskin's theorem
 
 
-def test_inside_the_ball_a_quadratic_losss_attack_and_its_derivative_are_known(rng):
+def test_attack_and_derivative_inside_the_ball_equal_the_closed_form_of_a_quadratic(rng):
     loss, theta = random_concave_loss(rng, 0.1, eps=3.0), rng.standard_normal((5, 2))
     loss = ConcaveLoss(loss.c, loss.A, loss.Q, 0.0, loss.eps)
     of_Q = np.linalg.inv(loss.Q)

@@ -1,4 +1,4 @@
-"""Searches for counterexamples to the statements: 1,000 cases of each closed form, 50 of each integral."""
+"""Property-based search for counterexamples: 1,000 cases of each closed form, 50 of each integral."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ closed_form = settings(max_examples=1000, **REPEATABLY)
 integral = settings(max_examples=50, **REPEATABLY)
 
 NUMBERS = st.integers(0, 2**32 - 1).map(np.random.default_rng)
-"""Drawing a hundred numbers one by one would take longer than all that is done with them."""
+"""A NumPy generator: drawing each number by hypothesis would dominate the running time."""
 RADII = st.floats(0.01, 2)
 GAMMAS = st.floats(0.2, 10)
 
@@ -33,12 +33,12 @@ def size(vector):
 
 
 def at_most(left, right, scale=1.0):
-    """Up to rounding of numbers of the size of `scale`."""
+    """left <= right up to rounding of numbers of size `scale`."""
     return left <= right * (1 + 1e-9) + 1e-13 * scale
 
 
 class Case(NamedTuple):
-    """Two parameters, some points with their labels, and a ball. The loss is the mean of the points'."""
+    """Two parameters, data points with labels, and a ball. The loss is the mean over the points."""
 
     theta1: np.ndarray
     theta2: np.ndarray

@@ -1,4 +1,4 @@
-"""What is studied: a run or an entry, with the images that training saw and did not see."""
+"""Runs and entries as TrainedModel: names, checkpoints, training and test images."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def find_model(home, what):
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     """A run, and an entry of its best weights."""
-    home = tmp_path_factory.mktemp("specimens")
+    home = tmp_path_factory.mktemp("home")
     run = fake_run(home / "runs", "at", checkpoints=(10, 2))
     entry = make_entry(
         home / "leaderboard",
@@ -55,7 +55,7 @@ def test_a_run_is_found_by_its_name_and_by_its_folder(home):
         assert trained_model.threat == ("Linf", 0.15, 0.03)
 
 
-def test_first_is_the_earliest_epoch_that_was_kept(home):
+def test_first_is_the_earliest_stored_epoch(home):
     trained_model = find_model(home, the_run(home).name)
     assert list(trained_model.weights) == ["first", "best", "last"]
     for which, file in (("first", "epoch-2"), ("best", "best"), ("last", "last")):
@@ -64,7 +64,7 @@ def test_first_is_the_earliest_epoch_that_was_kept(home):
         assert not model.training
 
 
-def test_the_training_images_are_those_that_training_saw(home):
+def test_the_training_images_are_the_training_split(home):
     trained_model = find_model(home, the_run(home).name)
     data = split(digits(home), validation=200, split_seed=0, select="validation", train_examples=128)
     assert torch.equal(trained_model.train.load().x, data.train.load().x)
@@ -80,12 +80,12 @@ def test_an_entry_is_found_by_its_name_and_has_its_best_weights(home):
         trained_model.load("last")
 
 
-def test_of_a_checkpoint_from_elsewhere_all_training_images_are_taken(home):
+def test_an_external_checkpoint_has_all_training_images(home):
     everything = load_raw_dataset({"name": "digits"}, home).train
     assert len(find_model(home, "of-elsewhere").train) == len(everything)
 
 
-def test_the_first_images_are_of_all_classes_even_where_they_lie_class_by_class():
+def test_first_images_cover_all_classes_of_images_sorted_by_class():
     x = torch.arange(60, dtype=torch.uint8).view(60, 1, 1, 1)
     mixed, sorted_by_class = (Images(x, y) for y in (torch.arange(60) % 3, torch.arange(60) // 20))
     assert first_images(mixed, 6).x.flatten().tolist() == list(range(6))
@@ -95,12 +95,12 @@ def test_the_first_images_are_of_all_classes_even_where_they_lie_class_by_class(
     assert torch.equal(first_images(sorted_by_class, 12).x, taken.x)
 
 
-def test_a_run_that_is_not_trained_is_refused(home):
+def test_an_untrained_run_is_rejected(home):
     last = the_run(home) / "last.pt"
     kept = last.read_bytes()
     last.unlink()
     try:
-        with pytest.raises(UserError, match=r"a trained run in .*, got one without last\.pt; run its recipe again"):
+        with pytest.raises(UserError, match=r"got one without last\.pt; repeat its recipe to resume it"):
             find_model(home, the_run(home).name)
     finally:
         last.write_bytes(kept)

@@ -1,4 +1,4 @@
-"""Trained networks looked at from outside: the loss around their weights, its gradient and its curvature.
+"""Analysis of trained networks and of the theory: loss landscapes, smoothness, and the statements of Kanai et al.
 
-Imports every other folder; none imports it. Open trained_model.py first, then a folder.
+Imports every other folder; no other folder imports it. Open trained_model.py first, then a subfolder.
 """

@@ -1,4 +1,4 @@
-"""The adversarial loss as a function of the weights: its value, gradient and Hessian-vector products at any of them."""
+"""The adversarial loss as a function of the weights: value, gradient and Hessian-vector products."""
 
 from __future__ import annotations
 
@@ -18,18 +18,17 @@ from rb_smooth.evaluation.accuracy import PGD_STEPS
 
 
 def flatten(tensors: Sequence[Tensor]) -> Tensor:
-    """Tensors of any shapes as one vector, in their order. A copy."""
+    """Concatenate tensors of any shapes to one vector, a copy."""
     return torch.cat([tensor.reshape(-1) for tensor in tensors])
 
 
 class AdversarialLoss:
     """L(w) = 1/N sum_n CE(f_w(x'_n), y_n), x'_n by PGD in `threat` at w. threat None: x' = x, the standard loss.
 
-    model:  left in eval mode: BatchNorm's running statistics are those of the given weights and held wherever the
-            weights go. So this is the loss of the deployed network moved, one function of w alone.
-    images: N of them; they are computed in the type and on the device of the model's weights, `batch_size` at a time.
-    steps:  of PGD. seed: of its random starts, which are the same at every w: what then differs between two attacks is
-            due to the weights.
+    model:  put into eval mode. BatchNorm's running statistics stay fixed, so L is a function of w alone.
+    images: N images; computed in batches of `batch_size`, in the dtype and on the device of the model's weights.
+    steps:  number of PGD steps.
+    seed:   seed of PGD's random starts, which are the same at every w: attacks differ only because of the weights.
 
     Weights are vectors (P,) of all parameters in their order.
     """
@@ -53,39 +52,39 @@ class AdversarialLoss:
 
     @property
     def weights(self) -> Tensor:
-        """A copy of the present weights, (P,)."""
+        """A copy of the current weights, (P,)."""
         return flatten(self.parameters).detach()
 
     @contextmanager
     def at_weights(self, weights: Tensor) -> Iterator[None]:
-        """Inside, the model has these weights (P,); afterwards its own again, bit for bit."""
+        """Context in which the model has these weights (P,); restores its own bit for bit."""
         with swapped(self.parameters, self.unflatten(weights)):
             yield
 
     def unflatten(self, vector: Tensor) -> list[Tensor]:
-        """A vector (P,) as tensors of the parameters' shapes, in their order."""
+        """Split a vector (P,) into tensors of the parameters' shapes."""
         pieces = vector.split([parameter.numel() for parameter in self.parameters])
         return [piece.view(parameter.shape) for piece, parameter in zip(pieces, self.parameters, strict=True)]
 
     def adversarial_examples(self) -> Tensor:
-        """x' (N, C, H, W) at the present weights, each time from the same random starts."""
+        """x' (N, C, H, W) at the current weights, always from the same random starts."""
         if self.threat is None:
             return self.x
-        crafted = []
+        batches = []
         with preserve_rng(), input_gradient_mode(self.model, "eval"):
             for number, part in enumerate(self._batches):
                 torch.manual_seed(self.seed + number)
-                crafted.append(pgd(self.model, self.x[part], self.y[part], self.threat, self.steps))
-        return torch.cat(crafted)
+                batches.append(pgd(self.model, self.x[part], self.y[part], self.threat, self.steps))
+        return torch.cat(batches)
 
     @torch.no_grad()
     def value(self, x_adv: Tensor | None = None) -> float:
-        """L at the present weights; at `x_adv`, held, if it is given, else at attacks made anew."""
+        """L at the current weights, at `x_adv` or, by default, at newly computed attacks."""
         x_adv = self.adversarial_examples() if x_adv is None else x_adv
         return sum(self._batch_loss(x_adv, part).double().item() for part in self._batches)
 
     def gradient(self, x_adv: Tensor | None = None) -> Tensor:
-        """dL/dw (P,) at the present weights. x', made anew or `x_adv`, is held while differentiating (Danskin)."""
+        """dL/dw (P,) at the current weights and constant x' (Danskin): `x_adv` or newly computed attacks."""
         x_adv = self.adversarial_examples() if x_adv is None else x_adv
         total = torch.zeros_like(self.weights)
         for part in self._batches:
@@ -93,7 +92,7 @@ class AdversarialLoss:
         return total
 
     def hessian_vector_product(self, x_adv: Tensor, v: Tensor) -> Tensor:
-        """(d2L/dw2) v (P,) at the present weights and held x_adv, by differentiating the gradient along v (P,)."""
+        """(d2L/dw2) v (P,) at the current weights and constant x_adv, for v (P,), by double backpropagation."""
         total = torch.zeros_like(v)
         for part in self._batches:
             slope = torch.autograd.grad(self._batch_loss(x_adv, part), self.parameters, create_graph=True)
@@ -106,5 +105,5 @@ class AdversarialLoss:
         torch._foreach_add_(self.unflatten(total), list(tensors))
 
     def _batch_loss(self, x_adv: Tensor, batch: slice) -> Tensor:
-        """This batch's share of the mean over all images."""
+        """The sum over a batch, divided by N."""
         return cross_entropy(self.model(x_adv[batch]), self.y[batch], reduction="sum") / len(self.y)

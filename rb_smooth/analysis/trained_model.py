@@ -1,4 +1,4 @@
-"""What is studied: a trained network at one or more points of its training, and the images it saw and did not see."""
+"""A trained network with its checkpoints, training images and test images."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from rb_smooth.training.run_folder.summary import find_run, find_runs, is_run
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """One run of ours, or one entry of a leaderboard.
+    """A run or a leaderboard entry.
 
-    name:   the run folder's or the entry's. method: as a table names it, `at+ensgd`, or `at (30 epochs)`.
-    threat: the ball in which its own evaluation attacks.
-    train:  the images that training saw, without augmentation and extra images; test: the test set.
-    weights: by name, `best`, `last`, and `first` where the run kept an epoch (train.keep): the earliest. Of an entry
-            only `best`.
+    name:    name of the run folder or of the entry. method: title of the recipe, `at+ensgd` or `at (30 epochs)`.
+    threat:  threat model of its own evaluation.
+    train:   the training images without augmentation, extra images and validation images. test: the test set.
+    weights: checkpoint files: `best`, `last`, and `first`, the earliest epoch of train.keep if there is one. An entry
+             has only `best`.
     """
 
     name: str
@@ -47,13 +47,13 @@ class TrainedModel:
     _source: Run | Entry
 
     def load(self, checkpoint: str = "best") -> nn.Module:
-        """The network with the weights called `checkpoint`, in eval mode on the CPU: images in [0, 1] -> logits.
+        """The network with the weights `checkpoint`, in eval mode on the CPU: images in [0, 1] -> logits.
 
-        Raises UserError if this specimen has none of that name, or if they are missing or damaged.
+        Raises UserError for an unknown checkpoint, or if its file is missing or damaged.
         """
         if checkpoint not in self.weights:
-            cure = "; train with --set train.keep=[1]" if checkpoint == "first" else ""
-            raise UserError(f"expected weights of {self.name}, {did_you_mean(checkpoint, self.weights)}{cure}")
+            fix = "; train with --set train.keep=[1]" if checkpoint == "first" else ""
+            raise UserError(f"expected weights of {self.name}, {did_you_mean(checkpoint, self.weights)}{fix}")
         if isinstance(self._source, Entry):
             return load_entry(self._source)
         model = build_model(**self._architecture)
@@ -62,9 +62,9 @@ class TrainedModel:
 
 
 def find_trained_model(what: str, *, runs: Path, leaderboard: Path, data_dir: Path) -> TrainedModel:
-    """The specimen that `what` names: a run's folder, a run below `runs`, or an entry of `leaderboard`.
+    """Look up a run by folder, a run in `runs` by name, or an entry of `leaderboard` by name.
 
-    Raises UserError for an unknown name, with the nearest one, and for a run that is not trained yet.
+    Raises UserError for an unknown name, with a suggestion, and for a run that is not trained yet.
     """
     entries = {entry.name: entry for entry in list_entries(leaderboard)[0]}
     known = {alias for name, _ in find_runs(runs) for alias in (name, name.rpartition("/")[2])}
@@ -78,7 +78,7 @@ def find_trained_model(what: str, *, runs: Path, leaderboard: Path, data_dir: Pa
 
 
 def first_images(images: AnyImages, n: int) -> Images:
-    """The first `n`, in memory; where images lie class by class, as files do, the first of one fixed random order."""
+    """The first `n` images, in memory; if they are sorted by class, the first `n` of a fixed permutation."""
     if bool((images.y.diff() >= 0).all()):
         images = images[fixed_permutation(len(images))]
     return images[:n].load()
@@ -89,13 +89,13 @@ def _from_run(run: Run, data_dir: Path) -> TrainedModel:
     dataset, _, method = header["name"].partition("/")
     if not run.is_trained:
         raise UserError(
-            f"expected a trained run in {run.path}, got one without last.pt; run its recipe again, it goes on"
+            f"expected a trained run in {run.path}, got one without last.pt; repeat its recipe to resume it"
         )
     recipe = validate.check_recipe(dataset, method, {key: header[key] for key in SECTIONS}, "trained")
     source, train = _images(header, data_dir)
     net = recipe.stage("model")
-    kept = sorted(run.path.glob("epoch-*.pt"), key=lambda path: int(path.stem.partition("-")[2]))
-    weights = {"first": kept[0]} if kept else {}
+    epochs = sorted(run.path.glob("epoch-*.pt"), key=lambda path: int(path.stem.partition("-")[2]))
+    weights = {"first": epochs[0]} if epochs else {}
     weights |= {name: run.path / f"{name}.pt" for name in ("best", "last")}
     return TrainedModel(
         name=run.path.resolve().name,
@@ -108,7 +108,7 @@ def _from_run(run: Run, data_dir: Path) -> TrainedModel:
         weights=weights,
         _architecture={
             "name": net.name,
-            "options": dict(net.options),  # a plain dict can go to another process
+            "options": dict(net.options),  # a plain dict can be pickled
             "shape": source.test.shape,
             "classes": len(source.classes),
         },
@@ -134,10 +134,10 @@ def _from_entry(entry: Entry, data_dir: Path) -> TrainedModel:
 
 
 def _images(sections: Sections, data_dir: Path) -> tuple[RawDataset, AnyImages]:
-    """The data set, and of its training images those that training saw; all, where nothing says how it was trained."""
+    """The dataset, and its training split; all its training images if `sections` has no section `train`."""
     data, source = sections["data"], load_raw_dataset(sections["data"], data_dir)
     if "train" not in sections:
         return source, source.train
-    whole = {key: data[key] for key in ("validation", "split_seed", "train_examples") if key in data}
-    told = {"validation": 0, "split_seed": 0} | whole
-    return source, split(source, select=sections["train"].get("select", "validation"), **told).train
+    given = {key: data[key] for key in ("validation", "split_seed", "train_examples") if key in data}
+    options = {"validation": 0, "split_seed": 0} | given
+    return source, split(source, select=sections["train"].get("select", "validation"), **options).train

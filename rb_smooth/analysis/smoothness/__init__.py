@@ -1,4 +1,4 @@
-"""How fast gradients and attacks change with the weights, and the Hessian.
+"""Smoothness of the loss in the weights: Lipschitz constants, displacement of attacks, Hessian, sharpness.
 
 Imports what analysis may import. Open metrics.py first.
 """

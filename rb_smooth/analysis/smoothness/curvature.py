@@ -1,4 +1,4 @@
-"""Curvature from Hessian-vector products alone: eigenvalues by power iteration, the trace by Hutchinson's signs."""
+"""Hessian eigenvalues by power iteration, trace by Hutchinson's estimator, and eps-sharpness."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Product = Callable[[Tensor], Tensor]
 
 
 class Eigenvalue(NamedTuple):
-    """residual: ||Hv - value v||, v of length 1: an eigenvalue lies within it of `value`. products: of H, it took."""
+    """residual: ||Hv - value v|| for unit v; some eigenvalue is that close to `value`. products: number of Hv used."""
 
     value: float
     residual: float
@@ -23,10 +23,10 @@ class Eigenvalue(NamedTuple):
 
 
 def dominant_eigenvalue(product: Product, start: Tensor, *, products: int = 100, tolerance: float = 1e-3) -> Eigenvalue:
-    """The eigenvalue of H that is largest in magnitude, by power iteration from `start` (P,): |value| is ||H||_2.
+    """The eigenvalue of H of largest magnitude, by power iteration from `start` (P,): |value| is ||H||_2.
 
-    Ends when residual <= tolerance |value|, or after that many products. The value's own error is of the order of
-    residual^2 over the gap to the next eigenvalue: at the default 1e-4 of it where that gap is a hundredth.
+    Stops when residual <= tolerance |value|, or after `products` products. The error of the value is of the order of
+    residual^2 over the gap to the next eigenvalue: at the default tolerance 1e-4 of it for a gap of a hundredth.
     """
     v = start / start.norm()
     used = 0
@@ -47,9 +47,10 @@ def top_eigenvalue(
     products: int = 100,
     tolerance: float = 1e-3,
 ) -> Eigenvalue:
-    """The largest eigenvalue of H, by its sign too. Where the one of largest magnitude is negative, a second iteration
-    finds it on H shifted by that much. Arguments as `dominant_eigenvalue`'s; `products` are of each iteration.
-    dominant: what that found, where it is known already.
+    """The largest (most positive) eigenvalue of H.
+
+    If the eigenvalue of largest magnitude is negative, a second power iteration runs on H shifted by it. Arguments as
+    of `dominant_eigenvalue`, `products` for each iteration. dominant: its result, if already computed.
     """
     dominant = dominant or dominant_eigenvalue(product, start, products=products, tolerance=tolerance)
     if dominant.value >= 0:
@@ -60,30 +61,30 @@ def top_eigenvalue(
 
 
 class Trace(NamedTuple):
-    """error: the standard error of `value`, over the samples."""
+    """error: standard error of `value`."""
 
     value: float
     error: float
 
 
 def estimate_trace(product: Product, like: Tensor, *, samples: int, generator: torch.Generator) -> Trace:
-    """tr H as the mean of z.Hz over `samples` >= 2 random z of signs (Hutchinson 1990).
+    """tr H as the mean of z.Hz over `samples` >= 2 random sign vectors z (Hutchinson 1990).
 
-    like: (P,), of the type and on the device of H's vectors. generator: on the CPU, where signs are drawn.
+    like: (P,), gives dtype and device of z. generator: on the CPU.
     """
     values = []
     for _ in range(samples):
         z = (torch.randint(0, 2, like.shape, generator=generator) * 2 - 1).to(like)
         values.append(z @ product(z))
-    found = torch.stack(values).double()
-    return Trace(found.mean().item(), (found.std() / samples**0.5).item())
+    sampled = torch.stack(values).double()
+    return Trace(sampled.mean().item(), (sampled.std() / samples**0.5).item())
 
 
 class Sharpness(NamedTuple):
-    """In B2(w, radius ||w||). measured: max (L(w') - L(w)) / (1 + L(w)) as found by ascent, a lower bound of Eq. (73).
+    """eps-sharpness of Kanai et al. in the ball B2(w, r), r = radius ||w||.
 
-    estimate: ||H||_2 r^2 / (2 (1 + L)), Eq. (74), which leaves the gradient out; first_order: ||g|| r / (1 + L), what
-    the gradient adds where it is not zero. r is radius ||w||.
+    measured: max (L(w') - L(w)) / (1 + L(w)) by gradient ascent, a lower bound of Eq. (73). estimate: ||H||_2 r^2 /
+    (2 (1 + L)), Eq. (74), which omits the gradient. first_order: ||g|| r / (1 + L), the gradient's contribution.
     """
 
     radius: float
@@ -95,10 +96,9 @@ class Sharpness(NamedTuple):
 def find_sharpness(
     loss: AdversarialLoss, x_adv: Tensor, radius: float, hessian_norm: float, *, steps: int = 10
 ) -> Sharpness:
-    """Projected gradient ascent on the weights, `steps` of a quarter of the ball's radius, attacks made anew at each.
+    """Projected gradient ascent on the weights, `steps` steps of r / 4, with attacks recomputed at each.
 
-    x_adv: `loss.attacks()` at w. radius: of the ball, as a share of ||w||. hessian_norm: the largest |eigenvalue| of
-    the loss's Hessian at w.
+    x_adv: `loss.adversarial_examples()` at w. radius: r / ||w||. hessian_norm: ||H||_2 at w.
     """
     w = loss.weights
     r = radius * float(w.norm())

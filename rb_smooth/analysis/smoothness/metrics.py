@@ -1,4 +1,4 @@
-"""One network under one loss: every figure of smoothness that `python -m rb_smooth.smoothness` prints."""
+"""Smoothness metrics of one network under one loss."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from rb_smooth.analysis.smoothness.probes import boundary_shares, probe
 from rb_smooth.analysis.trained_model import TrainedModel, first_images
 from rb_smooth.components.flops import choose_threads
 from rb_smooth.config.resolver import resolve_method
+from rb_smooth.core import files
 from rb_smooth.core.determinism import derive_seed
 from rb_smooth.core.errors import UserError
 from rb_smooth.core.threat import Threat
@@ -21,15 +22,16 @@ from rb_smooth.evaluation import radii
 from rb_smooth.evaluation.accuracy import measure_accuracy
 
 _RANDOM, _POWER, _SIGNS = range(3)
-"""Streams of randomness: directions, the start of power iteration, Hutchinson's signs."""
+"""Random streams: directions, start of the power iteration, Hutchinson's signs."""
 
 
 @dataclass(frozen=True)
 class SmoothnessSettings:
-    """n: training images, the first ones. steps, step: of PGD, and the length of one as a share of eps.
+    """Options of `python -m rb_smooth.smoothness`. Raises UserError for values out of range.
 
-    radii, sharpness_radius: shares of ||w||. directions: random ones. products: of the Hessian, at most, for an
-    eigenvalue. signs: random vectors for the trace. seed: of attacks' starts, directions and signs.
+    n: number of training images, the first ones. steps, step: PGD's number of steps, and its step size / eps.
+    radii, sharpness_radius: shares of ||w||. directions: number of random directions. products: most Hessian-vector
+    products per eigenvalue. signs: random vectors for the trace. seed: of PGD's starts, directions and signs.
     """
 
     n: int = 128
@@ -44,35 +46,34 @@ class SmoothnessSettings:
 
     def __post_init__(self) -> None:
         counts = {"--n": self.n, "--steps": self.steps, "--directions": self.directions, "--products": self.products}
-        if least := [f"{name} {value}" for name, value in counts.items() if value < 1]:
-            raise UserError(f"expected at least 1, got {least[0]}; correct it")
+        for name, value in counts.items():
+            if value < 1:
+                raise UserError(f"expected {name} of at least 1, got {value}; raise it")
         if self.signs < 2:
-            raise UserError(f"expected --signs of at least 2, for an error bar, got {self.signs}; correct it")
-        if not self.radii or min(*self.radii, self.sharpness_radius, self.step) <= 0:
-            raise UserError(
-                "expected radii and steps above 0, got others; correct --radii, --sharpness-radius or --step"
-            )
+            raise UserError(f"expected --signs of at least 2 for a standard error, got {self.signs}; raise it")
+        lengths = {"--radii": self.radii, "--sharpness-radius": [self.sharpness_radius], "--step": [self.step]}
+        for name, values in lengths.items():
+            if not (value := min(values, default=0.0)) > 0:
+                raise UserError(f"expected {name} above 0, got {value:g}; raise it")
 
 
-def threats_by_loss(trained_model: TrainedModel, step: float, given: Mapping[str, float]) -> dict[str, Threat | None]:
-    """The three losses by name: `standard`, and the adversarial ones in the L2 and in the Linf ball.
+def threats_by_loss(trained_model: TrainedModel, step: float, eps: Mapping[str, float]) -> dict[str, Threat | None]:
+    """Threat models of the losses `standard` (None), `L2` and `Linf`. step: step size / eps.
 
-    Its own norm's ball is the one in which the specimen is evaluated; the other's that of the recipes at and at-l2 of
-    its data set, or scaled as RobustBench's two balls are where there are no such recipes. given: radii that go before
-    all of these, by norm. step: as a share of eps.
+    The radius for a norm is that in `eps`, else that of the model's own evaluation if it has that norm, else that of
+    the dataset's recipe at or at-l2, else the own radius scaled by the ratio of RobustBench's radii.
     """
-    found: dict[str, Threat | None] = {"standard": None}
+    threats: dict[str, Threat | None] = {"standard": None}
     for norm, method in (("L2", "at-l2"), ("Linf", "at")):
-        if norm in given:
-            eps = given[norm]
-        elif trained_model.threat.norm == norm:
-            eps = trained_model.threat.eps
+        own = trained_model.threat
+        if norm in eps:
+            radius = eps[norm]
+        elif own.norm == norm:
+            radius = own.eps
         else:
-            eps = _recipe_eps(trained_model.dataset, method) or trained_model.threat.eps * radii.norm_scale(
-                norm, trained_model.threat.norm
-            )
-        found[norm] = Threat(norm, eps, step * eps)  # type: ignore[arg-type]
-    return found
+            radius = _recipe_eps(trained_model.dataset, method) or own.eps * radii.norm_scale(norm, own.norm)
+        threats[norm] = Threat(norm, radius, step * radius)  # type: ignore[arg-type]
+    return threats
 
 
 def _recipe_eps(dataset: str, method: str) -> float | None:
@@ -89,11 +90,10 @@ def smoothness_metrics(
     settings: SmoothnessSettings,
     device: torch.device,
 ) -> dict[str, Any]:
-    """Everything about the weights `checkpoint` of `trained_model` under the loss with attacks in `threat`, as plain
-    values.
+    """All metrics of one checkpoint under the adversarial loss in `threat` (None: standard loss), as JSON values.
 
-    In float64, since differences of gradients at weights a ten-thousandth apart are looked at; a device without it
-    is refused by torch. The Hessian is that of the loss at attacks crafted at w and held.
+    Computed in float64, for differences of gradients at weights 1e-4 apart; torch raises on devices without it. The
+    Hessian is that of the loss at attacks computed at w and fixed.
     """
     model = trained_model.load(checkpoint).to(device)
     choose_threads(model, trained_model.train.shape, settings.n)
@@ -131,15 +131,15 @@ def smoothness_metrics(
 def record_key(
     trained_model: TrainedModel, checkpoint: str, loss: str, threat: Threat | None, settings: SmoothnessSettings
 ) -> dict[str, Any]:
-    """By what a measurement is known again: the weights, the loss and how it is looked at."""
-    from rb_smooth.core import files
-
-    ball = None if threat is None else threat._asdict()
-    told = {
+    """The fields that identify a measurement: network, weights, loss and settings."""
+    return {
         "name": trained_model.name,
         "method": trained_model.method,
         "dataset": trained_model.dataset,
         "seed": trained_model.seed,
+        "which": checkpoint,
+        "weights_sha256": files.sha256(trained_model.weights[checkpoint]),
+        "under": loss,
+        "threat": None if threat is None else threat._asdict(),
+        "settings": asdict(settings),
     }
-    weights = {"which": checkpoint, "weights_sha256": files.sha256(trained_model.weights[checkpoint])}
-    return told | weights | {"under": loss, "threat": ball, "settings": asdict(settings)}

@@ -1,4 +1,4 @@
-"""How fast gradients change and attacks move with the weights, against how far the weights moved."""
+"""Plot of Lipschitz constants of the gradient and displacements of attacks against the distance in weights."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _STYLES = {
     "L2": ((COLOURS[0], "s"), (COLOURS[5], "D"), (COLOURS[2], "P")),
     "Linf": ((COLOURS[1], "^"), (COLOURS[4], "v"), (COLOURS[3], "X")),
 }
-"""Colour and marker of each norm's balls, the smallest first."""
+"""Colours and markers of each loss's balls, in ascending order of eps."""
 _LINE_STYLES = {"random": "-", "descent": (0, (4, 2))}
 _PANEL_ROWS: tuple[tuple[str, Callable[[Record, str, float], float]], ...] = (
     ("relative Lipschitz constant\nof the gradient", partial(lipschitz, relative=True)),
@@ -39,10 +39,10 @@ _PANEL_ROWS: tuple[tuple[str, Callable[[Record, str, float], float]], ...] = (
 
 
 def draw_gradients(records: Sequence[Record], path: Path) -> list[Path]:
-    """Write `path` + .png and .svg: a column for each method; above, relative Lipschitz constants, below, how far
-    attacks moved. Returns both names.
+    """Write `path` + .png and .svg and return both paths.
 
-    Points are means over seeds, along random directions (solid) and down the gradient (dashed), bars 95 % intervals.
+    One column per method: relative Lipschitz constants above, displacements of attacks below. Markers are means over
+    seeds, along random directions (solid) and down the gradient (dashed); bars are 95 % intervals.
     """
     with apply_style():
         return save_png_and_svg(_plot(records), path)
@@ -58,7 +58,8 @@ def _plot(records: Sequence[Record]) -> Figure:
         for panel, (label, value) in zip(column, _PANEL_ROWS, strict=True):
             for ball, direction in product(styles, _LINE_STYLES):
                 members = groups.get((method, ball), [])
-                if members and (value is not attack_displacement or ball != "standard"):  # where nothing attacks
+                no_attack = value is attack_displacement and ball == "standard"
+                if members and not no_attack:
                     found = [
                         mean_interval([value(record, direction, radius) for record in members]) for radius in radii
                     ]
@@ -76,7 +77,7 @@ def _plot(records: Sequence[Record]) -> Figure:
 
 
 def _styles(records: Sequence[Record]) -> dict[str, tuple[str, str]]:
-    """Colour and marker of every ball, balls in the order of `group_by_method`."""
+    """Colour and marker by loss name."""
     balls = {ball: members[0]["under"] for (_, ball), members in group_by_method(records).items()}
     return {
         ball: _STYLES[loss][rank % len(_STYLES[loss])]
@@ -93,7 +94,7 @@ def _draw_line(
     direction: str,
     style: tuple[str, str],
 ) -> None:
-    """Means with their intervals; a lower bound below zero, which a logarithmic axis has no place for, is cut."""
+    """Plot means with intervals; lower bounds below zero are clipped for the logarithmic axis."""
     colour, marker = style
     name = f"{ball.replace('Linf', 'L∞')}{' loss' if ball == 'standard' else ''}"
     means = [each.mean for each in estimates]

@@ -1,4 +1,4 @@
-"""Measurements of smoothness in tables and sentences, an interval over seeds beside each figure. Costs no torch."""
+"""Tables and sentences of smoothness measurements, with intervals over seeds. Imports no torch."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from rb_smooth.analysis.smoothness.records import (
 from rb_smooth.core.statistics import Estimate, geometric_ratio, mean_interval
 
 TRAINING_LOSS = {"standard": "standard", "at-l2": "L2", "at": "Linf"}
-"""The methods that differ in nothing but their adversary, and the loss that each descends."""
+"""Training loss of the methods that differ only in their adversary."""
 
 
 def report_lines(records: Sequence[Record]) -> Iterator[str | Table]:
-    """All that is printed of `records`."""
-    yield "How fast the gradient changes: ‖g(w1) − g(w2)‖ / ‖w1 − w2‖, attacks made anew at both points."
+    """Yield the printed report of `records`."""
+    yield "Lipschitz constants of the gradient: ‖g(w1) − g(w2)‖ / ‖w1 − w2‖, attacks recomputed at both points."
     yield gradient_table(records)
-    yield "Curvature of the loss at attacks crafted at w and held; sharpness with attacks made anew."
+    yield "Curvature of the loss at attacks computed at w and fixed; sharpness with attacks recomputed."
     yield curvature_table(records)
     yield from comparison_sentences(records)
     yield "± is half a 95 % interval over seeds (Student's t)."
 
 
 def gradient_table(records: Sequence[Record]) -> Table:
-    """How fast the gradient changes; one row for each method and loss."""
+    """Lipschitz constants of the gradient; one row per method and loss."""
     radii = common_radii(records)
     middle = radii[len(radii) // 2]
     columns: dict[str, Callable[[Record], float]] = {"loss": lambda r: r["found"]["loss"]}
@@ -47,7 +47,7 @@ def gradient_table(records: Sequence[Record]) -> Table:
 
 
 def curvature_table(records: Sequence[Record]) -> Table:
-    """The Hessian at attacks crafted at w and held, the sharpness nearby, and where attacks lie."""
+    """Hessian at fixed attacks, sharpness, and share of attacks on the boundary; one row per method and loss."""
     columns: dict[str, Callable[[Record], float | None]] = {
         "‖w‖": lambda r: r["found"]["weights"],
         "‖g‖": lambda r: r["found"]["gradient"],
@@ -62,8 +62,9 @@ def curvature_table(records: Sequence[Record]) -> Table:
 
 
 def comparison_sentences(records: Sequence[Record]) -> Iterator[str]:
-    """Which of two losses is less smooth: Linf's or L2's on the same networks; those by which networks were trained;
-    and that of at, on networks that it alone has trained or with something more.
+    """Ratios of relative Lipschitz constants of two losses, where `records` has both.
+
+    Linf over L2 on the same networks; at, at-l2 and standard each under its own training loss; at+… over at under Linf.
     """
     groups = group_by_method(records)
     for method in dict.fromkeys(method for method, _ in groups):
@@ -80,36 +81,36 @@ def comparison_sentences(records: Sequence[Record]) -> Iterator[str]:
 
 
 def _under_training_loss(records: Sequence[Record], method: str) -> list[Record]:
-    """The records of a method's best weights under the loss that it descends."""
+    """Records of a method's best weights under its training loss."""
     return [r for r in records if (r["method"], r["which"], r["under"]) == (method, "best", TRAINING_LOSS[method])]
 
 
 def format_estimate(estimate: Estimate, digits: int = 3) -> str:
-    """`1.23 (1.1 to 1.36)`; of one seed only the figure."""
+    """`1.23 (1.1 to 1.36)`; for one seed only the mean."""
     mean = f"{estimate.mean:.{digits}g}"
     return mean if estimate.low is None else f"{mean} ({estimate.low:.{digits}g} to {estimate.high:.{digits}g})"
 
 
 def _ratio_sentence(what: str, upper: Sequence[Record], lower: Sequence[Record]) -> Iterator[str]:
-    """One sentence: the ratio of relative Lipschitz constants at every radius, and what it comes to."""
+    """One sentence: the ratio of relative Lipschitz constants at every radius, and its significance."""
     pairs = pair_by_seed(upper, lower)
     if not pairs:
         return
-    told = []
+    parts = []
     for radius in common_radii([record for pair in pairs for record in pair]):
         above, below = (
             [lipschitz(r, "random", radius, relative=True) for r in side] for side in zip(*pairs, strict=True)
         )
-        found = geometric_ratio(above, below)
-        told.append(f"{format_estimate(found)} at {radius:g}{_conclusion(found)}")
+        ratio = geometric_ratio(above, below)
+        parts.append(f"{format_estimate(ratio)} at {radius:g}{_conclusion(ratio)}")
     clean = max(abs(one["found"]["clean"] - other["found"]["clean"]) for one, other in pairs)
     seeds = f"{len(pairs)} seeds" if len(pairs) > 1 else "one seed, no interval"
     apart = f"; clean accuracies at most {100 * clean:.1f} points apart" if clean else ""
-    yield f"{what}: relative Lipschitz constant times {', '.join(told)} ({seeds}{apart})"
+    yield f"{what}: relative Lipschitz constant times {', '.join(parts)} ({seeds}{apart})"
 
 
 def _conclusion(interval: Estimate) -> str:
-    """What an interval of a ratio leaves no doubt of."""
+    """`less smooth` or `smoother` if the interval of a ratio excludes 1."""
     if interval.low is None or interval.high is None:
         return ""
     return " (less smooth)" if interval.low > 1 else " (smoother)" if interval.high < 1 else " (undecided)"
@@ -134,10 +135,10 @@ def _table(records: Sequence[Record], columns: Mapping[str, Callable[[Record], f
 
 
 def _two_line_cell(values: Sequence[float | None]) -> str:
-    """The figure, and below it half of its interval's width; nothing where there is no such figure."""
+    """The mean, and below it half the width of its interval; empty without values."""
     known = [value for value in values if value is not None]
     if not known:
         return ""
-    found = mean_interval(known)
-    half = "" if found.high is None else f"\n±{found.high - found.mean:.2g}"
-    return f"{found.mean:.3g}{half}"
+    estimate = mean_interval(known)
+    half = "" if estimate.high is None else f"\n±{estimate.high - estimate.mean:.2g}"
+    return f"{estimate.mean:.3g}{half}"

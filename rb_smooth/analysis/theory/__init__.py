@@ -1,7 +1,6 @@
-"""The statements of Kanai et al., "Smoothness Analysis of Adversarial Training", arXiv 2103.01400, as programs.
+"""The statements of Kanai et al., "Smoothness Analysis of Adversarial Training", arXiv 2103.01400, as numerical checks.
 
-Problems in which both sides of a statement can be computed: linear.py, logistic regression under attack; implicit.py, a
-smooth loss whose attack is differentiated implicitly; entropy.py, the loss of EntropySGD. What is claimed of them, with
-figures, is in the three files of statements; `rb_smooth.theory` knows their names, and tables.py prints them. None of
-that needs torch.
+Problems whose statements have computable sides: linear.py, logistic regression under attack; implicit.py, a smooth loss
+whose attack is differentiated implicitly; entropy.py, the loss of EntropySGD. The checks are in the three files
+*_statements.py; `rb_smooth.theory` lists them. Imports what analysis may import, but no torch. Open results.py first.
 """

@@ -23,32 +23,31 @@ from rb_smooth.analysis.theory.numeric import Array
 from rb_smooth.core.errors import UserError
 
 _CHUNK_SIZE = 2**22
-"""Numbers of one intermediate array."""
+"""Most elements of an intermediate array."""
 
 
 class QuadratureRule(NamedTuple):
-    """Where to evaluate and how to add up: the integral of f is about weights @ f(points)."""
+    """Quadrature nodes and weights: the integral of f is about weights @ f(nodes)."""
 
-    points: Array
+    nodes: Array
     """(m, d)."""
     weights: Array
     """(m,), all > 0."""
 
 
 def gauss_legendre(edges: Sequence[ArrayLike], order: int = 12) -> QuadratureRule:
-    """A rule on a box: Gauss and Legendre's of `order` points on each panel between ascending `edges`, one list of
-    edges for each coordinate.
+    """Gauss-Legendre quadrature of `order` nodes on each panel of a box. edges: ascending, one list per coordinate.
 
-    Accurate to rounding where f is smooth within panels: put edges where f has kinks.
+    Exact to rounding if f is smooth within panels: put edges at the kinks of f.
     """
-    nodes, weights = roots_legendre(order)
-    points_of, weights_of = [], []
+    unit_nodes, unit_weights = roots_legendre(order)
+    nodes_of, weights_of = [], []
     for each in edges:
         low, high = np.asarray(each, float)[:-1, None], np.asarray(each, float)[1:, None]
-        points_of.append(((low + high) / 2 + (high - low) / 2 * nodes).ravel())
-        weights_of.append(((high - low) / 2 * weights).ravel())
-    points = np.stack(np.meshgrid(*points_of, indexing="ij"), -1).reshape(-1, len(edges))
-    return QuadratureRule(points, np.prod(np.meshgrid(*weights_of, indexing="ij"), axis=0).ravel())
+        nodes_of.append(((low + high) / 2 + (high - low) / 2 * unit_nodes).ravel())
+        weights_of.append(((high - low) / 2 * unit_weights).ravel())
+    nodes = np.stack(np.meshgrid(*nodes_of, indexing="ij"), -1).reshape(-1, len(edges))
+    return QuadratureRule(nodes, np.prod(np.meshgrid(*weights_of, indexing="ij"), axis=0).ravel())
 
 
 def covering_rule(
@@ -61,10 +60,10 @@ def covering_rule(
 ) -> QuadratureRule:
     """A rule for every theta with all |theta_i| <= `max_abs_theta`. Raises UserError unless gamma > 0.
 
-    Its panels are at most `width` wide, the length on which L changes, and at most 1.5 standard deviations of the
-    Gaussian; they end where a coordinate is one of `kinks`. It is one rule for all theta, on purpose: differences in
-    theta then see the loss alone, not a grid that moves. The box goes on by 8 standard deviations: with e^-L <= 1, what
-    lies outside is at most 2e-15 of the Gaussian's integral for each coordinate.
+    Panels are at most `width` (the length scale of L) and 1.5 standard deviations of the Gaussian wide; coordinates in
+    `kinks` are edges. One rule serves all theta, so that differences in theta are those of the loss, not of a grid.
+    The box extends 8 standard deviations further: with e^-L <= 1, the rest is at most 2e-15 of the Gaussian's integral
+    for each coordinate.
     """
     deviation = 1 / np.sqrt(_check_positive(gamma))
     half = max_abs_theta + 8 * deviation
@@ -75,7 +74,7 @@ def covering_rule(
 
 
 class Moments(NamedTuple):
-    """Of p_theta, at each theta (...)."""
+    """Moments of p_theta at each theta (...)."""
 
     log_mass: Array
     """log of the integral, (...)."""
@@ -87,7 +86,7 @@ class Moments(NamedTuple):
 
 @dataclass(frozen=True)
 class EntropyLoss:
-    """L_gamma of a loss L, which maps points (m, d) to values (m,), integrated by `rule`.
+    """L_gamma of a loss L that maps (m, d) to (m,), integrated by `rule`.
 
     Every method takes theta (..., d). Raises UserError unless gamma > 0.
     """
@@ -104,16 +103,16 @@ class EntropyLoss:
         return -self.moments(theta).log_mass
 
     def gradient(self, theta: ArrayLike) -> Array:
-        """By Eq. (11), (..., d)."""
+        """Gradient by Eq. (11), (..., d)."""
         return self.gamma * (np.asarray(theta, float) - self.moments(theta).mean)
 
     def hessian(self, theta: ArrayLike) -> Array:
-        """By Theorem 3, (..., d, d)."""
+        """Hessian by Theorem 3, (..., d, d)."""
         covariance = self.moments(theta).covariance
         return self.gamma * np.eye(covariance.shape[-1]) - self.gamma**2 * covariance
 
     def moments(self, theta: ArrayLike) -> Moments:
-        """Normalisation, mean and covariance of p_theta."""
+        """Log normalisation, mean and covariance of p_theta."""
         theta = np.asarray(theta, float)
         rows, d = theta.reshape(-1, theta.shape[-1]), theta.shape[-1]
         pieces = np.array_split(rows, 1 + len(rows) * len(self._log_density) // _CHUNK_SIZE)
@@ -124,21 +123,21 @@ class EntropyLoss:
 
     @cached_property
     def _log_density(self) -> Array:
-        """Of each of the rule's points, (m,): its weight and e^-L, which are the same for every theta."""
-        return np.log(self.rule.weights) - self.loss(self.rule.points)
+        """log(weight) - L at each node, (m,); independent of theta."""
+        return np.log(self.rule.weights) - self.loss(self.rule.nodes)
 
     @cached_property
     def _powers(self) -> Array:
-        """Of each of the rule's points, (m, d + d^2): t and t t^T."""
-        t = self.rule.points
+        """t and t t^T at each node, (m, d + d^2)."""
+        t = self.rule.nodes
         return np.concatenate([t, (t[:, :, None] * t[:, None, :]).reshape(len(t), -1)], axis=1)
 
     def _raw_moments(self, theta: Array) -> tuple[Array, Array, Array]:
-        """log of the integral, E[t] and E[t t^T], at theta (n, d): (n,), (n, d) and (n, d^2)."""
-        t = self.rule.points
+        """log of the integral (n,), E[t] (n, d) and E[t t^T] (n, d^2) at theta (n, d)."""
+        t = self.rule.nodes
         squares = (theta**2).sum(1)[:, None] + (t**2).sum(1) - 2 * theta @ t.T
         logs = self._log_density - self.gamma / 2 * squares
-        highest = logs.max(1, keepdims=True)  # taken out, so that nothing is too large or too small for a number
+        highest = logs.max(1, keepdims=True)  # subtracted against overflow and underflow
         density = np.exp(logs - highest)
         mass = density.sum(1)
         means = density @ self._powers / mass[:, None]
@@ -146,7 +145,7 @@ class EntropyLoss:
 
 
 class SmoothedLoss(NamedTuple):
-    """A loss of one parameter and its first two derivatives, each of theta's shape."""
+    """A smoothed loss of one parameter and its first two derivatives, each of theta's shape."""
 
     value: Array
     gradient: Array
@@ -154,13 +153,13 @@ class SmoothedLoss(NamedTuple):
 
 
 def smoothed_absolute_value(theta: ArrayLike, gamma: float) -> SmoothedLoss:
-    """L_gamma of L(t) = |t|, in closed form: a Gaussian's two halves, tilted by e^-t and by e^t.
+    """L_gamma of L(t) = |t| in closed form, from the integrals over t > 0 and t < 0.
 
         L_gamma = 1/2 log(gamma / 2 pi) - log(e^a + e^b)
         a = 1/(2 gamma) - theta + log Phi( sqrt(gamma) theta - 1/sqrt(gamma))
         b = 1/(2 gamma) + theta + log Phi(-sqrt(gamma) theta - 1/sqrt(gamma))
 
-    and with p = sigma(a - b), the share of p_theta on t > 0, L_gamma' = E[sign t] = 2 p - 1. Raises UserError unless
+    With p = sigma(a - b), the mass of p_theta on t > 0: L_gamma' = E[sign t] = 2 p - 1. Raises UserError unless
     gamma > 0.
     """
     theta, root = np.asarray(theta, float), np.sqrt(_check_positive(gamma))
@@ -173,11 +172,11 @@ def smoothed_absolute_value(theta: ArrayLike, gamma: float) -> SmoothedLoss:
 
 
 def _hazard(z: Array) -> Array:
-    """The derivative of log Phi, for any z."""
+    """Derivative of log Phi."""
     return np.exp(-(z**2) / 2 - np.log(2 * np.pi) / 2 - log_ndtr(z))
 
 
 def _check_positive(gamma: float) -> float:
     if not 0 < gamma < np.inf:
-        raise UserError(f"expected gamma > 0, got {gamma}; enlarge it")
+        raise UserError(f"expected gamma > 0, got {gamma}; raise it")
     return gamma

@@ -1,24 +1,13 @@
-"""The two-parameter nonlinear toy of Kanai et al., arXiv 2103.01400: swish before the logistic output.
-
-    loss(x', theta) = log(1 + exp(-y swish(theta . x'))),    swish(z) = z sigma(z)
-    L_eps(theta)    = max over ||x' - x||_p <= eps of loss(x', theta), by PGD, Eq. (1)
-
-Swish has a minimum, so that the worst x' may also lie inside the ball (Lemma 4), or jump from one of its ends to the
-other.
-
-Every function takes theta (..., d), one x (d,), its y in {-1, 1}, eps >= 0 and norm "L2" or "Linf".
-"""
+"""Figures 1, 2, 4 and 5 of Kanai et al., arXiv 2103.01400, on toy losses of two parameters."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from scipy.special import expit
 
 from rb_smooth.analysis.plot_style import save_png_and_svg
 from rb_smooth.analysis.theory import linear
@@ -26,103 +15,48 @@ from rb_smooth.analysis.theory.entropy import EntropyLoss, covering_rule
 from rb_smooth.analysis.theory.linear import NORMS
 from rb_smooth.analysis.theory.numeric import Array
 from rb_smooth.analysis.theory.plot_balls import BALLS, draw_rotation
-from rb_smooth.analysis.theory.plot_surfaces import LinePanel, SurfacePanel, draw_panels, draw_surfaces
-from rb_smooth.core.errors import UserError, did_you_mean
+from rb_smooth.analysis.theory.plot_lines import LinePanel, draw_panels
+from rb_smooth.analysis.theory.plot_surfaces import SurfacePanel, draw_surfaces
+from rb_smooth.analysis.theory.swish import swish_adversarial_loss, swish_loss
+from rb_smooth.core.errors import UserError
 from rb_smooth.training.run_folder.curves import COLOURS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-_STEPS = 60
-_FIRST_STEP_SIZE = 4.0
-_STEP_DECAY = 0.8
-"""Steps are eps * _FIRST * _SHRINK**k: across the ball at first, 1e-5 of it in the end."""
-
-
-def swish(z: Array) -> Array:
-    """z sigma(z), of z's shape; its minimum is -0.2785, at z = -1.2785."""
-    return z * expit(z)
-
-
-def swish_loss(theta: Array, x: Array, y: float) -> Array:
-    """The loss of theta (..., d) at x (..., d) without an attack, (...); leading axes broadcast."""
-    return np.logaddexp(0.0, -y * swish((theta * x).sum(-1)))
-
-
-def swish_adversarial_loss(theta: Array, x: Array, y: float, eps: float, norm: str) -> Array:
-    """L_eps(theta), (...): the largest loss that PGD met on its way from 3^d starts, x itself, the ball's corners and
-    the middles of its sides among them; all theta and starts at once.
-
-    It never exceeds the maximum. Raises UserError for an unknown norm.
-    """
-    if norm not in NORMS:
-        raise UserError(f"expected a norm, {did_you_mean(norm, NORMS)}")
-    best = np.full(theta.shape[:-1], -np.inf)
-    for start in product((-1.0, 0.0, 1.0), repeat=theta.shape[-1]):
-        delta = np.broadcast_to(_project(eps * np.array(start), eps, norm), theta.shape)
-        for k in range(_STEPS):
-            uphill = _direction(_input_gradient(theta, x + delta, y), norm)
-            delta = _project(delta + eps * _FIRST_STEP_SIZE * _STEP_DECAY**k * uphill, eps, norm)
-            best = np.maximum(best, swish_loss(theta, x + delta, y))
-    return best
-
-
-def _input_gradient(theta: Array, x: Array, y: float) -> Array:
-    """Of the loss: -y sigma(-y swish(z)) swish'(z) theta at z = theta . x."""
-    z = (theta * x).sum(-1, keepdims=True)
-    slope = expit(z) * (1 + z * expit(-z))
-    return -y * expit(-y * swish(z)) * slope * theta
-
-
-def _direction(gradient: Array, norm: str) -> Array:
-    """Steepest ascent among steps of length 1; no step where there is no gradient."""
-    if norm == "Linf":
-        return np.sign(gradient)
-    length = np.linalg.norm(gradient, axis=-1, keepdims=True)
-    return gradient / np.where(length == 0, 1.0, length)
-
-
-def _project(delta: Array, eps: float, norm: str) -> Array:
-    """The nearest point of the ball around 0."""
-    if norm == "Linf":
-        return np.clip(delta, -eps, eps)
-    length = np.linalg.norm(delta, axis=-1, keepdims=True)
-    return delta * (eps / np.maximum(length, eps)) if eps else 0.0 * delta
-
-
 X, Y, EPS = np.array([-1.0, -0.5]), -1.0, 1.5
 """The data point, and the radius of both balls."""
 
 GAMMAS = (30.0, 6.0, 1.0)
-"""Of the losses of EntropySGD, from sharp to smooth: their Gaussians' widths are 0.18, 0.41 and 1."""
+"""EntropySGD's gamma in Fig. 5: standard deviations of the Gaussian of 0.18, 0.41 and 1."""
 
 REACH = 1.5
-"""Every surface is drawn where |theta_1|, |theta_2| <= REACH."""
+"""Surfaces are drawn for |theta_1|, |theta_2| <= REACH."""
 
 _LINES = {"θ = (0.5, t)": ([0.5, 0.0], [0.0, 1.0]), "θ = (t, t)": ([0.0, 0.0], [1.0, 1.0])}
-"""Each a start and a direction: one crosses a single kink of the L-infinity ball's loss, one goes through 0."""
+"""Start and direction: the first crosses a single kink of the Linf loss, the second goes through 0."""
 
 _KINKS_CAPTION = (
     "θ = (0.5, t) crosses one kink, that of the $L_∞$ ball's loss at $θ_2 = 0$; θ = (t, t) goes through θ = 0."
 )
-_SETUP_CAPTION = "x = (−1, −0.5), y = −1, ε = 1.5: our own x and ε; the paper's are not known to us."
-_LINES_CAPTION = "Dashes and dot: where theory says that there is no gradient."
+_SETUP_CAPTION = "x = (−1, −0.5), y = −1, ε = 1.5: our own x and ε; those of the paper's figures are unknown."
+_LINES_CAPTION = "Dashes and dot: points without a gradient according to the theory."
 
 
-def draw_all(folder: Path, points: int = 91) -> list[Path]:
-    """Draw every figure into `folder`, as PNG and SVG, and return the files. points: odd, on each axis of a surface.
+def draw_all(folder: Path, grid_size: int = 91) -> list[Path]:
+    """Write every figure to `folder` as PNG and SVG and return the paths. grid_size: odd, per axis of a surface.
 
     Raises UserError if `folder` is a file.
     """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"expected a folder for figures, got the file {folder}; choose another name")
-    return [path for name, draw in FIGURES.items() for path in save_png_and_svg(draw(points), folder / name)]
+    return [path for name, draw in TOY_FIGURES.items() for path in save_png_and_svg(draw(grid_size), folder / name)]
 
 
-def draw_examples(points: int) -> Figure:
+def draw_examples(grid_size: int) -> Figure:
     """Fig. 1: x' while theta turns by 80 degrees, past theta_1 = 0."""
-    angles = np.linspace(50, 130, 2 * points)  # an even number of them: theta_1 is never 0
+    angles = np.linspace(50, 130, 2 * grid_size)  # an even number, so that theta_1 is never 0
     theta = np.stack([np.cos(np.radians(angles)), np.sin(np.radians(angles))], -1)
     return draw_rotation(
         X,
@@ -135,45 +69,45 @@ def draw_examples(points: int) -> Figure:
     )
 
 
-def linear_surfaces(points: int) -> list[SurfacePanel]:
-    """Of Fig. 2: losses of the linear model, in closed form."""
-    theta = theta_grid(points)
+def linear_surfaces(grid_size: int) -> list[SurfacePanel]:
+    """Losses of Fig. 2: the linear model, in closed form."""
+    theta = theta_grid(grid_size)
     attacked = {norm: linear.logistic_adversarial_loss(theta, X, Y, EPS, norm) for norm in NORMS}
     return [SurfacePanel("standard", linear.logistic_loss(theta, X, Y)), *_surfaces_with_kinks(attacked)]
 
 
-def swish_surfaces(points: int) -> list[SurfacePanel]:
-    """Of Fig. 4: losses of the swish toy, attacked by PGD."""
-    theta = theta_grid(points)
+def swish_surfaces(grid_size: int) -> list[SurfacePanel]:
+    """Losses of Fig. 4: the swish model under PGD."""
+    theta = theta_grid(grid_size)
     attacked = {norm: swish_adversarial_loss(theta, X, Y, EPS, norm) for norm in NORMS}
     return [SurfacePanel("standard", swish_loss(theta, X, Y)), *_surfaces_with_kinks(attacked)]
 
 
-def entropy_surfaces(points: int) -> list[SurfacePanel]:
-    """Of Fig. 5: the linear model's L-infinity loss, and L_gamma of it for each of GAMMAS."""
-    theta = theta_grid(points)
+def entropy_surfaces(grid_size: int) -> list[SurfacePanel]:
+    """Losses of Fig. 5: the linear model's Linf loss, and its L_gamma for each of GAMMAS."""
+    theta = theta_grid(grid_size)
     smoothed = {gamma: _smoothed(gamma).value(theta) for gamma in GAMMAS}
     itself = _surfaces_with_kinks({"Linf": linear.logistic_adversarial_loss(theta, X, Y, EPS, "Linf")})
     return [*itself, *(SurfacePanel(f"EntropySGD, $γ = {gamma:g}$", values) for gamma, values in smoothed.items())]
 
 
-def theta_grid(points: int) -> Array:
-    """theta (points, points, 2) up to REACH, theta_1 along the rows."""
-    return np.stack(np.meshgrid(*[np.linspace(-REACH, REACH, points)] * 2), -1)
+def theta_grid(grid_size: int) -> Array:
+    """theta (grid_size, grid_size, 2) up to REACH, theta_1 along the rows."""
+    return np.stack(np.meshgrid(*[np.linspace(-REACH, REACH, grid_size)] * 2), -1)
 
 
 def _surfaces_with_kinks(attacked: Mapping[str, Array]) -> list[SurfacePanel]:
-    """Surfaces by norm, with their kinks: at theta = 0 in L2, where a coordinate is 0 in L-infinity."""
+    """One panel per norm with its kinks: theta = 0 in L2, points with a coordinate 0 in Linf."""
     line = np.stack([np.linspace(-REACH, REACH, 101), np.zeros(101)], -1)
     kinks = {"L2": [np.zeros((1, 2))], "Linf": [line, line[:, ::-1]]}
     return [SurfacePanel(f"adversarial, {BALLS[norm]}", values, kinks[norm]) for norm, values in attacked.items()]
 
 
-def _draw_surfaces(surfaces: Callable[[int], list[SurfacePanel]], title: str, remark: str, points: int) -> Figure:
-    axis = np.linspace(-REACH, REACH, points)
+def _draw_surfaces(surfaces: Callable[[int], list[SurfacePanel]], title: str, remark: str, grid_size: int) -> Figure:
+    axis = np.linspace(-REACH, REACH, grid_size)
     labels = ("$θ_1$", "$θ_2$", "loss")
     return draw_surfaces(
-        axis, axis, surfaces(points), labels=labels, title=title, caption=f"{remark}\n{_SETUP_CAPTION}"
+        axis, axis, surfaces(grid_size), labels=labels, title=title, caption=f"{remark}\n{_SETUP_CAPTION}"
     )
 
 
@@ -191,30 +125,28 @@ def _linear(eps: float, norm: str) -> _Loss:
 
 
 def _smoothed(gamma: float) -> _Loss:
-    """L_gamma of the linear model's L-infinity loss, without the Gaussian's own part of Eq. (10), log(gamma / 2 pi): a
-    loss that is 0 stays 0.
-    """
+    """L_gamma of the linear model's Linf loss minus log(gamma / 2 pi), its value for the zero loss by Eq. (10)."""
     smooth = EntropyLoss(_linear(EPS, "Linf").value, gamma, covering_rule(REACH, gamma, 2, order=6))
     return _Loss(lambda theta: smooth.value(theta) - np.log(gamma / (2 * np.pi)), smooth.gradient, smooth.hessian)
 
 
-def draw_linear_lines(points: int) -> Figure:
-    """Beside Fig. 2: losses and slopes along lines across its kinks."""
+def draw_linear_lines(grid_size: int) -> Figure:
+    """Losses and slopes along lines across the kinks of Fig. 2."""
     losses = {"standard": _linear(0.0, "L2"), **{BALLS[norm]: _linear(EPS, norm) for norm in NORMS}}
     colours = (COLOURS[6], COLOURS[0], COLOURS[1])
-    return _draw_lines(losses, colours, points, rows=2, title="Across the kinks of the linear model")
+    return _draw_lines(losses, colours, grid_size, rows=2, title="Across the kinks of the linear model")
 
 
-def draw_entropy_lines(points: int) -> Figure:
-    """Beside Fig. 5: losses, slopes and second derivatives along lines across its kinks."""
+def draw_entropy_lines(grid_size: int) -> Figure:
+    """Losses, slopes and second derivatives along lines across the kinks of Fig. 5."""
     losses = {BALLS["Linf"]: _linear(EPS, "Linf"), **{f"$γ = {gamma:g}$": _smoothed(gamma) for gamma in GAMMAS}}
     colours = (COLOURS[1], COLOURS[6], COLOURS[0], COLOURS[5])
-    return _draw_lines(losses, colours, points, rows=3, title="Across the kinks, with EntropySGD and without")
+    return _draw_lines(losses, colours, grid_size, rows=3, title="Across the kinks, with EntropySGD and without")
 
 
-def _draw_lines(losses: Mapping[str, _Loss], colours: Any, points: int, *, rows: int, title: str) -> Figure:
-    """A column for each line; its first `rows` of the loss, its slope in t and its second derivative in t."""
-    t = np.linspace(-REACH, REACH, 4 * points)  # an even number of them: none is 0, where there is a kink
+def _draw_lines(losses: Mapping[str, _Loss], colours: Any, grid_size: int, *, rows: int, title: str) -> Figure:
+    """One column per line, with the first `rows` of: loss, slope in t, second derivative in t."""
+    t = np.linspace(-REACH, REACH, 4 * grid_size)  # an even number, so that none is the kink at 0
     columns = []
     for line, (start, direction) in _LINES.items():
         theta = np.array(start) + t[:, None] * direction
@@ -237,7 +169,7 @@ def _draw_lines(losses: Mapping[str, _Loss], colours: Any, points: int, *, rows:
     )
 
 
-FIGURES: dict[str, Callable[[int], Figure]] = {
+TOY_FIGURES: dict[str, Callable[[int], Figure]] = {
     "figure-1": draw_examples,
     "figure-2": partial(_draw_surfaces, linear_surfaces, "Losses of the linear model", _LINES_CAPTION),
     "figure-2-lines": draw_linear_lines,
@@ -248,8 +180,8 @@ FIGURES: dict[str, Callable[[int], Figure]] = {
         _draw_surfaces,
         entropy_surfaces,
         "The loss of EntropySGD: the linear model's adversarial loss, smoothed",
-        "Dashes: where theory says that there is no gradient. The smaller γ, the wider the Gaussian that smooths.",
+        "Dashes: points without a gradient according to the theory. The smaller γ, the wider the smoothing Gaussian.",
     ),
     "figure-5-lines": draw_entropy_lines,
 }
-"""By file name; each takes `points`, as draw_all does."""
+"""By file name; the argument is draw_all's grid_size."""

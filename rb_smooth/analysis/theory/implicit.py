@@ -1,11 +1,11 @@
-"""A smooth loss whose attack is found by PGD and differentiated implicitly: the problem of Lemmas 1, 4 and 5.
+"""A smooth loss whose attack is computed by PGD and differentiated implicitly: the problem of Lemmas 1, 4 and 5.
 
     l(x', theta) = b . x' - 1/2 x'^T Q x' - kappa sum_i log cosh x'_i,    b = c + sin(A theta),    ||x'|| <= eps
 
-Q is symmetric and positive definite, kappa >= 0, and the clean x is 0. l is concave in x', so there is one attack:
-inside the ball where c is small, on its surface where c is large.
+Q is symmetric and positive definite, kappa >= 0, and the clean x is 0. l is concave in x', so the attack is unique:
+inside the ball if c is small, on its surface if c is large.
 
-Every method takes theta (..., k) and x' (..., d). All of it is float64.
+Every method takes theta (..., k) and x' (..., d). Everything is float64.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from rb_smooth.analysis.theory.numeric import Array
 
 
 class ConcaveLossConstants(NamedTuple):
-    """Of Assumption 1 and of Lemmas 4 and 5, for every theta and every x' of the ball."""
+    """Constants of Assumption 1 and of Lemmas 4 and 5, for every theta and every x' in the ball."""
 
     C_theta_theta: float
-    """How fast the gradient by theta changes with theta: at most eps ||A||^2."""
+    """Lipschitz constant of the gradient by theta, in theta: eps ||A||^2."""
     C_theta_x: float
-    """How fast the gradient by theta changes with x', and that by x' with theta: at most ||A||."""
+    """Lipschitz constant of the gradient by theta in x', and of that by x' in theta: ||A||."""
     C_xx: float
-    """The Hessian by x' has no eigenvalue nearer to 0: the least of Q."""
+    """Lower bound of the absolute eigenvalues of the Hessian by x': the smallest eigenvalue of Q."""
     C_H: float
-    """The bordered Hessian has no singular value below this, if every attack is on the surface; 0 if that is not known.
+    """Lower bound of the bordered Hessian's singular values, if every attack is on the surface; 0 if unknown.
 
-    [[0, delta^T], [delta, P]] with m <= P <= M and ||delta|| = eps has no eigenvalue nearer to 0 than
+    [[0, delta^T], [delta, P]] with m <= P <= M and ||delta|| = eps has no eigenvalue closer to 0 than
     min(m, (sqrt(M^2 + 4 eps^2) - M) / 2) (Rusten and Winther, "A preconditioned iterative method for saddlepoint
     problems", 1992). Here P = nu I minus the Hessian by x', and b = nu x' + Q x' + kappa tanh x' bounds nu.
     """
@@ -70,8 +70,8 @@ class ConcaveLoss:
     def attack(self, theta: ArrayLike) -> Array:
         """x'(theta), (..., d), by PGD: x' <- project(x' + step * gradient).
 
-        With -M <= Hessian by x' <= -m and a step of 2 / (m + M), each step takes the distance to the attack down to
-        (M - m) / (M + m) of what it was; so many are taken that rounding is all that is left.
+        With -M <= Hessian by x' <= -m and a step of 2 / (m + M), each step multiplies the distance to the attack by at
+        most (M - m) / (M + m); the number of steps brings it down to rounding.
         """
         (m, M), b = self._concavity, self._b(theta)
         step, share = 2 / (m + M), (M - m) / (M + m)
@@ -82,10 +82,7 @@ class ConcaveLoss:
         return x_adv
 
     def gradient(self, theta: ArrayLike) -> Array:
-        """The gradient by theta of the adversarial loss l(x'(theta), theta), (..., k).
-
-        x' counts as fixed (Danskin's theorem), as in adversarial training.
-        """
+        """The gradient by theta of the adversarial loss l(x'(theta), theta), (..., k), at constant x' (Danskin)."""
         return (self.mixed_derivative(theta) * self.attack(theta)[..., None]).sum(-2)
 
     def jacobian_inside(self, theta: ArrayLike) -> Array:
@@ -97,13 +94,13 @@ class ConcaveLoss:
         return implicit_jacobian(self.bordered_hessian(theta), self.mixed_derivative(theta))
 
     def bordered_hessian(self, theta: ArrayLike) -> Array:
-        """Of Lemma 5 at x'(theta), (..., d + 1, d + 1)."""
+        """The bordered Hessian of Lemma 5 at x'(theta), (..., d + 1, d + 1)."""
         x_adv = self.attack(theta)
         return build_bordered_hessian(self.input_hessian(x_adv), x_adv, self.input_gradient(x_adv, theta))
 
     @cached_property
     def constants(self) -> ConcaveLossConstants:
-        """Of this loss, in closed form."""
+        """The constants of this loss in closed form."""
         of_A = float(np.linalg.norm(self.A, 2))
         m, M = self._concavity
         length, shift = float(np.linalg.norm(self.c)), len(self.c) ** 0.5  # of c, and at most of sin(A theta)
@@ -118,7 +115,7 @@ class ConcaveLoss:
         return float(eigenvalues[0]), float(eigenvalues[-1]) + self.kappa
 
     def _centering_term(self, x_adv: Array) -> Array:
-        """What holds x' at 0, (..., d)."""
+        """The part of the gradient by x' that pulls x' to 0, with sign reversed, (..., d)."""
         return x_adv @ self.Q + self.kappa * np.tanh(x_adv)
 
     def _b(self, theta: ArrayLike) -> Array:

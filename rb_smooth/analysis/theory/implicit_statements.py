@@ -1,6 +1,6 @@
-"""Lemmas 1, 4 and 5: of a smooth loss whose attack is differentiated implicitly (implicit.py).
+"""Checks of Lemmas 1, 4 and 5 on a smooth loss whose attack is differentiated implicitly (implicit.py).
 
-It is one loss in three settings: every attack inside the ball, every attack on its surface, and some of both.
+Three instances of the loss: all attacks inside the ball, all on its surface, and both kinds.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from rb_smooth.analysis.theory.numeric import NEAR, Array, derivative_error, lar
 from rb_smooth.analysis.theory.results import BoundCheck, Counterexample, format_list
 
 _COUNT = 5_000
-"""Pairs of parameters."""
+"""Number of pairs of parameters."""
 
 
 def concave_loss(c: tuple[float, float], eps: float) -> ConcaveLoss:
-    """In two dimensions."""
+    """A ConcaveLoss of two parameters in two dimensions."""
     A, Q = np.array([[1.0, -0.5], [0.3, 0.8]]), np.array([[1.5, 0.5], [0.5, 1.5]])
     return ConcaveLoss(np.array(c), A, Q, kappa=0.5, eps=eps)
 
@@ -30,10 +30,10 @@ INSIDE, BOTH, ON_SURFACE = concave_loss((0, 0), 1.5), concave_loss((3, 1.5), 2.0
 
 
 def lemma_1(rng: np.random.Generator) -> list[BoundCheck]:
-    """Eqs. (24) and (25), where attacks are inside the ball and on its surface.
+    """Eqs. (24) and (25), with attacks inside the ball and on its surface.
 
-    That the attack is Lipschitz needs no differentiation here: the maximum of a function of x' that is concave by m
-    moves by C_theta_x / m with theta at most, on any convex set.
+    The attack's Lipschitz constant follows without derivatives: on any convex set, the maximum over x' of an m-strongly
+    concave function is C_theta_x / m-Lipschitz in theta.
     """
     C, theta1, theta2 = BOTH.constants, *_parameter_pairs(rng)
     lipschitz = C.C_theta_x / C.C_xx
@@ -47,7 +47,7 @@ def lemma_1(rng: np.random.Generator) -> list[BoundCheck]:
             bound=bound,
             measured=largest_ratio(BOTH.gradient, theta1, theta2),
             constants={"C_θθ": C.C_theta_theta, "C": lipschitz, "C_θx": C.C_theta_x},
-            falsifier=Counterexample(
+            counterexample=Counterexample(
                 "Where it is not (of the loss θx′ on |x′| ≤ 1 it is sign θ), gradients differ across 0 by "
                 f"{format_list(seen)} times ‖θ₁ − θ₂‖, at |θ| = {format_list(NEAR)}.",
                 bound,
@@ -58,7 +58,7 @@ def lemma_1(rng: np.random.Generator) -> list[BoundCheck]:
 
 
 def lemma_4(rng: np.random.Generator) -> list[BoundCheck]:
-    """Eq. (19), the derivative it comes from, and the smoothness that follows."""
+    """Eq. (19), the derivative behind it, and the smoothness it implies."""
     C, theta1, theta2 = INSIDE.constants, *_parameter_pairs(rng)
     constants = {"C_θx": C.C_theta_x, "C_xx": C.C_xx}
     seen = _central_differences(np.cbrt)
@@ -70,7 +70,7 @@ def lemma_4(rng: np.random.Generator) -> list[BoundCheck]:
             bound=C.C_theta_x / C.C_xx,
             measured=largest_ratio(INSIDE.attack, theta1, theta2),
             constants=constants,
-            falsifier=Counterexample(
+            counterexample=Counterexample(
                 "Where the Hessian by x′ is singular (of the loss θx′ − x′⁴/4, whose attack is ∛θ, at 0), it moves "
                 f"{format_list(seen)} times as far as θ, at |θ| = {format_list(NEAR)}.",
                 C.C_theta_x / C.C_xx,
@@ -96,7 +96,7 @@ def lemma_4(rng: np.random.Generator) -> list[BoundCheck]:
 
 
 def lemma_5(rng: np.random.Generator) -> list[BoundCheck]:
-    """Eq. (21), and the derivative it comes from, which on a linear model is Eq. (32)."""
+    """Eq. (21), and the derivative behind it, which for a linear model is Eq. (32)."""
     C, theta1, theta2 = ON_SURFACE.constants, *_parameter_pairs(rng)
     near = np.outer(NEAR, [np.cos(0.7), np.sin(0.7)])
     seen = tuple(ratios(lambda theta: linear.closed_form_attack(theta, X, Y, EPS, "L2"), near, -near).tolist())
@@ -110,7 +110,7 @@ def lemma_5(rng: np.random.Generator) -> list[BoundCheck]:
             bound=C.C_theta_x / C.C_H,
             measured=largest_ratio(ON_SURFACE.attack, theta1, theta2),
             constants={"C_θx": C.C_theta_x, "C_H": C.C_H},
-            falsifier=Counterexample(
+            counterexample=Counterexample(
                 "Where that becomes singular (the linear model's towards θ = 0, whose least singular value is "
                 f"{format_list(singular)}), it moves {format_list(seen)} times as far as θ, at ‖θ‖ = "
                 f"{format_list(NEAR)}.",
@@ -136,13 +136,13 @@ def lemma_5(rng: np.random.Generator) -> list[BoundCheck]:
 
 
 def _parameter_pairs(rng: np.random.Generator) -> tuple[Array, Array]:
-    """Of parameters in a square that b's period fits in, each pair at 1e-3 to 1 of each other."""
+    """Random pairs in a square that contains a period of b, with distances of the order of 1e-3 to 1."""
     theta = rng.uniform(-4, 4, (_COUNT, 2))
     return theta, theta + 10 ** rng.uniform(-3, 0, (_COUNT, 1)) * rng.standard_normal((_COUNT, 2))
 
 
 def _central_differences(f: Callable[[Array], Array]) -> tuple[float, ...]:
-    """(f(h) - f(-h)) / 2h, nearer and nearer."""
+    """|f(h) - f(-h)| / 2h for h in NEAR."""
     h = NEAR[:, None]
     return tuple(ratios(f, h, -h).tolist())
 
@@ -157,7 +157,7 @@ def _linear_border(theta: Array) -> Array:
 
 
 def _linear_jacobian(theta: Array) -> Array:
-    """The attack's derivative on that model, by the bordered Hessian alone."""
+    """The attack's derivative for that loss, by the bordered Hessian."""
     x_adv = linear.closed_form_attack(theta, X, Y, EPS, "L2")
     s = expit(-Y * (theta * x_adv).sum(-1))[..., None, None]
     mixed = s * (1 - s) * theta[..., :, None] * x_adv[..., None, :] - Y * s * np.eye(theta.shape[-1])

@@ -7,7 +7,7 @@ with the maximum at delta = -y eps theta / ||theta|| in L2 (Eqs. 27-31) and at -
 3). L2's loss is twice differentiable except at theta = 0, L-infinity's except where a coordinate of theta is 0.
 
 Every function takes theta (..., d), x (..., d) and y (...) in {-1, 1}, which broadcast; eps >= 0; norm "L2" or "Linf".
-All of it is float64. Raises UserError for another norm or a negative eps.
+Everything is float64. Raises UserError for another norm or a negative eps.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NORMS = ("L2", "Linf")
 
 
 def logistic_loss(theta: ArrayLike, x: ArrayLike, y: ArrayLike) -> Array:
-    """The loss without an attack, log(1 + exp(-y theta . x)), of shape (...)."""
+    """The standard loss log(1 + exp(-y theta . x)), of shape (...)."""
     return logistic_adversarial_loss(theta, x, y, 0.0, "L2")
 
 
@@ -37,7 +37,7 @@ def logistic_adversarial_loss(theta: ArrayLike, x: ArrayLike, y: ArrayLike, eps:
 def closed_form_attack(theta: ArrayLike, x: ArrayLike, y: ArrayLike, eps: float, norm: str) -> Array:
     """The adversarial example x'(theta), of shape (..., d).
 
-    Where theta (L2) or a coordinate of it (L-infinity) is 0, every delta is as good there; it is then 0.
+    Where theta (L2) or a coordinate of it (L-infinity) is 0, every delta is a maximum; this returns delta = 0.
     """
     return np.asarray(x, float) - eps * _column(y) * _direction(np.asarray(theta, float), eps, norm)
 
@@ -45,7 +45,7 @@ def closed_form_attack(theta: ArrayLike, x: ArrayLike, y: ArrayLike, eps: float,
 def gradient(theta: ArrayLike, x: ArrayLike, y: ArrayLike, eps: float, norm: str) -> Array:
     """The gradient of L_eps by theta, -sigma(-m) y x'(theta), of shape (..., d).
 
-    Raises UserError where there is none.
+    Raises UserError where L_eps is not differentiable.
     """
     theta = _check_differentiable(theta, eps, norm)
     return -_column(y) * expit(-_margin(theta, x, y, eps, norm))[..., None] * closed_form_attack(theta, x, y, eps, norm)
@@ -57,7 +57,7 @@ def hessian(theta: ArrayLike, x: ArrayLike, y: ArrayLike, eps: float, norm: str)
         s (1 - s) v v^T                                                 in L-infinity, and in L2
         s (1 - s) v v^T + s eps (I - theta theta^T / ||theta||^2) / ||theta||
 
-    of which the second part grows without bound towards theta = 0. Raises UserError where there is none.
+    whose second term is unbounded towards theta = 0. Raises UserError where L_eps is not differentiable.
     """
     theta = _check_differentiable(theta, eps, norm)
     s = expit(-_margin(theta, x, y, eps, norm))[..., None, None]
@@ -68,7 +68,7 @@ def hessian(theta: ArrayLike, x: ArrayLike, y: ArrayLike, eps: float, norm: str)
 
 def attack_jacobian(theta: ArrayLike, y: ArrayLike, eps: float, norm: str) -> Array:
     """The derivative of x' by theta, (..., d, d): -y eps (I/||theta|| - theta theta^T/||theta||^3) in L2 (Eq. 32),
-    and 0 in L-infinity. Raises UserError where there is none.
+    and 0 in L-infinity. Raises UserError where L_eps is not differentiable.
     """
     theta = _check_differentiable(theta, eps, norm)
     if norm == "L2" and eps:
@@ -77,24 +77,24 @@ def attack_jacobian(theta: ArrayLike, y: ArrayLike, eps: float, norm: str) -> Ar
 
 
 class LogisticLossConstants(NamedTuple):
-    """Of Assumption 1: for ||theta|| <= radius and every x' of the ball around x."""
+    """Lipschitz constants of Assumption 1, for ||theta|| <= radius and every x' in the ball around x."""
 
     C_theta: float
-    """Eq. (5): how fast the loss changes with theta."""
+    """Eq. (5): of the loss in theta."""
     C_theta_theta: float
-    """Eq. (6): how fast its gradient by theta changes with theta."""
+    """Eq. (6): of the gradient by theta, in theta."""
     C_theta_x: float
-    """Eq. (7): how fast its gradient by theta changes with x'."""
+    """Eq. (7): of the gradient by theta, in x'."""
 
 
 def constants(x: ArrayLike, eps: float, norm: str, radius: float) -> LogisticLossConstants:
-    """In closed form. With X the largest ||x'||, r the radius and s = sigma(-y theta . x') <= sigma(r X):
+    """The constants in closed form. With X the largest ||x'||, r the radius and s = sigma(-y theta . x') <= sigma(r X):
 
         the gradient by theta   -s y x'                       has norm  <= X sigma(r X)
         its derivative by theta  s (1 - s) x' x'^T            has norm  <= X^2 / 4
         its derivative by x'     s (1 - s) x' theta^T - s y I has norm  <= sigma(r X) + r X / 4
 
-    x: (d,), or (n, d) for n points, of which the largest counts.
+    x: (d,), or (n, d) for n points; then the constants hold for all of them.
     """
     x = np.asarray(x, float)
     in_l2 = np.linalg.norm(x, axis=-1) + _check_ball(eps, norm)
@@ -104,13 +104,13 @@ def constants(x: ArrayLike, eps: float, norm: str, radius: float) -> LogisticLos
 
 
 def _margin(theta: Array, x: ArrayLike, y: ArrayLike, eps: float, norm: str) -> Array:
-    """m, of shape (...)."""
+    """The margin m, of shape (...)."""
     dual = np.linalg.norm(theta, axis=-1) if norm == "L2" else np.abs(theta).sum(-1)
     return np.asarray(y, float) * (theta * np.asarray(x, float)).sum(-1) - _check_ball(eps, norm) * dual
 
 
 def _direction(theta: Array, eps: float, norm: str) -> Array:
-    """Where theta points, of norm 1 in the attack's norm."""
+    """The ascent direction of the attack, of norm 1 in the attack's norm."""
     _check_ball(eps, norm)
     if norm == "Linf":
         return np.sign(theta)
@@ -139,7 +139,7 @@ def _check_differentiable(theta: ArrayLike, eps: float, norm: str) -> Array:
     if _check_ball(eps, norm) > 0 and kinks.any():
         found = ", ".join(f"{value:g}" for value in theta[kinks][0])
         where = "theta other than 0" if norm == "L2" else "theta without a coordinate that is 0"
-        raise UserError(f"expected {where}, got ({found}), where the {norm} loss is not differentiable; move it")
+        raise UserError(f"expected {where}, got ({found}), where the {norm} loss is not differentiable; change it")
     return theta
 
 
@@ -147,5 +147,5 @@ def _check_ball(eps: float, norm: str) -> float:
     if norm not in NORMS:
         raise UserError(f"expected a norm, {did_you_mean(norm, NORMS)}")
     if not eps >= 0:
-        raise UserError(f"expected eps >= 0, got {eps}; enlarge it")
+        raise UserError(f"expected eps >= 0, got {eps}; raise it")
     return eps

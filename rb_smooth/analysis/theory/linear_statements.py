@@ -1,7 +1,7 @@
-"""Proposition 1, Lemmas 2 and 3, Theorems 1 and 2: of logistic regression, where all is known in closed form.
+"""Checks of Proposition 1, Lemmas 2 and 3, Theorems 1 and 2 on logistic regression, in closed form.
 
-The problem is one point x = (1, 2) with y = 1 and eps = 0.6, and parameters theta of length up to 1. Where bounds
-break, the kink is approached: theta and -theta in L2, and in L-infinity two theta on either side of theta_2 = 0.
+The problem is one point x = (1, 2) with y = 1 and eps = 0.6, and parameters theta of norm up to 1.
+Counterexamples approach a kink: theta and -theta in L2, and theta on both sides of theta_2 = 0 in L-infinity.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ X, Y, EPS = np.array([1.0, 2.0]), 1, 0.6
 RADIUS, THETA_MIN = 1.0, 0.1
 
 _SMALL_STEP = 1e-4
-"""The shortest theta of claims for all theta but 0."""
+"""Smallest norm of theta for claims about all theta other than 0."""
 
 
 def proposition_1(rng: np.random.Generator) -> list[BoundCheck]:
-    """Eq. (8), and Eq. (9) in both norms: in L-infinity two points of a ball are up to 2 eps sqrt(d) apart."""
+    """Eq. (8), and Eq. (9) in both norms; the L-infinity ball's diameter is 2 eps sqrt(d)."""
     C = linear.constants(X, EPS, "L2", RADIUS)
     theta1, theta2 = random_pairs(rng, PAIRS, 2, _SMALL_STEP, RADIUS)
     longer = np.array([1.5, 2.0, 4.0])
@@ -46,7 +46,7 @@ def proposition_1(rng: np.random.Generator) -> list[BoundCheck]:
             lambda theta: linear.logistic_adversarial_loss(theta, X, Y, EPS, "L2")[:, None], theta1, theta2
         ),
         constants={"C_θ": C.C_theta, "‖θ‖ ≤": RADIUS},
-        falsifier=Counterexample(
+        counterexample=Counterexample(
             f"Beyond ‖θ‖ ≤ {RADIUS:g}, for which C_θ was computed, the slope is {format_list(seen)} at ‖θ‖ = "
             f"{format_list(longer)}.",
             C.C_theta,
@@ -68,10 +68,9 @@ def _constant_term(rng: np.random.Generator, norm: str, diameter: float, formula
         bound=diameter * C.C_theta_x,
         measured=float((apart - C.C_theta_theta * distances(theta1, theta2)).max()),
         constants={"C_θθ": C.C_theta_theta, "C_θx": C.C_theta_x, formula: diameter, "‖θ‖ ≤": RADIUS},
-        falsifier=Counterexample(
+        counterexample=Counterexample(
             f"Without the constant no C_θθ would do: across {_KINKS[norm]} gradients differ by {format_list(seen)} "
-            "times "
-            f"‖θ₁ − θ₂‖, at {format_list(NEAR)} from it.",
+            f"times ‖θ₁ − θ₂‖, at {format_list(NEAR)} from it.",
             C.C_theta_theta,
             seen,
         ),
@@ -79,7 +78,7 @@ def _constant_term(rng: np.random.Generator, norm: str, diameter: float, formula
 
 
 def lemma_2(rng: np.random.Generator) -> list[BoundCheck]:
-    """Eq. (15), and the spectrum of Eq. (32) from which it comes."""
+    """Eq. (15), and the spectrum of Eq. (32) behind it."""
     theta1, theta2 = random_pairs(rng, PAIRS, 2, THETA_MIN, RADIUS)
     seen = _kink_ratios(_attack("L2"), "L2")
     spectra = np.sort(np.abs(np.linalg.eigvalsh(linear.attack_jacobian(theta1, Y, EPS, "L2"))))
@@ -92,7 +91,7 @@ def lemma_2(rng: np.random.Generator) -> list[BoundCheck]:
             bound=EPS / THETA_MIN,
             measured=largest_ratio(_attack("L2"), theta1, theta2),
             constants={"ε": EPS, "θ_min": THETA_MIN},
-            falsifier=Counterexample(
+            counterexample=Counterexample(
                 f"Without θ_min, from θ to −θ it moves {format_list(seen)} times as far, at ‖θ‖ = {format_list(NEAR)}.",
                 EPS / THETA_MIN,
                 seen,
@@ -109,7 +108,7 @@ def lemma_2(rng: np.random.Generator) -> list[BoundCheck]:
 
 
 def theorem_1(rng: np.random.Generator) -> list[BoundCheck]:
-    """Eq. (16), and how the Hessian grows towards theta = 0."""
+    """Eq. (16), and the growth of the Hessian towards theta = 0."""
     C = linear.constants(X, EPS, "L2", RADIUS)
     theta1, theta2 = random_pairs(rng, PAIRS, 2, THETA_MIN, RADIUS)
     bound = C.C_theta_theta + EPS / THETA_MIN * C.C_theta_x
@@ -123,7 +122,7 @@ def theorem_1(rng: np.random.Generator) -> list[BoundCheck]:
             bound=bound,
             measured=largest_ratio(_gradient("L2"), theta1, theta2),
             constants={"C_θθ": C.C_theta_theta, "C_θx": C.C_theta_x, "ε": EPS, "θ_min": THETA_MIN, "‖θ‖ ≤": RADIUS},
-            falsifier=Counterexample(
+            counterexample=Counterexample(
                 f"Without θ_min, the Hessian's largest eigenvalue is {format_list(curvatures)} at ‖θ‖ = "
                 f"{format_list(NEAR)}.",
                 bound,
@@ -142,7 +141,7 @@ def theorem_1(rng: np.random.Generator) -> list[BoundCheck]:
 
 
 def lemma_3(rng: np.random.Generator) -> list[BoundCheck]:
-    """Eq. (17), and how far the attack jumps where k of 5 signs differ."""
+    """Eq. (17), and the attack's jump if k of 5 signs differ."""
     theta1, theta2 = same_signs(*random_pairs(rng, PAIRS, 5, _SMALL_STEP, RADIUS))
     flipped = rng.random(theta2.shape) < 0.5
     x = np.arange(5.0)
@@ -158,7 +157,7 @@ def lemma_3(rng: np.random.Generator) -> list[BoundCheck]:
             "sign θ₁ = sign θ₂ ⇒ ‖x′(θ₁) − x′(θ₂)‖ = 0",
             bound=0.0,
             measured=float(distances(here, there).max()),
-            falsifier=Counterexample(
+            counterexample=Counterexample(
                 f"Where one sign changes it jumps, {format_list(seen)} times as far as θ moves, at |θ₂| = "
                 f"{format_list(NEAR)}.",
                 0.0,
@@ -177,7 +176,7 @@ def lemma_3(rng: np.random.Generator) -> list[BoundCheck]:
 
 
 def theorem_2(rng: np.random.Generator) -> list[BoundCheck]:
-    """Eq. (18), and how far the gradient jumps where a sign changes."""
+    """Eq. (18), and the gradient's jump at a sign change."""
     C = linear.constants(X, EPS, "Linf", RADIUS)
     theta1, theta2 = same_signs(*random_pairs(rng, PAIRS, 2, _SMALL_STEP, RADIUS))
     seen = _kink_ratios(_gradient("Linf"), "Linf")
@@ -191,7 +190,7 @@ def theorem_2(rng: np.random.Generator) -> list[BoundCheck]:
             bound=C.C_theta_theta,
             measured=largest_ratio(_gradient("Linf"), theta1, theta2),
             constants={"C_θθ": C.C_theta_theta},
-            falsifier=Counterexample(
+            counterexample=Counterexample(
                 f"Where one sign changes, gradients differ by {format_list(seen)} times ‖θ₁ − θ₂‖, at |θ₂| = "
                 f"{format_list(NEAR)}.",
                 C.C_theta_theta,
@@ -213,7 +212,7 @@ _KINKS = {"L2": "θ = 0", "Linf": "θ₂ = 0"}
 
 
 def _kink_ratios(f: Callable[[Array], Array], norm: str) -> tuple[float, ...]:
-    """The ratio of f's change for two theta on either side of the norm's kink, nearer and nearer."""
+    """Difference quotients of f across the norm's kink, at the distances NEAR."""
     side = np.outer(NEAR, [0.0, 1.0])
     on_kink = np.array([0.0, 0.0] if norm == "L2" else [RADIUS / 2, 0.0])
     return tuple(ratios(f, on_kink + side, on_kink - side).tolist())

@@ -1,4 +1,4 @@
-"""Arrays of parameters: distances between them, and how a function of them changes."""
+"""Distances of parameters, difference quotients of functions, and random pairs of parameters."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-"""Numbers of any shape, float64."""
+"""A float64 array of any shape."""
 
 _STEP = 1e-5
-"""Of differences: rounding and the third derivative then weigh about the same, 1e-10 of what is of the order of 1."""
+"""Step of central differences: balances rounding and truncation, each about 1e-10 for values of order 1."""
 
 
 def distances(a: Array, b: Array) -> Array:
@@ -25,15 +25,12 @@ def ratios(f: Callable[[Array], Array], theta1: Array, theta2: Array) -> Array:
 
 
 def largest_ratio(f: Callable[[Array], Array], theta1: Array, theta2: Array) -> float:
-    """The largest of the ratios.
-
-    Pairs at less than 1e-6 of each other do not count: rounding f, at about 1e-16, would be seen in their ratios.
-    """
+    """The largest of `ratios`, without pairs closer than 1e-6, whose ratios rounding errors of f would dominate."""
     return float(np.where(distances(theta1, theta2) < 1e-6, 0, ratios(f, theta1, theta2)).max())
 
 
 def derivative_error(f: Callable[[Array], Array], derivative: Callable[[Array], Array], theta: Array) -> float:
-    """The largest difference between what `derivative` gives and central differences of f.
+    """The largest absolute difference between `derivative` and central differences of f.
 
     theta: (n, d); f maps (n, d) to (n, ...) and `derivative` to (n, ..., d).
     """
@@ -43,17 +40,17 @@ def derivative_error(f: Callable[[Array], Array], derivative: Callable[[Array], 
 
 
 PAIRS = 20_000
-"""As many as a claim in closed form is tried on."""
+"""Number of pairs on which closed-form claims are checked."""
 
 NEAR = np.array([1e-2, 1e-4, 1e-6])
-"""How far from the place where a bound breaks it is shown to."""
+"""Distances of counterexamples from the point where a bound breaks."""
 
 
 def random_pairs(rng: np.random.Generator, count: int, dimension: int, low: float, high: float) -> tuple[Array, Array]:
     """theta1 and theta2, (count, dimension) each, with low <= ||theta|| <= high and 0 < low.
 
-    The lengths are uniform in their logarithm, with a third of them at one of the two ends. Half of the pairs are of
-    two independent parameters, half of two that are close, at 1e-3 to 1e-1 of the first one's length.
+    Norms are log-uniform, with a third of them at `low` or `high`. Half of the pairs are independent; in the other half
+    the distance is 1e-3 to 1e-1 of the norm of theta1.
     """
     theta1, theta2 = (
         _random_norms(rng, count, low, high) * _random_directions(rng, count, dimension) for _ in range(2)
@@ -66,7 +63,7 @@ def random_pairs(rng: np.random.Generator, count: int, dimension: int, low: floa
 
 
 def same_signs(theta1: Array, theta2: Array) -> tuple[Array, Array]:
-    """The pairs with theta2's signs made those of theta1."""
+    """theta1, and theta2 with the signs of theta1."""
     return theta1, np.copysign(theta2, theta1)
 
 

@@ -1,4 +1,4 @@
-"""Adversarial examples in their balls while the parameters turn: where they go, and whether they jump."""
+"""Adversarial examples in their balls as the parameters rotate."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rb_smooth.analysis.plot_style import COLOUR_MAP, FONT_SIZE, apply_style, new_figure
-from rb_smooth.analysis.theory.plot_surfaces import draw_with_gaps
+from rb_smooth.analysis.theory.plot_lines import draw_with_gaps
 from rb_smooth.training.run_folder.curves import COLOURS
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 BALLS = {"L2": "$L_2$ ball", "Linf": "$L_∞$ ball"}
 _BALL_COLOURS = dict(zip(BALLS, COLOURS, strict=False))
 _MARGIN = 1.5
-"""Half a panel's side, in eps."""
+"""Half the side of a panel, in units of eps."""
 
 
 def draw_rotation(
@@ -33,14 +33,14 @@ def draw_rotation(
     title: str,
     caption: str,
 ) -> Figure:
-    """One panel for each norm of `paths` ("L2", "Linf"), with its ball around x (2,); a last one with x'_1 - x_1.
+    """One panel with the ball around x (2,) for each norm of `paths` ("L2", "Linf"), and a last one with x'_1 - x_1.
 
-    angles: (m,) of theta, in degrees, ascending; paths: x' at each of them, (m, 2); marked: (k,) positions among them,
-    few, whose theta and x' are numbered and coloured.
+    angles: (m,) of theta, in degrees, ascending. paths: x' at each of them, (m, 2). marked: (k,) indices of the few
+    angles whose theta and x' are numbered and coloured.
     """
     import matplotlib
 
-    colours = matplotlib.colormaps[COLOUR_MAP](np.linspace(0, 0.8, len(marked)))  # its end is too pale on white
+    colours = matplotlib.colormaps[COLOUR_MAP](np.linspace(0, 0.8, len(marked)))  # the upper end is too pale on white
     with apply_style():
         figure = new_figure(3.1 * len(paths) + 3.4, 4.2)
         inch = 1 / figure.get_figwidth()
@@ -74,7 +74,7 @@ def _draw_ball(panel: Axes, x: np.ndarray, eps: float, norm: str) -> None:
 
 
 def _draw_directions(panel: Axes, x: np.ndarray, eps: float, angles: np.ndarray, colours: np.ndarray) -> None:
-    """Each theta as an arrow from x, all of one length; the first and the last have their numbers."""
+    """Each theta as an arrow of fixed length from x; the first and the last are numbered."""
     for k, (angle, colour) in enumerate(zip(np.radians(angles), colours, strict=True), start=1):
         direction = np.array([np.cos(angle), np.sin(angle)])
         arrow = {"arrowstyle": "-|>", "color": colour, "linewidth": 1.1, "shrinkA": 2, "shrinkB": 0}
@@ -86,9 +86,7 @@ def _draw_directions(panel: Axes, x: np.ndarray, eps: float, angles: np.ndarray,
 
 
 def _draw_examples(panel: Axes, x: np.ndarray, eps: float, examples: np.ndarray, colours: np.ndarray) -> None:
-    """Several in one place are rings, their numbers side by side; from one place to another farther than eps away, an
-    arrow jumps.
-    """
+    """Examples as dots; coinciding ones as rings with their numbers side by side; jumps farther than eps as arrows."""
     places, place_of = np.unique(examples.round(9), axis=0, return_inverse=True)
     for k, place in enumerate(places):
         here = np.flatnonzero(place_of.ravel() == k)
@@ -109,10 +107,9 @@ def _format_paths(panel: Axes, eps: float) -> None:
     panel.set_yticks([-eps, 0, eps], ["$-ε$", "0", "$ε$"])
     panel.legend(frameon=False, loc="upper right")
     panel.grid()
-    panel.set_axisbelow(True)
 
 
 def _annotate(panel: Axes, text: str, at: np.ndarray, shift: Any, colour: Any, weight: str = "normal") -> None:
-    """`text` beside a point, `shift` points away."""
+    """Write `text` at `shift`, in typographic points, from the position `at`."""
     style: dict[str, Any] = {"ha": "center", "va": "center", "color": colour, "weight": weight}
     panel.annotate(text, tuple(at), tuple(shift), textcoords="offset points", **style)

@@ -1,8 +1,8 @@
-"""Lines over one axis, panel by panel, with gaps where a function jumps."""
+"""Surfaces of losses of two parameters, in three dimensions and as contour lines."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -15,85 +15,26 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-class LinePanel(NamedTuple):
-    """What is drawn in one panel; lines: by name, one value for each x."""
-
-    title: str
-    lines: Mapping[str, np.ndarray]
-    jump: float = np.inf
-    """From one x to the next, a line that moves by more has a gap there."""
-
-
-def draw_panels(
-    x: np.ndarray,
-    rows: Sequence[Sequence[LinePanel]],
-    styles: Mapping[str, Mapping[str, Any]],
-    *,
-    label: str,
-    title: str,
-    caption: str,
-) -> Figure:
-    """Rows of panels over one x, which `label` names; those of one row share their scale.
-
-    styles: of each line, by its name, as matplotlib's plot takes them; their order is the legend's. title and caption:
-    of the figure, broken into lines by the caller.
-    """
-    with apply_style():
-        figure = new_figure(3.3 * len(rows[0]) + 0.2, 2.3 * len(rows) + 1.5)
-        inch = 1 / figure.get_figheight()
-        side = 0.5 / figure.get_figwidth()
-        margins = {"left": side, "right": 1 - side / 2, "top": 1 - 0.65 * inch, "bottom": 1.15 * inch}
-        grid = {**margins, "hspace": 0.3, "wspace": 0.2}
-        panels = figure.subplots(len(rows), len(rows[0]), sharex=True, sharey="row", squeeze=False, gridspec_kw=grid)
-        for row, contents in zip(panels, rows, strict=True):
-            for panel, content in zip(row, contents, strict=True):
-                for name, values in content.lines.items():
-                    draw_with_gaps(panel, x, values, content.jump, **{"label": name, **styles[name]})
-                panel.set_title(content.title)
-                panel.margins(x=0)
-                panel.grid()
-                panel.set_axisbelow(True)
-        for panel in panels[-1]:
-            panel.set_xlabel(label)
-        handles = {line.get_label(): line for panel in panels.flat for line in panel.get_lines()}
-        shown = [handles[name] for name in styles]
-        figure.legend(
-            handles=shown, loc="lower center", bbox_to_anchor=(0.5, 0.4 * inch), ncols=len(shown), frameon=False
-        )
-        figure.suptitle(title, y=1 - 0.1 * inch)
-        figure.text(0.5, 0.1 * inch, caption, ha="center", va="bottom", fontsize=FONT_SIZE)
-    return figure
-
-
-def draw_with_gaps(panel: Axes, x: np.ndarray, y: np.ndarray, jump: float, **style: Any) -> None:
-    """A line that is not drawn, but dotted, where it moves by more than `jump` from one x to the next."""
-    jumps = np.flatnonzero(np.abs(np.diff(y)) > jump) + 1
-    panel.plot(np.insert(x, jumps, x[jumps]), np.insert(y, jumps, np.nan), **style)
-    for here in jumps:
-        ends = slice(here - 1, here + 1)
-        panel.plot(x[ends], y[ends], color=style["color"], linestyle=":", linewidth=1)
-
-
 VIEW = (38.0, 40.0)
-"""Elevation and azimuth in degrees from which every surface is seen."""
+"""Elevation and azimuth of every surface, in degrees."""
 
 _LEVELS = 24
-"""Bands between contour lines, equally high, over the whole scale."""
+"""Number of equal steps between contour lines over the whole scale."""
 
 _MESH = 30
-"""Lines drawn on a surface in each direction: they bend where it has a crease."""
+"""Mesh lines on a surface in each direction; they bend at kinks."""
 
 _KINK = "#D55E00"
 
 
 class SurfacePanel(NamedTuple):
-    """What is drawn in one column."""
+    """Contents of one column."""
 
     title: str
     values: np.ndarray
     """(len(y), len(x)), finite."""
     kinks: Sequence[np.ndarray] = ()
-    """Where the surface has no gradient: polylines, each (k, 2) of x and y; one of k = 1 is a dot."""
+    """Points without a gradient: polylines (k, 2) of x and y; k = 1 is a dot."""
 
 
 def draw_surfaces(
@@ -105,11 +46,10 @@ def draw_surfaces(
     title: str,
     caption: str,
 ) -> Figure:
-    """One column for each surface: above in three dimensions, beneath as contour lines over the same square.
+    """One column per surface: the surface in three dimensions above its contour lines over the same square.
 
-    x, y: ascending, the coordinates of the columns and rows of values; labels: of the three axes; title and caption: of
-    the figure, broken into lines by the caller. All surfaces share view, limits, contour lines and colours, so that
-    they may be compared.
+    x, y: ascending coordinates of the columns and rows of values. labels: of the three axes. title, caption: of the
+    figure, with line breaks. All surfaces share view, limits, contour levels and colours.
     """
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
@@ -117,7 +57,7 @@ def draw_surfaces(
     low = min(surface.values.min() for surface in surfaces)
     high = max(surface.values.max() for surface in surfaces)
     if low == high:
-        high = low + 1  # a flat surface has a scale, too
+        high = low + 1  # a constant surface needs a scale too
     norm = Normalize(low, high)
     levels = np.linspace(low, high, _LEVELS + 1)
     n = len(surfaces)
@@ -144,7 +84,7 @@ def draw_surfaces(
 
 
 def _draw_surface_3d(panel: Any, x: np.ndarray, y: np.ndarray, surface: SurfacePanel, norm: Normalize) -> None:
-    """In three dimensions. Rasterised: thousands of facets would make a vector image slow to open."""
+    """The surface in three dimensions, rasterised: thousands of facets make a vector image slow to open."""
     from scipy.interpolate import RegularGridInterpolator
 
     stride = max(1, (len(x) - 1) // _MESH)
@@ -174,8 +114,8 @@ def _format_surface_3d(panel: Any, labels: Sequence[str]) -> None:
         axis.set_major_locator(_few_ticks())
         axis.set_tick_params(pad=-3)
         axis.set_pane_color((1, 1, 1, 0))
-    panel.zaxis.labelpad = -4  # not beside a number
-    panel.computed_zorder = False  # marks are drawn on the surface, which hides none of them
+    panel.zaxis.labelpad = -4  # keeps the label off the tick labels
+    panel.computed_zorder = False  # draw kinks on top of the surface
     panel.view_init(*VIEW)
     panel.set_box_aspect((1, 1, 0.85), zoom=1.0)
 

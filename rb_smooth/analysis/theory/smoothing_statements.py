@@ -1,7 +1,7 @@
-"""Theorem 3 and Eq. (77): of EntropySGD's loss, by quadrature and where it is known in closed form.
+"""Checks of Theorem 3 and Eq. (77) on EntropySGD's loss, by quadrature and in closed form.
 
-Two losses of two parameters: the L-infinity adversarial loss of a linear model, which is convex and has kinks, and a
-plateau around 0, which is neither convex nor even continuous.
+Two losses of two parameters: the L-infinity adversarial loss of a linear model, convex with kinks, and a plateau around
+0, neither convex nor continuous.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ from rb_smooth.analysis.theory.numeric import NEAR, Array, derivative_error, lar
 from rb_smooth.analysis.theory.results import BoundCheck, Counterexample, format_list
 
 HEIGHT = 2.0
-"""Of the plateau."""
+"""Height of the plateau."""
 
 _REACH = 2.0
-"""No coordinate of a parameter is larger."""
+"""Largest absolute coordinate of a parameter."""
 _COUNT = 30
-"""Parameters at which integrals are taken."""
+"""Number of parameters at which integrals are computed."""
 
 
 def kinked_loss(theta: Array) -> Array:
-    """(..., 2) -> (...)."""
+    """The linear model's L-infinity loss, (..., 2) -> (...)."""
     return linear.logistic_adversarial_loss(theta, X, Y, EPS, "Linf")
 
 
 def plateau_loss(edge: float) -> Callable[[Array], Array]:
-    """HEIGHT where both coordinates are within `edge` of 0, 0 elsewhere, (..., 2) -> (...)."""
+    """HEIGHT if both absolute coordinates are below `edge`, else 0, (..., 2) -> (...)."""
     return lambda theta: np.where(np.abs(theta).max(-1) < edge, HEIGHT, 0.0)
 
 
 def theorem_3(rng: np.random.Generator, gamma: float) -> list[BoundCheck]:
-    """Eq. (23), Eq. (11) on which it rests, and the Lipschitz constants that follow for two kinds of losses."""
-    edge = 2 / gamma**0.5  # as wide as makes the smoothed loss least convex
+    """Eq. (23), Eq. (11) behind it, and the Lipschitz constants that follow for two kinds of losses."""
+    edge = 2 / gamma**0.5  # the width at which the smoothed loss is least convex
     rule = covering_rule(_REACH + 0.5, gamma, 2, kinks=(-edge, 0.0, edge))
     convex, jumping = EntropyLoss(kinked_loss, gamma, rule), EntropyLoss(plateau_loss(edge), gamma, rule)
     theta = rng.uniform(-_REACH, _REACH, (_COUNT, 2))
@@ -80,7 +80,7 @@ def theorem_3(rng: np.random.Generator, gamma: float) -> list[BoundCheck]:
 
 
 def _absolute_value(gamma: float) -> BoundCheck:
-    """Eq. (23) where the integral is known: L = |t|."""
+    """Eq. (23) for L = |t|, whose integral is known in closed form."""
     theta = np.linspace(-_REACH, _REACH, 401)
     by_quadrature = EntropyLoss(lambda t: np.abs(t[:, 0]), gamma, covering_rule(_REACH, gamma, 1)).hessian(
         theta[:, None]
@@ -106,7 +106,7 @@ def _convex(smoothed: EntropyLoss, theta1: Array, theta2: Array) -> BoundCheck:
         bound=smoothed.gamma,
         measured=largest_ratio(smoothed.gradient, theta1, theta2),
         constants={"γ": smoothed.gamma},
-        falsifier=Counterexample(
+        counterexample=Counterexample(
             f"Without smoothing, that loss's gradients differ across θ₂ = 0 by {format_list(seen)} times ‖θ₁ − θ₂‖, at "
             f"|θ₂| = {format_list(NEAR)}.",
             smoothed.gamma,
@@ -116,7 +116,7 @@ def _convex(smoothed: EntropyLoss, theta1: Array, theta2: Array) -> BoundCheck:
 
 
 def _bounded(smoothed: EntropyLoss, theta1: Array, theta2: Array) -> BoundCheck:
-    """Where 0 <= L <= B, no variance under p_theta is above e^B / gamma, since that of the Gaussian is 1 / gamma."""
+    """For 0 <= L <= B, variances under p_theta are at most e^B / gamma, as the Gaussian's is 1 / gamma."""
     gamma, spread = smoothed.gamma, float(np.expm1(HEIGHT))
     bound = gamma * max(1.0, spread)
     boxes = np.array([4.0, 8.0, 16.0]) / gamma**0.5
@@ -128,10 +128,9 @@ def _bounded(smoothed: EntropyLoss, theta1: Array, theta2: Array) -> BoundCheck:
         bound=bound,
         measured=largest_ratio(smoothed.gradient, theta1, theta2),
         constants={"γ": gamma, "B": HEIGHT},
-        falsifier=Counterexample(
+        counterexample=Counterexample(
             f"Without L ≥ 0 (of L = −γθ²) there is no L_γ: log ∫ exp(−L − γ/2 θ²) dθ over |θ| ≤ {format_list(boxes)} "
-            "is "
-            f"{format_list(seen)}, and no more than the Gaussian's where L ≥ 0.",
+            f"is {format_list(seen)}, and no more than the Gaussian's where L ≥ 0.",
             float(np.log(2 * np.pi / gamma) / 2),
             seen,
         ),
@@ -139,7 +138,7 @@ def _bounded(smoothed: EntropyLoss, theta1: Array, theta2: Array) -> BoundCheck:
 
 
 def equation_77(rng: np.random.Generator, gamma: float) -> list[BoundCheck]:
-    """One step with eta = 1 on quadratic losses with the minimum 0."""
+    """One step with eta = 1 on quadratic losses with minimum at 0."""
     theta = rng.uniform(-_REACH, _REACH, (_COUNT, 2))
     aligned, tilted = np.diag([0.5, 4.0]), np.array([[2.0, 1.0], [1.0, 1.5]])
     correlations = (0.1, 0.3, 0.9)
@@ -154,10 +153,9 @@ def equation_77(rng: np.random.Generator, gamma: float) -> list[BoundCheck]:
             bound=1e-9,
             measured=_distance_to_minimum(aligned, gamma, theta, diagonal_newton_step),
             constants={"γ": gamma, "a₁": 0.5, "a₂": 4.0},
-            falsifier=Counterexample(
+            counterexample=Counterexample(
                 f"Where parameters are correlated, by {format_list(correlations)}, it misses by {format_list(seen)}, "
-                "for σ² is "
-                "the diagonal of Σ alone.",
+                "for σ² is the diagonal of Σ alone.",
                 1e-9,
                 seen,
             ),
@@ -186,7 +184,7 @@ def newton_step(theta: Array, moments: Moments, gamma: float) -> Array:
 
 
 def _distance_to_minimum(A: Array, gamma: float, theta: Array, step: Callable[[Array, Moments, float], Array]) -> float:
-    """How far from 0 one step on theta^T A theta / 2 ends at most."""
+    """Largest distance from 0 after one step on theta^T A theta / 2."""
     smoothed = EntropyLoss(lambda t: ((t @ A) * t).sum(-1) / 2, gamma, covering_rule(_REACH, gamma, 2))
     return float(np.linalg.norm(step(theta, smoothed.moments(theta), gamma), axis=-1).max())
 
