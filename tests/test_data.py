@@ -36,8 +36,9 @@ def test_digits_are_1797_images_of_which_360_are_for_the_test(digits):
     assert digits.train.x.max() == 255
     assert torch.bincount(digits.test.y).min() >= 34  # stratified
     pixels = digits.train.x.double() / 255
-    assert digits.mean == pytest.approx([pixels.mean().item()])
-    assert digits.std == pytest.approx([pixels.std().item()])
+    mean, std = digits.normalisation
+    assert mean == pytest.approx([pixels.mean().item()])
+    assert std == pytest.approx([pixels.std().item()])
 
 
 def test_validation_is_stratified_disjoint_and_the_same_whatever_else_changes(digits):
@@ -91,14 +92,16 @@ def test_any_image_folder_is_a_data_set(tmp_path):
     source = datasets.folder(tmp_path, root=str(write_folder(tmp_path / "pets")))
     assert source.board == "folder-pets"
     assert source.classes == ("cat", "dog")
-    assert source.train.x.shape == (8, 3, 6, 6)
-    assert source.train.x[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 40, 41, 42, 43]
-    assert source.train.y.tolist() == [0] * 4 + [1] * 4
-    assert sorted(source.test.y.tolist()) == source.train.y.tolist()
-    assert source.test.y.tolist() != source.train.y.tolist()  # not class by class: the first n are a fair sample
-    assert torch.equal(source.test.x[:, 0, 0, 0] // 40, source.test.y)
+    train, test = source.train.load(), source.test.load()
+    assert train.x.shape == (8, 3, 6, 6)
+    assert train.x[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 40, 41, 42, 43]
+    assert train.y.tolist() == [0] * 4 + [1] * 4
+    assert sorted(test.y.tolist()) == train.y.tolist()
+    assert test.y.tolist() != train.y.tolist()  # permuted: the first n are a fair sample
+    assert torch.equal(test.x[:, 0, 0, 0] // 40, test.y)
     assert not source.official
-    assert datasets.folder(tmp_path, root=str(tmp_path / "pets"), image_size=4).train.x.shape == (8, 3, 4, 4)
+    resized = datasets.folder(tmp_path, root=str(tmp_path / "pets"), image_size=4).train.load()
+    assert resized.x.shape == (8, 3, 4, 4)
 
 
 def test_a_folder_that_is_none_is_refused_by_what_is_wrong(tmp_path):
@@ -141,8 +144,9 @@ def test_cifar100_is_read_with_its_fine_labels(tmp_path, monkeypatch):
     assert source.board == "cifar100"
     assert source.classes == tuple(f"fine {label}" for label in range(100))
     assert source.official
-    assert source.mean == pytest.approx((0.5070751592371323, 0.48654887331495095, 0.4409178433670343))
-    assert source.std == pytest.approx((0.2673342858792401, 0.2564384629170883, 0.27615047132568404))
+    mean, std = source.normalisation
+    assert mean == pytest.approx((0.5070751592371323, 0.48654887331495095, 0.4409178433670343))
+    assert std == pytest.approx((0.2673342858792401, 0.2564384629170883, 0.27615047132568404))
     assert torch.bincount(split_source(source, validation=100).validation.y).tolist() == [1] * 100
 
 
@@ -163,7 +167,7 @@ def test_svhn_is_read_with_label_10_as_the_digit_0(tmp_path, monkeypatch):
     assert source.board == "svhn"
     assert source.classes == tuple("0123456789")
     assert source.official
-    assert source.mean == source.std == (0.5, 0.5, 0.5)
+    assert source.normalisation == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     assert torch.bincount(split_source(source, validation=20).validation.y).tolist() == [2] * 10
 
 
@@ -300,7 +304,7 @@ def test_the_outline_of_an_image_folder_is_that_of_what_is_read(tmp_path, option
     (root / "train" / "notes.txt").write_text("not a class")
     source = datasets.folder(tmp_path, root=str(root), **options)
     known = image_spec.known_image_spec("folder", {"root": str(root), "label": "pets", **options})
-    assert known == (tuple(source.train.x.shape[1:]), len(source.classes))
+    assert known == (source.train.shape, len(source.classes))
     assert known == ((3, 5, 5) if options else (3, 6, 9), 3)
 
 

@@ -61,7 +61,7 @@ def own_root(root, tmp_path):
 
 def read(root, **options):
     source = datasets.folder(root, root=str(root), **options)
-    return split(source, validation=20, split_seed=0, select="validation")
+    return split(source, validation=20, split_seed=0, select="validation").load()
 
 
 def make_recipe(root, *settings):
@@ -158,33 +158,50 @@ def test_a_loader_leaves_the_random_state_alone(prefetched):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_no_more_is_decoded_at_a_time_than_the_minibatches_on_their_way(root, tmp_path, monkeypatch):
-    held, real = [], ImageFiles.decode
+@pytest.fixture
+def decoded(monkeypatch):
+    """The file names of each decoding call, in order."""
+    calls, real = [], ImageFiles.decode
 
     def counted(files, *each):
-        held.append(len(files))
+        calls.append(list(files.names))
         return real(files, *each)
 
     monkeypatch.setattr(ImageFiles, "decode", counted)
+    return calls
+
+
+def test_streamed_training_decodes_one_minibatch_at_a_time(root, tmp_path, decoded):
     streamed = read(root, stream=True, workers=0)
-    sampled, before = sum(held), len(held)
-    assert sampled == 120  # channel means, of as many as there are: at most 10,000
     fingerprint(streamed.train, streamed.validation)
-    assert len(held) == before
+    assert not decoded
     trained(make_recipe(root), streamed, tmp_path / "run")
-    assert max(held[before:]) == 100  # the images on which FGSM and PGD are compared; at most 128
-    assert held[before : before + ROWS] == [20] * ROWS
+    statistics, *rest = map(len, decoded)
+    assert statistics == 120  # channel means and standard deviations, of at most 10,000 images
+    assert rest[:ROWS] == [20] * ROWS
+    assert max(rest) == 100  # the images on which FGSM and PGD are compared; at most 128
 
 
-def test_streamed_points_are_scored_as_those_in_memory_and_only_they_are_read(root, in_memory, monkeypatch):
-    decoded, real = [], ImageFiles.load
-    monkeypatch.setattr(ImageFiles, "load", lambda files: decoded.append(len(files)) or real(files))
+def test_a_run_decodes_only_the_images_that_it_uses_once_each(root, tmp_path, decoded, monkeypatch):
+    monkeypatch.setattr(datasets, "_STATISTICS_SAMPLE", 30)
+    recipe, run = make_recipe(root, "data.train_examples=40", "evaluate.n_examples=6"), Run(tmp_path / "run")
+    source = datasets.folder(root, root=str(root), stream=False)
+    data = split(source, validation=20, split_seed=0, select="validation", train_examples=40)
+    assert not decoded
+    loop.train(recipe, run, data, CPU)
+    used = {*data.train.names, *data.validation.names}
+    assert sorted(map(len, decoded)) == [20, 30, 40]  # validation, channel statistics, training
+    assert {name for call in decoded if len(call) != 30 for name in call} == used
+    decoded.clear()
+    score_run(recipe, run, data, build_network(recipe, data), CPU)
+    assert decoded == [list(source.test.names[:6])]
+
+
+def test_streamed_points_are_scored_as_those_in_memory(root, in_memory):
     recipe, scores = make_recipe(root, "evaluate.n_examples=6"), []
     for stream in (True, False):
-        points = read(root, stream=stream, workers=0)
-        decoded.clear()
-        score_run(recipe, in_memory, points, build_network(recipe, points), CPU)
-        assert sum(decoded) == (6 if stream else 0)
+        data = read(root, stream=stream, workers=0)
+        score_run(recipe, in_memory, data, build_network(recipe, data), CPU)
         scores.append(in_memory.score)
     for key in ("fingerprint", "clean", "pgd20", "autoattack", "last", "n", "whole"):
         assert scores[0][key] == scores[1][key]
@@ -221,7 +238,7 @@ def test_files_are_known_again_by_names_sizes_and_labels(own_root):
     assert known() != changed
 
 
-def test_a_folder_is_streamed_where_it_would_not_fit(root, monkeypatch):
+def test_a_folder_larger_than_the_limit_is_streamed(root, monkeypatch):
     assert isinstance(read(root).train, Images)
     monkeypatch.setattr(datasets, "_MAX_IN_MEMORY_BYTES", 160 * 8 * 8 * 3)
     assert isinstance(read(root).train, Images)
@@ -233,14 +250,14 @@ def test_a_folder_is_streamed_where_it_would_not_fit(root, monkeypatch):
 
 
 def test_means_are_of_a_sample_that_is_the_same_streamed_and_in_memory(root, monkeypatch):
-    pixels = read(root, stream=False).source.train.x.double() / 255
-    everything = datasets.folder(root, root=str(root), stream=True)
-    assert everything.mean == pytest.approx(pixels.mean((0, 2, 3)).tolist(), rel=1e-12)
-    assert everything.std == pytest.approx(pixels.transpose(0, 1).flatten(1).std(1).tolist(), rel=1e-12)
+    source = datasets.folder(root, root=str(root))
+    pixels = source.train.load().x.double() / 255
+    mean, std = source.normalisation
+    assert mean == pytest.approx(pixels.mean((0, 2, 3)).tolist(), rel=1e-12)
+    assert std == pytest.approx(pixels.transpose(0, 1).flatten(1).std(1).tolist(), rel=1e-12)
     monkeypatch.setattr(datasets, "_STATISTICS_SAMPLE", 30)
-    some = [datasets.folder(root, root=str(root), stream=stream) for stream in (True, False)]
-    assert (some[0].mean, some[0].std) == (some[1].mean, some[1].std)
-    assert some[0].mean != everything.mean
+    some = [datasets.folder(root, root=str(root), stream=stream).normalisation for stream in (True, False)]
+    assert some[0] == some[1] != source.normalisation
 
 
 def test_how_images_are_read_makes_no_other_run(root, tmp_path):
