@@ -418,7 +418,7 @@ MUTANTS = [
     Mutant("any minibatch is taken for the next one", STREAMING, "order is self._order and row == self._next", "order is self._order"),
     Mutant("a loader starts at the epoch's first minibatch", STREAMING, "order[row:])", "order)"),
     Mutant("a loader draws from training's random numbers", STREAMING, "generator=torch.Generator(),", ""),
-    Mutant("a damaged image is told with a worker's traceback", STREAMING, "return refused", "raise refused"),
+    Mutant("a damaged image is told with a worker's traceback", STREAMING, "return error", "raise error"),
     Mutant("workers die of the signals that ask training to stop", STREAMING, "worker_init_fn=_ignore_signals,", ""),
     Mutant("workers that nobody ends stay for ever", STREAMING, "lambda *_: signal.alarm(_STOP_TIMEOUT_S)", "signal.SIG_IGN"),
     Mutant("a lone minibatch starts workers", STREAMING, "if not follows or isinstance(images, Images)", "if isinstance(images, Images)"),

@@ -1,4 +1,4 @@
-"""Data: what is read, what is held out, what is downloaded and how its absence is told."""
+"""Data sets: loading, splits, fingerprints, download errors, augmentations."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def split_source(source, **changed):
     )
 
 
-def test_digits_are_1797_images_of_which_360_are_for_the_test(digits):
+def test_digits_are_1797_images_with_a_test_set_of_360(digits):
     assert digits.train.x.shape == (1437, 1, 8, 8)
     assert digits.test.x.shape == (360, 1, 8, 8)
     assert digits.train.x.dtype == torch.uint8
@@ -41,7 +41,7 @@ def test_digits_are_1797_images_of_which_360_are_for_the_test(digits):
     assert std == pytest.approx([pixels.std().item()])
 
 
-def test_validation_is_stratified_disjoint_and_the_same_whatever_else_changes(digits):
+def test_validation_is_stratified_disjoint_and_depends_on_split_seed_only(digits):
     one = split_source(digits)
     assert (len(one.train), len(one.validation)) == (1237, 200)
     assert torch.bincount(one.validation.y).min() >= 19
@@ -58,14 +58,14 @@ def test_selecting_on_the_test_set_trains_on_everything(digits):
     assert torch.equal(chosen.validation.x, digits.test.x)
 
 
-def test_a_split_that_cannot_be_is_refused_by_name(digits):
+def test_an_impossible_split_raises_an_error_that_names_the_key(digits):
     with pytest.raises(UserError, match=r"data\.validation"):
         split_source(digits, validation=2000)
     with pytest.raises(UserError, match=r"data\.batch_size"):
         split_source(digits, batch_size=2000)
 
 
-def test_the_fingerprint_tells_points_and_order_apart_and_nothing_else(digits):
+def test_the_fingerprint_depends_on_points_labels_and_order_only(digits):
     points = digits.test[:50]
     assert fingerprint(points) == fingerprint(digits.test[torch.arange(50)])
     assert fingerprint(points) == fingerprint(digits.test[:20], digits.test[20:50])
@@ -104,7 +104,7 @@ def test_any_image_folder_is_a_data_set(tmp_path):
     assert resized.x.shape == (8, 3, 4, 4)
 
 
-def test_a_folder_that_is_none_is_refused_by_what_is_wrong(tmp_path):
+def test_an_invalid_folder_raises_an_error_that_names_the_fault(tmp_path):
     with pytest.raises(UserError, match="image folders"):
         datasets.folder(tmp_path, root=str(tmp_path / "absent"))
     root = write_folder(tmp_path / "a")
@@ -171,7 +171,7 @@ def test_svhn_is_read_with_label_10_as_the_digit_0(tmp_path, monkeypatch):
     assert torch.bincount(split_source(source, validation=20).validation.y).tolist() == [2] * 10
 
 
-def test_without_network_one_line_says_what_to_put_where(tmp_path, monkeypatch):
+def test_without_network_the_error_names_file_url_and_folder(tmp_path, monkeypatch):
     from torchvision.datasets import CIFAR10
 
     monkeypatch.setattr(CIFAR10, "url", "http://127.0.0.1:9/cifar-10-python.tar.gz")  # nobody listens
@@ -182,7 +182,7 @@ def test_without_network_one_line_says_what_to_put_where(tmp_path, monkeypatch):
     assert "\n" not in str(refused.value)
 
 
-def test_a_missing_cifar100_is_told_by_its_own_name(tmp_path, monkeypatch):
+def test_a_missing_cifar100_raises_an_error_that_names_it(tmp_path, monkeypatch):
     from torchvision.datasets import CIFAR100
 
     monkeypatch.setattr(CIFAR100, "url", "http://127.0.0.1:9/cifar-100-python.tar.gz")
@@ -193,7 +193,7 @@ def test_a_missing_cifar100_is_told_by_its_own_name(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("part", ["train", "test"])
-def test_of_svhns_two_files_the_missing_one_is_named(tmp_path, monkeypatch, part):
+def test_the_missing_one_of_svhns_two_files_is_named(tmp_path, monkeypatch, part):
     from torchvision.datasets import SVHN
 
     write_svhn(tmp_path, monkeypatch)
@@ -206,7 +206,7 @@ def test_of_svhns_two_files_the_missing_one_is_named(tmp_path, monkeypatch, part
     assert "\n" not in str(refused.value)
 
 
-def test_a_server_that_never_answers_is_given_up(tmp_path, monkeypatch):
+def test_a_stalled_download_is_aborted(tmp_path, monkeypatch):
     from torchvision.datasets import CIFAR10
 
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -256,7 +256,7 @@ def test_only_a_reflected_border_must_be_below_the_images_size():
         augmentations.crop(padding=-1, border="zero")
 
 
-def test_a_turn_is_torchvisions_counterclockwise_about_the_centre():
+def test_rotation_is_torchvisions_counterclockwise_about_the_centre():
     from torchvision.transforms.functional import rotate
 
     x = torch.randint(1, 256, (12, 3, 20, 31), dtype=torch.uint8)
@@ -267,8 +267,8 @@ def test_a_turn_is_torchvisions_counterclockwise_about_the_centre():
     assert turned.dtype == torch.uint8
 
 
-def test_angles_fill_the_range_on_both_sides_and_do_not_leave_it():
-    """Each pixel says where it is from: the angle is read off the picture."""
+def test_rotation_angles_are_uniform_in_the_range():
+    """Pixels encode their coordinates, from which the angle is computed."""
     places = torch.arange(41, dtype=torch.uint8)
     x = torch.stack([places[:, None].expand(41, 41), places[None].expand(41, 41)]).expand(200, 2, 41, 41)
     turned = augmentations.rotate(degrees=20)(x, torch.Generator().manual_seed(0))[:, :, 10:31, 10:31].double() - 20
@@ -282,7 +282,7 @@ def test_angles_fill_the_range_on_both_sides_and_do_not_leave_it():
     assert (angles.abs() < 5).double().mean() == pytest.approx(0.25, abs=0.12)
 
 
-def test_a_turn_by_nothing_changes_nothing():
+def test_rotation_by_0_degrees_is_the_identity():
     x = torch.randint(0, 256, (4, 3, 8, 9), dtype=torch.uint8)
     assert torch.equal(augmentations.rotate(degrees=0)(x, torch.Generator().manual_seed(0)), x)
     with pytest.raises(ValueError, match="degrees"):
@@ -290,7 +290,7 @@ def test_a_turn_by_nothing_changes_nothing():
 
 
 @pytest.mark.parametrize("name", ["digits", "cifar10", "cifar100", "svhn"])
-def test_the_outline_of_a_data_set_is_that_of_what_is_read(tmp_path, monkeypatch, name):
+def test_the_image_spec_of_a_data_set_is_that_of_the_loaded_images(tmp_path, monkeypatch, name):
     write = {"cifar10": write_cifar10, "cifar100": write_cifar100, "svhn": write_svhn}.get(name)
     if write is not None:
         write(tmp_path, monkeypatch)
@@ -299,7 +299,7 @@ def test_the_outline_of_a_data_set_is_that_of_what_is_read(tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize("options", [{}, {"image_size": 5}])
-def test_the_outline_of_an_image_folder_is_that_of_what_is_read(tmp_path, options):
+def test_the_image_spec_of_a_folder_is_that_of_the_loaded_images(tmp_path, options):
     root = write_folder(tmp_path, classes=("cat", "dog", "cow"), size=(6, 9))
     (root / "train" / "notes.txt").write_text("not a class")
     source = datasets.folder(tmp_path, root=str(root), **options)
@@ -308,7 +308,7 @@ def test_the_outline_of_an_image_folder_is_that_of_what_is_read(tmp_path, option
     assert known == ((3, 5, 5) if options else (3, 6, 9), 3)
 
 
-def test_what_cannot_be_looked_at_has_no_outline(tmp_path):
+def test_the_image_spec_of_unreadable_or_unknown_data_is_none(tmp_path):
     assert image_spec.known_image_spec("folder", {"root": str(tmp_path / "absent")}) is None
     root = write_folder(tmp_path / "pets")
     (root / "train" / "cat" / "0.png").write_bytes(b"not an image")

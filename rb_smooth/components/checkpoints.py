@@ -127,7 +127,7 @@ def _read_file(path: Path) -> Any:
         return load_file(path)
     except SafetensorError as error:
         raise UserError(
-            f"expected tensors in {path}, got a damaged file or another format ({first_line(error)}); restore it"
+            f"expected tensors in {path}, got a damaged or foreign file ({first_line(error)}); restore it"
         ) from None
 
 
