@@ -28,7 +28,7 @@ class EMA:
     decay (>= 0, < 1): weight of the old average after the ramp, per minibatch. Source: the FastAT benchmark, arXiv
         2604.22853; not part of either paper's recipe.
 
-    Memory: one copy of the weights.
+    Memory beyond the weights: one copy of them.
     """
 
     def __init__(self, *, decay: float = 0.9995) -> None:
