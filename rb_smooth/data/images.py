@@ -210,7 +210,7 @@ def as_images(x: Any, y: Any) -> Images:
         x = levels.round().clamp(0, 255)
         if not (x - levels).abs().le(_GREY_LEVEL_TOLERANCE).all():
             raise UserError(
-                "expected pixels k/255 with k from 0 to 255, got others; pass (255 * x).round().byte(), and normalise "
-                "inside the model (Normalized)"
+                "expected pixels that are k/255, k from 0 to 255, got others; pass (255 * x).round().byte(), and "
+                "normalise inside the model (Normalized)"
             )
     return Images(x.byte(), y.long())
