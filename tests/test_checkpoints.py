@@ -168,7 +168,7 @@ def test_training_starts_from_these_weights(tmp_path, bare):
     images = split(source, validation=200, split_seed=0, select="validation")
     state = trainer.Trainer(recipe_from(path), images, torch.device("cpu"))
     assert equal_nets(there, state.model)
-    assert state.model.mean.item() == pytest.approx(source.mean[0] if bare else 0.1)
+    assert state.model.mean.item() == pytest.approx(source.normalisation[0][0] if bare else 0.1)
 
 
 def test_weights_without_batch_counts_are_accepted(tmp_path):
