@@ -28,7 +28,9 @@ def main(root: str, stream: str) -> None:
     process, section = psutil.Process(), recipe.data
     before = process.memory_info().rss
     source = build_component("data", section.name, section.options, Path("data"))
-    data = split(source, validation=section.validation, split_seed=section.split_seed, select=recipe.train.select)
+    data = split(
+        source, validation=section.validation, split_seed=section.split_seed, select=recipe.train.select
+    ).load()
     minibatches, most = BatchLoader(recipe, data), 0
     order = minibatches.order(0)
     for batch in range(minibatches.per_epoch):

@@ -38,4 +38,4 @@ def images_of(where: str, train: int, test: int, size: int) -> DataSplits:
     if where == "random":
         return random_images(train, test, size)
     source = folder(Path("data"), root=where, stream=False)
-    return split(source, validation=1000, split_seed=0, select="validation")
+    return split(source, validation=1000, split_seed=0, select="validation").load()

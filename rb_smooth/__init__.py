@@ -4,8 +4,8 @@
     score = rb_smooth.evaluate(run)
     entry = rb_smooth.submit(run)
 
-Importing it costs no torch, and makes a later `import robustbench` work where PyPI's packages alone do not. Every name
-below is looked up when it is first asked for.
+Importing it does not import torch, and makes a later `import robustbench` work where PyPI's packages alone do not.
+Names are imported on first use.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The attacks as the papers print them, to hold ours against."""
+"""Reference implementations of the attacks, as printed in the papers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def pgd(model, x, y, eps, step_size, steps):
 
 
 def pgd_l2(model, x, y, eps, step_size, steps):
-    """The same in the L2 ball: steps along the normalised gradient, from a random direction and a uniform radius."""
+    """Madry et al., L2: steps along the normalised gradient, from a random direction and a uniform radius."""
 
     def norm(z):
         return z.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
@@ -41,7 +41,7 @@ def pgd_l2(model, x, y, eps, step_size, steps):
 
 
 def reference_kl(p, q):
-    """Of each row, as printed: sum p log (p / q)."""
+    """KL per row, as printed: sum p log (p / q)."""
     return (p * (p / q).log()).sum(1)
 
 

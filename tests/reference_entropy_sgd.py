@@ -1,4 +1,4 @@
-"""EntropySGD as the papers print it: two nested loops, for one tensor, without noise."""
+"""Reference implementation of EntropySGD as printed: two nested loops, for one tensor, without noise."""
 
 from __future__ import annotations
 

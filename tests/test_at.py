@@ -1,4 +1,4 @@
-"""Adversarial training: the attack is the printed PGD, in the mode asked for, and smoothing stays out of it."""
+"""Adversarial training: the attack is PGD as printed, in `bn_mode`; label smoothing affects the loss only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rb_smooth.components.objectives.at import AT
 
 @pytest.mark.parametrize(("norm", "printed"), [("Linf", pgd), ("L2", pgd_l2)])
 @pytest.mark.parametrize("bn_mode", ["train", "eval"])
-def test_crafting_is_the_printed_attack_with_batchnorm_in_the_mode_asked_for(net, batch, norm, printed, bn_mode):
+def test_crafting_is_the_papers_attack_with_batchnorm_in_bn_mode(net, batch, norm, printed, bn_mode):
     objective = AT(norm=norm, eps=0.2, step_size=0.05, steps=5, bn_mode=bn_mode)
     torch.manual_seed(1)
     x_adv = objective.craft(net, *batch)
@@ -29,7 +29,7 @@ def test_the_two_batchnorm_modes_differ(net, batch):
 
 
 @pytest.mark.parametrize("norm", ["Linf", "L2"])
-def test_images_of_any_memory_layout_are_taken(net, batch, norm):
+def test_the_attack_does_not_depend_on_the_images_memory_layout(net, batch, norm):
     x, y = batch
     objective = AT(norm=norm, steps=2)
     torch.manual_seed(1)
@@ -40,7 +40,7 @@ def test_images_of_any_memory_layout_are_taken(net, batch, norm):
 
 
 @pytest.mark.parametrize("norm", ["Linf", "L2"])
-def test_a_network_of_any_memory_layout_is_attacked_alike(net, batch, norm):
+def test_the_attack_does_not_depend_on_the_networks_memory_layout(net, batch, norm):
     crafted = []
     for memory_format in (torch.contiguous_format, torch.channels_last):
         torch.manual_seed(1)
@@ -76,6 +76,6 @@ def test_each_norm_has_its_own_default_ball():
 @pytest.mark.parametrize(
     "wrong", [dict(norm="L1"), dict(eps=0.0), dict(steps=0), dict(step_size=-1.0), dict(label_smoothing=1.0)]
 )
-def test_settings_out_of_range_are_refused_by_name(wrong):
+def test_an_option_out_of_range_raises_an_error_that_names_it(wrong):
     with pytest.raises(ValueError, match=rf"expected (0 <=? )?{next(iter(wrong))} "):
         AT(**wrong)

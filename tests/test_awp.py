@@ -1,4 +1,4 @@
-"""AWP: the worst of a small neighbourhood, as Eq. (76) and the authors' one step say; the weights back bit for bit."""
+"""AWP: the perturbation of Eq. (76) by one ascent step; weights are restored bit for bit."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def printed_perturbation(model, loss, gamma):
     return shift
 
 
-def test_the_shift_is_the_printed_one_and_has_its_length(net, batch):
+def test_the_perturbation_is_the_papers_formula_and_has_its_norm(net, batch):
     loss = cross_entropy(net, *batch)
     expected = printed_perturbation(net, loss, 0.05)
     before = {name: p.detach().clone() for name, p in net.named_parameters()}
@@ -43,7 +43,7 @@ def test_the_shift_is_the_printed_one_and_has_its_length(net, batch):
             torch.testing.assert_close(shift.norm(), length, rtol=1e-4, atol=0)
 
 
-def test_the_loss_rises(net, batch):
+def test_the_perturbation_increases_the_loss(net, batch):
     loss = cross_entropy(net, *batch)
     before = loss().item()
     with AWP(gamma=0.05)(net, loss):
@@ -51,14 +51,14 @@ def test_the_loss_rises(net, batch):
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.01, 0.5])
-def test_weights_statistics_and_modes_come_back_bit_for_bit(net, batch, gamma):
+def test_weights_statistics_and_modes_are_restored_bit_for_bit(net, batch, gamma):
     before = snapshot(net)
     with AWP(gamma=gamma)(net, cross_entropy(net, *batch)):
         pass
     assert equal_snapshots(before, snapshot(net))
 
 
-def test_weights_come_back_after_an_exception(net, batch):
+def test_weights_are_restored_after_an_exception(net, batch):
     before = snapshot(net)
     with pytest.raises(ZeroDivisionError), AWP(gamma=0.5)(net, cross_entropy(net, *batch)):
         raise ZeroDivisionError
@@ -78,7 +78,7 @@ def test_gamma_zero_is_no_perturbation(net, batch):
         assert equal_snapshots(before, snapshot(net))
 
 
-def test_zero_gradient_and_zero_weight_give_zero_shift(batch):
+def test_zero_gradient_and_zero_weight_give_zero_perturbation(batch):
     net = nn.Sequential(nn.Flatten(), nn.Linear(72, 5), nn.Linear(5, 5))
     with torch.no_grad():
         net[1].weight.zero_()
@@ -87,14 +87,14 @@ def test_zero_gradient_and_zero_weight_give_zero_shift(batch):
         assert equal_snapshots(before, snapshot(net))
 
 
-def test_a_frozen_weight_is_left_alone(net, batch):
+def test_a_frozen_weight_does_not_change(net, batch):
     net.net[0].weight.requires_grad_(False)
     before = net.net[0].weight.clone()
     with AWP(gamma=0.5)(net, cross_entropy(net, *batch)):
         assert torch.equal(before, net.net[0].weight)
 
 
-def test_one_copy_of_the_weights_is_all_it_holds_while_it_lasts(net, batch, monkeypatch):
+def test_memory_inside_the_context_is_one_copy_of_the_weights(net, batch, monkeypatch):
     refs = []
     worst = AWP._adversarial_perturbation
 
@@ -111,7 +111,7 @@ def test_one_copy_of_the_weights_is_all_it_holds_while_it_lasts(net, batch, monk
 
 
 class CountingObjective:
-    """An objective that is nothing but cross-entropy, and counts how often it crafts."""
+    """Cross-entropy without an attack; counts calls of craft."""
 
     threat, crafted = None, 0
 
@@ -125,7 +125,7 @@ class CountingObjective:
 
 
 def test_a_training_step_is_w_minus_lr_times_the_gradient_at_w_plus_v_and_decay_at_w(batch):
-    """Plain SGD in float64; the authors' decays at w + v."""
+    """Plain SGD in float64. The authors' code applies weight decay at w + v."""
     net = nn.Sequential(nn.Flatten(), nn.Linear(72, 8), nn.Tanh(), nn.Linear(8, 5)).double()
     x, y = batch[0].double(), batch[1]
     lr, decay, gamma = 0.3, 0.1, 0.2
@@ -151,12 +151,12 @@ def test_a_training_step_is_w_minus_lr_times_the_gradient_at_w_plus_v_and_decay_
     assert objective.crafted == 1
 
 
-def test_negative_gamma_is_refused_by_name():
+def test_negative_gamma_raises_an_error_that_names_it():
     with pytest.raises(ValueError, match="gamma"):
         AWP(gamma=-0.1)
 
 
-def test_it_finds_its_direction_also_where_gradients_are_off(net, batch):
+def test_the_perturbation_is_equal_under_no_grad(net, batch):
     loss, shifts = cross_entropy(net, *batch), []
     before = net.net[0].weight.detach().clone()
     for enabled in (True, False):

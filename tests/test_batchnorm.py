@@ -1,4 +1,4 @@
-"""BatchNorm: what may move running statistics, and what recalibration makes of them."""
+"""BatchNorm: running statistics are protected and recalibrated; weights and modes are restored."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rb_smooth.components.objectives.at import AT
 from rb_smooth.components.objectives.standard import Standard
 
 
-def test_frozen_running_stats_come_back_also_after_an_exception(net, batch):
+def test_frozen_running_stats_are_restored_also_after_an_exception(net, batch):
     before = snapshot(net)
     with batchnorm.frozen_running_stats(net):
         net(batch[0])
@@ -45,7 +45,7 @@ def test_recalibration_sees_the_adversarial_examples(net):
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_recalibration_touches_nothing_but_the_statistics(net, batch, training):
+def test_recalibration_changes_only_the_statistics(net, batch, training):
     net.train(training)
     before, random = snapshot(net), torch.random.get_rng_state()
     batchnorm.recalibrate(net, AT(), [(batch[0], batch[0], batch[1])])
@@ -67,7 +67,7 @@ def test_without_batches_or_without_batchnorm_nothing_changes(net, batch):
 
 
 @pytest.mark.parametrize("bn_mode", ["train", "eval"])
-def test_mode_sets_batchnorm_alone_and_gives_every_module_back_its_own(bn_mode):
+def test_batchnorm_mode_sets_batchnorm_only_and_restores_all_modes(bn_mode):
     model = nn.Sequential(nn.BatchNorm1d(2), nn.Dropout(), nn.BatchNorm1d(2)).train()
     model[2].eval()  # frozen by hand
     with batchnorm.batchnorm_mode(model, bn_mode):
@@ -80,14 +80,14 @@ def test_mode_sets_batchnorm_alone_and_gives_every_module_back_its_own(bn_mode):
     assert not any(m.training for m in model)
 
 
-def test_a_layer_frozen_by_hand_keeps_its_statistics_and_its_mode(net, batch):
+def test_a_frozen_layer_keeps_its_statistics_and_its_mode(net, batch):
     net.net[1].eval()
     before = snapshot(net)
     batchnorm.recalibrate(net, AT(), [(batch[0], batch[0], batch[1])])
     assert equal_snapshots(before, snapshot(net))
 
 
-def test_recalibration_gives_momentum_and_gradients_back_also_after_an_exception(net, batch):
+def test_recalibration_restores_momentum_and_grad_mode_after_an_exception(net, batch):
     class Failing(AT):
         def loss(self, model, x, x_adv, y):
             assert not torch.is_grad_enabled()
@@ -100,7 +100,7 @@ def test_recalibration_gives_momentum_and_gradients_back_also_after_an_exception
     assert net.training
 
 
-def test_frozen_parameters_want_gradients_again_after_an_exception(net):
+def test_no_param_grad_restores_requires_grad_after_an_exception(net):
     net.net[4].bias.requires_grad_(False)
     wanted = [p.requires_grad for p in net.parameters()]
     with pytest.raises(ZeroDivisionError), weights.no_param_grad(net):
@@ -109,7 +109,7 @@ def test_frozen_parameters_want_gradients_again_after_an_exception(net):
     assert [p.requires_grad for p in net.parameters()] == wanted
 
 
-def test_shifted_weights_come_back_bit_for_bit_where_subtracting_would_not():
+def test_perturbed_weights_are_restored_bit_for_bit_where_subtraction_is_inexact():
     w, v = [torch.tensor([1e8, -0.0, 1.0])], [torch.tensor([1.0, 0.3, 1e-8])]
     before = w[0].clone()
     with weights.perturbed(w, [v[0].clone()]):
@@ -118,7 +118,7 @@ def test_shifted_weights_come_back_bit_for_bit_where_subtracting_would_not():
     assert torch.equal(w[0].signbit(), before.signbit())
 
 
-def test_replaced_weights_come_back_and_frozen_ones_want_gradients_again(net):
+def test_swapped_weights_and_requires_grad_are_restored(net):
     before, parameters = snapshot(net), list(net.parameters())
     with weights.swapped(parameters, [torch.zeros_like(p) for p in parameters]), weights.no_param_grad(net):
         assert all(not p.any() and not p.requires_grad for p in parameters)

@@ -1,4 +1,4 @@
-"""Weights to start from: every form in which they are passed around, and what is refused."""
+"""Initial weights: every accepted checkpoint format, and errors."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def equal_nets(one, other):
     return all(torch.equal(ours[key], theirs[key]) for key in ours)
 
 
-def test_one_of_our_models_brings_its_own_normalisation(tmp_path):
+def test_our_checkpoints_include_the_normalisation(tmp_path):
     there, here = small_model(mean=0.1, std=0.7), small_model()
     assert not equal_nets(there, here)
     load_checkpoint(here, write_state(tmp_path / "w.pt", there.state_dict()))
@@ -48,7 +48,7 @@ def test_one_of_our_models_brings_its_own_normalisation(tmp_path):
     assert (here.mean.item(), here.std.item()) == pytest.approx((0.1, 0.7))
 
 
-def test_a_bare_network_keeps_the_datas_normalisation(tmp_path):
+def test_without_stored_normalisation_the_model_keeps_the_data_sets(tmp_path):
     there, here = small_model(mean=0.1, std=0.7), small_model()
     load_checkpoint(here, write_state(tmp_path / "w.pt", there.net.state_dict()))
     assert equal_nets(there, here)
@@ -71,7 +71,7 @@ PREFIXES += [one + other for one, other in permutations(PREFIXES, 2)]
         ("net", "model."),
     ],
 )
-def test_wrappers_and_prefixes_are_taken_off(tmp_path, wrapper, prefix, bare):
+def test_wrappers_and_prefixes_are_stripped(tmp_path, wrapper, prefix, bare):
     there, here = small_model(mean=0.1), small_model()
     weights = (there.net if bare else there).state_dict()
     weights = {prefix + key: value for key, value in weights.items()}
@@ -80,24 +80,24 @@ def test_wrappers_and_prefixes_are_taken_off(tmp_path, wrapper, prefix, bare):
     assert here.mean.item() == pytest.approx(0.25 if bare else 0.1)
 
 
-def test_a_missing_file_is_refused(tmp_path):
+def test_a_missing_file_raises_an_error(tmp_path):
     with pytest.raises(UserError, match=r"absent\.pt, got nothing there; correct train\.start"):
         load_checkpoint(small_model(), tmp_path / "absent.pt")
 
 
-def test_another_network_is_refused_naming_a_key(tmp_path):
+def test_another_networks_weights_raise_an_error_that_names_a_key(tmp_path):
     lacking = small_model().state_dict()
     del lacking["net.8.bias"]
     with pytest.raises(UserError, match=r"net\.8\.bias missing"):
         load_checkpoint(small_model(), write_state(tmp_path / "w.pt", lacking))
     more = small_model().net.state_dict() | {"9.weight": torch.zeros(1)}
-    with pytest.raises(UserError, match=r"9\.weight besides"):
+    with pytest.raises(UserError, match=r"9\.weight unexpected"):
         load_checkpoint(small_model(), write_state(tmp_path / "w.pt", more))
-    with pytest.raises(UserError, match=r"w\.pt, got another's"):
+    with pytest.raises(UserError, match=r"w\.pt, got another model's"):
         load_checkpoint(small_model(), write_state(tmp_path / "w.pt", nn.Linear(2, 2).state_dict()))
 
 
-def test_other_shapes_are_refused_naming_both(tmp_path):
+def test_other_shapes_raise_an_error_that_names_both(tmp_path):
     model = small_model()
     before = {key: value.clone() for key, value in model.state_dict().items()}
     with pytest.raises(UserError, match=r"net\.8\.weight of shape \(10, 16\) in .*got \(7, 16\)"):
@@ -108,7 +108,7 @@ def test_other_shapes_are_refused_naming_both(tmp_path):
 
 
 @pytest.mark.parametrize("wrong", [torch.full((4,), torch.nan), torch.ones(4, dtype=torch.int64)])
-def test_weights_that_are_no_finite_numbers_are_refused(tmp_path, wrong):
+def test_nonfinite_weights_raise_an_error(tmp_path, wrong):
     weights = small_model().net.state_dict() | {"1.bn1.bias": wrong}
     with pytest.raises(UserError, match=r"1\.bn1\.bias in .*finite"):
         load_checkpoint(small_model(), write_state(tmp_path / "w.pt", weights))
@@ -126,26 +126,26 @@ def test_weights_that_are_no_finite_numbers_are_refused(tmp_path, wrong):
         {"epoch": 3},
     ],
 )
-def test_what_is_no_state_dict_is_refused(tmp_path, value):
+def test_a_file_without_state_dict_raises_an_error(tmp_path, value):
     with pytest.raises(UserError, match=r"state dict in .*w\.pt"):
         load_checkpoint(small_model(), write_state(tmp_path / "w.pt", value))
 
 
 @pytest.mark.parametrize("wrappers", [["state_dict", "model"], ["model", "state_dict"]])
-def test_wrappers_are_taken_off_in_any_order(tmp_path, wrappers):
+def test_wrappers_are_stripped_in_any_order(tmp_path, wrappers):
     there, here = small_model(), small_model()
     load_checkpoint(here, write_state(tmp_path / "w.pt", {wrappers[0]: {wrappers[1]: there.state_dict()}}))
     assert equal_nets(there, here)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint, but a page of text", b"junk"])
-def test_what_is_no_checkpoint_is_refused(tmp_path, content):
+def test_a_file_that_is_not_a_checkpoint_raises_an_error(tmp_path, content):
     (tmp_path / "w.pt").write_bytes(content)
     with pytest.raises(UserError, match=r"w\.pt"):
         load_checkpoint(small_model(), tmp_path / "w.pt")
 
 
-def test_a_file_that_would_run_code_is_refused_and_runs_none(tmp_path):
+def test_a_file_with_code_raises_an_error_and_executes_none(tmp_path):
     class Evil:
         def __reduce__(self):
             return Path.touch, (tmp_path / "ran",)
@@ -168,17 +168,17 @@ def test_training_starts_from_these_weights(tmp_path, bare):
     images = split(source, validation=200, split_seed=0, select="validation")
     state = trainer.Trainer(recipe_from(path), images, torch.device("cpu"))
     assert equal_nets(there, state.model)
-    assert state.model.mean.item() == pytest.approx(source.mean[0] if bare else 0.1)
+    assert state.model.mean.item() == pytest.approx(source.normalisation[0][0] if bare else 0.1)
 
 
-def test_weights_without_batch_counts_are_taken(tmp_path):
+def test_weights_without_batch_counts_are_accepted(tmp_path):
     there, here = small_model(), small_model()
     weights = {k: v for k, v in there.net.state_dict().items() if "num_batches" not in k}
     load_checkpoint(here, write_state(tmp_path / "w.pt", weights))
     assert equal_nets(there, here)
 
 
-def test_a_run_that_goes_on_needs_its_start_no_more_and_keeps_where_it_came_from(tmp_path, monkeypatch):
+def test_a_resumed_run_does_not_read_its_initial_weights_but_keeps_their_hash(tmp_path, monkeypatch):
     path = write_state(tmp_path / "w.pt", small_model().state_dict())
     settings = ("data.train_examples=128", "objective.steps=1", "train.epochs=2", "schedule.drops=[1]")
     recipe, run, cpu = recipe_from(path, *settings), Run(tmp_path / "run"), torch.device("cpu")
@@ -213,7 +213,7 @@ def test_wrong_initial_weights_are_rejected(tmp_path):
 
 
 @pytest.mark.slow
-def test_an_entry_whose_model_started_from_weights_says_that_it_saw_more_data(tmp_path, monkeypatch):
+def test_an_entry_with_initial_weights_is_marked_as_using_additional_data(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_state(tmp_path / "w.pt", small_model().state_dict())
     settings = ("model.width=4", "train.start=w.pt", "data.train_examples=128", "objective.steps=1")
@@ -236,7 +236,7 @@ def with_moments(model, mean, std):
 
 
 @pytest.mark.parametrize("pair", [("mu", "sigma"), ("mean", "std"), ("normalize.mean", "normalize.std")])
-def test_a_normalisation_that_came_with_the_weights_is_taken(tmp_path, pair):
+def test_stored_normalisation_is_loaded(tmp_path, pair):
     here, there = small_model(), small_model()
     load_checkpoint(here, write_state(tmp_path / "w.pt", with_moments(there, *pair)))
     assert here.mean.flatten().tolist() == [0.25]
@@ -244,7 +244,7 @@ def test_a_normalisation_that_came_with_the_weights_is_taken(tmp_path, pair):
     assert all(torch.equal(a, b) for a, b in zip(here.net.parameters(), there.net.parameters()))
 
 
-def test_averaged_and_compiled_models_and_safetensors_are_taken(tmp_path):
+def test_averaged_and_compiled_models_and_safetensors_are_accepted(tmp_path):
     from safetensors.torch import save_file
 
     there = small_model()
@@ -257,13 +257,13 @@ def test_averaged_and_compiled_models_and_safetensors_are_taken(tmp_path):
         assert all(torch.equal(a, b) for a, b in zip(here.net.parameters(), there.net.parameters())), name
 
 
-def test_damaged_safetensors_are_refused(tmp_path):
+def test_damaged_safetensors_raise_an_error(tmp_path):
     (tmp_path / "w.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0garbage!")
     with pytest.raises(UserError, match=r"w\.safetensors"):
         load_checkpoint(small_model(), tmp_path / "w.safetensors")
 
 
-def test_of_several_state_dicts_one_is_chosen_by_its_key(tmp_path):
+def test_a_key_selects_one_of_several_state_dicts(tmp_path):
     raw, ema = small_model(), small_model()
     path = write_state(tmp_path / "w.pt", {"state_dict": raw.state_dict(), "ema": averaged_state(ema)})
     plain = read_checkpoint(path, "mend it")
@@ -275,7 +275,7 @@ def test_of_several_state_dicts_one_is_chosen_by_its_key(tmp_path):
         read_checkpoint(path, "mend it", "net")
 
 
-def test_a_normalisation_of_other_channels_is_refused(tmp_path):
+def test_a_normalisation_of_other_channels_raises_an_error(tmp_path):
     weights = with_moments(small_model(), "mu", "sigma") | {"mu": torch.rand(3)}
     with pytest.raises(UserError, match="normalisation of 1 channels"):
         load_checkpoint(small_model(), write_state(tmp_path / "w.pt", weights))

@@ -1,4 +1,4 @@
-"""Data: what is read, what is held out, what is downloaded and how its absence is told."""
+"""Data sets: loading, splits, fingerprints, download errors, augmentations."""
 
 from __future__ import annotations
 
@@ -29,18 +29,19 @@ def split_source(source, **changed):
     )
 
 
-def test_digits_are_1797_images_of_which_360_are_for_the_test(digits):
+def test_digits_are_1797_images_with_a_test_set_of_360(digits):
     assert digits.train.x.shape == (1437, 1, 8, 8)
     assert digits.test.x.shape == (360, 1, 8, 8)
     assert digits.train.x.dtype == torch.uint8
     assert digits.train.x.max() == 255
     assert torch.bincount(digits.test.y).min() >= 34  # stratified
     pixels = digits.train.x.double() / 255
-    assert digits.mean == pytest.approx([pixels.mean().item()])
-    assert digits.std == pytest.approx([pixels.std().item()])
+    mean, std = digits.normalisation
+    assert mean == pytest.approx([pixels.mean().item()])
+    assert std == pytest.approx([pixels.std().item()])
 
 
-def test_validation_is_stratified_disjoint_and_the_same_whatever_else_changes(digits):
+def test_validation_is_stratified_disjoint_and_depends_on_split_seed_only(digits):
     one = split_source(digits)
     assert (len(one.train), len(one.validation)) == (1237, 200)
     assert torch.bincount(one.validation.y).min() >= 19
@@ -57,14 +58,14 @@ def test_selecting_on_the_test_set_trains_on_everything(digits):
     assert torch.equal(chosen.validation.x, digits.test.x)
 
 
-def test_a_split_that_cannot_be_is_refused_by_name(digits):
+def test_an_impossible_split_raises_an_error_that_names_the_key(digits):
     with pytest.raises(UserError, match=r"data\.validation"):
         split_source(digits, validation=2000)
     with pytest.raises(UserError, match=r"data\.batch_size"):
         split_source(digits, batch_size=2000)
 
 
-def test_the_fingerprint_tells_points_and_order_apart_and_nothing_else(digits):
+def test_the_fingerprint_depends_on_points_labels_and_order_only(digits):
     points = digits.test[:50]
     assert fingerprint(points) == fingerprint(digits.test[torch.arange(50)])
     assert fingerprint(points) == fingerprint(digits.test[:20], digits.test[20:50])
@@ -91,17 +92,19 @@ def test_any_image_folder_is_a_data_set(tmp_path):
     source = datasets.folder(tmp_path, root=str(write_folder(tmp_path / "pets")))
     assert source.board == "folder-pets"
     assert source.classes == ("cat", "dog")
-    assert source.train.x.shape == (8, 3, 6, 6)
-    assert source.train.x[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 40, 41, 42, 43]
-    assert source.train.y.tolist() == [0] * 4 + [1] * 4
-    assert sorted(source.test.y.tolist()) == source.train.y.tolist()
-    assert source.test.y.tolist() != source.train.y.tolist()  # not class by class: the first n are a fair sample
-    assert torch.equal(source.test.x[:, 0, 0, 0] // 40, source.test.y)
+    train, test = source.train.load(), source.test.load()
+    assert train.x.shape == (8, 3, 6, 6)
+    assert train.x[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 40, 41, 42, 43]
+    assert train.y.tolist() == [0] * 4 + [1] * 4
+    assert sorted(test.y.tolist()) == train.y.tolist()
+    assert test.y.tolist() != train.y.tolist()  # permuted: the first n are a fair sample
+    assert torch.equal(test.x[:, 0, 0, 0] // 40, test.y)
     assert not source.official
-    assert datasets.folder(tmp_path, root=str(tmp_path / "pets"), image_size=4).train.x.shape == (8, 3, 4, 4)
+    resized = datasets.folder(tmp_path, root=str(tmp_path / "pets"), image_size=4).train.load()
+    assert resized.x.shape == (8, 3, 4, 4)
 
 
-def test_a_folder_that_is_none_is_refused_by_what_is_wrong(tmp_path):
+def test_an_invalid_folder_raises_an_error_that_names_the_fault(tmp_path):
     with pytest.raises(UserError, match="image folders"):
         datasets.folder(tmp_path, root=str(tmp_path / "absent"))
     root = write_folder(tmp_path / "a")
@@ -141,8 +144,9 @@ def test_cifar100_is_read_with_its_fine_labels(tmp_path, monkeypatch):
     assert source.board == "cifar100"
     assert source.classes == tuple(f"fine {label}" for label in range(100))
     assert source.official
-    assert source.mean == pytest.approx((0.5070751592371323, 0.48654887331495095, 0.4409178433670343))
-    assert source.std == pytest.approx((0.2673342858792401, 0.2564384629170883, 0.27615047132568404))
+    mean, std = source.normalisation
+    assert mean == pytest.approx((0.5070751592371323, 0.48654887331495095, 0.4409178433670343))
+    assert std == pytest.approx((0.2673342858792401, 0.2564384629170883, 0.27615047132568404))
     assert torch.bincount(split_source(source, validation=100).validation.y).tolist() == [1] * 100
 
 
@@ -163,11 +167,11 @@ def test_svhn_is_read_with_label_10_as_the_digit_0(tmp_path, monkeypatch):
     assert source.board == "svhn"
     assert source.classes == tuple("0123456789")
     assert source.official
-    assert source.mean == source.std == (0.5, 0.5, 0.5)
+    assert source.normalisation == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     assert torch.bincount(split_source(source, validation=20).validation.y).tolist() == [2] * 10
 
 
-def test_without_network_one_line_says_what_to_put_where(tmp_path, monkeypatch):
+def test_without_network_the_error_names_file_url_and_folder(tmp_path, monkeypatch):
     from torchvision.datasets import CIFAR10
 
     monkeypatch.setattr(CIFAR10, "url", "http://127.0.0.1:9/cifar-10-python.tar.gz")  # nobody listens
@@ -178,7 +182,7 @@ def test_without_network_one_line_says_what_to_put_where(tmp_path, monkeypatch):
     assert "\n" not in str(refused.value)
 
 
-def test_a_missing_cifar100_is_told_by_its_own_name(tmp_path, monkeypatch):
+def test_a_missing_cifar100_raises_an_error_that_names_it(tmp_path, monkeypatch):
     from torchvision.datasets import CIFAR100
 
     monkeypatch.setattr(CIFAR100, "url", "http://127.0.0.1:9/cifar-100-python.tar.gz")
@@ -189,7 +193,7 @@ def test_a_missing_cifar100_is_told_by_its_own_name(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("part", ["train", "test"])
-def test_of_svhns_two_files_the_missing_one_is_named(tmp_path, monkeypatch, part):
+def test_the_missing_one_of_svhns_two_files_is_named(tmp_path, monkeypatch, part):
     from torchvision.datasets import SVHN
 
     write_svhn(tmp_path, monkeypatch)
@@ -202,7 +206,7 @@ def test_of_svhns_two_files_the_missing_one_is_named(tmp_path, monkeypatch, part
     assert "\n" not in str(refused.value)
 
 
-def test_a_server_that_never_answers_is_given_up(tmp_path, monkeypatch):
+def test_a_stalled_download_is_aborted(tmp_path, monkeypatch):
     from torchvision.datasets import CIFAR10
 
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -252,7 +256,7 @@ def test_only_a_reflected_border_must_be_below_the_images_size():
         augmentations.crop(padding=-1, border="zero")
 
 
-def test_a_turn_is_torchvisions_counterclockwise_about_the_centre():
+def test_rotation_is_torchvisions_counterclockwise_about_the_centre():
     from torchvision.transforms.functional import rotate
 
     x = torch.randint(1, 256, (12, 3, 20, 31), dtype=torch.uint8)
@@ -263,8 +267,8 @@ def test_a_turn_is_torchvisions_counterclockwise_about_the_centre():
     assert turned.dtype == torch.uint8
 
 
-def test_angles_fill_the_range_on_both_sides_and_do_not_leave_it():
-    """Each pixel says where it is from: the angle is read off the picture."""
+def test_rotation_angles_are_uniform_in_the_range():
+    """Pixels encode their coordinates, from which the angle is computed."""
     places = torch.arange(41, dtype=torch.uint8)
     x = torch.stack([places[:, None].expand(41, 41), places[None].expand(41, 41)]).expand(200, 2, 41, 41)
     turned = augmentations.rotate(degrees=20)(x, torch.Generator().manual_seed(0))[:, :, 10:31, 10:31].double() - 20
@@ -278,7 +282,7 @@ def test_angles_fill_the_range_on_both_sides_and_do_not_leave_it():
     assert (angles.abs() < 5).double().mean() == pytest.approx(0.25, abs=0.12)
 
 
-def test_a_turn_by_nothing_changes_nothing():
+def test_rotation_by_0_degrees_is_the_identity():
     x = torch.randint(0, 256, (4, 3, 8, 9), dtype=torch.uint8)
     assert torch.equal(augmentations.rotate(degrees=0)(x, torch.Generator().manual_seed(0)), x)
     with pytest.raises(ValueError, match="degrees"):
@@ -286,7 +290,7 @@ def test_a_turn_by_nothing_changes_nothing():
 
 
 @pytest.mark.parametrize("name", ["digits", "cifar10", "cifar100", "svhn"])
-def test_the_outline_of_a_data_set_is_that_of_what_is_read(tmp_path, monkeypatch, name):
+def test_the_image_spec_of_a_data_set_is_that_of_the_loaded_images(tmp_path, monkeypatch, name):
     write = {"cifar10": write_cifar10, "cifar100": write_cifar100, "svhn": write_svhn}.get(name)
     if write is not None:
         write(tmp_path, monkeypatch)
@@ -295,16 +299,16 @@ def test_the_outline_of_a_data_set_is_that_of_what_is_read(tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize("options", [{}, {"image_size": 5}])
-def test_the_outline_of_an_image_folder_is_that_of_what_is_read(tmp_path, options):
+def test_the_image_spec_of_a_folder_is_that_of_the_loaded_images(tmp_path, options):
     root = write_folder(tmp_path, classes=("cat", "dog", "cow"), size=(6, 9))
     (root / "train" / "notes.txt").write_text("not a class")
     source = datasets.folder(tmp_path, root=str(root), **options)
     known = image_spec.known_image_spec("folder", {"root": str(root), "label": "pets", **options})
-    assert known == (tuple(source.train.x.shape[1:]), len(source.classes))
+    assert known == (source.train.shape, len(source.classes))
     assert known == ((3, 5, 5) if options else (3, 6, 9), 3)
 
 
-def test_what_cannot_be_looked_at_has_no_outline(tmp_path):
+def test_the_image_spec_of_unreadable_or_unknown_data_is_none(tmp_path):
     assert image_spec.known_image_spec("folder", {"root": str(tmp_path / "absent")}) is None
     root = write_folder(tmp_path / "pets")
     (root / "train" / "cat" / "0.png").write_bytes(b"not an image")

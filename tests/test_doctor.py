@@ -21,7 +21,7 @@ def ask(path, *arguments):
 
 
 @pytest.mark.slow
-def test_a_whole_installation_is_said_to_be_whole(tmp_path):
+def test_a_complete_installation_passes(tmp_path):
     code, said = ask(tmp_path)
     assert code == 0
     assert f"RobustBench: {version('robustbench')}, whole" in said
@@ -29,7 +29,7 @@ def test_a_whole_installation_is_said_to_be_whole(tmp_path):
 
 
 @pytest.mark.slow
-def test_torchattacks_stub_over_robustbench_is_fatal_and_its_cure_named(tmp_path):
+def test_torchattacks_stub_over_robustbench_is_fatal_and_its_fix_is_named(tmp_path):
     (tmp_path / "robustbench").mkdir()
     (tmp_path / "robustbench" / "__init__.py").write_text("# from .eval import benchmark\n")
     code, said = ask(tmp_path)
@@ -47,7 +47,7 @@ def test_a_torchvision_that_does_not_fit_torch_is_fatal(tmp_path):
 
 
 @pytest.mark.slow
-def test_an_autoattack_too_old_for_torch_is_fatal_and_its_cure_named(tmp_path):
+def test_an_autoattack_too_old_for_torch_is_fatal_and_its_fix_is_named(tmp_path):
     (tmp_path / "autoattack").mkdir()
     (tmp_path / "autoattack" / "__init__.py").write_text("from torch.autograd.gradcheck import zero_gradients\n")
     code, said = ask(tmp_path)

@@ -1,4 +1,4 @@
-"""EntropySGD: the counter form is the paper's two loops, and the two loops are what they should be."""
+"""EntropySGD: the counter form equals the paper's two loops, and the chain has the expected distribution."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ GOLDEN = {  # the authors' Python, executed: f = (x1^2 + 4 x2^2) / 2 from (1, -2
 
 
 @pytest.mark.parametrize("momentum", GOLDEN)
-def test_the_authors_code_is_met_once_its_outer_momentum_starts_at_the_raw_gradient(momentum):
+def test_it_equals_the_authors_code_if_the_outer_momentum_starts_at_the_raw_gradient(momentum):
     curvature = torch.tensor([1.0, 4.0], dtype=F64)
     p = torch.tensor([1.0, -2.0], dtype=F64, requires_grad=True)
     optimizer = EntropySGD([p], lr=0.1, momentum=momentum, weight_decay=5e-4, inner_steps=3, gamma=0.03, noise=0.0)
@@ -54,8 +54,8 @@ def test_the_authors_code_is_met_once_its_outer_momentum_starts_at_the_raw_gradi
         torch.testing.assert_close(optimizer.deployed()[0], torch.tensor(expected, dtype=F64), rtol=0, atol=1e-9)
 
 
-def test_without_nesterov_the_leak_of_the_pull_into_the_momentum_is_all_that_differs_from_the_authors_code():
-    """Their vector is met by the two loops with the leak; the two loops without it are ours (above)."""
+def test_without_nesterov_only_the_pull_in_the_momentum_differs_from_the_authors_code():
+    """The authors' numbers follow from the two loops with the pull in the momentum; ours has no pull there (above)."""
     curvature, start = torch.tensor([1.0, 4.0], dtype=F64), torch.tensor([1.0, -2.0], dtype=F64)
     theirs = [(0.8904747878, -1.1544238814), (0.7745153875, -0.3209213395), (0.6550293499, 0.4493809763)]
     settings = dict(lr=0.1, momentum=0.9, nesterov=False, weight_decay=5e-4, inner_lr=0.1, inner_steps=3, gamma=0.03)
@@ -89,7 +89,7 @@ def test_with_one_inner_step_it_is_sgd_with_another_lr_and_weight_decay(nesterov
 
 
 def test_a_schedule_on_lr_changes_the_outer_step():
-    """In the authors' code it does not: the step reads a copy of lr made at construction."""
+    """It does not in the authors' code, whose step reads a copy of lr made at construction."""
     moved = []
     for lr in (0.5, 0.05):
         p = torch.ones(3, dtype=F64, requires_grad=True)
@@ -123,7 +123,7 @@ def test_the_noise_added_per_minibatch_has_the_standard_deviation_of_its_formula
     assert abs(p.detach().mean().item()) < 4 * noise * (2 * inner_lr / n) ** 0.5
 
 
-def test_the_noise_comes_from_the_given_generator_alone():
+def test_the_noise_depends_on_the_generator_only():
     def run(seed):
         p = torch.zeros(5, requires_grad=True)
         optimizer = EntropySGD([p], noise=0.1, generator=torch.Generator().manual_seed(seed))
@@ -136,7 +136,7 @@ def test_the_noise_comes_from_the_given_generator_alone():
     assert not torch.equal(run(1), run(2))
 
 
-def test_a_parameter_without_gradient_is_left_alone():
+def test_a_parameter_without_gradient_does_not_change():
     moving, still = torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True)
     optimizer = EntropySGD([moving, still], inner_steps=2, weight_decay=0.5)
     descend(optimizer, [moving], nonlinear, 4)
@@ -150,7 +150,7 @@ def test_a_parameter_without_gradient_is_left_alone():
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
-def test_memory_is_w_and_mu_and_the_momenta_and_nothing_else(momentum):
+def test_the_state_is_w_mu_and_the_momenta(momentum):
     p = torch.ones(7, requires_grad=True)
     optimizer = EntropySGD([p], momentum=momentum)
     descend(optimizer, [p], nonlinear, 1)
@@ -162,15 +162,15 @@ def test_memory_is_w_and_mu_and_the_momenta_and_nothing_else(momentum):
     "wrong",
     [dict(inner_steps=0), dict(beta=1.0), dict(gamma=-1.0), dict(lr=-0.1), dict(inner_lr=0.0), dict(momentum=1.0)],
 )
-def test_settings_out_of_range_are_refused_by_name(wrong):
+def test_an_option_out_of_range_raises_an_error_that_names_it(wrong):
     with pytest.raises(ValueError, match=rf"expected (0 <=? )?{next(iter(wrong))} "):
         EntropySGD([torch.zeros(1, requires_grad=True)], **wrong)
 
 
 @pytest.mark.parametrize("method", [EntropySGD, EntropySGD2])
 @pytest.mark.parametrize("together", [0, 7])
-def test_what_is_moved_together_changes_no_bit(method, together, monkeypatch):
-    """One parameter at a time, or a few: on a CPU that is a matter of its cache."""
+def test_the_chunk_size_changes_no_bit(method, together, monkeypatch):
+    """One parameter at a time, or a few."""
 
     def moved(cached):
         monkeypatch.setattr(_langevin, "_CACHE_ELEMENTS", cached)
@@ -182,7 +182,7 @@ def test_what_is_moved_together_changes_no_bit(method, together, monkeypatch):
     assert all(map(torch.equal, moved(together), moved(2**18)))
 
 
-def test_the_noise_of_a_weight_does_not_depend_on_how_weights_lie():
+def test_the_noise_does_not_depend_on_the_memory_layout():
     def chain(memory_format):
         p = torch.zeros(4, 3, 2, 2).to(memory_format=memory_format).requires_grad_()
         p.grad = torch.zeros_like(p)

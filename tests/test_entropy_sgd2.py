@@ -1,4 +1,4 @@
-"""EntropySGD2: Newton's step on the smoothed loss, EntropySGD where there is no variance, and counted clamping."""
+"""EntropySGD2: Newton's step on the smoothed loss; EntropySGD without variance; clamped weights are counted."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_on_a_quadratic_one_outer_step_with_exact_moments_lands_on_the_minimum()
 
 
 def test_where_the_chain_samples_at_temperature_one_the_outer_step_lands_near_the_minimum():
-    """No moments given: 4,000 chains of the same weight; those that an average over time approaches are exact."""
+    """With estimated moments, of 4,000 chains of one weight."""
     a, gamma, eta, n = 2.0, 1.0, 0.05, 4000
     p = torch.ones(n, dtype=F64, requires_grad=True)
     settings = dict(lr=1.0, momentum=0.0, weight_decay=0.0, inner_lr=eta, gamma=gamma, noise=1.0, beta=0.999)
@@ -63,7 +63,7 @@ def test_where_the_chain_samples_at_temperature_one_the_outer_step_lands_near_th
     assert abs(optimizer.deployed()[0].mean()) < 0.1  # from 1; EntropySGD's own step ends at gamma / (a + gamma)
 
 
-def test_the_variance_is_the_weighted_one_of_the_points_seen():
+def test_the_variance_is_the_weighted_variance_of_the_chain():
     """Of the start, with weight beta^n, and each point after it: sum of weights * (point - mean)^2."""
     points, beta = torch.randn(9, 4, dtype=F64), 0.75
     mu, var = [points[0].clone()], [torch.zeros(4, dtype=F64)]
@@ -109,7 +109,7 @@ def test_without_variance_it_is_entropy_sgd():
     assert not torch.equal(first, second)
 
 
-def test_the_floor_clamps_and_is_counted_until_it_is_reported():
+def test_clamped_weights_are_counted_between_reports():
     p = torch.tensor([0.0, 0.0, 8.0, 8.0], dtype=F64, requires_grad=True)
     optimizer = EntropySGD2([p], lr=0.5, gamma=5.0, inner_steps=2, noise=0.0, momentum=0.0, weight_decay=0.0)
     descend(optimizer, [p], lambda point, _: point, 2)  # the zeros do not move: no variance, no clamp
@@ -124,7 +124,7 @@ def test_the_floor_clamps_and_is_counted_until_it_is_reported():
     torch.testing.assert_close(optimizer.deployed()[0][2], 8.0 - 0.5 * (8.0 - mu) / 0.1)
 
 
-def test_the_count_goes_with_the_saved_state():
+def test_the_count_of_clamped_weights_is_saved():
     p = torch.full((3,), 8.0, requires_grad=True)
     settings = dict(gamma=5.0, inner_steps=2, noise=0.0)
     optimizer = EntropySGD2([p], **settings)
@@ -134,7 +134,7 @@ def test_the_count_goes_with_the_saved_state():
     assert other.report() == optimizer.report() != {"clamped": 0.0}
 
 
-def test_memory_is_that_of_entropy_sgd_and_the_variance():
+def test_the_state_is_that_of_entropy_sgd_and_the_variance():
     p = torch.ones(7, requires_grad=True)
     optimizer = EntropySGD2([p])
     descend(optimizer, [p], nonlinear, 1)
@@ -143,6 +143,6 @@ def test_memory_is_that_of_entropy_sgd_and_the_variance():
 
 
 @pytest.mark.parametrize("wrong", [dict(curvature_floor=0.0), dict(curvature_floor=1.5), dict(inner_steps=0)])
-def test_settings_out_of_range_are_refused_by_name(wrong):
+def test_an_option_out_of_range_raises_an_error_that_names_it(wrong):
     with pytest.raises(ValueError, match=rf"expected (0 <=? )?{next(iter(wrong))} "):
         EntropySGD2([torch.zeros(1, requires_grad=True)], **wrong)

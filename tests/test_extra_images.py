@@ -1,4 +1,4 @@
-"""Extra images: what of a file is refused, how a minibatch is mixed, and labels that a model of ours gives."""
+"""Extra images: file checks, mixing of minibatches, pseudo-labels."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def good_file(tmp_path_factory):
     return write_npz(tmp_path_factory.mktemp("good") / "extra.npz", image=PIXELS, label=LABELS)
 
 
-def test_images_and_labels_are_read_as_they_were_written(tmp_path):
+def test_images_and_labels_are_read_as_written(tmp_path):
     pixels = np.random.default_rng(1).integers(0, 256, (5, 4, 6, 3), dtype=np.uint8)
     for save in (np.savez, np.savez_compressed):
         save(tmp_path / "e.npz", image=pixels, label=np.arange(5, dtype=np.uint8))
@@ -83,16 +83,16 @@ def test_images_and_labels_are_read_as_they_were_written(tmp_path):
         ({"image": PIXELS.repeat(3, 3), "label": LABELS}, r"shape \(6, 8, 8, 3\)"),
         ({"image": np.float32(PIXELS), "label": LABELS}, "got float32"),
         ({"image": np.int8(PIXELS), "label": LABELS}, "got int8"),
-        ({"image": PIXELS}, r"'label' in .*got images alone; set data\.extra\.labels=pseudo"),
+        ({"image": PIXELS}, r"'label' in .*got no labels; set data\.extra\.labels=pseudo"),
         ({"image": PIXELS, "label": LABELS[:5]}, r"6 integers, got int64 of shape \(5,\)"),
         ({"image": PIXELS, "label": LABELS[:, None]}, r"6 integers, got int64 of shape \(6, 1\)"),
         ({"image": PIXELS, "label": np.float32(LABELS)}, "6 integers, got float32"),
         ({"image": PIXELS, "label": LABELS + 1}, "labels 0 to 9 in .*got 1 to 10"),
         ({"image": PIXELS, "label": LABELS - 1}, "labels 0 to 9 in .*got -1 to 8"),
-        ({"image": PIXELS[:0], "label": LABELS[:0]}, "an array of none"),
+        ({"image": PIXELS[:0], "label": LABELS[:0]}, "an empty array"),
     ],
 )
-def test_a_file_that_does_not_go_with_the_data_is_refused_by_what_is_wrong(tmp_path, arrays, said):
+def test_a_file_that_does_not_match_the_data_raises_an_error_that_names_the_fault(tmp_path, arrays, said):
     path = write_npz(tmp_path / "extra.npz", **arrays)
     with pytest.raises(UserError, match=said) as refused:
         check_extra(path, DIGITS, labelled=True)
@@ -100,19 +100,19 @@ def test_a_file_that_does_not_go_with_the_data_is_refused_by_what_is_wrong(tmp_p
     assert "\n" not in str(refused.value)
 
 
-def test_labels_are_not_looked_at_where_a_model_gives_them(tmp_path):
+def test_labels_are_not_checked_with_pseudo_labels(tmp_path):
     check_extra(write_npz(tmp_path / "bare.npz", image=PIXELS), DIGITS, labelled=False)
     check_extra(write_npz(tmp_path / "wrong.npz", image=PIXELS, label=LABELS + 100), DIGITS, labelled=False)
     with pytest.raises(UserError, match="uint8"):
         check_extra(write_npz(tmp_path / "float.npz", image=PIXELS / 255), DIGITS, labelled=False)
 
 
-def test_a_file_of_no_images_is_refused_where_a_model_would_label_them(tmp_path):
+def test_an_empty_file_raises_an_error_with_pseudo_labels(tmp_path):
     with pytest.raises(UserError):
         check_extra(write_npz(tmp_path / "empty.npz", image=PIXELS[:0]), DIGITS, labelled=False)
 
 
-def test_a_file_that_is_none_is_refused(tmp_path, good_file):
+def test_a_missing_or_invalid_file_raises_an_error(tmp_path, good_file):
     with pytest.raises(UserError, match=r"absent\.npz, got nothing there; correct data\.extra\.file"):
         check_extra(tmp_path / "absent.npz", DIGITS, labelled=True)
     (tmp_path / "text.npz").write_text("not a zip file")
@@ -126,7 +126,7 @@ def test_a_file_that_is_none_is_refused(tmp_path, good_file):
         check_extra(tmp_path, DIGITS, labelled=True)
 
 
-def test_damage_behind_the_headers_is_refused_when_the_images_are_read(tmp_path):
+def test_damaged_pixels_raise_an_error_when_read(tmp_path):
     content = bytearray(write_npz(tmp_path / "e.npz", image=np.tile(PIXELS, (1000, 1, 1, 1))).read_bytes())
     content[200_000] ^= 255
     (tmp_path / "e.npz").write_bytes(content)
@@ -138,7 +138,7 @@ def test_damage_behind_the_headers_is_refused_when_the_images_are_read(tmp_path)
 
 
 @pytest.mark.parametrize("levels", [2, 16])
-def test_damage_anywhere_in_a_compressed_file_is_refused(tmp_path, levels):
+def test_damage_anywhere_in_a_compressed_file_raises_an_error(tmp_path, levels):
     path = tmp_path / "e.npz"
     np.savez_compressed(path, image=np.random.default_rng(0).integers(0, levels, (300, 8, 8, 1), dtype=np.uint8))
     whole = path.read_bytes()
@@ -151,7 +151,7 @@ def test_damage_anywhere_in_a_compressed_file_is_refused(tmp_path, levels):
 
 
 @pytest.mark.parametrize(("field", "value"), [(8, 1), (10, 99)], ids=["locked", "packed"])
-def test_a_file_locked_or_packed_in_an_unknown_way_is_refused(tmp_path, good_file, field, value):
+def test_encryption_or_unknown_compression_raises_an_error(tmp_path, good_file, field, value):
     content = bytearray(good_file.read_bytes())
     content[content.index(b"PK\x01\x02") + field] = value
     (tmp_path / "e.npz").write_bytes(content)
@@ -160,7 +160,7 @@ def test_a_file_locked_or_packed_in_an_unknown_way_is_refused(tmp_path, good_fil
 
 
 @pytest.mark.parametrize("header", ["(", "  a\n b\n", "{'descr': '|u1'}", "[]", "\0"])
-def test_a_header_that_is_none_is_refused(tmp_path, header):
+def test_an_invalid_header_raises_an_error(tmp_path, header):
     with zipfile.ZipFile(tmp_path / "e.npz", "w") as archive:
         archive.writestr("image.npy", b"\x93NUMPY\1\0" + len(header).to_bytes(2, "little") + header.encode())
     with pytest.raises(UserError, match=r"\.npz file in .*e\.npz"):
@@ -178,7 +178,7 @@ class Pickled:
 
 
 @pytest.mark.parametrize("name", ["image", "label"])
-def test_arrays_of_objects_are_refused_and_never_loaded(tmp_path, name):
+def test_object_arrays_raise_an_error_and_are_never_unpickled(tmp_path, name):
     objects = np.empty(6, dtype=object)
     objects[:] = Pickled(tmp_path / "ran")
     path = write_npz(tmp_path / "e.npz", **({"image": PIXELS, "label": LABELS} | {name: objects}))
@@ -212,27 +212,27 @@ def extra(file, **options):
         ({"share": 0.5, "labels": "pseudo", "labeller": "absent"}, "finished run in absent, got none"),
     ],
 )
-def test_a_recipe_whose_extra_images_cannot_be_mixed_is_refused_by_name(good_file, options, said):
+def test_invalid_extra_options_raise_an_error_that_names_the_key(good_file, options, said):
     with pytest.raises(UserError, match=said):
         check_recipe_settings(extra(good_file, **options))
 
 
-def test_a_recipe_whose_file_does_not_go_with_the_data_is_refused(tmp_path, good_file):
+def test_a_recipe_with_an_unsuitable_extra_file_raises_an_error(tmp_path, good_file):
     assert (
         check_recipe_settings(extra(good_file, share=0.008)).data.extra.labels == "given"
     )  # rounds to one image of 64
-    with pytest.raises(UserError, match="got images alone"):
+    with pytest.raises(UserError, match="got no labels"):
         check_recipe_settings(extra(write_npz(tmp_path / "e.npz", image=PIXELS), share=0.5))
     with pytest.raises(UserError, match="got nothing there"):
         check_recipe_settings(extra(tmp_path / "absent.npz", share=0.5))
 
 
-def test_a_misspelt_key_is_told_with_the_nearest_though_it_is_needed():
+def test_a_misspelt_required_key_is_reported_with_a_suggestion():
     with pytest.raises(UserError, match="did you mean 'file'"):
         check_recipe_settings('data.extra={"fiel": "e.npz", "share": 0.5}')
 
 
-def test_extra_images_that_cannot_be_mixed_are_refused_whatever_lies_first_in_a_folder(tmp_path, good_file):
+def test_an_impossible_mix_raises_an_error_also_with_other_files_in_the_folder(tmp_path, good_file):
     for label in range(4):
         (tmp_path / "train" / str(label)).mkdir(parents=True)
         (tmp_path / "train" / str(label) / ".hidden").write_bytes(b"")
@@ -254,7 +254,7 @@ def white(x):
 
 
 @pytest.mark.parametrize(("share", "few"), [(0.25, 16), (0.3, 19), (0.008, 1), (0.9, 58)])
-def test_each_minibatch_has_its_share_of_extra_images(source, tmp_path, share, few):
+def test_each_minibatch_has_the_requested_share_of_extra_images(source, tmp_path, share, few):
     state = trainer.Trainer(*mixed_data(source, tmp_path / "e.npz", share=share), CPU)
     order = state.batch_order()
     assert state.batches == 3  # as without extra images
@@ -306,7 +306,7 @@ def test_extra_images_are_augmented_too(source, tmp_path):
 
 
 @pytest.mark.parametrize("batches", mark_slow_except([4], [1, 4]))  # inside the first epoch, in the second
-def test_a_stopped_run_with_extra_images_goes_on_to_the_very_same_end(source, tmp_path, monkeypatch, batches):
+def test_a_stopped_run_with_extra_images_resumes_to_the_same_weights(source, tmp_path, monkeypatch, batches):
     recipe, data = mixed_data(source, tmp_path / "e.npz", "data.augment=[{name: crop, padding: 1}]", count=20)
     whole, parts = Run(tmp_path / "whole"), Run(tmp_path / "parts")
     loop.train(recipe, whole, data, CPU)
@@ -322,7 +322,7 @@ def test_a_stopped_run_with_extra_images_goes_on_to_the_very_same_end(source, tm
     assert losses[0] == losses[1]
 
 
-def test_a_stopped_run_does_not_go_on_with_other_extra_images(source, tmp_path, monkeypatch):
+def test_a_run_cannot_be_resumed_with_other_extra_images(source, tmp_path, monkeypatch):
     recipe, data = mixed_data(source, tmp_path / "e.npz", count=20)
     run = Run(tmp_path / "run")
     with monkeypatch.context() as patched, pytest.raises(Interrupted):
@@ -338,7 +338,7 @@ def test_a_stopped_run_does_not_go_on_with_other_extra_images(source, tmp_path, 
 
 @pytest.fixture(scope="module")
 def labeller(source, tmp_path_factory):
-    """A finished run, whose last weights take everything for a 3."""
+    """A finished run whose last weights predict class 3 for every image."""
     gathered = resolve_config("digits", "at", [*QUICK, "optimizer.lr=0.05"])
     run = Run(tmp_path_factory.mktemp("labeller") / "run")
     run.begin(*gathered)
@@ -354,7 +354,7 @@ def pseudo_label_options(file, run):
     return extra(file, share=0.5, labels="pseudo", labeller=str(run.path))
 
 
-def test_pseudo_labels_are_the_classes_that_the_labellers_best_weights_find_likeliest(source, tmp_path, labeller):
+def test_pseudo_labels_are_the_predictions_of_the_labellers_best_weights(source, tmp_path, labeller):
     images = source.test.x.repeat(2, 1, 1, 1)  # more than are labelled at once
     file = write_npz(tmp_path / "e.npz", image=images.permute(0, 2, 3, 1).numpy(), label=np.full(len(images), 77))
     ours = load_extra_images(check_recipe_settings(pseudo_label_options(file, labeller)).data.extra, DIGITS, CPU)
@@ -369,14 +369,14 @@ def test_pseudo_labels_are_the_classes_that_the_labellers_best_weights_find_like
     assert len(ours.y.unique()) > 2
 
 
-def test_a_labeller_of_other_classes_is_refused_naming_its_weights(good_file, labeller):
+def test_a_labeller_of_other_classes_raises_an_error_that_names_its_weights(good_file, labeller):
     with pytest.raises(UserError, match=r"run's weights in .*best\.pt"):
         load_extra_images(
             check_recipe_settings(pseudo_label_options(good_file, labeller)).data.extra, DIGITS._replace(classes=7), CPU
         )
 
 
-def test_a_labeller_of_other_data_is_refused_naming_both(tmp_path, good_file, labeller):
+def test_a_labeller_of_other_data_raises_an_error_that_names_both(tmp_path, good_file, labeller):
     shutil.copytree(labeller.path, tmp_path / "run")
     header = labeller.header
     header["data"]["name"] = "svhn"
@@ -385,14 +385,14 @@ def test_a_labeller_of_other_data_is_refused_naming_both(tmp_path, good_file, la
         check_recipe_settings(pseudo_label_options(good_file, Run(tmp_path / "run")))
 
 
-def test_a_damaged_labeller_is_refused_before_data_are_read(tmp_path, good_file, labeller):
+def test_a_damaged_labeller_raises_an_error_before_data_are_loaded(tmp_path, good_file, labeller):
     shutil.copytree(labeller.path, tmp_path / "run")
     (tmp_path / "run" / "best.pt").write_bytes(b"half")
     with pytest.raises(UserError, match=r"best\.pt"):
         check_recipe_settings(pseudo_label_options(good_file, Run(tmp_path / "run")))
 
 
-def test_a_labeller_needs_nothing_of_what_it_was_itself_trained_on(source, tmp_path, good_file, labeller):
+def test_a_labeller_does_not_need_its_own_training_inputs(source, tmp_path, good_file, labeller):
     shutil.copytree(labeller.path, tmp_path / "run")
     header = labeller.header
     header["train"]["start"] = "gone.pt"
@@ -409,7 +409,9 @@ def test_a_labeller_needs_nothing_of_what_it_was_itself_trained_on(source, tmp_p
 
 @pytest.mark.slow
 @pytest.mark.parametrize("labels", ["given", "pseudo"])
-def test_an_entry_whose_model_saw_extra_images_says_so(tmp_path, monkeypatch, good_file, labeller, labels):
+def test_an_entry_with_extra_images_is_marked_as_using_additional_data(
+    tmp_path, monkeypatch, good_file, labeller, labels
+):
     monkeypatch.chdir(tmp_path)
     named = pseudo_label_options(good_file, labeller) if labels == "pseudo" else extra(good_file, share=0.5)
     settings = [*QUICK, "evaluate.batch_size=2", "model.width=2", named]

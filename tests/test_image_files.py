@@ -1,4 +1,4 @@
-"""A folder that stays files: the same training, bit for bit, at the memory of the minibatches on their way."""
+"""Image folders: streamed training equals training in memory bit for bit, and only used images are decoded."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ def root(tmp_path_factory):
 
 @pytest.fixture
 def own_root(root, tmp_path):
-    """A copy, to be damaged."""
+    """A copy that a test may damage."""
     return shutil.copytree(root, tmp_path / "noise")
 
 
 def read(root, **options):
     source = datasets.folder(root, root=str(root), **options)
-    return split(source, validation=20, split_seed=0, select="validation")
+    return split(source, validation=20, split_seed=0, select="validation").load()
 
 
 def make_recipe(root, *settings):
@@ -87,14 +87,14 @@ def equal_ends(one, other):
 
 @pytest.fixture
 def prefetched(root):
-    """Images taken ahead by one worker, which ends with the test."""
+    """A Prefetcher with one worker, closed after the test."""
     feed = Prefetcher(read(root, stream=True, workers=1).train)
     yield feed
     feed.close()
 
 
 def children():
-    """The processes below this one, but for the one by which Python itself keeps account of spawned processes."""
+    """Child processes, without Python's resource tracker."""
     found = psutil.Process().children(recursive=True)
     return [each for each in found if "multiprocessing.resource_tracker" not in " ".join(each.cmdline())]
 
@@ -108,7 +108,7 @@ def test_streamed_training_is_training_in_memory_bit_for_bit(root, tmp_path, in_
 
 
 @pytest.mark.parametrize("batches", mark_slow_except([3], [1, 3, 7]))
-def test_a_run_stopped_within_an_epoch_goes_on_to_the_same_end_with_other_workers(
+def test_a_run_stopped_within_an_epoch_resumes_to_the_same_weights_with_other_workers(
     root, tmp_path, in_memory, monkeypatch, batches
 ):
     recipe, run = make_recipe(root), Run(tmp_path / "run")
@@ -121,7 +121,7 @@ def test_a_run_stopped_within_an_epoch_goes_on_to_the_same_end_with_other_worker
 
 
 @pytest.mark.slow
-def test_a_run_begun_streamed_may_go_on_in_memory(root, tmp_path, in_memory, monkeypatch):
+def test_a_streamed_run_can_be_resumed_in_memory(root, tmp_path, in_memory, monkeypatch):
     recipe, run = make_recipe(root), Run(tmp_path / "run")
     with monkeypatch.context() as patched, pytest.raises(Interrupted):
         stop_after(patched, 3)
@@ -132,7 +132,7 @@ def test_a_run_begun_streamed_may_go_on_in_memory(root, tmp_path, in_memory, mon
 
 
 @pytest.mark.slow
-def test_minibatches_drawn_in_any_order_are_the_same_and_a_lone_one_starts_no_process(root, request):
+def test_minibatches_in_any_order_are_equal_and_a_single_one_starts_no_process(root, request):
     recipe = make_recipe(root)
     plain, streamed = (BatchLoader(recipe, read(root, stream=stream, workers=2)) for stream in (False, True))
     order = plain.order(0)
@@ -150,7 +150,7 @@ def test_minibatches_drawn_in_any_order_are_the_same_and_a_lone_one_starts_no_pr
 
 
 @pytest.mark.slow
-def test_a_loader_leaves_the_random_state_alone(prefetched):
+def test_prefetching_does_not_change_the_random_state(prefetched):
     order = torch.arange(100).view(5, 20)
     before = torch.get_rng_state()
     for row in range(3):
@@ -158,39 +158,56 @@ def test_a_loader_leaves_the_random_state_alone(prefetched):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_no_more_is_decoded_at_a_time_than_the_minibatches_on_their_way(root, tmp_path, monkeypatch):
-    held, real = [], ImageFiles.decode
+@pytest.fixture
+def decoded(monkeypatch):
+    """The file names of each decoding call, in order."""
+    calls, real = [], ImageFiles.decode
 
     def counted(files, *each):
-        held.append(len(files))
+        calls.append(list(files.names))
         return real(files, *each)
 
     monkeypatch.setattr(ImageFiles, "decode", counted)
+    return calls
+
+
+def test_streamed_training_decodes_one_minibatch_at_a_time(root, tmp_path, decoded):
     streamed = read(root, stream=True, workers=0)
-    sampled, before = sum(held), len(held)
-    assert sampled == 120  # channel means, of as many as there are: at most 10,000
     fingerprint(streamed.train, streamed.validation)
-    assert len(held) == before
+    assert not decoded
     trained(make_recipe(root), streamed, tmp_path / "run")
-    assert max(held[before:]) == 100  # the images on which FGSM and PGD are compared; at most 128
-    assert held[before : before + ROWS] == [20] * ROWS
+    statistics, *rest = map(len, decoded)
+    assert statistics == 120  # channel means and standard deviations, of at most 10,000 images
+    assert rest[:ROWS] == [20] * ROWS
+    assert max(rest) == 100  # the images on which FGSM and PGD are compared; at most 128
 
 
-def test_streamed_points_are_scored_as_those_in_memory_and_only_they_are_read(root, in_memory, monkeypatch):
-    decoded, real = [], ImageFiles.load
-    monkeypatch.setattr(ImageFiles, "load", lambda files: decoded.append(len(files)) or real(files))
+def test_a_run_decodes_only_the_images_that_it_uses_once_each(root, tmp_path, decoded, monkeypatch):
+    monkeypatch.setattr(datasets, "_STATISTICS_SAMPLE", 30)
+    recipe, run = make_recipe(root, "data.train_examples=40", "evaluate.n_examples=6"), Run(tmp_path / "run")
+    source = datasets.folder(root, root=str(root), stream=False)
+    data = split(source, validation=20, split_seed=0, select="validation", train_examples=40)
+    assert not decoded
+    loop.train(recipe, run, data, CPU)
+    used = {*data.train.names, *data.validation.names}
+    assert sorted(map(len, decoded)) == [20, 30, 40]  # validation, channel statistics, training
+    assert {name for call in decoded if len(call) != 30 for name in call} == used
+    decoded.clear()
+    score_run(recipe, run, data, build_network(recipe, data), CPU)
+    assert decoded == [list(source.test.names[:6])]
+
+
+def test_streamed_points_are_scored_as_those_in_memory(root, in_memory):
     recipe, scores = make_recipe(root, "evaluate.n_examples=6"), []
     for stream in (True, False):
-        points = read(root, stream=stream, workers=0)
-        decoded.clear()
-        score_run(recipe, in_memory, points, build_network(recipe, points), CPU)
-        assert sum(decoded) == (6 if stream else 0)
+        data = read(root, stream=stream, workers=0)
+        score_run(recipe, in_memory, data, build_network(recipe, data), CPU)
         scores.append(in_memory.score)
     for key in ("fingerprint", "clean", "pgd20", "autoattack", "last", "n", "whole"):
         assert scores[0][key] == scores[1][key]
 
 
-def test_a_part_of_files_is_files_and_has_the_pixels_of_that_part(root):
+def test_indexing_image_files_gives_image_files_with_the_same_pixels(root):
     whole, files = (read(root, stream=stream).train for stream in (False, True))
     for index in (slice(3, 9), np.array([5, 1]), torch.tensor([7, 7, 0])):
         assert isinstance(files[index], ImageFiles)
@@ -204,7 +221,7 @@ def test_a_part_of_files_is_files_and_has_the_pixels_of_that_part(root):
     assert all(part.x.dtype == torch.uint8 for part in iterate_chunks(files[:25], 10))
 
 
-def test_files_are_known_again_by_names_sizes_and_labels(own_root):
+def test_the_fingerprint_of_files_depends_on_names_sizes_and_labels(own_root):
     def known():
         streamed = read(own_root, stream=True)
         return fingerprint(streamed.train, streamed.validation)
@@ -221,7 +238,7 @@ def test_files_are_known_again_by_names_sizes_and_labels(own_root):
     assert known() != changed
 
 
-def test_a_folder_is_streamed_where_it_would_not_fit(root, monkeypatch):
+def test_a_folder_larger_than_the_limit_is_streamed(root, monkeypatch):
     assert isinstance(read(root).train, Images)
     monkeypatch.setattr(datasets, "_MAX_IN_MEMORY_BYTES", 160 * 8 * 8 * 3)
     assert isinstance(read(root).train, Images)
@@ -232,18 +249,18 @@ def test_a_folder_is_streamed_where_it_would_not_fit(root, monkeypatch):
     assert isinstance(read(root, stream=False).train, Images)
 
 
-def test_means_are_of_a_sample_that_is_the_same_streamed_and_in_memory(root, monkeypatch):
-    pixels = read(root, stream=False).source.train.x.double() / 255
-    everything = datasets.folder(root, root=str(root), stream=True)
-    assert everything.mean == pytest.approx(pixels.mean((0, 2, 3)).tolist(), rel=1e-12)
-    assert everything.std == pytest.approx(pixels.transpose(0, 1).flatten(1).std(1).tolist(), rel=1e-12)
+def test_channel_statistics_are_equal_streamed_and_in_memory(root, monkeypatch):
+    source = datasets.folder(root, root=str(root))
+    pixels = source.train.load().x.double() / 255
+    mean, std = source.normalisation
+    assert mean == pytest.approx(pixels.mean((0, 2, 3)).tolist(), rel=1e-12)
+    assert std == pytest.approx(pixels.transpose(0, 1).flatten(1).std(1).tolist(), rel=1e-12)
     monkeypatch.setattr(datasets, "_STATISTICS_SAMPLE", 30)
-    some = [datasets.folder(root, root=str(root), stream=stream) for stream in (True, False)]
-    assert (some[0].mean, some[0].std) == (some[1].mean, some[1].std)
-    assert some[0].mean != everything.mean
+    some = [datasets.folder(root, root=str(root), stream=stream).normalisation for stream in (True, False)]
+    assert some[0] == some[1] != source.normalisation
 
 
-def test_how_images_are_read_makes_no_other_run(root, tmp_path):
+def test_stream_and_workers_do_not_change_the_run(root, tmp_path):
     def sections(*settings):
         return resolve_config("digits", "at", [*QUICK, f"data.root={root}", *settings])[-1]
 
@@ -259,7 +276,7 @@ def test_how_images_are_read_makes_no_other_run(root, tmp_path):
 
 
 @pytest.mark.parametrize("workers", mark_slow_except([0], [0, 1]))
-def test_a_damaged_image_met_in_training_is_one_line_that_names_it(own_root, tmp_path, workers, capsys, monkeypatch):
+def test_an_image_damaged_during_training_is_named_in_one_line(own_root, tmp_path, workers, capsys, monkeypatch):
     recipe, run, streamed = make_recipe(own_root), Run(tmp_path / "run"), read(own_root, stream=True, workers=workers)
     victim = os.fsdecode(streamed.train.names[BatchLoader(recipe, streamed).order(1).train[3][5]])
     content = (own_root / "train" / victim).read_bytes()
@@ -277,7 +294,7 @@ def test_a_damaged_image_met_in_training_is_one_line_that_names_it(own_root, tmp
 
 
 @pytest.mark.slow
-def test_a_worker_that_dies_is_one_line(prefetched, capsys):
+def test_a_killed_worker_is_reported_in_one_line(prefetched, capsys):
     def work():
         order = torch.arange(100).view(5, 20)
         prefetched.take(order, 0)
@@ -293,29 +310,29 @@ def test_a_worker_that_dies_is_one_line(prefetched, capsys):
     assert "data.workers" in said
 
 
-def test_images_of_another_size_are_found_before_training_by_their_headers(own_root, monkeypatch):
+def test_images_of_another_size_are_detected_from_their_headers(own_root, monkeypatch):
     Image.new("RGB", (9, 8)).save(own_root / "train" / "c" / "wide.png")
     monkeypatch.setattr(ImageFiles, "decode", None)
     with pytest.raises(UserError, match=r"got \(8, 8\) and \(8, 9\) \(.*wide\.png\); use --set data\.image_size=32"):
         read(own_root, stream=True)
 
 
-def test_an_image_that_changed_its_size_is_refused_when_it_is_decoded(own_root):
+def test_an_image_that_changed_its_size_raises_an_error_when_decoded(own_root):
     streamed = read(own_root, stream=True)
     Image.new("RGB", (9, 8)).save(own_root / "train" / os.fsdecode(streamed.train.names[4]))
     with pytest.raises(UserError, match="of one size"):
         streamed.train[3:6].load()
 
 
-def test_images_are_resized_streamed_as_in_memory(root):
+def test_resizing_is_equal_streamed_and_in_memory(root):
     small = [read(root, stream=stream, image_size=5).train for stream in (True, False)]
     assert torch.equal(small[0].load().x, small[1].x)
     assert small[0].shape == (3, 5, 5)
 
 
 @pytest.mark.slow
-def test_workers_outlast_the_signals_that_ask_training_to_stop_but_sigterm_not_for_ever(prefetched, monkeypatch):
-    """They reach every process of a terminal or a job; training ends its workers itself."""
+def test_workers_ignore_sigint_and_end_after_sigterm_with_a_delay(prefetched, monkeypatch):
+    """The signals reach the whole process group; training stops its workers itself."""
     monkeypatch.setattr(prefetch, "_STOP_TIMEOUT_S", 2)
     order = torch.arange(100).view(10, 10)
     prefetched.take(order, 0)
@@ -332,7 +349,7 @@ def test_workers_outlast_the_signals_that_ask_training_to_stop_but_sigterm_not_f
 
 
 @pytest.mark.slow
-def test_what_a_spawned_worker_imports_holds_no_attack():
+def test_a_spawned_worker_does_not_import_attack_libraries():
     code = (
         "import sys; import rb_smooth.data.prefetch;"
         "assert not {'torchattacks', 'robustbench', 'torchvision', 'pyautoattack'} & set(sys.modules)"
@@ -340,12 +357,12 @@ def test_what_a_spawned_worker_imports_holds_no_attack():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_workers_are_some_and_leave_a_core():
+def test_the_default_number_of_workers_leaves_one_core():
     assert 0 <= default_workers() <= 8
     assert default_workers() < os.cpu_count()
 
 
-def test_options_of_the_wrong_kind_are_refused_by_name(root):
+def test_options_of_a_wrong_type_raise_an_error_that_names_them(root):
     for setting, name in (("data.stream=maybe", "stream"), ("data.workers=two", "workers")):
         with pytest.raises(UserError, match=rf"data folder: {name}"):
             make_recipe(root, setting)
@@ -353,7 +370,7 @@ def test_options_of_the_wrong_kind_are_refused_by_name(root):
         read(root, workers=-1)
 
 
-def test_what_is_damaged_however_it_is_damaged_is_named(tmp_path):
+def test_every_kind_of_damaged_image_is_named(tmp_path):
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 20, 3), np.uint8)).save(tmp_path / "a.png")
     whole = (tmp_path / "a.png").read_bytes()
     for damaged in (b"", b"rubbish", whole[:50], whole[: len(whole) // 2], whole[:19] + b"\1" + whole[20:]):

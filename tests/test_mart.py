@@ -11,7 +11,7 @@ from rb_smooth.components.objectives.mart import MART, boosted_cross_entropy
 
 
 @pytest.mark.parametrize(("norm", "printed"), [("Linf", pgd), ("L2", pgd_l2)])
-def test_crafting_is_the_printed_attack_on_cross_entropy_in_eval_mode(net, batch, norm, printed):
+def test_crafting_is_pgd_on_cross_entropy_in_eval_mode(net, batch, norm, printed):
     torch.manual_seed(1)
     x_adv = MART(norm=norm, eps=0.2, step_size=0.05, steps=5).craft(net, *batch)
     net.eval()
@@ -57,7 +57,7 @@ def test_the_gradient_flows_through_every_term(net, batch):
         assert (largest < 1e-4) == (held is None)
 
 
-def test_at_the_clean_image_only_the_boosted_cross_entropy_is_left(net, batch):
+def test_for_clean_images_the_loss_is_the_boosted_cross_entropy(net, batch):
     x, y = batch
     torch.testing.assert_close(MART().loss(net, x, x.clone(), y).loss, boosted_cross_entropy(net(x), y).mean())
 
@@ -70,7 +70,7 @@ def test_the_rival_is_the_likeliest_wrong_class_and_never_the_right_one():
     torch.testing.assert_close(boosted_cross_entropy(logits, y), expected)
 
 
-def test_it_is_finite_where_the_printed_logarithm_is_not():
+def test_the_boosted_cross_entropy_is_finite_where_the_printed_formula_is_not():
     logits = torch.tensor([[-1e4, 1e4, 0.0], [0.0, 300.0, 0.0]], requires_grad=True)
     y = torch.tensor([0, 0])
     loss = boosted_cross_entropy(logits, y)
@@ -88,6 +88,6 @@ def test_two_classes_are_enough():
 @pytest.mark.parametrize(
     "wrong", [dict(norm="L1"), dict(eps=0.0), dict(step_size=-1.0), dict(steps=0), dict(beta=-1.0)]
 )
-def test_settings_out_of_range_are_refused_by_name(wrong):
+def test_an_option_out_of_range_raises_an_error_that_names_it(wrong):
     with pytest.raises(ValueError, match=rf"expected (0 <=? )?{next(iter(wrong))} "):
         MART(**wrong)

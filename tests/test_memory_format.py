@@ -46,7 +46,7 @@ def strided_convolution(channels, kernel=1, stride=2, groups=1):
 
 
 @pytest.mark.parametrize(("kernel", "stride", "wrong"), [(1, 2, True), (1, 1, False), (3, 2, False), (3, 1, False)])
-def test_on_avx2_strided_1x1_convolutions_of_few_channels_get_plain_layout(on, kernel, stride, wrong):
+def test_on_avx2_strided_1x1_convolutions_of_few_channels_get_contiguous_layout(on, kernel, stride, wrong):
     on("AVX2")
     for channels in range(1, 17):
         expected = PLAIN if wrong and channels <= memory_format._MAX_AFFECTED_CHANNELS else LAST
@@ -54,7 +54,7 @@ def test_on_avx2_strided_1x1_convolutions_of_few_channels_get_plain_layout(on, k
 
 
 def test_the_boundary_is_the_measured_one():
-    """Every case that was wrong on AVX2 is taken for wrong, and no ungrouped shape is that was right at every size."""
+    """Every case measured wrong on AVX2 is classified wrong, and no ungrouped shape that was right at every size is."""
     measured = json.loads(Path(__file__).parents[1].joinpath("benchmarks/conv-layouts.json").read_text())
     assert measured["instruction_set"] == "AVX2"
     wrong = [each["case"] for each in measured["wrong"]]
@@ -79,7 +79,7 @@ def test_other_x86_instructions_get_channels_last(on, instructions):
     assert choose_memory_format(strided_convolution(4), (4, 8, 8), CPU) is LAST
 
 
-def test_an_untested_kind_of_cpu_gets_plain_layout_unless_the_user_decides(on):
+def test_an_untested_kind_of_cpu_gets_contiguous_layout_unless_the_user_decides(on):
     on("unknown")
     assert choose_memory_format(strided_convolution(16), (16, 8, 8), CPU) is PLAIN
     assert choose_memory_format(strided_convolution(16), (16, 8, 8), CPU, True) is LAST
@@ -91,7 +91,7 @@ def test_a_gpu_gets_channels_last(on):
     assert choose_memory_format(strided_convolution(4), (4, 8, 8), torch.device("cuda"), False) is PLAIN
 
 
-def test_an_explicit_true_is_refused_with_the_reason_where_a_kernel_is_wrong(on):
+def test_channels_last_true_raises_an_error_where_a_kernel_is_wrong(on):
     on("AVX2")
     with pytest.raises(UserError, match=r"1x1 convolution of 4 input channels with stride 2x2; use auto"):
         choose_memory_format(strided_convolution(4), (4, 8, 8), CPU, True)
@@ -110,13 +110,13 @@ class Functional(nn.Module):
         return nn.functional.conv2d(x.to(memory_format=self.layout), self.weight, stride=2)
 
 
-def test_convolutions_that_are_no_modules_count_too(on):
+def test_functional_convolutions_count_too(on):
     on("AVX2")
     assert choose_memory_format(Functional(PLAIN), (4, 8, 8), CPU) is PLAIN
     assert find_convolutions(Functional(PLAIN), (4, 8, 8)) == [Convolution(4, (1, 1), (2, 2), False)]
 
 
-def test_a_network_that_lays_out_its_own_inputs_is_refused_where_the_kernel_is_wrong(on):
+def test_a_network_that_uses_channels_last_itself_raises_an_error_where_the_kernel_is_wrong(on):
     on("AVX2")
     for wish in ("auto", True, False):
         with pytest.raises(UserError, match="runs in channels_last"):
@@ -126,7 +126,7 @@ def test_a_network_that_lays_out_its_own_inputs_is_refused_where_the_kernel_is_w
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_inputs_of_either_layout_stay_plain_in_a_network_of_plain_layout(channels):
+def test_inputs_of_either_layout_stay_contiguous_in_a_contiguous_network(channels):
     """Images of one channel, cut out of a batch of channels_last or made by indexing, may have its strides."""
     convs = nn.Sequential(nn.Conv2d(channels, 2, 3, padding=1), nn.Conv2d(2, 4, 1, stride=2))
     net = Normalized(convs, [0.0] * channels, [1.0] * channels)
@@ -142,7 +142,7 @@ def test_inputs_of_either_layout_stay_plain_in_a_network_of_plain_layout(channel
     assert [each.channels_last for each in seen.found] == [False, False]
 
 
-def test_looking_for_convolutions_leaves_the_network_as_found(net):
+def test_finding_convolutions_does_not_change_the_network(net):
     net.train()
     before = {key: value.clone() for key, value in net.state_dict().items()}
     find_convolutions(net, (2, 6, 6))
@@ -203,7 +203,7 @@ def test_training_uses_the_layout_that_is_chosen(data, on, width, layout):
     assert kernel.is_contiguous(memory_format=layout)
 
 
-def test_a_stored_true_means_auto_when_a_run_goes_on(data, on):
+def test_a_stored_true_means_auto_in_a_resumed_run(data, on):
     on("AVX2")
     recipe = validate.check_recipe(*resolve_config("digits", "at", ["model.width=4", "train.channels_last=true"]))
     assert Trainer(recipe, data, CPU, starts_training=False).layout is PLAIN
@@ -215,7 +215,7 @@ def test_recipes_do_not_list_the_key():
     assert "channels_last" not in resolve_config("digits", "at", [])[-1]["train"]
 
 
-def test_the_compiler_may_not_choose_channels_last_where_the_layout_is_plain(net, monkeypatch):
+def test_the_compiler_may_not_choose_channels_last_where_the_layout_is_contiguous(net, monkeypatch):
     given = []
     monkeypatch.setattr(torch, "compile", lambda model, **options: given.append(options) or model)
     model_setup.compile_and_wrap(net, CPU, True, PLAIN)
@@ -225,7 +225,7 @@ def test_the_compiler_may_not_choose_channels_last_where_the_layout_is_plain(net
 
 
 @pytest.mark.parametrize("width", range(1, 13))
-def test_gradients_of_the_whole_network_are_as_near_to_float64_as_in_plain_layout(width):
+def test_gradients_of_the_whole_network_are_as_near_to_float64_as_in_contiguous_layout(width):
     """No further than twice plain layout's own distance, on the instructions that this process uses."""
 
     def gradients(model, dtype, layout):

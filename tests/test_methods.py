@@ -1,4 +1,4 @@
-"""Laws that every method obeys by being in its folder: a new file is tested by being there."""
+"""Every method passes the contract checks; a new file in a method folder is tested automatically."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from rb_smooth.config.registry import build_component, component_names, find_com
 
 
 def constructors() -> Iterator[tuple[str, str, object]]:
-    """(box, title, constructor) of every method, with its defaults; of what knows balls, in the L2 ball too."""
-    for box in conformance.METHOD_KINDS:
-        for name in component_names(box):
-            yield box, name, find_component(box, name)
-            if "norm" in inspect.signature(find_component(box, name)).parameters:
-                yield box, f"{name}-L2", partial(find_component(box, name), norm="L2")
+    """Yield (kind, title, constructor) of every method with its defaults, and in the L2 ball where it has a norm."""
+    for kind in conformance.METHOD_KINDS:
+        for name in component_names(kind):
+            yield kind, name, find_component(kind, name)
+            if "norm" in inspect.signature(find_component(kind, name)).parameters:
+                yield kind, f"{name}-L2", partial(find_component(kind, name), norm="L2")
 
 
 @pytest.mark.parametrize(
-    ("law", "constructor"),
+    ("check", "constructor"),
     [
-        pytest.param(law, constructor, id=f"{title}: {law.__name__}")
-        for box, title, constructor in constructors()
-        for law in conformance.contract_checks(box)
+        pytest.param(check, constructor, id=f"{title}: {check.__name__}")
+        for kind, title, constructor in constructors()
+        for check in conformance.contract_checks(kind)
     ],
 )
-def test_a_method_obeys_the_law(law, constructor):
-    law(constructor)
+def test_a_method_passes_the_check(check, constructor):
+    check(constructor)
 
 
-def test_the_moving_average_is_the_printed_recursion_of_weights_that_move_in_place():
+def test_ema_is_the_papers_recursion_for_weights_updated_in_place():
     ema = build_component("averaging", "ema", {"decay": 0.7})
     expected, w = None, torch.zeros(2, dtype=torch.float64)
     for t in range(30):

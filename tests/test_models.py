@@ -1,4 +1,4 @@
-"""Networks by name: RobustBench's own, of the sizes that papers name, for the images that they can take."""
+"""Networks by name: RobustBench's architectures, their sizes, and unsupported image shapes."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def test_resnet18_is_robustbenchs():
 
 
 @pytest.mark.parametrize("wrong", [{"depth": 27}, {"depth": 4}, {"depth": 10, "width": 0}])
-def test_a_wide_resnet_that_cannot_be_is_refused_by_name(wrong):
+def test_an_invalid_wide_resnet_raises_an_error(wrong):
     with pytest.raises(UserError, match=r"model wideresnet: expected depth .* and width"):
         build_model("wideresnet", wrong, (3, 32, 32), 10)
 
 
 @pytest.mark.parametrize(("name", "options"), [("wideresnet", {"depth": 10, "width": 1}), ("resnet18", {})])
-def test_nets_for_32_x_32_give_a_logit_a_class_and_refuse_small_gray_images(name, options):
+def test_nets_for_32_x_32_give_one_logit_per_class_and_reject_small_gray_images(name, options):
     net = build_model(name, options, (3, 32, 32), 7).eval()
     x = torch.rand(2, 3, 32, 32)
     assert net(x).shape == (2, 7)

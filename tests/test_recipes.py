@@ -50,14 +50,14 @@ def test_fractions_and_powers_of_ten_are_numbers(text, value):
     assert type(read) is type(value)
 
 
-def test_what_is_dumped_reads_back_the_same():
+def test_dumped_sections_read_back_equal():
     sections = {"name": "x/y", "a": {"eps": 8 / 255, "lr": 5e-4, "p": 0.2, "s": "8/255", "n": None}, "b": [{"c": 1.0}]}
     assert yaml.parse_yaml(yaml.dump_sections(sections), "here") == sections
     assert "8/255" in yaml.dump_sections({"eps": 8 / 255})
 
 
 @pytest.mark.parametrize("text", ["!!python/object/apply:os.system ['true']", "{a: 1", "1/0"])
-def test_unsafe_or_broken_yaml_is_refused_in_one_line(text):
+def test_unsafe_or_invalid_yaml_is_reported_in_one_line(text):
     with pytest.raises(UserError, match="expected YAML in here") as refused:
         yaml.parse_yaml(text, "here")
     assert "\n" not in str(refused.value)
@@ -85,7 +85,7 @@ def test_two_parts_for_one_section_are_refused(kitchen):
     assert "at+awp+ensgd-l2" in resolver.list_methods("toy")
 
 
-def test_a_part_goes_with_the_bases_that_it_names(kitchen):
+def test_a_part_extends_only_the_bases_that_it_lists(kitchen):
     (kitchen / "-l2.yaml").write_text("bases: [other, more]\nobjective: {norm: L2, eps: 0.5, step_size: 0.1}\n")
     with pytest.raises(UserError, match="expected -l2 with other or more, got at"):
         resolver.resolve_method("toy", "at-l2")
@@ -107,7 +107,7 @@ def test_a_part_whose_bases_have_parts_extends_only_methods_that_contain_them(ki
     assert "at-tuned" not in resolver.list_methods("toy")
 
 
-def test_two_cells_that_speak_of_one_section_are_refused_until_a_longer_one_decides(kitchen):
+def test_two_combinations_of_one_section_conflict_until_a_longer_one_overrides_both(kitchen):
     (kitchen / "at+awp-l2.yaml").write_text("perturbation: {gamma: 0.3}\n")
     with pytest.raises(UserError, match=r"got at\+awp\+ensgd and at\+awp-l2 for the perturbation"):
         resolver.resolve_method("toy", "at+awp+ensgd-l2")
@@ -116,7 +116,7 @@ def test_two_cells_that_speak_of_one_section_are_refused_until_a_longer_one_deci
     assert resolver.resolve_method("toy", "at+awp+ensgd-l2")[1]["perturbation"]["gamma"] == 0.4
 
 
-def test_what_a_part_changes_in_a_section_is_changed_in_the_cells_values_too(kitchen):
+def test_values_of_a_part_override_those_of_a_combination(kitchen):
     (kitchen / "+twice.yaml").write_text("perturbation: {gamma: 2}\noptimizer: {momentum: 0.5}\n")
     sections = resolver.resolve_method("toy", "at+twice+awp+ensgd")[1]
     assert sections["perturbation"] == {"name": "awp", "gamma": 2}
@@ -161,7 +161,7 @@ def test_a_part_named_twice_is_refused(kitchen):
         resolver.resolve_method("toy", "at+awp+awp")
 
 
-def test_your_own_recipes_come_before_the_shipped_ones(kitchen):
+def test_recipes_in_the_current_folder_take_precedence(kitchen):
     assert "digits" in resolver.list_datasets()
     mine = Path("recipes/digits")
     mine.mkdir()
@@ -173,7 +173,7 @@ def test_your_own_recipes_come_before_the_shipped_ones(kitchen):
     )  # not mistaken for the shipped one
 
 
-def test_a_file_of_your_own_may_start_from_a_recipe(kitchen):
+def test_a_users_file_can_inherit_from_a_recipe(kitchen):
     Path("mine.yaml").write_text("base: toy/at+awp\noptimizer: {lr: 0.05}\n")
     dataset, method, sections = resolve_config("mine.yaml")
     assert (dataset, method) == ("digits", "mine")
@@ -188,7 +188,7 @@ def test_a_stored_recipe_is_a_recipe_again(kitchen):
     assert resolve_config(str(run.path / "recipe.yaml")) == ("toy", "at+awp", sections)
 
 
-def test_another_length_keeps_the_shape_rounding_half_up(kitchen):
+def test_scaling_epochs_scales_drops_and_stages_rounding_half_up(kitchen):
     _, _, sections = resolve_config("cifar10", "at", epochs=30)
     assert sections["schedule"]["drops"] == [15, 23]  # 22.5 up
     assert sections["train"]["epochs"] == 30
@@ -215,7 +215,7 @@ def test_other_settings_are_another_folder_and_the_evaluation_is_not_one(kitchen
     )  # yours are not the shipped ones
 
 
-def test_another_name_comes_without_the_options_of_the_old_one(kitchen):
+def test_a_new_name_removes_the_options_of_the_old_one(kitchen):
     settings = ["optimizer.lr=0.2", "optimizer.name=sgd", "schedule.name=cosine", "data.name=folder", "data.root=x"]
     sections = resolve_config("toy", "at+ensgd", settings)[2]
     assert sections["optimizer"] == {"name": "sgd", "lr": 0.2}
@@ -265,7 +265,7 @@ def test_every_shipped_recipe_is_valid():
         (["objective.name=standard", "objective={}"], "section.key=value"),
     ],
 )
-def test_a_wrong_setting_is_refused_by_name(settings, said):
+def test_an_invalid_override_is_reported_by_name(settings, said):
     with pytest.raises(UserError, match=re.escape(said)) as refused:
         validate.check_recipe(*resolve_config("digits", "at", settings))
     assert "\n" not in str(refused.value)
@@ -334,14 +334,14 @@ def test_stages_must_start_at_zero_ascend_and_be_whole(stages):
         validate.check_recipe("digits", "at", sections | {"optimizer": stages})
 
 
-def test_a_stage_that_is_never_reached_is_refused():
+def test_a_stage_after_the_last_epoch_is_an_error():
     _, _, sections = resolve_config("digits", "at")
     stages = [{"from_epoch": 0, "name": "sgd"}, {"from_epoch": 40, "name": "entropy_sgd"}]
     with pytest.raises(UserError, match="optimizer in recipe digits/at to start within 40 epochs, got from_epoch 40"):
         validate.check_recipe("digits", "at", sections | {"optimizer": stages})
 
 
-def test_a_stage_is_in_force_from_its_epoch_on():
+def test_a_stage_is_active_from_its_epoch_on():
     _, _, sections = resolve_config("digits", "at")
     stages = [{"from_epoch": 0, "name": "sgd"}, {"from_epoch": 10, "name": "entropy_sgd"}]
     recipe = validate.check_recipe("digits", "at", sections | {"optimizer": stages})

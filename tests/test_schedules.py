@@ -1,4 +1,4 @@
-"""The one-cycle schedule: torch's own shape, its ends, and what is refused."""
+"""The one-cycle schedule: torch's shape, its end points, and invalid options."""
 
 from __future__ import annotations
 
@@ -43,6 +43,6 @@ def test_one_cycle_rises_and_falls_without_a_jump():
 
 
 @pytest.mark.parametrize("wrong", [{"peak": 0}, {"peak": 1}, {"start": -0.1}, {"start": 1.1}, {"end": -1}, {"end": 2}])
-def test_a_one_cycle_that_cannot_be_is_refused_by_name(wrong):
+def test_an_invalid_one_cycle_option_raises_an_error_that_names_it(wrong):
     with pytest.raises(UserError, match=rf"schedule one_cycle: .*{next(iter(wrong))}"):
         build_component("schedule", "one_cycle", wrong)

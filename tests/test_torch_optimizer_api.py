@@ -53,7 +53,7 @@ def take_steps(optimizer, count, *params):
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)
-def test_a_scheduler_of_torchs_moves_its_lr_as_it_moves_torchs_own(method, name):
+def test_torch_schedulers_change_lr_as_for_torch_sgd(method, name):
     ours, theirs = weight(), weight()
     optimizers = make_optimizer(method, [ours]), torch.optim.SGD([theirs], lr=0.2, momentum=0.9)
     schedulers = [SCHEDULERS[name](optimizer) for optimizer in optimizers]
@@ -70,7 +70,7 @@ def test_a_scheduler_of_torchs_moves_its_lr_as_it_moves_torchs_own(method, name)
     assert len(seen) > 1
 
 
-def test_a_closure_is_called_once_a_step_and_its_loss_comes_back(method):
+def test_a_closure_is_called_once_per_step_and_its_loss_is_returned(method):
     ours, by_hand, calls = weight(), weight(), []
     torch.optim.SGD([weight()])  # from its first instance on, torch's own step() runs hooks
     one, other = make_optimizer(method, [ours]), make_optimizer(method, [by_hand])
@@ -86,7 +86,7 @@ def test_a_closure_is_called_once_a_step_and_its_loss_comes_back(method):
     assert not torch.equal(ours, weight())
 
 
-def test_its_state_goes_through_a_file_of_tensors_in_the_middle_of_anything(method):
+def test_state_dict_can_be_saved_and_loaded_at_any_step(method):
     for before in (1, 4):  # the second within the second inner loop
         p = weight()
         optimizer = make_optimizer(method, [p])
@@ -105,7 +105,7 @@ def test_its_state_goes_through_a_file_of_tensors_in_the_middle_of_anything(meth
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda value: pickle.loads(pickle.dumps(value))])
-def test_a_copy_goes_on_as_the_original_does(method, copied):
+def test_a_copy_takes_the_same_steps_as_the_original(method, copied):
     p = weight()
     optimizer = make_optimizer(method, [p])
     take_steps(optimizer, 2, p)
@@ -116,7 +116,7 @@ def test_a_copy_goes_on_as_the_original_does(method, copied):
     assert not torch.equal(p, weight())
 
 
-def test_a_group_that_is_added_learns_by_its_own_options(method):
+def test_an_added_param_group_uses_its_own_options(method):
     p, q, together = weight(), weight(2.0), (weight(), weight(2.0))
     one = make_optimizer(method, [p])
     one.add_param_group({"params": [q], "lr": 0.05})
@@ -135,7 +135,7 @@ def test_a_group_that_is_added_learns_by_its_own_options(method):
     assert len(one.deployed()) == 3
 
 
-def test_parameters_come_in_any_form_that_torch_takes(method):
+def test_parameters_are_accepted_in_every_form_that_torch_accepts(method):
     net = torch.nn.Linear(2, 2)
     for given in (net.parameters(), list(net.parameters()), [{"params": net.weight}], net.named_parameters()):
         optimizer = make_optimizer(method, given)

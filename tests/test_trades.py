@@ -18,7 +18,7 @@ def weight_gradient(net, loss):
 
 
 @pytest.mark.parametrize("bn_mode", ["train", "eval"])
-def test_crafting_is_the_printed_attack_with_batchnorm_in_the_mode_asked_for(net, batch, bn_mode):
+def test_crafting_is_the_papers_attack_with_batchnorm_in_bn_mode(net, batch, bn_mode):
     objective, net, x = TRADES(eps=0.2, step_size=0.05, steps=5, bn_mode=bn_mode), net.double(), batch[0].double()
     # In float32, near the start, the printed divergence's gradient is little more than rounding, and so is its sign.
     torch.manual_seed(1)
@@ -28,7 +28,7 @@ def test_crafting_is_the_printed_attack_with_batchnorm_in_the_mode_asked_for(net
     torch.testing.assert_close(x_adv, pgd_kl(net, x, 0.2, 0.05, 5), rtol=0, atol=1e-5)
 
 
-def test_predictions_are_compared_in_fp32_also_where_the_network_computes_in_bf16(net, batch):
+def test_the_attack_compares_predictions_in_fp32_under_bf16_autocast(net, batch):
     objective, crafted = TRADES(eps=0.2, step_size=0.05, steps=5, bn_mode="train"), []
     with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
         for attack in (
@@ -40,7 +40,7 @@ def test_predictions_are_compared_in_fp32_also_where_the_network_computes_in_bf1
     torch.testing.assert_close(*crafted, rtol=0, atol=1e-5)
 
 
-def test_crafting_does_not_look_at_the_labels(net, batch):
+def test_the_attack_does_not_use_labels(net, batch):
     objective, crafted = TRADES(steps=2), []
     for y in (batch[1], batch[1].flip(0)):
         torch.manual_seed(1)
@@ -63,7 +63,7 @@ def test_the_loss_is_cross_entropy_plus_beta_times_the_divergence_from_clean_to_
     assert abs(outcome.loss - reverse) > 1e-4
 
 
-def test_at_the_clean_image_it_is_cross_entropy(net, batch):
+def test_for_clean_images_the_loss_is_cross_entropy(net, batch):
     x, y = batch
     torch.testing.assert_close(TRADES().loss(net, x, x.clone(), y).loss, F.cross_entropy(net(x), y))
 
@@ -82,7 +82,7 @@ def test_the_gradient_flows_through_both_predictions(net, batch):
     assert any((a - b).abs().max() > 1e-3 for a, b in zip(ours, weight_gradient(net, held)))
 
 
-def test_the_divergence_and_its_gradient_are_finite_where_the_printed_ones_are_not():
+def test_the_divergence_and_its_gradient_are_finite_where_the_printed_formula_is_not():
     logits = torch.tensor([[1e4, -1e4, 0.0], [200.0, 0.0, -200.0]], requires_grad=True)
     at = torch.tensor([[-1e4, 1e4, 0.0], [200.0, 0.0, -200.0]], requires_grad=True)
     divergence = kl_divergence(logits, at)
@@ -120,11 +120,11 @@ def test_each_loss_sees_its_own_batch_statistics_and_running_ones_move_twice(net
 @pytest.mark.parametrize(
     "wrong", [dict(eps=0.0), dict(step_size=0.0), dict(steps=0), dict(beta=-1.0), dict(label_smoothing=-0.1)]
 )
-def test_settings_out_of_range_are_refused_by_name(wrong):
+def test_an_option_out_of_range_raises_an_error_that_names_it(wrong):
     with pytest.raises(ValueError, match=rf"expected (0 <=? )?{next(iter(wrong))} "):
         TRADES(**wrong)
 
 
-def test_one_class_is_refused_by_name():
+def test_one_class_raises_an_error():
     with pytest.raises(ValueError, match="2 classes"):
         kl_divergence(torch.zeros(3, 1), torch.zeros(3, 1))

@@ -28,19 +28,19 @@ def test_each_task_comes_with_its_result(workers):
     assert workers_are_gone()
 
 
-def test_what_a_task_raises_is_raised_here_and_ends_the_processes():
+def test_an_exception_of_a_task_is_raised_and_ends_the_processes():
     with pytest.raises(errors.UserError, match="anything but 7"):
         list(map_unordered(fail, [7], 2))
     assert workers_are_gone()
 
 
-def test_a_process_that_dies_is_one_line():
+def test_a_killed_worker_is_reported_in_one_line():
     with pytest.raises(errors.UserError, match="expected 2 processes to work in, got one that ended"):
         list(map_unordered(exit_process, [1, 2], 2))
     assert workers_are_gone()
 
 
-def test_whoever_wants_no_more_waits_for_nothing():
+def test_closing_does_not_wait_for_running_tasks():
     with closing(map_unordered(sleep_forever, [0, 600, 600], 2)) as found:
         next(found)
         assert len(multiprocessing.active_children()) == 2
@@ -49,7 +49,7 @@ def test_whoever_wants_no_more_waits_for_nothing():
     assert workers_are_gone()
 
 
-def test_ctrl_c_reaches_no_process_however_young(monkeypatch):
+def test_ctrl_c_reaches_no_worker_even_while_it_starts(monkeypatch):
     class Interrupting(ProcessPoolExecutor):
         def submit(self, *given):
             future = super().submit(*given)

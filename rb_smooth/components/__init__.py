@@ -1,4 +1,4 @@
-"""What a recipe can name: objectives, perturbations, optimizers, averaging, schedules, models.
+"""Components that a recipe names: objectives, perturbations, optimizers, averaging, schedules, models.
 
-Imports core alone; methods do not import each other. Open interfaces.py first: what each kind of method may rely on.
+Imports core only; methods do not import each other. Open interfaces.py first: the contract of each kind of method.
 """

@@ -1,4 +1,4 @@
-"""Crafting adversarial examples with torchattacks' own PGD, under our control of modes, gradients and statistics."""
+"""Craft adversarial examples with torchattacks' PGD, without side effects on the model."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ _STEP_SIZE: dict[str, float] = {"Linf": 2 / 255, "L2": 15 / 255}
 
 
 def make_threat(norm: Norm, eps: float | None, step_size: float | None, steps: int) -> Threat:
-    """The threat that PGD's settings describe; each norm has its own default eps and step (8/255 and 2/255 for Linf,
-    128/255 and 15/255 for L2). Raises ValueError for what is out of range.
+    """Build a Threat. Defaults of eps and step_size: 8/255 and 2/255 for Linf, 128/255 and 15/255 for L2.
+
+    Raises ValueError for a value out of range.
     """
     if norm not in _EPS:
         raise ValueError(f"expected norm Linf or L2, got {norm!r}")
@@ -31,9 +32,10 @@ def make_threat(norm: Norm, eps: float | None, step_size: float | None, steps: i
 
 @contextmanager
 def input_gradient_mode(model: nn.Module, bn_mode: batchnorm.BatchNormMode) -> Iterator[None]:
-    """Inside, forward and backward passes to the input cost nothing else and leave no trace in `model`.
+    """Inside: eval mode with BatchNorm in `bn_mode`, no parameter gradients, running statistics restored afterwards.
 
-    Modes, requires_grad, p.grad and BatchNorm's buffers are left as found, also on an exception.
+    Use around passes that need gradients of the input only. Modes, requires_grad, p.grad and BatchNorm's buffers are
+    restored, also on an exception.
     """
     with batchnorm.batchnorm_mode(model, bn_mode), batchnorm.frozen_running_stats(model), weights.no_param_grad(model):
         yield
@@ -46,13 +48,12 @@ def pgd(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, steps: int) -> T
 
     x: (B, C, H, W) in [0, 1]; y: (B,) int64. Returns x_adv of x's shape in [0, 1], detached, within threat.eps of x.
     Linf starts uniformly in the cube; L2 along a random direction at a radius uniform in [0, eps].
-    To be called inside `input_gradient_mode`.
+    Call inside `input_gradient_mode`.
     """
     attack = torchattacks.PGD if threat.norm == "Linf" else _PGDL2
     crafter = attack(model, eps=threat.eps, alpha=threat.step_size, steps=steps, random_start=True)
-    # `forward` is the attack itself. `__call__` would first switch the whole model to eval mode and afterwards the
-    # whole model to train mode, layers frozen by hand included.
-    # Contiguous, for random starts are drawn in the order of memory: x in any layout gets the same ones.
+    # `forward`, since `__call__` would set the whole model to eval mode and then to train mode, frozen layers included.
+    # Contiguous, since random starts are drawn in memory order: x gets the same start in any layout.
     with torch.enable_grad():
         return crafter.forward(x.contiguous(), y)
 
@@ -60,7 +61,7 @@ def pgd(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, steps: int) -> T
 def pgd_kl(model: nn.Module, x: Tensor, threat: Threat, steps: int) -> Tensor:
     """Sign ascent on KL(p(x) || p(x_adv)) from x + 0.001 N(0, I), within the Linf ball: the attack inside TRADES.
 
-    Zhang et al., arXiv 1901.08573. Arguments and result as `pgd`'s. To be called inside `input_gradient_mode`.
+    Zhang et al., arXiv 1901.08573. Arguments and result as in `pgd`. Call inside `input_gradient_mode`.
     """
     crafter = _TPGD(model, eps=threat.eps, alpha=threat.step_size, steps=steps)
     with torch.enable_grad():
@@ -68,7 +69,7 @@ def pgd_kl(model: nn.Module, x: Tensor, threat: Threat, steps: int) -> Tensor:
 
 
 class _PGDL2(torchattacks.PGDL2):
-    """Takes gradients by .view, and so needs them laid out as its images; a channels_last network's are not."""
+    """Works with channels_last networks: torchattacks applies .view to gradients, which then must be contiguous."""
 
     def get_logits(self, inputs: Tensor) -> Tensor:
         inputs.register_hook(Tensor.contiguous)
@@ -76,9 +77,9 @@ class _PGDL2(torchattacks.PGDL2):
 
 
 class _TPGD(torchattacks.TPGD):
-    """Compares predictions in fp32 at least: on a CPU, autocast leaves softmax in bfloat16.
+    """Compares predictions in fp32 or better; on a CPU, autocast would leave softmax in bfloat16.
 
-    The divergence begins at nearly 0, and eight bits see no difference between predictions that near.
+    The divergence is nearly 0 at the start, below bfloat16's resolution.
     """
 
     def get_logits(self, inputs: Tensor) -> Tensor:

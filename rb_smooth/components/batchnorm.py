@@ -1,4 +1,4 @@
-"""Every decision about BatchNorm: which statistics normalise, what may move the running ones, what is deployed."""
+"""BatchNorm: choose batch or running statistics, protect the running ones, recalibrate them before evaluation."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ Batch = tuple[Tensor, Tensor, Tensor]  # x, x_adv, y
 
 
 def batchnorm_layers(model: nn.Module) -> list[_BatchNorm]:
-    """The BatchNorm layers of `model` that keep running statistics."""
+    """Return the BatchNorm layers with running statistics."""
     return [module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
 
 
 def _unfrozen_layers(model: nn.Module) -> list[_BatchNorm]:
-    """Those not frozen by hand: a layer in eval mode within a model in train mode was put there on purpose."""
+    """Return the BatchNorm layers except frozen ones: those in eval mode in a model in train mode."""
     return [layer for layer in batchnorm_layers(model) if layer.training or not model.training]
 
 
 def running_stats(model: nn.Module) -> list[Tensor]:
-    """Every running mean, running variance and batch count of `model`."""
+    """Return all running means, running variances and batch counts."""
     return [buffer for layer in batchnorm_layers(model) for buffer in layer.buffers(recurse=False)]
 
 
 @contextmanager
 def preserve_modes(model: nn.Module) -> Iterator[None]:
-    """Each module leaves in the mode, train or eval, in which it came: layers frozen by hand stay frozen."""
+    """Restore each module's train or eval mode on exit, also on an exception."""
     modes = {module: module.training for module in model.modules()}
     try:
         yield
@@ -50,32 +50,32 @@ def preserve_modes(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def batchnorm_mode(model: nn.Module, bn_mode: BatchNormMode) -> Iterator[None]:
-    """Inside, the model is in eval mode, its BatchNorm layers normalise by the batch if `bn_mode` is "train".
+    """Inside, the model is in eval mode; BatchNorm uses batch statistics if `bn_mode` is "train".
 
-    Layers frozen by hand (in eval mode within a model in train mode) stay frozen.
+    Frozen BatchNorm layers (in eval mode in a model in train mode) stay in eval mode.
     """
-    free = _unfrozen_layers(model)
+    unfrozen = _unfrozen_layers(model)
     with preserve_modes(model):
         model.eval()
-        for layer in free:
+        for layer in unfrozen:
             layer.train(bn_mode == "train")
         yield
 
 
 @contextmanager
 def frozen_running_stats(model: nn.Module) -> Iterator[None]:
-    """Whatever is forwarded inside, the running statistics come out bit for bit as they were."""
+    """Restore the running statistics on exit, bit for bit, also on an exception."""
     with preserve(running_stats(model)):
         yield
 
 
 def recalibrate(model: nn.Module, objective: Objective, batches: Iterable[Batch]) -> None:
-    """Set the running statistics to their plain mean over `objective.loss` on `batches`, without gradient.
+    """Set the running statistics to the mean of the batch statistics over `objective.loss` on `batches`.
 
-    What is deployed is w (or an average), while the running statistics were gathered along the chain w'. The forwards
-    are training's, on minibatches that training saw, but at the weights that are deployed. With no batches, or in a
-    model without BatchNorm, nothing changes; layers frozen by hand keep their statistics. Modes and the random state
-    are left as found. Several processes, each with its share of the minibatches, end with the same statistics.
+    Training collects running statistics at w'; evaluation uses w or an average. This repeats training's forward passes
+    at the model's current weights, without gradients. Without batches or BatchNorm nothing changes; frozen layers keep
+    their statistics. Modes and random state are restored. With several processes, each with its shard of the
+    minibatches, all end with the same statistics.
     """
     batches, norms = list(batches), _unfrozen_layers(model)
     if batches and norms:
@@ -87,14 +87,14 @@ def recalibrate(model: nn.Module, objective: Objective, batches: Iterable[Batch]
 def _accumulate_statistics(
     model: nn.Module, norms: list[_BatchNorm], objective: Objective, batches: list[Batch]
 ) -> None:
-    """Running statistics := their plain mean over the objective's forwards on `batches`."""
+    """Set the running statistics to their mean over the objective's forward passes on `batches`."""
     momenta = [layer.momentum for layer in norms]
     with preserve_modes(model), torch.no_grad(), preserve_rng():
         if not model.training:
             model.train()
         for layer in norms:
             layer.reset_running_stats()
-            layer.momentum = None  # torch's spelling of "cumulative mean"
+            layer.momentum = None  # None: cumulative mean
         try:
             for x, x_adv, y in batches:
                 objective.loss(model, x, x_adv, y)
@@ -104,7 +104,7 @@ def _accumulate_statistics(
 
 
 def _all_reduce_statistics(norms: list[_BatchNorm]) -> None:
-    """Running statistics := those of all processes' images taken together: the mean of E[x] and of E[x^2]."""
+    """Pool the running statistics of all processes: average E[x] and E[x^2]."""
     for layer in norms:
         assert layer.running_mean is not None
         assert layer.running_var is not None

@@ -1,4 +1,4 @@
-"""Weights that come and go: from any of the forms that this field passes around, and in the plainest one."""
+"""Read weights from the usual checkpoint formats, load them into a model, and export a plain state dict."""
 
 from __future__ import annotations
 
@@ -14,19 +14,21 @@ from rb_smooth.core import files
 from rb_smooth.core.errors import UserError, first_line
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "ema_state_dict", "model_ema", "ema", "params")
-"""Under which names files hold a state dict; the first that is there is taken, unless another is asked for."""
+"""Keys under which files hold a state dict; the first present is read unless a key is requested."""
 _PREFIXES = ("module.", "_orig_mod.", "model.", "ema.")
 _NET_PREFIX = "net."
-"""Under which `Normalized` holds its network."""
+"""Prefix of the network's keys in `Normalized`."""
 _NORMALISATION_KEYS = (("mean", "std"), ("mu", "sigma"), ("normalize.mean", "normalize.std"))
 _COUNTERS = ("n_averaged", "num_updates")
-"""What averaged models keep beside their weights."""
+"""Counters that averaged models save with their weights."""
 
 
 class Checkpoint(NamedTuple):
-    """weights: of the bare network; `prefix` stood before their names. others: further state dicts in the file.
+    """A network's weights as read from a file.
 
-    mean, std: (C,), of the normalisation that came with them; None: none came.
+    weights:   state dict of the network without its normalisation; `prefix` preceded its keys in the file.
+    mean, std: (C,), normalisation stored in the file; None: none stored.
+    others:    keys of further state dicts in the file.
     """
 
     weights: dict[str, Tensor]
@@ -37,10 +39,9 @@ class Checkpoint(NamedTuple):
 
 
 def load_checkpoint(model: Normalized, path: Path) -> None:
-    """Give `model` the weights in `path`, in any of the forms that `read_checkpoint` takes.
+    """Load the weights in `path` into `model`, in any format that `read_checkpoint` reads.
 
-    A bare network keeps the data's own normalisation. Raises UserError, naming both sides, if the file is another
-    network's.
+    Without normalisation in the file, the model keeps the data set's. Raises UserError if keys or shapes differ.
     """
     if not path.exists():
         raise UserError(f"expected weights to start from in {path}, got nothing there; correct train.start")
@@ -48,11 +49,12 @@ def load_checkpoint(model: Normalized, path: Path) -> None:
 
 
 def read_checkpoint(path: Path, cure: str, key: str | None = None) -> Checkpoint:
-    """A state dict, plain or wrapped under one of the usual names, as torch or safetensors save it.
+    """Read a state dict saved by torch or safetensors, plain or under one of the usual keys; execute no code in it.
 
-    Prefixes of DataParallel, of compiled and of averaged models, and of wrappers, are stripped; a normalisation's mean
-    and standard deviation are told apart. Nothing in the file is executed. key: which of several wrapped state dicts.
-    cure: what to do, for the one line of UserError, if the file holds no state dict.
+    Strips prefixes of DataParallel, compiled, averaged and wrapped models; separates the normalisation's mean and std.
+
+    key:  which state dict to read, if the file holds several.
+    cure: the fix that the UserError names, raised if the file holds no state dict.
     """
     loaded = _read_file(path)
     names = [name for name in _WRAPPERS if isinstance(loaded, Mapping) and isinstance(loaded.get(name), Mapping)]
@@ -72,23 +74,20 @@ def read_checkpoint(path: Path, cure: str, key: str | None = None) -> Checkpoint
 
 
 def load_weights(model: Normalized, checkpoint: Checkpoint, path: Path, cure: str) -> None:
-    """Give `model` the weights, and the normalisation if one came. Raises UserError if they are another network's."""
+    """Load the weights, and the normalisation if present, into `model`. Raises UserError if keys or shapes differ."""
     wanted: Mapping[str, Tensor] = model.net.state_dict()
     counts = {key: value for key, value in wanted.items() if key.endswith("num_batches_tracked")}
-    prefix, weights = (
-        checkpoint.prefix,
-        counts | checkpoint.weights,
-    )  # which old checkpoints lack, and nothing of ours depends on
+    prefix, weights = checkpoint.prefix, counts | checkpoint.weights  # old checkpoints lack counts, which are unused
     missing, surplus = wanted.keys() - weights.keys(), weights.keys() - wanted.keys()
     if missing or surplus:
         sides = [f"{prefix}{min(missing)} missing"] if missing else []
-        sides += [f"{prefix}{min(surplus)} besides"] if surplus else []
-        raise UserError(f"expected this model's weights in {path}, got another's ({', '.join(sides)}); {cure}")
+        sides += [f"{prefix}{min(surplus)} unexpected"] if surplus else []
+        raise UserError(f"expected this model's weights in {path}, got another model's ({', '.join(sides)}); {cure}")
     for key, value in wanted.items():
         if weights[key].shape != value.shape:
             raise UserError(
-                f"expected {prefix}{key} of shape {tuple(value.shape)} in {path}, as the data's classes and the model "
-                f"want it, got {tuple(weights[key].shape)}; {cure}"
+                f"expected {prefix}{key} of shape {tuple(value.shape)} in {path}, by the model and the data's "
+                f"classes, got {tuple(weights[key].shape)}; {cure}"
             )
         if weights[key].is_floating_point() != value.is_floating_point() or not weights[key].isfinite().all():
             raise UserError(
@@ -98,16 +97,16 @@ def load_weights(model: Normalized, checkpoint: Checkpoint, path: Path, cure: st
     model.net.load_state_dict(weights)
     if checkpoint.mean is not None and checkpoint.std is not None:
         channels = model.mean.numel()
-        for came, own in ((checkpoint.mean, model.mean), (checkpoint.std, model.std)):
-            if came.numel() not in (1, channels) or not came.isfinite().all():
+        for stored, own in ((checkpoint.mean, model.mean), (checkpoint.std, model.std)):
+            if stored.numel() not in (1, channels) or not stored.isfinite().all():
                 raise UserError(
-                    f"expected a normalisation of {channels} channels in {path}, got {came.tolist()}; {cure}"
+                    f"expected a normalisation of {channels} channels in {path}, got {stored.tolist()}; {cure}"
                 )
-            own.copy_(came.to(own).view(1, -1, 1, 1).expand_as(own))
+            own.copy_(stored.to(own).view(1, -1, 1, 1).expand_as(own))
 
 
 def export_state_dict(model: nn.Module) -> dict[str, Tensor]:
-    """A plain CPU state dict, floating point in fp32: what RobustBench's loader takes."""
+    """A contiguous CPU state dict in fp32, as RobustBench's loader reads."""
     state = model.state_dict()
     return {
         key: (value.float() if value.is_floating_point() else value)
@@ -147,7 +146,7 @@ def _unwrap(loaded: Any, path: Path, cure: str) -> dict[str, Tensor]:
 
 
 def _strip_prefixes(weights: dict[str, Tensor], *prefixes: str) -> dict[str, Tensor]:
-    """`weights` without what all their names begin with."""
+    """Remove prefixes that all keys share, repeatedly."""
     while prefix := next((each for each in prefixes if weights and all(key.startswith(each) for key in weights)), None):
         weights = {key.removeprefix(prefix): value for key, value in weights.items()}
     return weights

@@ -1,4 +1,4 @@
-"""FLOPs of a network, counted by torch, and the CPU threads that are worth their while for it."""
+"""Count a network's FLOPs, and choose CPU threads by them."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from torch.utils.flop_counter import FlopCounterMode
 from rb_smooth.components.batchnorm import preserve_modes
 
 _LARGE_FLOPS = 1e9
-"""FLOPs of a minibatch's forward pass below which a CPU gains little by bfloat16, and nothing by a second thread.
+"""FLOPs of a minibatch's forward pass below which bfloat16 gains little on a CPU, and a second thread nothing.
 
-A step's time in bf16 and channels_last over fp32's: 0.85 at 0.1e9 FLOPs, 0.74 at 1.6e9, 0.55 at 18e9, in medians
+Median time of a step in bf16 and channels_last relative to fp32: 0.85 at 0.1e9 FLOPs, 0.74 at 1.6e9, 0.55 at 18e9
 (benchmarks/precision.json).
 """
 
-
 THREADS = torch.get_num_threads()
-"""torch's own number, before a small net gives them up: another one of the same command may want them."""
+"""torch's default number of threads, which `choose_threads` restores for large networks."""
 
 
 def is_large(model: nn.Module, shape: tuple[int, int, int], images: int) -> bool:
-    """Whether a forward pass of a minibatch is work enough for a CPU's second thread and for its bfloat16."""
+    """Whether a forward pass of `images` images of `shape` (C, H, W) gains from bfloat16 and a second CPU thread."""
     return forward_flops(model, shape) * images >= _LARGE_FLOPS
 
 
 def choose_threads(model: nn.Module, shape: tuple[int, int, int], images: int) -> bool:
-    """One CPU thread for a net so small that a second gains nothing, and loses much by waiting on a busy machine; for
-    a larger one torch's own number, which is the machine's. images: in a minibatch. Returns whether the net is large.
+    """Set torch to one CPU thread for a small network, else to its default number; return whether it is large.
+
+    On a small network a second thread gains nothing, and loses much on a busy machine. images: size of a minibatch.
     """
     large = is_large(model, shape, images)
     torch.set_num_threads(THREADS if large else 1)
@@ -37,14 +37,14 @@ def choose_threads(model: nn.Module, shape: tuple[int, int, int], images: int) -
 
 
 def forward_flops(model: nn.Module, shape: tuple[int, int, int]) -> int:
-    """FLOPs of the forward pass of one image of `shape` (C, H, W), counted by torch. Leaves `model` as found."""
+    """FLOPs of the forward pass of one image of `shape` (C, H, W). Does not change `model`."""
     image = torch.zeros(1, *shape, device=next(model.parameters()).device)
     with preserve_modes(model), torch.no_grad():
         return count_flops(lambda: model.eval()(image))
 
 
 def count_flops(work: Callable[[], object]) -> int:
-    """FLOPs of `work`'s convolutions and matrix products, forward and backward, as torch counts them."""
+    """FLOPs of the convolutions and matrix products in `work`, forward and backward, by torch's FlopCounterMode."""
     counter = FlopCounterMode(display=False)
     counter.mod_tracker = _NoModuleTracker()  # type: ignore[assignment]
     with counter:
@@ -53,7 +53,7 @@ def count_flops(work: Callable[[], object]) -> int:
 
 
 class _NoModuleTracker:
-    """In the place of the counter's module tracker, whose hooks an attack's autograd.grad to its input breaks."""
+    """Replaces the counter's module tracker, whose hooks fail on autograd.grad to the input, as in attacks."""
 
     parents = frozenset({"Global"})
 

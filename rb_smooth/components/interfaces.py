@@ -1,12 +1,24 @@
-"""The four kinds of method and what each may rely on. Read this file first; nothing here runs.
+"""The contract of the four kinds of method, and of schedules and augmentations. Protocols only: nothing to inherit.
 
-Which box does a new idea belong in? What needs the label is an objective; what needs the same minibatch again is a
-perturbation; what needs a fresh minibatch is an optimizer; what only reads the deployed weights is an averaging. One
-training step is their whole coupling (`rb_smooth.training.step.training_step`), so that any objective goes with any
-perturbation, optimizer and averaging, and none of them knows the others.
+    kind           role                                             choose it for a method that needs
+    objective      crafts adversarial examples, computes the loss   the labels
+    perturbation   shifts the weights for one backward pass         a second pass on the same minibatch
+    optimizer      turns gradients into weights                     a fresh minibatch
+    averaging      averages the weights over time                   the weights only
 
-Symbols: x images (B, C, H, W) in [0, 1]; y labels (B,) int64; x_adv adversarial examples of x's shape; w the deployed
-weights; w' the point where gradients are wanted; v a perturbation of the weights.
+One training step (`rb_smooth.training.step.training_step`) calls all four:
+
+    x_adv = objective.craft(model, x, y)
+    with perturbation(model, lambda: objective.loss(model, x, x_adv, y).loss):
+        objective.loss(model, x, x_adv, y).loss.backward()    # at w' + v
+    optimizer.step()                                          # from w'
+    averaging.update(optimizer.deployed(), t)                 # of w
+
+They share nothing else, so any objective combines with any perturbation, optimizer and averaging.
+
+Symbols: x images (B, C, H, W) in [0, 1]; y labels (B,) int64; x_adv adversarial examples, of x's shape; t minibatch
+number of the run, from 0; w deployed weights, which are averaged, evaluated and saved; w' weights at which the gradient
+is taken (w' = w for SGD; for EntropySGD the Langevin chain); v weight perturbation.
 """
 
 from __future__ import annotations
@@ -21,60 +33,67 @@ from rb_smooth.core.threat import Threat
 
 
 class Outcome(NamedTuple):
-    """What one forward of an objective gives: logits are (B, classes) at x_adv, so logging needs no second forward."""
+    """Result of `Objective.loss`. loss: scalar. logits: (B, classes) at x_adv, logged without a second forward pass."""
 
     loss: Tensor
     logits: Tensor
 
 
 class Objective(Protocol):
-    """What is minimised. Two functions and not one, because a weight perturbation must stand between them."""
+    """The attack and the loss. Two methods, since the perturbation is applied between them."""
 
     threat: Threat | None
-    """The ball that training defends, by which the best epoch is selected; None: clean accuracy."""
+    """Threat model of training; robust accuracy under it selects the best epoch. None: clean accuracy selects it."""
 
     def craft(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        """x_adv, detached, in [0, 1]. Leaves modes, p.grad, requires_grad and BatchNorm's buffers as found."""
+        """Return x_adv: x's shape, in [0, 1], detached.
+
+        Must not change train/eval modes, p.grad, requires_grad or BatchNorm buffers, also if the model raises.
+        """
         ...
 
     def loss(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> Outcome:
-        """The loss to minimise, in the mode in which the model is."""
+        """Compute the loss at the current weights, without changing the model's mode."""
         ...
 
 
 class Perturbation(Protocol):
-    """A lasting-one-backward shift of the weights: w' + v inside the context, w' bit for bit after it."""
+    """A shift of the weights during one backward pass."""
 
     def __call__(self, model: nn.Module, loss: Callable[[], Tensor]) -> AbstractContextManager[None]:
-        """`loss()` is the objective's loss on this minibatch at the present weights; it may be called or not."""
+        """Context manager: weights are w' + v inside, and w' bit for bit after it, also on an exception.
+
+        loss: computes the objective's loss on this minibatch at the current weights, a scalar; may be called any number
+        of times. BatchNorm statistics, modes and p.grad must not change, and parameters must keep their storage.
+        """
         ...
 
 
 class Optimizer(Protocol):
-    """A torch.optim.Optimizer with the two points of schedule_free: gradients are taken at w', w is deployed."""
+    """A torch.optim.Optimizer with two sets of weights, w' and w, and train() and eval() as in schedule_free."""
 
     param_groups: list[dict[str, Any]]
 
     def zero_grad(self, set_to_none: bool = True) -> None: ...
 
     def step(self) -> None:
-        """Consume p.grad once. Raises RuntimeError in eval mode, naming the cure."""
+        """Update from p.grad, once per minibatch. Raises RuntimeError in eval mode: "call optimizer.train()"."""
         ...
 
     def train(self) -> None:
-        """Parameters := w', where gradients are wanted."""
+        """Parameters := w', for taking gradients."""
         ...
 
     def eval(self) -> None:
-        """Parameters := w, what is deployed. train() undoes it exactly; storage never moves."""
+        """Parameters := w, for evaluating and saving. train() undoes it bit for bit; storage never moves."""
         ...
 
     def deployed(self) -> list[Tensor]:
-        """w, in the order of the parameters, without swapping. Not a copy: read it, do not keep it."""
+        """Return w in parameter order, in either mode. Not a copy: valid until the next step()."""
         ...
 
     def report(self) -> dict[str, float]:
-        """Figures of its own for the log, counted since the last report. Called once an epoch."""
+        """Return the optimizer's own numbers for the log, counted since the last call. Called once per epoch."""
         ...
 
     def state_dict(self) -> dict[str, Any]: ...
@@ -83,14 +102,14 @@ class Optimizer(Protocol):
 
 
 class Averaging(Protocol):
-    """What becomes of the deployed weights over time."""
+    """An average of the deployed weights over time."""
 
     def update(self, deployed: list[Tensor], t: int) -> None:
-        """Called after every minibatch t = 0, 1, …, whatever the optimizer."""
+        """Add w after minibatch t = 0, 1, …; called after every minibatch, for every optimizer."""
         ...
 
     def weights(self, deployed: list[Tensor]) -> list[Tensor]:
-        """What is evaluated and exported: `deployed` itself, or the average in its place."""
+        """Return the weights to evaluate and save: the average, or `deployed` itself."""
         ...
 
     def state_dict(self) -> dict[str, Any]: ...
@@ -102,13 +121,13 @@ class Schedule(Protocol):
     """A factor on the optimizer's learning rate."""
 
     def __call__(self, epoch: float, epochs: int) -> float:
-        """`epoch` counts from 0 in fractions; `epochs` is the length of the whole run."""
+        """epoch: fractional, from 0. epochs: length of the run."""
         ...
 
 
 class Augmentation(Protocol):
-    """A change of training images that keeps their labels."""
+    """A label-preserving transformation of training images."""
 
     def __call__(self, x: Tensor, generator: Generator) -> Tensor:
-        """x: (B, C, H, W) uint8, result the same; all randomness from `generator`, on the CPU."""
+        """x: (B, C, H, W) uint8, as is the result. All randomness comes from `generator`, which is on the CPU."""
         ...

@@ -1,8 +1,8 @@
-"""Choose the memory layout of a network's weights: channels_last is faster, but not every kernel for it is right.
+"""Choose the memory layout of a network's weights: channels_last where it is faster and correct.
 
-On CPUs whose best instruction set is AVX2, oneDNN computes the weight gradient of some 1x1 convolutions in
-channels_last by a kernel that writes out of bounds: wrong gradients, a corrupted heap or a hang (uxlfoundation/oneDNN
-issue 6035). Networks with such a convolution get plain layout there. `benchmarks/conv_layouts.py` finds the boundary.
+On CPUs limited to AVX2, oneDNN's channels_last kernel for the weight gradient of some 1x1 convolutions writes out of
+bounds: wrong gradients, a corrupted heap or a hang (uxlfoundation/oneDNN issue 6035). Networks with such a convolution
+get contiguous layout there. `benchmarks/conv_layouts.py` measures which convolutions are affected.
 """
 
 from __future__ import annotations
@@ -24,17 +24,18 @@ InstructionSet = Literal["SSE4.1", "AVX", "AVX2", "AVX-512", "unknown"]
 ChannelsLastOption = bool | Literal["auto"]
 
 _X86 = ("SSE4.1", "AVX", "AVX2", "AVX-512")
-"""From the oldest to the newest; oneDNN uses the newest that the CPU has and ONEDNN_MAX_CPU_ISA allows."""
+"""Oldest to newest; oneDNN uses the newest that the CPU supports and ONEDNN_MAX_CPU_ISA allows."""
 
 _MAX_AFFECTED_CHANNELS = 7
-"""Input channels up to which the AVX2 kernel is wrong: fewer than a vector of eight (benchmarks/conv-layouts.json).
+"""Largest number of input channels for which the AVX2 kernel is wrong: below one vector of eight
+(benchmarks/conv-layouts.json).
 
-Grouped convolutions were right there; they count here by the channels of a group, to be safe.
+Grouped convolutions were correct in that benchmark; to be safe they are judged by the channels of a group.
 """
 
 
 class Convolution(NamedTuple):
-    """A 2D convolution in a forward pass. channels: input channels of each group; channels_last: whether it ran so."""
+    """A 2D convolution of a forward pass. channels: input channels per group. channels_last: the layout it ran in."""
 
     channels: int
     kernel: tuple[int, ...]
@@ -49,22 +50,22 @@ class Convolution(NamedTuple):
 def choose_memory_format(
     model: nn.Module, shape: tuple[int, int, int], device: torch.device, requested: ChannelsLastOption = "auto"
 ) -> torch.memory_format:
-    """The layout for `model` on images of `shape` (C, H, W): channels_last unless a convolution would be wrong in it.
+    """Choose the layout of `model` for images of `shape` (C, H, W): channels_last unless a convolution is wrong in it.
 
-    requested: `train.channels_last`. Raises UserError if it is True and some convolution is known to be wrong in
-    channels_last here, and if a convolution of the network runs in channels_last whatever the layout of its weights.
+    requested: `train.channels_last`. Raises UserError if it is True and a convolution is wrong in channels_last on this
+    CPU, and if the network itself runs such a convolution in channels_last.
     """
     if device.type != "cpu":
         return torch.channels_last if requested else torch.contiguous_format
     instructions = instruction_set()
     if instructions == "unknown" and requested == "auto":
-        log_debug("plain memory layout: channels_last has not been tested on this kind of CPU")
+        log_debug("contiguous memory layout: channels_last is untested on this kind of CPU")
         return torch.contiguous_format
     wrong = [each for each in find_convolutions(model, shape) if is_wrong_in_channels_last(each, instructions)]
     if any(each.channels_last for each in wrong):
         raise UserError(
-            f"expected convolutions that oneDNN computes rightly on this CPU ({instructions}), got a {wrong[0]} that "
-            "this network runs in channels_last; set ONEDNN_MAX_CPU_ISA=AVX, or use another device"
+            f"expected convolutions that oneDNN computes correctly on this CPU ({instructions}), got a {wrong[0]} that "
+            "the network runs in channels_last; set ONEDNN_MAX_CPU_ISA=AVX, or use another device"
         )
     if wrong and requested is True:
         raise UserError(
@@ -72,12 +73,12 @@ def choose_memory_format(
             f"oneDNN computes wrong weight gradients for this network's {wrong[0]}; use auto"
         )
     if wrong and requested:
-        log_debug(f"plain memory layout: oneDNN is wrong in channels_last on {instructions} for a {wrong[0]}")
+        log_debug(f"contiguous memory layout: oneDNN is wrong in channels_last on {instructions} for a {wrong[0]}")
     return torch.contiguous_format if wrong or not requested else torch.channels_last
 
 
 def is_wrong_in_channels_last(convolution: Convolution, instructions: InstructionSet) -> bool:
-    """Whether oneDNN's weight gradient of this convolution, in channels_last, is wrong with these instructions."""
+    """Whether oneDNN computes this convolution's weight gradient wrongly in channels_last with these instructions."""
     return (
         instructions == "AVX2"
         and set(convolution.kernel) == {1}
@@ -87,10 +88,10 @@ def is_wrong_in_channels_last(convolution: Convolution, instructions: Instructio
 
 
 def instruction_set() -> InstructionSet:
-    """The newest family of vector instructions that oneDNN uses here: the CPU's, or less by ONEDNN_MAX_CPU_ISA."""
+    """The newest vector instructions that oneDNN uses: the CPU's, limited by ONEDNN_MAX_CPU_ISA."""
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return "unknown"
-    # torch >= 2.6 can tell, but by no public name; `torch.backends.cpu` says what ATEN_CPU_CAPABILITY allows instead.
+    # torch >= 2.6 has private functions only; `torch.backends.cpu` reports what ATEN_CPU_CAPABILITY allows instead.
     has = {name: getattr(torch.cpu, f"_is_{name}_supported", lambda: False)() for name in ("avx2", "avx512")}
     cpu: InstructionSet = "AVX-512" if has["avx512"] else "AVX2" if has["avx2"] else "AVX"
     limit = _isa_limit(os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or "")
@@ -98,7 +99,7 @@ def instruction_set() -> InstructionSet:
 
 
 def _isa_limit(name: str) -> InstructionSet:
-    """The family that a value of ONEDNN_MAX_CPU_ISA allows. oneDNN ignores values that it does not know."""
+    """The newest instructions that a value of ONEDNN_MAX_CPU_ISA allows; oneDNN ignores unknown values."""
     name = name.upper()
     if name == "SSE41":
         return "SSE4.1"
@@ -108,9 +109,9 @@ def _isa_limit(name: str) -> InstructionSet:
 
 
 def find_convolutions(model: nn.Module, shape: tuple[int, int, int]) -> list[Convolution]:
-    """Every 2D convolution of a forward pass of one image of `shape` (C, H, W), called as a module or a function.
+    """List the 2D convolutions of a forward pass of one image of `shape` (C, H, W), modules and functions alike.
 
-    `model` lies in the layout in which it came, and leaves as found.
+    Uses the model's current layout; does not change the model.
     """
     recorder = _Recorder()
     image = torch.zeros(1, *shape, device=next(model.parameters()).device)
@@ -120,7 +121,7 @@ def find_convolutions(model: nn.Module, shape: tuple[int, int, int]) -> list[Con
 
 
 def lay_out(model: nn.Module, layout: torch.memory_format) -> None:
-    """Put the weights of `model` into `layout`, in place; in plain layout a `Normalized` puts its images there too."""
+    """Convert the weights of `model` to `layout`, in place; a contiguous `Normalized` converts its inputs too."""
     model.to(memory_format=layout)
     if isinstance(model, Normalized):
         model.plain_inputs = layout is torch.contiguous_format
@@ -144,7 +145,7 @@ class _Recorder(TorchDispatchMode):
 
 
 def _is_channels_last(tensor: Tensor) -> bool:
-    """Whether torch computes in channels_last, as c10 decides; images of one channel can have either strides."""
+    """Whether torch treats a 4D tensor as channels_last, by c10's rule; one-channel tensors can match both layouts."""
     least = 0
     for dimension in (1, 3, 2, 0):
         stride, size = tensor.stride(dimension), tensor.size(dimension)

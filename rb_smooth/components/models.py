@@ -1,7 +1,6 @@
-"""Networks: RobustBench's architectures, its very models, timm's, and a small one, with the normalisation inside.
+"""Networks: RobustBench's architectures and published models, timm's, and a small one; and `Normalized` around them.
 
-A recipe names one of the public functions here. Inputs are pixels in [0, 1], so that a ball of eps is the same ball
-for every model.
+A recipe names one of the public functions here. Inputs are pixels in [0, 1], so eps means the same for every model.
 """
 
 from __future__ import annotations
@@ -18,12 +17,13 @@ from rb_smooth.core.errors import UserError, first_line
 
 
 class Normalized(nn.Module):
-    """net((x - mean) / std). The wrapped net is called `net`: RobustBench's loader mangles keys containing `model.`.
+    """net((x - mean) / std), for images (B, C, H, W) in [0, 1].
 
-    Takes images (B, C, H, W) in [0, 1], so that eps means the same for every model. mean, std: one number per channel;
-    persistent buffers, so that a checkpoint carries them. plain_inputs: whether the net must get its images in plain
-    memory layout (`memory_format`); images of one channel can have the strides of channels_last, in which the whole
-    network would then compute, and which `contiguous` does not change.
+    mean, std:    one number per channel; buffers, saved in checkpoints.
+    plain_inputs: whether to pass images to the net in contiguous memory layout (`memory_format`). One-channel images
+                  can have channels_last strides, which `contiguous` keeps and the whole network would adopt.
+
+    The attribute is `net` because RobustBench's loader renames keys that contain `model.`.
     """
 
     mean: Tensor
@@ -41,16 +41,16 @@ class Normalized(nn.Module):
         return self.net(x.reshape(-1).view(x.shape) if self.plain_inputs else x)
 
     def check_fits(self, name: str, shape: tuple[int, int, int], classes: int) -> None:
-        """Refuse images that the net cannot take: some raise, others answer with rows for images that were not there.
+        """Raises UserError unless two blank images of `shape` (C, H, W) give logits (2, classes), in eval mode.
 
-        shape: (C, H, W). Runs two blank images in eval mode.
+        For images of an unsupported size some nets raise, others return rows for more images.
         """
         training = self.training
         try:
             with torch.no_grad():
                 got = tuple(self.eval()(torch.zeros(2, *shape)).shape)
             problem = "" if got == (2, classes) else f"logits of shape {got} for 2 images"
-        except (RuntimeError, AssertionError) as error:  # timm's nets of one image size assert it
+        except (RuntimeError, AssertionError) as error:  # timm asserts the image size
             problem = first_line(error)
         finally:
             self.train(training)
@@ -58,13 +58,13 @@ class Normalized(nn.Module):
             size = "x".join(map(str, shape))
             raise UserError(
                 f"expected images that model {name!r} can take, got {size} images of {classes} classes ({problem}); "
-                "choose --set model.name=small_preactresnet, or resize with --set data.image_size=32"
+                "set model.name=small_preactresnet, or resize with data.image_size=32"
             )
 
 
 def preactresnet18(channels: int, classes: int) -> nn.Module:
     """PreAct ResNet-18 for 32 x 32 images, BatchNorm before the last layer: 11.2 M parameters. Source: RobustBench's;
-    the AWP authors' default, inferred for Kanai et al., who say ResNet-18.
+    the AWP authors' default; inferred for Kanai et al., who name ResNet-18.
     """
     resnet = bridge.architectures("resnet")
     return resnet.PreActResNet(resnet.PreActBlockV2, [2, 2, 2, 2], num_classes=classes, bn_before_fc=True)
@@ -88,9 +88,9 @@ def wideresnet(channels: int, classes: int, *, depth: int = 34, width: int = 10)
 
 
 def small_preactresnet(channels: int, classes: int, *, width: int = 16) -> nn.Module:
-    """Three pre-activation blocks of width, 2 width, 4 width channels; any image of at least 4 x 4. Source: ours.
+    """Three pre-activation blocks of width, 2 width, 4 width channels, for images of at least 4 x 4. Source: ours.
 
-    width (channels, >= 1): of the first block; 16 makes about 78 thousand parameters, 26 about 0.2 M. Source: ours.
+    width (channels, >= 1): width of the first block; 16: about 78 thousand parameters, 26: about 0.2 M. Source: ours.
     """
     ranges.at_least(1, width=width)
     return nn.Sequential(
@@ -114,33 +114,32 @@ def robustbench(
     threat: Literal["Linf", "L2", "corruptions"] = "Linf",
     zoo_dir: str = "models",
 ) -> nn.Module:
-    """The network of a model in RobustBench's zoo, which normalises by itself; training starts from its weights.
-    Source: RobustBench.
+    """A published model of RobustBench's zoo, with its own normalisation; training starts from its weights. Source:
+    RobustBench.
 
-    id (a name of RobustBench's): a model for CIFAR-10, or for CIFAR-100 where there are 100 classes. Source:
-        RobustBench.
-    threat: in which of its tables. Source: RobustBench.
-    zoo_dir (a folder): where its loader keeps weights: `<zoo_dir>/<dataset>/<threat>/<id>.pt`. Only training reads
-        the file. Source: RobustBench's default.
+    id (RobustBench model name): a CIFAR-10 model, or with 100 classes a CIFAR-100 model. Source: RobustBench.
+    threat: threat model of the zoo's table. Source: RobustBench.
+    zoo_dir (a folder): folder of the weights, `<zoo_dir>/<dataset>/<threat>/<id>.pt`, which only training reads.
+        Source: RobustBench's default.
     """
     return bridge.zoo_network(bridge.zoo_dataset(classes), threat, id)
 
 
 def timm(channels: int, classes: int, *, id: str) -> nn.Module:
-    """A network of timm's, drawn at random; some take images of one size only. Source: timm.
+    """A timm network, randomly initialised; some accept one image size only. Source: timm.
 
-    id (a name of timm's): as timm.list_models() lists it. Source: timm.
+    id (timm model name): one of timm.list_models(). Source: timm.
     """
-    import timm as library  # RobustBench needs it, too
+    import timm as library  # installed with RobustBench
 
     if not library.is_model(id):
-        raise ValueError(f"expected a model that timm.list_models() lists, got {id!r}")
+        raise ValueError(f"expected id from timm.list_models(), got {id!r}")
     network: nn.Module = library.create_model(id, num_classes=classes, in_chans=channels)
     return network
 
 
 class _PreActBlock(nn.Module):
-    """BatchNorm and ReLU before each convolution: He et al., "Identity Mappings in Deep …", arXiv 1603.05027."""
+    """Pre-activation residual block: He et al., "Identity Mappings in Deep …", arXiv 1603.05027."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()

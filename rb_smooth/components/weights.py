@@ -1,4 +1,4 @@
-"""Weights lent and given back: whatever happens inside a `with`, the tensors leave it bit for bit as they came."""
+"""Context managers that change tensors or requires_grad and restore them, bit for bit, also on an exception."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 @contextmanager
 def preserve(tensors: Sequence[Tensor]) -> Iterator[None]:
-    """Copy `tensors`, and copy them back on leaving, also on an exception. Their storage never moves.
+    """Restore `tensors` on exit, in place, also on an exception. Allocates one copy of them.
 
-    Copying back is exact where adding and subtracting is not. Costs one copy of `tensors`.
+    Copying is exact; subtracting an added shift is not.
     """
     saved = [tensor.detach().clone() for tensor in tensors]
     try:
@@ -27,9 +27,9 @@ def preserve(tensors: Sequence[Tensor]) -> Iterator[None]:
 
 @contextmanager
 def perturbed(weights: Sequence[Tensor], v: Sequence[Tensor]) -> Iterator[None]:
-    """Inside, `weights` are w + v; afterwards w again, bit for bit.
+    """Inside, `weights` are w + v; afterwards w, bit for bit.
 
-    Costs one copy of `weights` while it lasts: `v` is let go as soon as it is added (pass it without keeping a name).
+    Allocates one copy of `weights`; `v` is freed once it is added, unless the caller keeps a reference.
     """
     with preserve(weights):
         with torch.no_grad():
@@ -41,7 +41,7 @@ def perturbed(weights: Sequence[Tensor], v: Sequence[Tensor]) -> Iterator[None]:
 
 @contextmanager
 def swapped(weights: Sequence[Tensor], values: Sequence[Tensor]) -> Iterator[None]:
-    """Inside, `weights` hold `values`; afterwards their own again, bit for bit."""
+    """Inside, `weights` hold `values`; afterwards their own values, bit for bit."""
     with preserve(weights):
         with torch.no_grad():
             for weight, value in zip(weights, values, strict=True):
@@ -51,19 +51,19 @@ def swapped(weights: Sequence[Tensor], values: Sequence[Tensor]) -> Iterator[Non
 
 @contextmanager
 def no_param_grad(model: nn.Module) -> Iterator[None]:
-    """Inside, no parameter of `model` wants a gradient: a backward pass to the input computes none of theirs."""
-    wanting = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    for parameter in wanting:
+    """Inside, requires_grad is False for all parameters: a backward pass to the input computes no weight gradients."""
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in trainable:
         parameter.requires_grad_(False)
     try:
         yield
     finally:
-        for parameter in wanting:
+        for parameter in trainable:
             parameter.requires_grad_(True)
 
 
 def to_device(value: Any, device: torch.device) -> Any:
-    """`value` with every tensor in it, also within lists, tuples and dicts, on `device`."""
+    """Move every tensor in `value`, also within lists, tuples and dicts, to `device`."""
     if isinstance(value, Tensor):
         return value.to(device)
     if isinstance(value, dict):

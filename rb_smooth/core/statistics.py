@@ -37,7 +37,8 @@ def wilson_interval(right: float, n: int) -> tuple[float, float]:
     p = right / n
     middle, half = p + Z * Z / (2 * n), Z * math.sqrt(p * (1 - p) / n + Z * Z / (4 * n * n))
     scale = 1 + Z * Z / n
-    return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
+    low, high = (middle - half) / scale, (middle + half) / scale
+    return (low if right > 0 else 0.0), (high if right < n else 1.0)  # exact there, whatever the rounding
 
 
 def mcnemar_test(pairs: PairedCounts) -> float:

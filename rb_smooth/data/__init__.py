@@ -1,4 +1,4 @@
-"""Data sets of 8-bit images: loaded, split, augmented, read ahead.
+"""Data sets of 8-bit images: loading, splits, augmentation, prefetching.
 
-Imports core and components. Open datasets.py first.
+Imports core and components only. Open datasets.py first.
 """

@@ -1,7 +1,7 @@
-"""Augmentations of a whole batch at once, where the batch lives. A recipe names the public functions here, in order.
+"""Batched augmentations, computed on the batch's device. A recipe lists public functions of this file, in order.
 
-Each makes a function (x, generator) -> x of 8-bit images (B, C, H, W). What is drawn is drawn on the CPU, so that every
-device sees the same images.
+Each returns a function (x, generator) -> x of uint8 images (B, C, H, W). Random numbers are drawn on the CPU, so every
+device gives the same images.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from rb_smooth.components.interfaces import Augmentation
 
 
 def crop(*, padding: int = 4, border: Literal["reflect", "zero"] = "reflect") -> Augmentation:
-    """Each image padded, then cropped at random to its own size. Source: the AWP authors' code.
+    """Pad each image, then crop it at random to its original size. Source: the AWP authors' code.
 
-    padding (pixels, >= 0): added on each side; fewer than the image has where it is reflected. Source: the AWP
+    padding (pixels, >= 0): added on each side; below the image's size with a reflected border. Source: the AWP
         authors' code.
-    border: what is padded: reflect, the image mirrored at its edge (the edge itself not repeated); zero, black. Source:
-        the AWP authors' code, reflect for CIFAR-10, zero for CIFAR-100 and TRADES.
+    border: padding values; reflect: the image mirrored at its edge, the edge not repeated; zero: black. Source: the AWP
+        authors' code, reflect for CIFAR-10, zero for CIFAR-100 and TRADES.
     """
     ranges.at_least(0, padding=padding)
 
@@ -41,7 +41,7 @@ def crop(*, padding: int = 4, border: Literal["reflect", "zero"] = "reflect") ->
 
 
 def flip() -> Augmentation:
-    """Each image mirrored left to right with probability 1/2. Source: the AWP authors' code."""
+    """Mirror each image left to right with probability 1/2. Source: the AWP authors' code."""
 
     def flipped(x: Tensor, generator: torch.Generator) -> Tensor:
         mirrored = _to_device(torch.rand(len(x), generator=generator), x.device) < 0.5
@@ -51,10 +51,10 @@ def flip() -> Augmentation:
 
 
 def rotate(*, degrees: float = 15.0) -> Augmentation:
-    """Each image turned about its centre by a random angle; nearest pixel, black outside. Source: the AWP authors'
+    """Rotate each image about its centre by a random angle; nearest pixel, black outside. Source: the AWP authors'
     code, for CIFAR-100.
 
-    degrees (degrees, >= 0, <= 180): the angle is uniform between minus and plus this. Source: the AWP authors' code.
+    degrees (degrees, >= 0, <= 180): the angle is uniform in [-degrees, degrees]. Source: the AWP authors' code.
     """
     if not 0 <= degrees <= 180:
         raise ValueError(f"expected 0 <= degrees <= 180, got {degrees}")
@@ -73,12 +73,12 @@ def rotate(*, degrees: float = 15.0) -> Augmentation:
 
 
 def _to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """`tensor` on `device`. From pageable memory the copy would wait for all that the GPU has still to do."""
+    """Copy to `device` without synchronising: a copy from pageable memory would wait for queued GPU work."""
     return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
 
 
 def _sample(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """x[b, :, rows[b], columns[b]], black where that is outside. rows, columns: broadcast to (B, H, W)."""
+    """x[b, :, rows[b], columns[b]], 0 outside the image. rows, columns: int64, broadcast to (B, H, W)."""
     height, width = x.shape[2:]
     images = torch.arange(len(x), device=x.device).view(-1, 1, 1)
     inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
@@ -87,5 +87,5 @@ def _sample(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 
 
 def _reflect(index: Tensor, size: int) -> Tensor:
-    """Indices beyond the border, mirrored at it (the border pixel itself not repeated)."""
+    """Indices outside [0, size), mirrored at the border pixel, which is not repeated."""
     return (size - 1) - ((size - 1) - index.abs()).abs()

@@ -1,7 +1,7 @@
 """Data sets of 8-bit images. A recipe names one of the public functions here; digits needs no download.
 
-Training images come from the same torchvision folders as RobustBench's loaders; test images through those loaders
-themselves, where RobustBench has the data set.
+Training images come from the torchvision folders that RobustBench's loaders read. Test images come from those loaders
+where RobustBench has the data set.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import tarfile
 import urllib.error
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -30,37 +31,44 @@ from rb_smooth.data.images import AnyImages, ImageFiles, Images, fixed_permutati
 from rb_smooth.data.prefetch import default_workers
 
 _DOWNLOAD_TIMEOUT_S = 10.0
-"""Seconds without a byte after which a download counts as dead."""
+"""Seconds without a byte after which a download is aborted."""
 
 _MAX_IN_MEMORY_BYTES = 2 * 2**30
-"""Bytes of pixels up to which a folder is read into memory."""
+"""Bytes of pixels in a folder above which `stream: auto` streams it."""
 
 _STATISTICS_SAMPLE = 10_000
-"""Images that channel means and standard deviations are taken from."""
+"""Images from which channel means and standard deviations are computed."""
 
 
 @dataclass(frozen=True)
 class RawDataset:
-    """A data set as it is published, before any validation split.
+    """A data set as published, before any validation split.
 
-    board: the leaderboard that its models are entered in. mean, std: one per channel, of pixels in [0, 1].
-    official: read from files that torchvision checked by md5.
+    board:     name of the leaderboard for its models.
+    classes:   class names, in the order of the labels.
+    mean, std: one number per channel, of pixels in [0, 1]; None: computed from `train`, see `normalisation`.
+    official:  whether torchvision checked the files by md5.
     """
 
     board: str
     train: AnyImages
     test: AnyImages
     classes: tuple[str, ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
     official: bool = False
+
+    @cached_property
+    def normalisation(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """(mean, std) of each channel: the published ones, else those of `train`, computed on first use."""
+        return _channel_statistics(self.train) if self.mean is None or self.std is None else (self.mean, self.std)
 
 
 def digits(data_dir: Path) -> RawDataset:
     """scikit-learn's 1,797 handwritten digits: 8 x 8, one channel, 10 classes, no download. Source:
     scikit-learn.
 
-    It has no test set of its own: ours is a stratified fifth, 360 images.
+    The test set is a stratified fifth, 360 images; scikit-learn defines none.
     """
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
@@ -72,8 +80,7 @@ def digits(data_dir: Path) -> RawDataset:
     )
     train, test = train_test_split(np.arange(len(labels)), test_size=360, stratify=labels, random_state=0)
     train, test = np.sort(train), np.sort(test)
-    mean, std = _channel_statistics(images[train])
-    return RawDataset("digits", images[train], images[test], tuple(map(str, range(10))), mean, std)
+    return RawDataset("digits", images[train], images[test], tuple(map(str, range(10))))
 
 
 def cifar10(data_dir: Path) -> RawDataset:
@@ -119,43 +126,41 @@ def folder(
 ) -> RawDataset:
     """Any images under `<root>/train/<class>/` and `<root>/test/<class>/`. Source: torchvision's ImageFolder.
 
-    root (a folder): where train/ and test/ lie. Source: torchvision's ImageFolder.
-    label (letters, digits and . _ -): names the leaderboard, `folder-<label>`; the folder's name by default. Source:
+    root (a folder): contains train/ and test/. Source: torchvision's ImageFolder.
+    label (letters, digits and . _ -): names the leaderboard, `folder-<label>`; by default the folder's name. Source:
         ours.
-    image_size (pixels, 4 to 1024): resize and centre-crop to it; needed unless all images have one size. Source: ours.
-    stream: decode images when they are needed, and hold none; auto: where all would take more than 2 GiB. Source: ours.
-    workers (processes, >= 0): how many decode minibatches ahead of training, 0: none; by default as many as the cores
-        beside this one's, and at most 8. Source: ours.
+    image_size (pixels, 4 to 1024): resize and centre-crop to it; required unless all images have one size. Source:
+        ours.
+    stream: decode each minibatch when training uses it; false: decode all training images before training; auto: true
+        where the folder's pixels take more than 2 GiB. Source: ours.
+    workers (processes, >= 0): decode minibatches ahead of training where images are streamed; 0: decode in the training
+        process; by default one less than the cores, at most 8. Source: ours.
 
-    How images are read changes no number: neither `stream` nor `workers` makes another run of the same recipe.
+    `stream` and `workers` change no result: recipes that differ only in them are one run. Only the images that a run
+    uses are decoded, and up to 10,000 training images for the channel statistics of a new model.
     """
-    place = Path(root).expanduser()
-    label = place.resolve().name if label is None else label
+    folder_path = Path(root).expanduser()
+    label = folder_path.resolve().name if label is None else label
     if not re.fullmatch(r"\w[\w.-]*", label):
-        raise UserError(f"expected data.label of letters, digits and . _ -, got {label!r}; use --set data.label=…")
+        raise UserError(f"expected data.label of letters, digits and . _ -, got {label!r}; set data.label")
     if image_size is not None and image_size not in IMAGE_SIZES:
         raise UserError(f"expected data.image_size from 4 to 1024, got {image_size}; correct it")
     workers = default_workers() if workers is None else workers
     ranges.at_least(0, workers=workers)
-    train: AnyImages
-    test: AnyImages
-    train, classes = _image_files(place / "train", image_size, workers)
-    test, test_classes = _image_files(place / "test", image_size, workers)
+    train, classes = _image_files(folder_path / "train", image_size, workers)
+    test, test_classes = _image_files(folder_path / "test", image_size, workers)
     if classes != test_classes:
         raise UserError(
-            f"expected the classes of {place / 'train'} in {place / 'test'}, got {', '.join(test_classes)}; make them "
-            "equal"
+            f"expected the classes of {folder_path / 'train'} in {folder_path / 'test'}, got "
+            f"{', '.join(test_classes)}; make them equal"
         )
     if train.shape != test.shape:
         sizes = f"{train.shape[1:]} in train, {test.shape[1:]} in test"
         raise UserError(f"expected images of one size, got {sizes}; use --set data.image_size=32")
+    if stream == "auto":
+        stream = (len(train) + len(test)) * math.prod(train.shape) > _MAX_IN_MEMORY_BYTES
     test = test[fixed_permutation(len(test))]
-    if stream is False or (
-        stream == "auto" and (len(train) + len(test)) * math.prod(train.shape) <= _MAX_IN_MEMORY_BYTES
-    ):
-        train, test = train.load(), test.load()
-    mean, std = _channel_statistics(train)
-    return RawDataset(f"folder-{label}", train, test, classes, mean, std)
+    return RawDataset(f"folder-{label}", replace(train, stream=stream), replace(test, stream=stream), classes)
 
 
 def _cifar(name: str, data_dir: Path, mean: tuple[float, ...], std: tuple[float, ...]) -> RawDataset:
@@ -181,7 +186,7 @@ def _cifar(name: str, data_dir: Path, mean: tuple[float, ...], std: tuple[float,
 
 
 def _image_files(place: Path, image_size: int | None, workers: int) -> tuple[ImageFiles, tuple[str, ...]]:
-    """The images under `place`, and their classes; where none is resized, they are of one size."""
+    """List the images under `place` and their classes. Raises UserError if sizes differ and none is requested."""
     from torchvision.datasets import ImageFolder
 
     try:
@@ -199,13 +204,13 @@ def _image_files(place: Path, image_size: int | None, workers: int) -> tuple[Ima
 
 
 def _channel_statistics(images: AnyImages) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel, as pixels in [0, 1]; a constant channel counts as std 1.
+    """(mean, std) of each channel, of pixels in [0, 1]; std 1 for a constant channel.
 
-    Of more than 10,000 images, those of a sample of so many, always the same one. Weights carry them from there: a run
-    that goes on, or is evaluated, keeps those that it began with.
+    Computed from all images, or from a fixed random sample of 10,000. A model stores them in its weights, so resuming
+    and evaluation do not recompute them.
     """
     chosen = fixed_permutation(len(images))[:_STATISTICS_SAMPLE].sort().values
-    counts = torch.zeros(images.shape[0], 256, dtype=torch.int64)  # how often each channel has each value
+    counts = torch.zeros(images.shape[0], 256, dtype=torch.int64)  # a histogram of each channel
     for part in iterate_chunks(images[chosen], 500):
         counts += torch.stack([part.x[:, channel].flatten().bincount(minlength=256) for channel in range(len(counts))])
     values, pixels = torch.arange(256).double() / 255, counts[0].sum()
@@ -216,12 +221,12 @@ def _channel_statistics(images: AnyImages) -> tuple[tuple[float, ...], tuple[flo
 
 @contextmanager
 def _download(title: str, url: str, archive: str, data_dir: Path) -> Iterator[None]:
-    """Give up a silent download, which torchvision would not, and say in one line what to put where.
+    """Inside: one process downloads at a time, stalled downloads are aborted, and errors become one-line UserErrors.
 
-    One process at a time: of several that start together, the first downloads and the others find what it left.
+    Other processes wait for the lock, then read the downloaded files.
     """
     with ExitStack() as stack:
-        with suppress(OSError):  # where nothing can be written, nothing can be downloaded
+        with suppress(OSError):  # a read-only folder needs no lock: nothing can be downloaded into it
             data_dir.mkdir(parents=True, exist_ok=True)
             stack.enter_context(filelock.FileLock(data_dir / ".lock"))
         with _explain_download_errors(title, url, archive, data_dir):

@@ -1,4 +1,4 @@
-"""Extra training images, generated or unlabelled, in the public .npz form: `image` (N, H, W, C) uint8, `label` (N,)."""
+"""Read extra training images, generated or unlabelled, from an .npz: `image` (N, H, W, C) uint8, `label` (N,) int."""
 
 from __future__ import annotations
 
@@ -21,27 +21,30 @@ _READ_ERRORS = (
     *(OSError, MemoryError, ValueError, LookupError, EOFError, SyntaxError, RuntimeError),
     *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),
 )
-"""What numpy and zipfile raise at a file that is none of theirs, or no longer whole."""
+"""Raised by numpy and zipfile for a damaged file or one of another format."""
 
 
 def check_extra(file: Path, expected: ImageSpec, labelled: bool) -> None:
-    """Refuse, by what its headers and labels say, a file that does not go with the data. No image is read."""
+    """Raises UserError unless `file` matches the data set's image shape and classes. Reads headers and labels only.
+
+    labelled: whether its labels are used; otherwise they are not checked and may be missing.
+    """
     channels, height, width = expected.shape
     arrays = _headers(file)
     found = arrays.get("image")
     if found is None or found[1] != np.uint8 or found[0][1:] != (height, width, channels):
         got = "no array 'image'" if found is None else f"{found[1]} of shape {found[0]}"
         raise UserError(
-            f"expected 'image' in {file} to be uint8 of shape (N, {height}, {width}, {channels}), as the data are, got "
-            f"{got}; convert it"
+            f"expected 'image' in {file} to be uint8 of shape (N, {height}, {width}, {channels}), as in the data set, "
+            f"got {got}; convert it"
         )
     if found[0][0] == 0:
-        raise UserError(f"expected images in {file}, got an array of none; correct data.extra.file")
+        raise UserError(f"expected images in {file}, got an empty array; correct data.extra.file")
     if not labelled:
         return
     if (labels := arrays.get("label")) is None:
         raise UserError(
-            f"expected 'label' in {file}, got images alone; set data.extra.labels=pseudo and data.extra.labeller=RUN"
+            f"expected 'label' in {file}, got no labels; set data.extra.labels=pseudo and data.extra.labeller=RUN"
         )
     if labels[0] != found[0][:1] or not np.issubdtype(labels[1], np.integer):
         raise UserError(
@@ -50,18 +53,16 @@ def check_extra(file: Path, expected: ImageSpec, labelled: bool) -> None:
     y = _array(file, "label")
     if y.min() < 0 or y.max() >= expected.classes:
         raise UserError(
-            f"expected labels 0 to {expected.classes - 1} in {file}, the data's classes, got {y.min()} to {y.max()}; "
-            "use "
-            "other data"
+            f"expected labels 0 to {expected.classes - 1} in {file}, got {y.min()} to {y.max()}; use other data"
         )
 
 
 def read_images(file: Path) -> Tensor:
-    """(N, C, H, W) uint8, of a file that `check_extra` passed. A million images are 3 GB, and no more is held."""
+    """Images of a file that `check_extra` accepts: (N, C, H, W) uint8. Needs little memory beyond the result."""
     try:
         with zipfile.ZipFile(file) as archive, archive.open("image.npy") as member:
-            (count, height, width, channels), by_columns, _ = _header(member)
-            if by_columns:
+            (count, height, width, channels), fortran_order, _ = _header(member)
+            if fortran_order:
                 return torch.from_numpy(_array(file, "image")).permute(0, 3, 1, 2).contiguous()
             x = torch.empty(count, channels, height, width, dtype=torch.uint8)
             for part in x.split(_CHUNK_SIZE):
@@ -73,7 +74,7 @@ def read_images(file: Path) -> Tensor:
 
 
 def read_labels(file: Path) -> Tensor:
-    """(N,) int64, of a file that has labels."""
+    """Labels of a file that has them: (N,) int64."""
     return torch.from_numpy(_array(file, "label").astype(np.int64))
 
 
@@ -86,13 +87,13 @@ def _array(file: Path, name: str) -> np.ndarray:
 
 
 def _header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """(shape, whether it lies by columns, type) of the array that begins here."""
-    first_form = np.lib.format.read_magic(member) == (1, 0)
-    return (np.lib.format.read_array_header_1_0 if first_form else np.lib.format.read_array_header_2_0)(member)
+    """(shape, fortran_order, dtype) of the .npy array that starts here."""
+    version_1 = np.lib.format.read_magic(member) == (1, 0)
+    return (np.lib.format.read_array_header_1_0 if version_1 else np.lib.format.read_array_header_2_0)(member)
 
 
 def _headers(file: Path) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
-    """Shape and type of each array of an .npz file."""
+    """Shape and dtype of each array in an .npz file."""
     found = {}
     try:
         with zipfile.ZipFile(file) as archive:

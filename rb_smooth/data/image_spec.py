@@ -1,4 +1,4 @@
-"""What is known of a data set before one of its images is read: their shape, and how many classes there are."""
+"""Image shape and number of classes of a data set, without decoding an image."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rb_smooth.core.errors import UserError
+
 
 class ImageSpec(NamedTuple):
-    """shape: of an image, (C, H, W)."""
+    """shape: (C, H, W) of an image."""
 
     shape: tuple[int, int, int]
     classes: int
@@ -23,17 +25,18 @@ _KNOWN = {
 
 
 IMAGE_SIZES = range(4, 1025)
-"""To which the images of a folder may be resized."""
+"""Accepted values of `data.image_size`, in pixels."""
 
 
 def known_image_spec(name: str, options: Mapping[str, Any]) -> ImageSpec | None:
-    """Of the data set `name` with these options; None if only reading it would tell."""
+    """ImageSpec of data set `name` with these options; None if it is unknown before loading."""
     return _folder_spec(**options) if name == "folder" else _KNOWN.get(name)
 
 
 def _folder_spec(*, root: str, image_size: int | None = None, **others: Any) -> ImageSpec | None:
-    from PIL import Image, UnidentifiedImageError
     from torchvision.datasets.folder import is_image_file
+
+    from rb_smooth.data.images import read_image_size
 
     train = Path(root).expanduser() / "train"
     classes = sorted(place for place in train.iterdir() if place.is_dir()) if train.is_dir() else []
@@ -44,8 +47,6 @@ def _folder_spec(*, root: str, image_size: int | None = None, **others: Any) -> 
     if image_size is not None:
         return ImageSpec((3, image_size, image_size), len(classes)) if image_size in IMAGE_SIZES else None
     try:
-        with Image.open(first) as image:
-            width, height = image.size
-    except (UnidentifiedImageError, OSError):
+        return ImageSpec((3, *read_image_size(str(first))), len(classes))
+    except UserError:
         return None
-    return ImageSpec((3, height, width), len(classes))

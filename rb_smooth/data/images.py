@@ -1,4 +1,4 @@
-"""Labelled images, in memory or as files. Whoever uses them need not know which: both have the same operations."""
+"""Labelled images, in memory (`Images`) or as files (`ImageFiles`). Both support indexing, `load` and `to`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from torch import Tensor
 from rb_smooth.core.errors import UserError, first_line
 
 _READ_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
-"""What Pillow raises at a file that is no image, or no longer a whole one."""
+"""Raised by Pillow for a file that is not an image or is damaged."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Images:
     y: Tensor
 
     hash_key: ClassVar[str] = "data"
-    """What `hashed_arrays` is, as a key of a run's origins."""
+    """Key of `hashed_arrays` among a run's input hashes."""
 
     def __len__(self) -> int:
         return len(self.y)
@@ -46,30 +46,31 @@ class Images:
 
     @property
     def hashed_arrays(self) -> Tensor:
-        """That by which these images are known again: every pixel."""
+        """Content by which a resumed run recognises its images: every pixel."""
         return self.x
 
     def load(self) -> Images:
-        """These images in memory, on their device."""
+        """These images; they are in memory."""
         return self
 
     def to(self, device: torch.device) -> Images:
         return Images(self.x.to(device), self.y.to(device))
 
     def concatenate(self, others: Images) -> Images:
-        """These, then `others`."""
+        """These images followed by `others`."""
         return Images(torch.cat([self.x, others.x]), torch.cat([self.y, others.y]))
 
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """Images that stay files until they are `load`; a part of them, `files[index]`, is files too.
+    """Image files, decoded by `load` only; `files[index]` is ImageFiles too.
 
-    names:   (N,) paths below `root`, as bytes in one array: worker processes share it without copying it.
-    y:       (N,) int64, on the CPU, where files are chosen.
-    shape:   (C, H, W) that each image has; with `resize`, that each is resized and centre-cropped to.
-    workers: processes that decode the minibatches ahead (`prefetch`); 0: this process decodes them.
-    device:  where loaded images go.
+    names:   (N,) paths below `root`, as bytes in one array that worker processes share without copying.
+    y:       (N,) int64, on the CPU.
+    shape:   (C, H, W) of each image, after resizing and centre-cropping if `resize`.
+    workers: processes that decode minibatches ahead of training (`prefetch`); 0: the training process decodes.
+    stream:  whether training decodes each minibatch when it uses it, or all images once before it starts.
+    device:  device of decoded images.
     """
 
     root: Path
@@ -78,6 +79,7 @@ class ImageFiles:
     shape: tuple[int, int, int]
     resize: bool
     workers: int
+    stream: bool = True
     device: torch.device = torch.device("cpu")  # noqa: RUF009  (immutable)
 
     hash_key: ClassVar[str] = "files"
@@ -91,12 +93,12 @@ class ImageFiles:
 
     @property
     def hashed_arrays(self) -> Tensor:
-        """That by which these images are known again: the files' names and sizes. No image is read."""
+        """Content by which a resumed run recognises its images: the files' names and sizes. Decodes nothing."""
         listing = b"".join(b"%s\0%d\n" % (name, os.stat(self._path(name)).st_size) for name in self.names)
         return torch.from_numpy(np.frombuffer(listing, np.uint8).copy())
 
     def load(self) -> Images:
-        """These images in memory, on their device. Raises UserError, naming the file, for one that is damaged."""
+        """Decode all, in threads. Raises UserError, naming the file, for a damaged image."""
         with ThreadPoolExecutor() as pool:
             x = self.decode(pool.map)
         return Images(x.to(self.device), self.y.to(self.device))
@@ -105,7 +107,7 @@ class ImageFiles:
         return replace(self, device=device)
 
     def decode(self, each: Callable[..., Iterator[None]] = map) -> Tensor:
-        """(N, C, H, W) uint8 on the CPU. each: `map`, or that of a pool of threads."""
+        """(N, C, H, W) uint8 on the CPU. each: `map`, or a thread pool's `map`."""
         _, height, width = self.shape
         x = np.empty((len(self), *self.shape), np.uint8)
 
@@ -123,7 +125,7 @@ class ImageFiles:
         return torch.from_numpy(x)
 
     def check_sizes(self) -> None:
-        """Raises UserError for an image of another shape; of each file, only the header is read."""
+        """Raises UserError for an image of another size. Reads headers only."""
 
         def check(name: bytes) -> None:
             with open_image(path := self._path(name)) as image:
@@ -148,33 +150,33 @@ AnyImages: TypeAlias = Images | ImageFiles
 
 
 def iterate_chunks(images: AnyImages, size: int) -> Iterator[Images]:
-    """`images` in order, `size` at a time in memory."""
+    """Yield `images` in order, `size` at a time, decoded."""
     for start in range(0, len(images), size):
         yield images[start : start + size].load()
 
 
 def iterate_batches(images: AnyImages, size: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-    """x (B, C, H, W) in [0, 1] and y (B,), in order, on `device`."""
+    """Yield x (B, C, H, W) in [0, 1] and y (B,), in order, on `device`."""
     for part in iterate_chunks(images, size):
         yield part.x.to(device).float() / 255, part.y.to(device)
 
 
 def fixed_permutation(n: int) -> Tensor:
-    """(n,) places of n images in a mixed order, always the same: files come class by class, and there the first few
-    images are a fair sample of all.
+    """(n,) int64, a fixed random permutation. Folders list images class by class; permuted, the first few are a fair
+    sample.
     """
     return torch.randperm(n, generator=torch.Generator().manual_seed(0))
 
 
 def read_image_size(path: str) -> tuple[int, int]:
-    """(H, W) of the image in a file, by its header."""
+    """(H, W) of an image file, read from its header. Raises UserError for a file that is not an image."""
     with open_image(path) as image:
         return image.height, image.width
 
 
 @contextmanager
 def open_image(path: str) -> Iterator[Image.Image]:
-    """The image in a file, its pixels not yet read. Raises UserError, also for what is found while they are."""
+    """Open an image file without decoding it. Raises UserError for a damaged file, also while it is decoded inside."""
     try:
         with Image.open(path) as image:
             yield image
@@ -185,14 +187,14 @@ def open_image(path: str) -> Iterator[Image.Image]:
 
 
 _GREY_LEVEL_TOLERANCE = 1e-3
-"""Of how many of 255 levels a pixel may miss a whole one, for rounding in float32."""
+"""Largest accepted distance of 255 * pixel from an integer, for rounding in float32."""
 
 
 def as_images(x: Any, y: Any) -> Images:
-    """x: (N, C, H, W), uint8 or in [0, 1]; y: (N,), whole numbers; tensors or arrays. Raises UserError for anything
-    else.
+    """Check and convert test points: x (N, C, H, W), uint8 or in [0, 1]; y (N,) integers; tensors or arrays.
 
-    Pixels must be whole grey levels, k/255: points are known again by them, and an attack starts from them.
+    Raises UserError for other shapes or types, and for pixels that are not multiples of 1/255: results are stored by a
+    hash of uint8 pixels, and attacks start from those pixels.
     """
     try:
         x, y = torch.as_tensor(x).cpu(), torch.as_tensor(y).cpu()
@@ -200,15 +202,15 @@ def as_images(x: Any, y: Any) -> Images:
         raise UserError(f"expected points (x, y) as tensors, got {first_line(error)}; correct them") from None
     if x.ndim != 4 or y.ndim != 1 or not len(x) == len(y) > 0 or y.is_floating_point():
         raise UserError(
-            f"expected x (N, C, H, W) and whole y (N,), N > 0, got {tuple(x.shape)} and {tuple(y.shape)} of {y.dtype}; "
-            "correct them"
+            f"expected x (N, C, H, W) and integer y (N,), N > 0, got {tuple(x.shape)} and {tuple(y.shape)} of "
+            f"{y.dtype}; correct them"
         )
     if x.dtype != torch.uint8:
         levels = x.double() * 255
         x = levels.round().clamp(0, 255)
         if not (x - levels).abs().le(_GREY_LEVEL_TOLERANCE).all():
             raise UserError(
-                "expected pixels that are k/255, k from 0 to 255, got others; bring (255 * x).round().byte(), and give "
-                "the model what it wants inside (Normalized)"
+                "expected pixels that are k/255, k from 0 to 255, got others; pass (255 * x).round().byte(), and "
+                "normalise inside the model (Normalized)"
             )
     return Images(x.byte(), y.long())

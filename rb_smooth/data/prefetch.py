@@ -1,7 +1,6 @@
-"""Minibatches decoded ahead of training by worker processes: no more of them in memory than are on their way.
+"""Decode minibatches of image files ahead of training, in worker processes; two per worker are in memory at a time.
 
-Workers decode and nothing else. What makes a minibatch, and how it is augmented, is not theirs to know, so their number
-changes nothing but the time.
+Workers only decode. Shuffling and augmentation stay in the training process, so their number changes no result.
 """
 
 from __future__ import annotations
@@ -18,13 +17,13 @@ from rb_smooth.core.errors import UserError
 from rb_smooth.data.images import AnyImages, ImageFiles, Images
 
 _STOP_TIMEOUT_S = 30
-"""Seconds that a worker stays for training's last step after it was told to stop."""
+"""Seconds after SIGTERM for which a worker goes on, so that training can finish its step."""
 
 
 class Prefetcher:
-    """Rows of an order of images, in memory. A row that follows the one before was decoded meanwhile.
+    """Load minibatches of `images` by index. Consecutive minibatches are decoded ahead by worker processes.
 
-    Any other row is decoded when it is asked for, and no process is started for it.
+    Any other minibatch is decoded in this process.
     """
 
     def __init__(self, images: AnyImages) -> None:
@@ -34,7 +33,7 @@ class Prefetcher:
         self._ahead: Iterator[Tensor | UserError] | None = None
 
     def take(self, order: Tensor, row: int) -> Images:
-        """`images[order[row]]` in memory. order: (rows, images of each) int64; the same object as long as it lasts.
+        """`images[order[row]]`, decoded. order: (minibatches, images in each) int64, one tensor object per epoch.
 
         Raises UserError, naming the file, for a damaged image.
         """
@@ -52,23 +51,23 @@ class Prefetcher:
         return Images(x.to(images.device, non_blocking=True), y.to(images.device, non_blocking=True))
 
     def close(self) -> None:
-        """End the workers, if there are any."""
-        self._order = self._ahead = None  # a loader ends its workers when nobody holds it
+        """Stop the worker processes, if any."""
+        self._order = self._ahead = None  # DataLoader stops its workers when it is garbage-collected
 
 
 def default_workers() -> int:
-    """One less than this process's part of the cores that it may use, and at most 8."""
+    """Usable cores per local process, less one; at most 8."""
     return max(min(8, environment.usable_cores() // environment.LOCAL_WORLD_SIZE - 1), 0)
 
 
 def _batches_ahead(files: ImageFiles, order: Tensor) -> Iterator[Tensor | UserError]:
     loader = DataLoader(
         _RowDataset(files, order),
-        batch_size=None,  # an item is a minibatch already
+        batch_size=None,  # each item is a minibatch
         num_workers=files.workers,
         pin_memory=files.device.type == "cuda",
         worker_init_fn=_ignore_signals,
-        generator=torch.Generator(),  # else it would draw from training's
+        generator=torch.Generator(),  # the default would draw from torch's global generator
     )
     return iter(loader)
 
@@ -81,17 +80,17 @@ class _RowDataset(Dataset[Tensor | UserError]):
         return len(self.order)
 
     def __getitem__(self, row: int) -> Tensor | UserError:
-        """A refusal is handed over: raised here, it would arrive with a worker's traceback."""
+        """Return a UserError instead of raising it: DataLoader would add the worker's traceback to its message."""
         try:
             return self.files[self.order[row]].decode()
-        except UserError as refused:
-            return refused
+        except UserError as error:
+            return error
 
 
 def _ignore_signals(worker: int) -> None:
-    """Ctrl-C and SIGTERM reach the whole group; training finishes its step, and then ends its workers.
+    """Ignore SIGINT and delay SIGTERM: both reach the whole process group, and training finishes its step first.
 
-    SIGTERM must act in the end: it is also how Python ends, at its exit, the workers that nobody ended.
+    SIGTERM must end the worker eventually: Python stops remaining workers with it at exit.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_STOP_TIMEOUT_S))

@@ -1,4 +1,4 @@
-"""What training may see and what it may not: stratified validation, the untouched test set, and its fingerprint."""
+"""Split a data set: training, stratified validation and test images; and the fingerprint of images."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ import torch
 
 from rb_smooth.core.errors import UserError
 from rb_smooth.data.datasets import RawDataset
-from rb_smooth.data.images import AnyImages, Images
+from rb_smooth.data.images import AnyImages, ImageFiles, Images
 
 
 @dataclass(frozen=True)
 class DataSplits:
-    """A source, split. `validation` chooses the best epoch; under `select: test` it is the test set itself.
+    """Training, validation and test images.
 
-    extra: images from elsewhere, mixed into every minibatch; None: there are none.
+    validation: selects the best epoch; with `select: test` it is the test set.
+    extra:      images of another source, mixed into every minibatch; None: no extra images.
     """
 
     source: RawDataset
@@ -34,8 +35,17 @@ class DataSplits:
     def shape(self) -> tuple[int, int, int]:
         return self.train.shape
 
+    def load(self) -> DataSplits:
+        """Decode training and validation images, unless they are streamed."""
+
+        def load_unless_streamed(images: AnyImages) -> AnyImages:
+            return images if isinstance(images, ImageFiles) and images.stream else images.load()
+
+        train, validation = load_unless_streamed(self.train), load_unless_streamed(self.validation)
+        return replace(self, train=train, validation=validation)
+
     def to(self, device: torch.device) -> DataSplits:
-        """The same with all but the test set on `device`; of images that stay files, what is loaded goes there."""
+        """Move all but the test set to `device`; streamed images are decoded to it."""
         extra = None if self.extra is None else self.extra.to(device)
         return replace(self, train=self.train.to(device), validation=self.validation.to(device), extra=extra)
 
@@ -49,10 +59,10 @@ def split(
     train_examples: int | None = None,
     batch_size: int = 1,
 ) -> DataSplits:
-    """Hold `validation` training images out, stratified; the same ones for every training seed and method.
+    """Hold out `validation` training images, stratified by class; `split_seed` alone decides which. Decodes nothing.
 
-    train_examples: keep a stratified part of this size of the rest; None: all of it.
-    batch_size:     the size of a minibatch, of which training needs at least one.
+    train_examples: size of a stratified subset of the remaining images; None: all of them.
+    batch_size:     raises UserError unless the training images fill one minibatch of this size.
     """
     held_out = validation if select == "validation" else 0
     train, chosen = _stratified(source.train, held_out, split_seed, "data.validation")
@@ -66,12 +76,10 @@ def split(
 
 
 def fingerprint(*parts: AnyImages) -> str:
-    """SHA-256 over shape, uint8 NCHW bytes and int64 labels: equal for equal points in equal order, and only then.
+    """SHA-256 of shape, uint8 NCHW pixels and int64 labels, in order.
 
-    Of images that stay files it is over the files' names and sizes in the place of their pixels, and none is read. So
-    it tells when a folder was changed, but not when a file was overwritten by another of its size.
-
-    Several parts count as the one that they would make if they were joined; none is copied.
+    For ImageFiles, file names and sizes replace pixels: nothing is decoded, and a file overwritten by one of equal size
+    goes undetected. Several parts hash as their concatenation, without copying.
     """
     shape = (sum(map(len, parts)), *parts[0].shape)
     digest = hashlib.sha256(repr(shape).encode())
@@ -81,7 +89,7 @@ def fingerprint(*parts: AnyImages) -> str:
 
 
 def _stratified(images: AnyImages, size: int, seed: int, key: str) -> tuple[AnyImages, AnyImages]:
-    """(the others, `size` images with every class in proportion), both in their old order."""
+    """(the remaining images, `size` images stratified by class), both in their original order."""
     from sklearn.model_selection import train_test_split
 
     if size == 0:

@@ -77,7 +77,7 @@ def submit_checkpoint(
     checkpoint = read_checkpoint(path, _FIX_HINT, external_model.key)
     if checkpoint.others:
         log_info(f"{path} also has {', '.join(checkpoint.others)}; choose with --key")
-    moments = (source.mean, source.std) if external_model.standardise else ()
+    moments = source.normalisation if external_model.standardise else ()
     model = build_model(architecture, options, points.shape, classes, *moments)
     load_weights(model, checkpoint, path, _FIX_HINT)
     choose_threads(model, points.shape, protocol.batch_size)

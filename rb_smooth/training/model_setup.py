@@ -36,7 +36,7 @@ def build_network(recipe: Recipe, data: DataSplits) -> Normalized:
     torch.manual_seed(derive_seed(recipe.train.seed, INIT))
     net, source, classes = recipe.stage("model"), data.source, len(data.source.classes)
     standardise = recipe.data.standardise and zoo_model(net, classes) is None  # RobustBench's models normalise
-    moments = (source.mean, source.std) if standardise else ()
+    moments = source.normalisation if standardise else ()
     return build_model(net.name, net.options, data.shape, classes, *moments)
 
 

@@ -55,6 +55,7 @@ class Trainer:
 
         network: result of `build_network` for this recipe; it is copied. None: build it.
         """
+        data = data.load()
         self.recipe, self.device, self.data = recipe, device, data.to(device)
         self.seed = recipe.train.seed
         self.model = (build_network(recipe, data) if network is None else copy.deepcopy(network)).to(device)

@@ -53,8 +53,8 @@ class SmoothnessSettings:
             raise UserError(f"expected --signs of at least 2 for a standard error, got {self.signs}; raise it")
         lengths = {"--radii": self.radii, "--sharpness-radius": [self.sharpness_radius], "--step": [self.step]}
         for name, values in lengths.items():
-            if not (value := min(values, default=0.0)) > 0:
-                raise UserError(f"expected {name} above 0, got {value:g}; raise it")
+            if not (smallest := min(values, default=0.0)) > 0:
+                raise UserError(f"expected {name} above 0, got {smallest:g}; raise it")
 
 
 def threats_by_loss(trained_model: TrainedModel, step: float, eps: Mapping[str, float]) -> dict[str, Threat | None]:

@@ -1,1 +1,1 @@
-"""Averaging, one per file: which weights are deployed."""
+"""Weight averaging, one per file: which weights are evaluated and saved."""

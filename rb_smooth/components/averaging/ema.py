@@ -6,8 +6,9 @@ Improve Adversarial Robustness", arXiv 2103.01946, section 4). After every minib
     tau = min(decay, (1 + t) / (10 + t))
     a  <- tau * a + (1 - tau) * w
 
-The ramp forgets the first weights. The average starts as the first w it sees. It is counted in minibatches for every
-optimizer, so that its horizon is the same for SGD and for EntropySGD, whose w moves once in `inner_steps` minibatches.
+The average starts at w after minibatch 0; the ramp of tau reduces the weight of early w. t counts minibatches for every
+optimizer, so the averaging horizon is the same for SGD and for EntropySGD, whose w moves once in `inner_steps`
+minibatches.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ from rb_smooth.components import ranges
 
 
 class EMA:
-    """The moving average of the weights is deployed. Memory: one copy of them. Source: Rebuffi et al., arXiv
+    """Exponential moving average of the weights; the average is evaluated and saved. Source: Rebuffi et al., arXiv
     2103.01946, section 4.
 
     decay (>= 0, < 1): weight of the old average after the ramp, per minibatch. Source: the FastAT benchmark, arXiv
         2604.22853; not part of either paper's recipe.
+
+    Memory beyond the weights: one copy of them.
     """
 
     def __init__(self, *, decay: float = 0.9995) -> None:
@@ -35,7 +38,7 @@ class EMA:
 
     @torch.no_grad()
     def update(self, deployed: list[Tensor], t: int) -> None:
-        """After minibatch t = 0, 1, …: one more w is averaged. deployed: in the order of the parameters."""
+        """Add w after minibatch t = 0, 1, …. deployed: w, in parameter order."""
         if not self.average:
             self.average = [w.detach().clone() for w in deployed]
             return
@@ -43,13 +46,13 @@ class EMA:
         torch._foreach_lerp_(self.average, deployed, 1 - tau)
 
     def weights(self, deployed: list[Tensor]) -> list[Tensor]:
-        """The average; `deployed` itself where nothing is averaged yet. Not a copy: read it, do not keep it."""
+        """Return the average, or `deployed` before the first update. Not a copy: valid until the next update."""
         return self.average or deployed
 
     def state_dict(self) -> dict[str, Any]:
-        """What `load_state_dict` takes back."""
+        """Return the state for `load_state_dict`; shares memory with this object."""
         return {"average": self.average}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Restore a saved state, copying it."""
         self.average = [average.clone() for average in state_dict["average"]]

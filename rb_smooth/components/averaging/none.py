@@ -1,4 +1,4 @@
-"""No averaging: what the optimizer deploys is deployed."""
+"""No averaging: the optimizer's deployed weights are evaluated and saved."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 class Unaveraged:
-    """Keeps nothing: what the optimizer deploys is deployed. Source: both papers."""
+    """Returns the optimizer's deployed weights; has no state. Source: both papers."""
 
     def update(self, deployed: list[Tensor], t: int) -> None:
         pass

@@ -1,14 +1,13 @@
-"""Laws that every method obeys, whoever wrote it: python -m rb_smooth.laws perturbation sam
+"""Contract checks that every method must pass: python -m rb_smooth.laws perturbation sam
 
-A law is a function of a constructor, to be called without options, that raises Broken where the law does not hold. In a
-test file of your own:
+A check is a function of a constructor, which it calls without options; it raises ContractError if the method violates
+`rb_smooth.components.interfaces`. In a method's tests:
 
-    @pytest.mark.parametrize("law", conformance.of("perturbation"))
-    def test_sam_obeys(law):
-        law(SAM)
+    @pytest.mark.parametrize("check", contract_checks("perturbation"))
+    def test_sam_passes(check):
+        check(SAM)
 
-They hold a method to what `rb_smooth.components.interfaces` promises to training. Whether it is its paper's, they
-cannot know.
+The checks do not compare a method with its paper; that needs a test of its own.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ METHOD_KINDS = ("objective", "perturbation", "optimizer", "averaging")
 
 
 def contract_checks(kind: str) -> list[Check]:
-    """The laws of a box, and those of whatever a recipe names: the public functions of their files, in their order."""
+    """Return the checks of a kind of method and those of its options: the public functions of their files, in order."""
     files = ("averaging" if kind == "averaging" else f"{kind}s", "options")
     modules = [import_module(f"rb_smooth.components.conformance.{name}") for name in files]
     functions = [(module, each) for module in modules for each in vars(module).values() if isfunction(each)]

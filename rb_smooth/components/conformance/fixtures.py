@@ -1,4 +1,4 @@
-"""On what methods are tried: a tiny net with BatchNorm, a minibatch, some tensors; and what must be found unchanged."""
+"""Test inputs for the contract checks (a small net, a minibatch, parameters), and comparison of model states."""
 
 from __future__ import annotations
 
@@ -14,48 +14,48 @@ from rb_smooth.core.determinism import preserve_rng
 
 
 class ContractError(AssertionError):
-    """A law does not hold. The message says what was found."""
+    """A contract check failed. The message says what was expected and what happened."""
 
 
 def require(holds: bool, message: str) -> None:
-    """Raises Broken, saying `message`. An assert would say nothing where pytest does not look on."""
+    """Raises ContractError(message) unless `holds`; unlike assert, also explains itself outside pytest."""
     if not holds:
         raise ContractError(message)
 
 
 def small_net() -> Normalized:
-    """Small, and yet convolution, BatchNorm and a linear layer, for (B, 2, 6, 6) images of 5 classes."""
+    """A convolution, BatchNorm and a linear layer, for images (B, 2, 6, 6) of 5 classes; always the same weights."""
     with preserve_rng():
         torch.manual_seed(0)
         inner = nn.Sequential(
             nn.Conv2d(2, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 5)
         )
         model = Normalized(inner, [0.4, 0.5], [0.3, 0.2])
-        with torch.no_grad():  # running statistics that are not their initial values
+        with torch.no_grad():  # running statistics away from their initial values
             for _ in range(3):
                 model(torch.rand(16, 2, 6, 6))
     return model
 
 
 def small_batch() -> tuple[Tensor, Tensor]:
-    """12 images for `small_net`, with labels."""
+    """12 images for `small_net`, and labels; always the same."""
     return torch.rand(12, 2, 6, 6, generator=torch.Generator().manual_seed(0)), torch.arange(12) % 5
 
 
 def cross_entropy(model: nn.Module) -> Callable[[], Tensor]:
-    """As training gives it to a perturbation: the loss on a minibatch at the present weights."""
+    """The loss function that a perturbation receives: cross-entropy of one minibatch at the current weights."""
     x, y = small_batch()
     return lambda: F.cross_entropy(model(x), y)
 
 
 def make_params() -> list[Tensor]:
-    """Two parameters of an optimizer, always the same."""
+    """Two parameters for an optimizer; always the same values."""
     generator = torch.Generator().manual_seed(1)
     return [torch.randn(shape, generator=generator).requires_grad_() for shape in ((3, 2), (4,))]
 
 
 def run_steps(optimizer: Any, params: list[Tensor], steps: int) -> None:
-    """`steps` minibatches, with gradients that depend on where the parameters are."""
+    """Run `steps` minibatches, with gradients that depend on the parameters and the step."""
     for k in range(steps):
         for i, p in enumerate(params):
             p.grad = torch.sin(p.detach() * (i + 1) + k)
@@ -63,12 +63,12 @@ def run_steps(optimizer: Any, params: list[Tensor], steps: int) -> None:
 
 
 def equal_tensors(first: list[Tensor], second: list[Tensor]) -> bool:
-    """Bit for bit."""
+    """Whether two lists of tensors are equal bit for bit."""
     return len(first) == len(second) and all(map(torch.equal, first, second))
 
 
 def snapshot(model: nn.Module) -> list[Any]:
-    """Everything that a method might leave changed: weights, buffers, gradients, modes, requires_grad."""
+    """The state that a method must not change: weights, buffers, gradients, modes, requires_grad."""
     return [
         {key: value.clone() for key, value in model.state_dict().items()},
         [None if p.grad is None else p.grad.clone() for p in model.parameters()],

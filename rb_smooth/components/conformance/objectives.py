@@ -1,4 +1,4 @@
-"""What training relies on in an objective."""
+"""Contract checks of an objective."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from rb_smooth.components.interfaces import Objective
 Make = Callable[[], Objective]
 
 
-def crafting_leaves_no_trace_in_the_model(make: Make) -> None:
-    """Not in modes, gradients, requires_grad, weights or BatchNorm's statistics, in either mode."""
+def crafting_does_not_change_the_model(make: Make) -> None:
+    """Modes, gradients, requires_grad, weights and BatchNorm's statistics stay equal, in either mode."""
     for training in (True, False):
         net = small_net().train(training)
         layers = list(net.net.children())
-        layers[1].eval()  # a layer frozen by hand must not come back in train mode
+        layers[1].eval()  # a frozen layer must stay in eval mode
         for p in net.parameters():
             p.grad = torch.ones_like(p)
         layers[4].bias.requires_grad_(False)
@@ -29,13 +29,13 @@ def crafting_leaves_no_trace_in_the_model(make: Make) -> None:
         mode = "train" if training else "eval"
         require(
             equal_snapshots(before, snapshot(net)),
-            f"after crafting, a model in {mode} mode is not as it was: see attacks.pgd",
+            f"after crafting, a model in {mode} mode differs; use input_gradient_mode",
         )
-        require(not x_adv.requires_grad, "x_adv wants a gradient: detach it")
+        require(not x_adv.requires_grad, "x_adv requires a gradient; detach it")
 
 
-def crafting_leaves_no_trace_when_the_model_raises(make: Make) -> None:
-    """In the middle of the attack."""
+def crafting_restores_the_model_after_an_exception(make: Make) -> None:
+    """Raised by the model in the middle of the attack."""
     net, objective, calls = small_net(), make(), 0
 
     def counted(*_: object) -> None:
@@ -53,22 +53,22 @@ def crafting_leaves_no_trace_when_the_model_raises(make: Make) -> None:
         objective.craft(net, *small_batch())
     except ZeroDivisionError:
         raised = True
-    require(raised == (fatal > 0), "an exception in the model does not come out of crafting")
-    require(equal_snapshots(before, snapshot(net)), "after an exception in the model, it is not as it was")
+    require(raised == (fatal > 0), "crafting swallows an exception of the model")
+    require(equal_snapshots(before, snapshot(net)), "after an exception, the model differs; use input_gradient_mode")
 
 
-def crafting_works_under_no_grad_and_wants_no_gradient_of_the_weights(make: Make) -> None:
-    """Gradients of weights that nobody reads would cost a third of the attack."""
+def crafting_works_under_no_grad_and_computes_no_weight_gradients(make: Make) -> None:
+    """Unused weight gradients would cost a third of the attack."""
     net, seen = small_net(), []
     hook = net.register_forward_hook(lambda *_: seen.append(any(p.requires_grad for p in net.parameters())))
     with torch.no_grad():
         make().craft(net, *small_batch())
     hook.remove()
-    require(not any(seen), "while crafting, parameters want gradients: use weights.frozen")
+    require(not any(seen), "while crafting, parameters require gradients; use input_gradient_mode")
 
 
-def crafting_leaves_the_global_flags_as_found(make: Make) -> None:
-    """Gradient mode, autocast, precision, determinism, threads."""
+def crafting_does_not_change_global_flags(make: Make) -> None:
+    """Of torch: gradient mode, autocast, precision, determinism, threads."""
 
     def flags() -> list[Any]:
         return [
@@ -89,39 +89,38 @@ def crafting_leaves_the_global_flags_as_found(make: Make) -> None:
         with torch.set_grad_enabled(enabled):
             before = flags()
             make().craft(small_net(), *small_batch())
-            require(flags() == before, f"a global flag of torch has changed: {before} before, {flags()} after")
+            require(flags() == before, f"expected torch's global flags {before} after crafting, got {flags()}")
 
 
-def adversarial_examples_stay_in_the_ball_and_in_the_box(make: Make) -> None:
-    """Within eps of x in the threat's norm, in [0, 1], and not next to x either."""
+def adversarial_examples_are_in_the_ball_and_in_the_unit_box(make: Make) -> None:
+    """Within eps of x in the threat's norm, in [0, 1], and at least eps / 2 from x for some image."""
     objective, (x, y) = make(), small_batch()
     x_adv = objective.craft(small_net(), x, y)
-    require(x_adv.shape == x.shape, f"x_adv has shape {tuple(x_adv.shape)}, x has {tuple(x.shape)}")
+    require(x_adv.shape == x.shape, f"expected x_adv of shape {tuple(x.shape)}, got {tuple(x_adv.shape)}")
     require(bool(((x_adv >= 0) & (x_adv <= 1)).all()), "x_adv leaves [0, 1]")
     if (threat := objective.threat) is not None:
         order = float("inf") if threat.norm == "Linf" else 2
         distance = float((x_adv - x).flatten(1).norm(p=order, dim=1).max())
-        require(distance <= threat.eps + 1e-6, f"x_adv is {distance:.4g} from x, in a ball of {threat.eps:.4g}")
-        require(distance > threat.eps / 2, f"x_adv is only {distance:.4g} from x, in a ball of {threat.eps:.4g}")
+        require(
+            distance <= threat.eps + 1e-6, f"expected x_adv within {threat.eps:.4g} of x, got distance {distance:.4g}"
+        )
+        require(distance > threat.eps / 2, f"expected a distance of x_adv near {threat.eps:.4g}, got {distance:.4g}")
 
 
-def the_loss_is_one_number_with_logits_and_a_gradient(make: Make) -> None:
-    """Logits at x_adv, (B, classes), so that logging needs no second pass."""
+def the_loss_is_a_scalar_with_logits_and_finite_gradients(make: Make) -> None:
+    """Logits are (B, classes) at x_adv."""
     net, objective, (x, y) = small_net(), make(), small_batch()
     outcome = objective.loss(net, x, objective.craft(net, x, y), y)
-    require(outcome.loss.shape == (), f"the loss has shape {tuple(outcome.loss.shape)}")
-    require(
-        outcome.logits.shape == (12, 5), f"logits have shape {tuple(outcome.logits.shape)} for 12 images, 5 classes"
-    )
+    require(outcome.loss.shape == (), f"expected a scalar loss, got shape {tuple(outcome.loss.shape)}")
+    require(outcome.logits.shape == (12, 5), f"expected logits of shape (12, 5), got {tuple(outcome.logits.shape)}")
     outcome.loss.backward()
     grads = [p.grad for p in net.parameters()]
-    require(
-        all(g is not None and bool(g.isfinite().all()) for g in grads), "a weight has no gradient, or no finite one"
-    )
+    finite = all(g is not None and bool(g.isfinite().all()) for g in grads)
+    require(finite, "a weight has no gradient, or an infinite or NaN one")
 
 
-def the_gradient_of_the_loss_is_that_of_finite_differences(make: Make) -> None:
-    """By the weights, in float64: nothing in it is detached that should not be."""
+def the_gradient_of_the_loss_matches_finite_differences(make: Make) -> None:
+    """With respect to the weights, in float64: no term of the loss is detached."""
     generator = torch.Generator().manual_seed(0)
     net = nn.Sequential(nn.Flatten(), nn.Linear(8, 4), nn.Tanh(), nn.Linear(4, 3)).double()
     x = torch.rand(5, 2, 2, 2, dtype=torch.float64, generator=generator)
@@ -135,4 +134,4 @@ def the_gradient_of_the_loss_is_that_of_finite_differences(make: Make) -> None:
         return objective.loss(lambda images: model((images,)), x, x_adv, y).loss  # type: ignore[arg-type]
 
     agrees = torch.autograd.gradcheck(loss, weights, raise_exception=False)
-    require(agrees, "the loss's gradient is not that of finite differences")
+    require(agrees, "the gradient of the loss differs from finite differences; is a term detached?")

@@ -1,4 +1,4 @@
-"""What training relies on in an optimizer."""
+"""Contract checks of an optimizer."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from rb_smooth.components.conformance.fixtures import equal_tensors, make_params
 Make = Callable[..., Any]
 
 _STEPS = (0, 1, 3, 7, 19, 20, 21)
-"""Before, within and after an inner loop of 20 steps."""
+"""Numbers of steps before, within and after an inner loop of 20."""
 
 
-def eval_shows_what_is_deployed_and_train_undoes_it(make: Make) -> None:
-    """Exactly, however often, and without moving storage."""
+def eval_sets_the_deployed_weights_and_train_undoes_it(make: Make) -> None:
+    """Bit for bit, however often, and in place."""
     for steps in _STEPS:
         params = make_params()
         optimizer = make(params)
@@ -27,37 +27,35 @@ def eval_shows_what_is_deployed_and_train_undoes_it(make: Make) -> None:
         places = [p.data_ptr() for p in params]
         for _ in range(2):
             optimizer.eval()
-            optimizer.eval()  # twice is once
-            require(equal_tensors(params, deployed), f"after {steps} steps, eval() does not show what deployed() said")
+            optimizer.eval()  # a second call changes nothing
             require(
-                equal_tensors(optimizer.deployed(), deployed), f"after {steps} steps, eval() changes what is deployed"
+                equal_tensors(params, deployed), f"after {steps} steps, eval() does not set the weights of deployed()"
             )
+            require(equal_tensors(optimizer.deployed(), deployed), f"after {steps} steps, eval() changes deployed()")
             optimizer.train()
             optimizer.train()
             require(equal_tensors(params, live), f"after {steps} steps, train() does not undo eval()")
-            require(
-                equal_tensors(optimizer.deployed(), deployed), f"after {steps} steps, train() changes what is deployed"
-            )
-        require([p.data_ptr() for p in params] == places, "parameters lie elsewhere: write in place")
+            require(equal_tensors(optimizer.deployed(), deployed), f"after {steps} steps, train() changes deployed()")
+        require([p.data_ptr() for p in params] == places, "parameters have new storage; write in place")
 
 
-def a_step_in_eval_mode_is_refused_naming_the_cure(make: Make) -> None:
-    """It would be taken at the wrong weights."""
+def a_step_in_eval_mode_raises_an_error_that_names_the_fix(make: Make) -> None:
+    """Its gradient would be of the wrong weights."""
     params = make_params()
     optimizer = make(params)
     optimizer.eval()
-    said = "nothing"
+    message = "no error"
     try:
         run_steps(optimizer, params, 1)
     except RuntimeError as error:
-        said = str(error)
+        message = str(error)
     require(
-        "optimizer.train()" in said, f"a step in eval mode should raise RuntimeError naming optimizer.train(): {said}"
+        "optimizer.train()" in message, f"expected RuntimeError naming optimizer.train() in eval mode, got {message}"
     )
 
 
-def a_saved_optimizer_goes_on_as_if_it_had_not_been_saved(make: Make) -> None:
-    """From state_dict, which holds tensors and plain values, parameters and the noise's generator."""
+def saving_and_loading_does_not_change_the_steps(make: Make) -> None:
+    """Given state_dict (tensors and plain values), the parameters and the state of the noise's generator."""
     for steps in _STEPS:
         one, other = make_params(), make_params()
         noise = [torch.Generator().manual_seed(3) for _ in range(2)]
@@ -74,18 +72,18 @@ def a_saved_optimizer_goes_on_as_if_it_had_not_been_saved(make: Make) -> None:
         noise[1].set_state(noise[0].get_state())
         run_steps(first, one, 25)
         run_steps(second, other, 25)
-        require(equal_tensors(one, other), f"saved after {steps} steps, it goes on to other parameters")
+        require(equal_tensors(one, other), f"loaded after {steps} steps, it steps to other parameters")
         require(
-            equal_tensors(first.deployed(), second.deployed()), f"saved after {steps} steps, it comes to deploy others"
+            equal_tensors(first.deployed(), second.deployed()), f"loaded after {steps} steps, it deploys other weights"
         )
 
 
-def _clone_all(some: list[Tensor]) -> list[Tensor]:
-    return [each.detach().clone() for each in some]
+def _clone_all(tensors: list[Tensor]) -> list[Tensor]:
+    return [each.detach().clone() for each in tensors]
 
 
 def _make_with_noise(make: Make, params: list[Tensor], noise: torch.Generator) -> Any:
-    """As training makes it: with a generator, if it takes one."""
+    """Construct the optimizer as training does: with a generator if it accepts one."""
     from inspect import signature
 
     return make(params, generator=noise) if "generator" in signature(make).parameters else make(params)

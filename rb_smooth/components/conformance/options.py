@@ -1,4 +1,4 @@
-"""What a recipe relies on in whatever it names: the constructor is the schema."""
+"""Contract checks of a component's constructor, whose signature is the schema of its options."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from rb_smooth.components.conformance.fixtures import require
 Make = Callable[..., Any]
 
 
-def options_are_keyword_only_and_fit_their_annotations(make: Make) -> None:
-    """A recipe gives options by name, and each is checked by its annotation; `generator` is training's to give."""
+def options_are_keyword_only_and_match_their_annotations(make: Make) -> None:
+    """Recipes pass options by name and validate them by annotation; training passes `generator`."""
     for name, option in signature(make, eval_str=True).parameters.items():
         if option.kind is not option.KEYWORD_ONLY:
-            require(option.default is option.empty, f"{name} is an option, and not keyword-only: put a * before it")
+            require(option.default is option.empty, f"option {name!r} must be keyword-only; put `*` before it")
         elif name != "generator":
-            require(option.annotation is not option.empty, f"{name} has no annotation by which it could be checked")
+            require(option.annotation is not option.empty, f"option {name!r} has no type annotation; add one")
             if option.default is not option.empty:
                 TypeAdapter(option.annotation).validate_python(option.default)
 
 
-def it_says_what_it_is(make: Make) -> None:
-    """In a docstring: with what each option means, its range, and where it comes from."""
-    require(bool(getdoc(getattr(make, "func", make))), "there is no docstring")
+def it_has_a_docstring(make: Make) -> None:
+    """The docstring describes the method and each option, with its range and source."""
+    require(bool(getdoc(getattr(make, "func", make))), "the docstring is missing")

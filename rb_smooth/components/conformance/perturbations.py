@@ -1,4 +1,4 @@
-"""What training relies on in a perturbation of the weights."""
+"""Contract checks of a weight perturbation."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from rb_smooth.components.interfaces import Perturbation
 Make = Callable[[], Perturbation]
 
 
-def weights_come_back_bit_for_bit(make: Make) -> None:
-    """And so do modes, gradients and BatchNorm's statistics: optimizer and evaluation must see none of it."""
+def weights_are_restored_bit_for_bit(make: Make) -> None:
+    """So are modes, gradients and BatchNorm's statistics, which optimizer and evaluation use."""
     net = small_net()
     before = snapshot(net)
     with make()(net, cross_entropy(net)):
         pass
     require(
         equal_snapshots(before, snapshot(net)),
-        "the model is not as it was: use weights.shifted and frozen_running_stats",
+        "the model differs afterwards; use perturbed and frozen_running_stats",
     )
 
 
-def weights_come_back_when_the_step_fails(make: Make) -> None:
-    """A run that goes on, or is looked at, after an exception must not stand at the shifted weights."""
+def weights_are_restored_after_an_exception(make: Make) -> None:
+    """Training may resume from the weights at hand."""
     net = small_net()
     before = snapshot(net)
     try:
@@ -40,31 +40,35 @@ def weights_come_back_when_the_step_fails(make: Make) -> None:
             raise ZeroDivisionError
     except ZeroDivisionError:
         pass
-    require(equal_snapshots(before, snapshot(net)), "after an exception inside, the model is not as it was")
+    require(
+        equal_snapshots(before, snapshot(net)), "after an exception inside, the model differs; restore it in `finally`"
+    )
 
 
-def a_shift_moves_no_statistics_and_no_storage(make: Make) -> None:
-    """The pass that looks for the shift is no pass of training; optimizer and CUDA graphs know tensors by address."""
+def batchnorm_statistics_and_parameter_storage_do_not_change(make: Make) -> None:
+    """The perturbation's passes are not training passes; optimizers and CUDA graphs refer to storage."""
     net = small_net()
     statistics = [buffer.clone() for buffer in net.buffers()]
     places = [p.data_ptr() for p in net.parameters()]
     with make()(net, cross_entropy(net)):
-        require(equal_tensors(list(net.buffers()), statistics), "inside, buffers have moved: use frozen_running_stats")
-        require([p.data_ptr() for p in net.parameters()] == places, "inside, parameters lie elsewhere: write in place")
+        require(equal_tensors(list(net.buffers()), statistics), "inside, buffers changed; use frozen_running_stats")
+        require(
+            [p.data_ptr() for p in net.parameters()] == places, "inside, parameters have new storage; write in place"
+        )
 
 
-def a_frozen_weight_stays(make: Make) -> None:
-    """What wants no gradient is not trained, and is not shifted."""
+def frozen_weights_do_not_change(make: Make) -> None:
+    """Weights with requires_grad=False are not trained, hence not perturbed."""
     net = small_net()
     frozen = next(net.parameters()).requires_grad_(False)
     before = frozen.clone()
     with make()(net, cross_entropy(net)):
-        require(torch.equal(frozen, before), "inside, a weight with requires_grad=False has moved")
+        require(torch.equal(frozen, before), "inside, a weight with requires_grad=False changed")
 
 
-def a_flat_loss_leaves_finite_weights(make: Make) -> None:
-    """Where the gradient is zero, its length is no divisor."""
+def weights_stay_finite_for_a_zero_gradient(make: Make) -> None:
+    """No division by the norm of a zero gradient."""
     net = small_net()
     with make()(net, lambda: torch.stack([0 * p.sum() for p in net.parameters()]).sum()):
         finite = all(bool(p.isfinite().all()) for p in net.parameters())
-        require(finite, "inside, weights are not finite where the gradient is zero: add a small number to its length")
+        require(finite, "inside, weights are not finite for a zero gradient; add a small constant to its norm")

@@ -1,1 +1,1 @@
-"""Objectives, one per file: what is minimised, and against which adversary."""
+"""Objectives, one per file: the attack that crafts adversarial examples, and the loss."""

@@ -9,19 +9,20 @@ Kanai et al., "Smoothness Analysis of Adversarial Training", arXiv 2103.01400, E
     loss   = CE(f(x_adv), y)
 
 Differs from the authors' code (the AWP repository, on which Kanai et al. build):
-    - Running BatchNorm statistics do not move while crafting, and `recalibrate` sets them before every evaluation.
-      There all 11 forwards of the attack move them, so that what is deployed mixes in the attack's intermediate points.
-      Size, on digits with three seeds (benchmarks/batchnorm.json): their statistics lie 3.1 to 4.2 % from the
-      recalibrated ones, training's own 0.4 to 0.9 %; PGD-20 accuracy on 200 validation images differs by at most 1.5
-      points, in no one direction.
-    - No clean forward in train mode after the step, which there logs accuracy and moves statistics once more; and no
-      first minibatch of each epoch attacked in eval mode, as in their CIFAR-10 script.
-    - The last incomplete minibatch of an epoch is dropped, and the best epoch is chosen on held-out training images;
-      theirs on the test set (`train.select: test`).
-    - No extra forward to choose among restarts: with one restart the choice is the last iterate anyway.
+    - Crafting does not update BatchNorm's running statistics; `recalibrate` sets them before every evaluation. In the
+      authors' code all 11 forward passes of the attack update them, so the saved statistics mix in the attack's
+      intermediate points. Size, on digits with three seeds (benchmarks/batchnorm.json): the authors' statistics differ
+      from the recalibrated ones by 3.1 to 4.2 %, training's own by 0.4 to 0.9 %; PGD-20 accuracy on 200 validation
+      images differs by at most 1.5 points, in either direction.
+    - No clean forward pass in train mode after the step, which in the authors' code logs accuracy and updates the
+      statistics once more; and the first minibatch of an epoch is not attacked in eval mode, as in their CIFAR-10
+      script.
+    - The last incomplete minibatch of an epoch is dropped. The best epoch is selected on held-out training images; the
+      authors select on the test set (`train.select: test`).
+    - No extra forward pass to choose among restarts: with one restart the choice is the last iterate.
     - The L2 random start is torchattacks' (random direction, radius uniform in [0, eps]), also on SVHN, where the
-      authors' normalisation of the start is lost to an unassigned result.
-    - Dropout, in networks that have it, is off while crafting (their networks have none).
+      authors' code discards its normalisation of the start.
+    - Dropout is off while crafting (the authors' networks have none).
 """
 
 from __future__ import annotations
@@ -45,9 +46,10 @@ class AT:
     step_size (pixels from 0 to 1, > 0): length of PGD's step, by default 2/255 for Linf and 15/255 for L2. Source:
         Kanai et al., appendix E (1/255 on SVHN); for L2 the AWP authors' logs.
     steps (>= 1): number of PGD's steps. Source: Kanai et al., appendix E.
-    bn_mode: by what BatchNorm normalises while crafting; train: the batch; eval: its running statistics. Source: the
-        AWP authors' code.
-    label_smoothing (>= 0, < 1): mass spread evenly over the classes; in the loss, never in crafting. Source: ours.
+    bn_mode: BatchNorm's statistics while crafting; train: the batch's; eval: the running ones. Source: the AWP
+        authors' code.
+    label_smoothing (>= 0, < 1): label mass spread evenly over the classes, in the loss, not in the attack. Source:
+        ours.
     """
 
     def __init__(
@@ -65,14 +67,14 @@ class AT:
         self.steps, self.bn_mode, self.label_smoothing = steps, bn_mode, label_smoothing
 
     def craft(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        """x_adv for x (B, C, H, W) in [0, 1] and y (B,) int64: of x's shape, in the ball and in [0, 1], detached.
+        """Return x_adv, of x's shape, in the ball and in [0, 1], detached. x: (B, C, H, W) in [0, 1]; y: (B,) int64.
 
-        Modes, p.grad, requires_grad and BatchNorm's buffers of `model` are left as found.
+        The model's modes, p.grad, requires_grad and BatchNorm buffers do not change.
         """
         with input_gradient_mode(model, self.bn_mode):
             return pgd(model, x, y, self.threat, self.steps)
 
     def loss(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> Outcome:
-        """The scalar to minimise, over the minibatch, and the logits (B, classes) at x_adv; in the model's mode."""
+        """Return the scalar loss of the minibatch and the logits (B, classes) at x_adv; keeps the model's mode."""
         logits = model(x_adv)
         return Outcome(F.cross_entropy(logits, y, label_smoothing=self.label_smoothing), logits)

@@ -7,13 +7,13 @@ Wang et al., "Improving Adversarial Robustness Requires Revisiting Misclassified
     BCE(p, y) = -log p_y - log(1 - max over k != y of p_k)
     x_adv    <- PGD on cross-entropy, as in `at`;   p = softmax(f), and gradients flow through all of it
 
-Images that are misclassified even when clean, p_y(x) small, get the whole of the divergence; others little.
+The divergence has full weight for images misclassified when clean (p_y(x) small) and little weight for others.
 
-Differs from the authors' code (which is not among our sources; written from the formulas):
-    - Nothing is added or clamped inside the logarithms: 1 - p_k is the sum of the other probabilities, and its
-      logarithm their logsumexp, finite for finite logits.
+Differs from the authors' code (written from the formulas; the code was not read):
+    - No constant is added and nothing is clamped inside the logarithms: 1 - p_k is the sum of the other probabilities,
+      its logarithm their logsumexp, finite for finite logits.
     - PGD starts uniformly in the ball, as in `at`. `step_size` and `steps` default to those of `at`.
-    - Running statistics, the last minibatch, selection: as in `at`.
+    - Running statistics, the last minibatch and epoch selection: as in `at`.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from rb_smooth.core.threat import Norm
 
 
 class MART:
-    """Boosted cross-entropy at PGD's adversarial examples, plus a divergence weighed by how unsure x itself is.
-    Source: Wang et al., ICLR 2020.
+    """Boosted cross-entropy at PGD's adversarial examples, plus a divergence weighted by 1 - p_y(x). Source: Wang et
+    al., ICLR 2020.
 
     norm, eps, step_size, steps: as at's.
-    beta (>= 0): weight of the divergence, the paper's lambda. Source: recalled from the MART paper, not read.
-    bn_mode: by what BatchNorm normalises while crafting; eval: its running statistics; train: the batch. Source:
-        inferred, as trades.
+    beta (>= 0): weight of the divergence, the paper's lambda. Source: recalled from the MART paper, not checked.
+    bn_mode: BatchNorm's statistics while crafting; eval: the running ones; train: the batch's. Source: inferred, as
+        trades.
     """
 
     def __init__(
@@ -55,15 +55,15 @@ class MART:
         self.steps, self.beta, self.bn_mode = steps, beta, bn_mode
 
     def craft(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        """x_adv for x (B, C, H, W) in [0, 1] and y (B,) int64: of x's shape, in the ball and in [0, 1], detached.
+        """Return x_adv, of x's shape, in the ball and in [0, 1], detached. x: (B, C, H, W) in [0, 1]; y: (B,) int64.
 
-        Modes, p.grad, requires_grad and BatchNorm's buffers of `model` are left as found.
+        The model's modes, p.grad, requires_grad and BatchNorm buffers do not change.
         """
         with input_gradient_mode(model, self.bn_mode):
             return pgd(model, x, y, self.threat, self.steps)
 
     def loss(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> Outcome:
-        """The scalar to minimise, over the minibatch, and the logits (B, classes) at x_adv; in the model's mode."""
+        """Return the scalar loss of the minibatch and the logits (B, classes) at x_adv; keeps the model's mode."""
         clean, attacked = model(x), model(x_adv)
         unsure = 1 - clean.softmax(1).gather(1, y[:, None]).squeeze(1)
         divergence = kl_divergence(clean, attacked)
@@ -72,7 +72,7 @@ class MART:
 
 
 def boosted_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
-    """BCE of each row: -log p_y - log(1 - the largest other probability). (B, classes >= 2), (B,) -> (B,)."""
+    """BCE per row: -log p_y - log(1 - max over k != y of p_k). (B, classes >= 2), (B,) -> (B,)."""
     log = log_probabilities(logits)
     rival = log.scatter(1, y[:, None], -torch.inf).argmax(1, keepdim=True)
     all_but_rival = log.scatter(1, rival, -torch.inf).logsumexp(1)

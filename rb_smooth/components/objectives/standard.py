@@ -1,4 +1,4 @@
-"""Standard training: cross-entropy on the images as they are.
+"""Standard training: cross-entropy on clean images.
 
 loss = CE(f(x), y)
 """
@@ -13,23 +13,23 @@ from rb_smooth.components.interfaces import Outcome
 
 
 class Standard:
-    """Cross-entropy on clean images. Source: common practice; what adversarial training is compared with.
+    """Cross-entropy on clean images. Source: common practice; the baseline of adversarial training.
 
-    label_smoothing (>= 0, < 1): mass spread evenly over the classes. Source: ours.
+    label_smoothing (>= 0, < 1): label mass spread evenly over the classes. Source: ours.
     """
 
     threat = None
-    """There is no ball."""
+    """No adversary."""
 
     def __init__(self, *, label_smoothing: float = 0.0) -> None:
         ranges.below_one(label_smoothing=label_smoothing)
         self.label_smoothing = label_smoothing
 
     def craft(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        """x itself: nothing is crafted."""
+        """Return x."""
         return x
 
     def loss(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> Outcome:
-        """The scalar to minimise, over the minibatch, and the logits (B, classes) at x_adv; in the model's mode."""
+        """Return the scalar loss of the minibatch and the logits (B, classes) at x_adv; keeps the model's mode."""
         logits = model(x_adv)
         return Outcome(F.cross_entropy(logits, y, label_smoothing=self.label_smoothing), logits)

@@ -1,1 +1,1 @@
-"""Optimizers, one per file: how gradients become weights."""
+"""Optimizers, one per file: the update of the weights from gradients."""

@@ -1,8 +1,8 @@
-"""A Langevin chain around the deployed weights, as an optimizer: what EntropySGD and its second-order form share.
+"""Base of EntropySGD and EntropySGD2: an optimizer that runs a Langevin chain around the deployed weights.
 
-Two loops become one counter. `k` in each param group tells where in the inner loop a minibatch falls, so that step() is
-called once per minibatch like any optimizer's, an epoch is one pass over the data, and a checkpoint in the middle of an
-inner loop costs nothing. What a method makes of the chain, it says in two functions: `_estimate` and `_gradient`.
+The papers' two nested loops become one counter: `k` in each param group counts minibatches in the current inner loop.
+So step() is called once per minibatch, an epoch is one pass over the data, and a run can be saved within an inner loop.
+A method defines `_update_estimates` (what it estimates from the chain) and `_outer_gradient` (the direction of w).
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from rb_smooth.components import ranges
 State = dict[str, Any]
 
 _CACHE_ELEMENTS = 2**18
-"""Numbers of a bundle: with their gradients and states they are a few MB."""
+"""Elements of parameters in a chunk; with gradients and states a few MB."""
 
 
 class LangevinOptimizer(torch.optim.Optimizer):
-    """After step() the parameters hold the chain w'; eval() brings w, train() brings w' back.
+    """After step() the parameters are the chain w'; eval() sets w, train() sets w' again.
 
-    defaults: lr, momentum, nesterov, weight_decay, inner_lr, inner_steps, gamma, beta, noise, and what a method adds.
-    State of a parameter: w, mu, and with momentum m (of the chain) and M (of w); one copy of the parameter each.
+    defaults: lr, momentum, nesterov, weight_decay, inner_lr, inner_steps, gamma, beta, noise, and a method's own.
+    State per parameter: w, mu, and with momentum m (of the chain) and M (of w), each of the parameter's size.
 
-    In every other respect a torch.optim.Optimizer: groups, schedulers, hooks, closures, state_dict, add_param_group.
+    Supports the rest of torch.optim.Optimizer: groups, schedulers, hooks, closures, state_dict, add_param_group.
     """
 
     generator: torch.Generator | None = None
-    """Of the noise; None: torch's global one. A copied optimizer has None: torch copies groups and state alone."""
+    """Generator of the noise; None: torch's global one. A copied optimizer has None: torch copies groups and state."""
 
     def __init__(self, params: Any, defaults: dict[str, Any], generator: torch.Generator | None) -> None:
         ranges.at_least(0, **{key: defaults[key] for key in ("lr", "weight_decay", "gamma", "noise")})
@@ -43,13 +43,13 @@ class LangevinOptimizer(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """One minibatch: a step of the chain and, every inner_steps-th time, a step of w.
+        """Step the chain by one minibatch and, every inner_steps-th time, step w.
 
-        closure: computes the loss and its gradients, once, at w'; its result is returned. None: p.grad is ready.
+        closure: computes loss and gradients at w', once; returns the loss, as step() does. None: p.grad is set already.
         """
         if not all(group["train_mode"] for group in self.param_groups):
             raise RuntimeError(
-                f"{type(self).__name__}.step() in eval mode: gradients are wanted at w', not at w; call "
+                f"{type(self).__name__}.step() in eval mode: gradients must be taken at w', not w; call "
                 "optimizer.train()"
             )
         loss = None
@@ -57,25 +57,25 @@ class LangevinOptimizer(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            for bundle in _param_chunks(p for p in group["params"] if p.grad is not None):
-                self._inner_step(bundle, group)
+            for chunk in _param_chunks(p for p in group["params"] if p.grad is not None):
+                self._inner_step(chunk, group)
             group["k"] += 1
             if group["k"] == group["inner_steps"]:
-                for bundle in _param_chunks(p for p in group["params"] if p in self.state and self.state[p]["moved"]):
-                    self._outer_step(bundle, group)
+                for chunk in _param_chunks(p for p in group["params"] if p in self.state and self.state[p]["moved"]):
+                    self._outer_step(chunk, group)
                 group["k"] = 0
         return loss
 
     def train(self) -> None:
-        """Parameters := w'. Call it before taking gradients."""
+        """Parameters := w'. Call before taking gradients."""
         self._swap(train_mode=True)
 
     def eval(self) -> None:
-        """Parameters := w. Call it before evaluating or saving what is deployed."""
+        """Parameters := w. Call before evaluating or saving."""
         self._swap(train_mode=False)
 
     def deployed(self) -> list[Tensor]:
-        """w, in the order of the parameters, without swapping. Not a copy: read it, do not keep it."""
+        """Return w in parameter order, in either mode. Not a copy: valid until the next step()."""
         return [
             self.state[p]["w"] if p in self.state and group["train_mode"] else p.detach()
             for group in self.param_groups
@@ -83,7 +83,7 @@ class LangevinOptimizer(torch.optim.Optimizer):
         ]
 
     def report(self) -> dict[str, float]:
-        """Nothing of its own for the log."""
+        """Return no numbers for the log."""
         return {}
 
     def _new_state(self, p: Tensor, group: dict[str, Any]) -> State:
@@ -93,16 +93,16 @@ class LangevinOptimizer(torch.optim.Optimizer):
         return state
 
     def _update_estimates(self, chain: list[Tensor], states: list[State], group: dict[str, Any]) -> None:
-        """What is estimated from the chain, after each of its steps: the mean, mu <- beta * mu + (1 - beta) * w'."""
+        """Update what is estimated from the chain, after each step: the mean, mu <- beta * mu + (1 - beta) * w'."""
         torch._foreach_lerp_([s["mu"] for s in states], chain, 1 - group["beta"])
 
     def _outer_gradient(self, states: list[State], group: dict[str, Any]) -> list[Tensor]:
-        """The direction against which an outer step moves w, before weight decay and momentum; a list of its own."""
+        """Return the direction that the outer step subtracts from w, before weight decay and momentum; a new list."""
         raise NotImplementedError
 
     @torch.no_grad()
     def _swap(self, train_mode: bool) -> None:
-        """Exchange the contents, not the storage, of p and its state "w": exact, and without further memory."""
+        """Exchange the values of p and its state "w", bit for bit; both keep their storage."""
         for group in self.param_groups:
             if group["train_mode"] != train_mode:
                 for p in group["params"]:
@@ -119,7 +119,7 @@ class LangevinOptimizer(torch.optim.Optimizer):
                 self.state[p] = self._new_state(p, group)
         states = [self.state[p] for p in chain]
         for state in states:
-            state["moved"] = True  # since the last outer step; who had no gradient since then is left alone
+            state["moved"] = True  # since the last outer step; parameters without a gradient since then are skipped
         langevin_step(
             chain,
             [p.grad for p in chain if p.grad is not None],
@@ -148,17 +148,17 @@ class LangevinOptimizer(torch.optim.Optimizer):
 
 
 def _param_chunks(parameters: Iterable[Tensor]) -> Iterator[list[Tensor]]:
-    """What to move together: on a GPU all, since a launch costs more than its work; on a CPU as many as stay in its
-    cache from one operation to the next.
+    """Yield the parameters in chunks to update together: on a GPU all in one, to save kernel launches; on a CPU as many
+    as fit in its cache.
     """
-    bundle: list[Tensor] = []
+    chunk: list[Tensor] = []
     for p in parameters:
-        bundle.append(p)
-        if p.device.type == "cpu" and sum(each.numel() for each in bundle) > _CACHE_ELEMENTS:
-            yield bundle
-            bundle = []
-    if bundle:
-        yield bundle
+        chunk.append(p)
+        if p.device.type == "cpu" and sum(each.numel() for each in chunk) > _CACHE_ELEMENTS:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
 
 
 def langevin_step(
@@ -175,16 +175,16 @@ def langevin_step(
     noise: float,
     generator: torch.Generator | None,
 ) -> None:
-    """One step of the chain w', in place. `m` is None if and only if momentum is 0. Costs one copy of it."""
+    """Step the chain w' in place. m is None if and only if momentum is 0. Allocates one copy of the chain."""
     d = list(torch._foreach_add(gradients, chain, alpha=weight_decay))
     d = _with_momentum(d, m, momentum, nesterov)
     # w' - inner_lr * gamma * (w' - w): the pull stays out of d, hence out of m
     torch._foreach_lerp_(chain, w, inner_lr * gamma)
     torch._foreach_add_(chain, d, alpha=-inner_lr)
-    del d  # before more is drawn
+    del d  # free memory before drawing noise
     if noise:
         for p in chain:
-            # Contiguous: into another layout torch draws eight times slower, and in another order.
+            # Contiguous: drawing into another layout is eight times slower and gives other values.
             xi = torch.empty(p.shape, dtype=p.dtype, device=p.device).normal_(generator=generator)
             p.add_(xi, alpha=noise * (2 * inner_lr) ** 0.5)
 
@@ -199,13 +199,13 @@ def outer_step(
     nesterov: bool,
     weight_decay: float,
 ) -> None:
-    """One step of w against `gradients`, in place. `M` is None if and only if momentum is 0. Overwrites `gradients`."""
+    """Step w along -gradients, in place. M is None if and only if momentum is 0. Overwrites `gradients`."""
     torch._foreach_add_(gradients, w, alpha=weight_decay)
     torch._foreach_add_(w, _with_momentum(gradients, M, momentum, nesterov), alpha=-lr)
 
 
 def _with_momentum(d: list[Tensor], buffer: list[Tensor] | None, momentum: float, nesterov: bool) -> list[Tensor]:
-    """The direction to descend: d itself, the buffer that d has moved, or, Nesterov's, both in the place of d."""
+    """Return the descent direction: d without momentum; the updated buffer; or with Nesterov d + momentum * buffer."""
     if buffer is None:
         return d
     torch._foreach_mul_(buffer, momentum)

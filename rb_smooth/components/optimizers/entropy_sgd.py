@@ -16,22 +16,25 @@ with E[w'] estimated by a Langevin chain w' of `inner_steps` minibatches around 
         d = (w - mu) + wd * w;   M <- mom * M + d;   d <- d + mom * M
         w <- w - lr * d;   w', mu <- w;   m <- 0
 
-The paper prints two nested loops; here step() is called once per minibatch and counts
-(`rb_smooth.components.optimizers._langevin`, where the updates are). The test holds both forms together.
+The paper prints two nested loops; here step() is called once per minibatch and counts inner steps. The updates are in
+`rb_smooth.components.optimizers._langevin`; tests/test_entropy_sgd.py checks them against the nested loops.
 
 Differs from the authors' code (Chaudhari et al.'s Python, on which Kanai et al. build):
-    - `lr` is read from the param group, so that a schedule really decays it; theirs reads a copy made at construction.
-      The schedule decays `lr` alone; `inner_lr` stays, as it does there.
-    - No minibatch is thrown away: theirs draws inner_steps + 1 per outer step and drops the first gradient.
-    - An epoch is one pass over shuffled data, and an inner loop may cross its end; theirs is inner_steps + 1 passes'
-      worth of minibatches drawn with replacement.
-    - Before evaluation theirs forwards an epoch to set BatchNorm's statistics; `recalibrate` does it in 16 minibatches.
-    - M starts at zero; theirs at a raw gradient, much larger than (w - mu), which fades over about 20 outer steps.
-    - Every param group counts; theirs updates only the first.
-    - Without Nesterov, the pull towards w and the noise stay out of m; there they leak into it, through aliasing.
-    - No scoping of gamma: theirs never increments its counter, so that gamma is constant there too.
-    - `beta` weighs the old mean, as their `beta1` does; the paper's alpha is 1 - beta (or beta: the text does not say).
-    - The noise has the standard deviation of their code, noise * sqrt(2 * inner_lr); the paper prints sqrt(inner_lr).
+    - `lr` is read from the param group at each step, so a schedule decays it; the authors read a copy made at
+      construction. The schedule decays `lr` only; `inner_lr` is constant, as in the authors' code.
+    - Every minibatch is used; the authors draw inner_steps + 1 per outer step and discard the first gradient.
+    - An epoch is one pass over shuffled data, and an inner loop may cross epochs; the authors' epoch is inner_steps + 1
+      passes' worth of minibatches drawn with replacement.
+    - `recalibrate` sets BatchNorm's statistics before evaluation on 16 minibatches; the authors use an epoch.
+    - M starts at zero; the authors start it at a raw gradient, much larger than (w - mu), whose effect fades over about
+      20 outer steps.
+    - All param groups are updated; the authors update only the first.
+    - Without Nesterov, the pull towards w and the noise do not enter m; in the authors' code they do, through aliasing.
+    - gamma is constant (no scoping); it is constant in the authors' code too, which never increments its counter.
+    - `beta` weights the old mean, as the authors' `beta1`; the paper's alpha is 1 - beta (or beta: the text does not
+      say).
+    - The noise has the standard deviation of the authors' code, noise * sqrt(2 * inner_lr); the paper prints
+      sqrt(inner_lr).
 """
 
 from __future__ import annotations
@@ -45,23 +48,23 @@ from rb_smooth.components.optimizers._langevin import LangevinOptimizer, State
 
 
 class EntropySGD(LangevinOptimizer):
-    """SGD on the locally averaged loss. After step() the parameters hold the chain w'; eval() brings w, train() w'.
+    """SGD on the locally averaged loss. After step() the parameters are the chain w'; eval() sets w, train() sets w'.
     Source: Chaudhari et al., arXiv 1611.01838, Algorithm 1; Kanai et al., arXiv 2103.01400.
 
-    lr (>= 0): step of w towards the chain's mean, which schedules change; 1 moves (without momentum) all the way.
-        Source: Kanai et al., appendix E (0.01 on SVHN).
-    momentum (>= 0, < 1): momentum of both loops, w's and the chain's. Source: Kanai et al., appendix E.
+    lr (>= 0): outer step of w towards the chain's mean, multiplied by the schedule; 1, without momentum: w becomes the
+        mean. Source: Kanai et al., appendix E (0.01 on SVHN).
+    momentum (>= 0, < 1): momentum of both loops, of w and of the chain. Source: Kanai et al., appendix E.
     nesterov: Nesterov's form of momentum, in both loops. Source: inferred from the Entropy-SGD authors' code.
     weight_decay (>= 0): L2 penalty of every parameter, in both loops. Source: Kanai et al., appendix E.
-    inner_lr (> 0): step of the chain, never scheduled. Source: inferred from the Entropy-SGD authors' code.
-    inner_steps (minibatches, >= 1): steps of the chain for one of w, the paper's L. Source: inferred from the
+    inner_lr (> 0): step size of the chain, not scheduled. Source: inferred from the Entropy-SGD authors' code.
+    inner_steps (minibatches, >= 1): chain steps per outer step, the paper's L. Source: inferred from the
         Entropy-SGD authors' README; Kanai et al. tuned it.
-    gamma (>= 0): pull of the chain towards w; larger means a narrower neighbourhood. Source: inferred from the
+    gamma (>= 0): pull of the chain towards w; larger: a narrower neighbourhood. Source: inferred from the
         Entropy-SGD authors' README, for CIFAR.
-    beta (>= 0, < 1): weight of the old mean. Source: the number, Kanai et al.; inferred, that it is this one.
+    beta (>= 0, < 1): weight of the old mean. Source: Kanai et al. for the number; inferred that it is this weight.
     noise (>= 0): square root of the chain's temperature. Source: inferred from the Entropy-SGD authors' code.
-    generator: where the noise is drawn from, on the parameters' device; None: torch's global one. Under several
-        processes every rank must draw the same noise.
+    generator: random generator of the noise, on the parameters' device; None: torch's global one. With several
+        processes, every rank needs an equally seeded one.
 
     Memory beyond the parameters and their gradients: w, mu, m, M, one copy each (w, mu alone if momentum is 0).
     """
@@ -95,5 +98,5 @@ class EntropySGD(LangevinOptimizer):
         super().__init__(params, defaults, generator)
 
     def _outer_gradient(self, states: list[State], group: dict[str, Any]) -> list[Tensor]:
-        """w - mu: the gradient of the smoothed loss over gamma."""
+        """w - mu: the gradient of the smoothed loss divided by gamma."""
         return list(torch._foreach_sub([s["w"] for s in states], [s["mu"] for s in states]))

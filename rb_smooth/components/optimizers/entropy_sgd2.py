@@ -5,23 +5,24 @@ Hessian gamma I - gamma^2 Cov(w') (their Theorem 3). With the diagonal of the co
 
     w <- w - lr * (w - E[w']) / (1 - gamma * var(w')),   element by element
 
-and the variance comes from the same chain as the mean. All is as in EntropySGD but for
+with the variance estimated from the same chain as the mean. It differs from EntropySGD in
 
-    each minibatch, with mu as it was before it moves:
+    each minibatch, with mu before its update:
         var <- beta * (var + (1 - beta) * (w' - mu)^2)
     every inner_steps-th minibatch:
         d = (w - mu) / max(1 - gamma * var, curvature_floor) + wd * w
         then momentum and the step as in EntropySGD;   var <- 0
 
-This is the exponentially weighted variance, centred: E[w'^2] - E[w']^2 would cancel in float32 (weights of 0.05 resolve
-3e-10). With var = 0 it is EntropySGD. On a quadratic, with exact moments, lr 1 and no momentum, one outer step lands on
-the minimum.
+var is the exponentially weighted, centred variance: E[w'^2] - E[w']^2 would cancel in float32 (weights of 0.05 resolve
+3e-10). With var = 0 the update is EntropySGD's. On a quadratic, with exact moments, lr 1 and no momentum, one outer
+step reaches the minimum.
 
-Differs from the authors' code: theirs is not public. The paper's text gives Eq. (77) and that the variance comes from
-the chain; inferred are the weights of the variance (those of the mean), its start at 0, and momentum and weight decay
-as in EntropySGD. Ours is `curvature_floor`: where gamma * var comes near 1 or beyond, the quotient would explode or
-turn uphill. The variance is taken as the chain has it; for the law at temperature 1 of Eq. (12) it would have to be
-divided by noise^2, which at noise 1e-4 multiplies what is drift, not noise, by 1e8.
+Differs from the authors' code, which is not public:
+    - The paper gives Eq. (77) and that the variance comes from the chain. Inferred: the variance's weights (those of
+      the mean), its start at 0, and momentum and weight decay as in EntropySGD.
+    - `curvature_floor` is ours: where gamma * var approaches or exceeds 1, the quotient would diverge or change sign.
+    - The variance is the chain's own. The distribution at temperature 1 of Eq. (12) would need division by noise^2,
+      which at noise 1e-4 would multiply the chain's drift, which is not noise, by 1e8.
 """
 
 from __future__ import annotations
@@ -35,12 +36,11 @@ from rb_smooth.components.optimizers._langevin import LangevinOptimizer, State
 
 
 class EntropySGD2(LangevinOptimizer):
-    """EntropySGD with each weight's step divided by the curvature of the smoothed loss, as its chain shows it. Source:
-    Kanai et al., arXiv 2103.01400, Eq. (77).
+    """EntropySGD with each weight's outer step divided by the smoothed loss's curvature, estimated from the chain.
+    Source: Kanai et al., arXiv 2103.01400, Eq. (77).
 
     lr, momentum, nesterov, weight_decay, inner_lr, inner_steps, gamma, beta, noise: as entropy_sgd's.
-    curvature_floor (> 0, <= 1): least value of 1 - gamma * var; the log has the share of weights that met it. Source:
-        ours.
+    curvature_floor (> 0, <= 1): lower bound of 1 - gamma * var; the log has the share of clamped weights. Source: ours.
 
     Memory beyond EntropySGD's: var, one copy of the weights.
     """
@@ -74,13 +74,13 @@ class EntropySGD2(LangevinOptimizer):
             beta=beta,
             noise=noise,
             curvature_floor=curvature_floor,
-            clamped=torch.zeros((), dtype=torch.int64),  # weights whose curvature was the floor, since the last report
-            divided=0,  # weights in all, since then
+            clamped=torch.zeros((), dtype=torch.int64),  # clamped weights since the last report
+            divided=0,  # all weights since the last report
         )
         super().__init__(params, defaults, generator)
 
     def report(self) -> dict[str, float]:
-        """The share of weights, over the outer steps since the last report, whose curvature was the floor."""
+        """Return `clamped`: the share of clamped weights, over the outer steps since the last report."""
         clamped = sum(int(group["clamped"]) for group in self.param_groups)
         divided = sum(group["divided"] for group in self.param_groups)
         for group in self.param_groups:
@@ -94,11 +94,11 @@ class EntropySGD2(LangevinOptimizer):
         update_moments([s["mu"] for s in states], [s["var"] for s in states], chain, group["beta"])
 
     def _outer_gradient(self, states: list[State], group: dict[str, Any]) -> list[Tensor]:
-        curvature = [s["var"] for s in states]  # in its place, since it starts again from 0 afterwards
+        curvature = [s["var"] for s in states]  # overwritten in place; var restarts at 0
         torch._foreach_mul_(curvature, -group["gamma"])
         torch._foreach_add_(curvature, 1.0)
         below = torch.stack([(c < group["curvature_floor"]).sum() for c in curvature]).sum()
-        group["clamped"] = group["clamped"].to(below.device) + below  # stays there: nothing waits for the device
+        group["clamped"] = group["clamped"].to(below.device) + below  # on the device: no synchronisation
         group["divided"] += sum(c.numel() for c in curvature)
         torch._foreach_clamp_min_(curvature, group["curvature_floor"])
         d = list(torch._foreach_sub([s["w"] for s in states], [s["mu"] for s in states]))
@@ -108,7 +108,7 @@ class EntropySGD2(LangevinOptimizer):
 
 
 def update_moments(mu: list[Tensor], var: list[Tensor], chain: list[Tensor], beta: float) -> None:
-    """Exponentially weighted mean and variance of the chain, in place: one more point of it is seen."""
+    """Update the exponentially weighted mean and variance with one more point of the chain, in place."""
     distance = list(torch._foreach_sub(chain, mu))
     torch._foreach_lerp_(mu, chain, 1 - beta)
     torch._foreach_mul_(distance, distance)

@@ -1,8 +1,8 @@
-"""Stochastic gradient descent with momentum: torch's own, speaking the two-point language of `interfaces.Optimizer`.
+"""Stochastic gradient descent with momentum: torch.optim.SGD with the interface of `interfaces.Optimizer`.
 
     d = g + wd * w;   m <- mom * m + d;   d <- d + mom * m  (Nesterov; d <- m without);   w <- w - lr * d
 
-Its two points are one: gradients are taken where the weights are deployed, w' = w.
+Gradients are taken at the deployed weights: w' = w.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from rb_smooth.components import ranges
 
 
 class SGD(torch.optim.SGD):
-    """torch.optim.SGD. Source: torch; both papers' optimizer beside EntropySGD.
+    """torch.optim.SGD. Source: torch; the papers' other optimizer.
 
-    lr (>= 0): learning rate, which schedules change. Source: Kanai et al., appendix E (0.01 on SVHN).
-    momentum (>= 0, < 1): what remains of the direction after a step. Source: Kanai et al., appendix E.
-    nesterov: Nesterov's form of momentum, which must be > 0. Source: torch's default.
+    lr (>= 0): learning rate, multiplied by the schedule. Source: Kanai et al., appendix E (0.01 on SVHN).
+    momentum (>= 0, < 1): decay of the momentum buffer per step. Source: Kanai et al., appendix E.
+    nesterov: Nesterov's form of momentum; requires momentum > 0. Source: torch's default.
     weight_decay (>= 0): L2 penalty of every parameter. Source: Kanai et al., appendix E.
     """
 
@@ -36,26 +36,26 @@ class SGD(torch.optim.SGD):
         ranges.at_least(0, lr=lr, weight_decay=weight_decay)
         ranges.below_one(momentum=momentum)
         if nesterov and not momentum:
-            raise ValueError("expected momentum > 0 for nesterov, got 0")
+            raise ValueError("expected momentum > 0 with nesterov, got 0")
         super().__init__(params, lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay)
-        self.defaults["train_mode"] = True  # of groups that are added later, too
+        self.defaults["train_mode"] = True  # for param groups added later
         self.train()
-        self.register_step_pre_hook(_raise_in_eval_mode)  # a step() of our own around torch's would run hooks twice
+        self.register_step_pre_hook(_raise_in_eval_mode)  # overriding step() would run torch's hooks twice
 
     def train(self) -> None:
-        """Steps may come. The parameters are the same in both modes; EntropySGD's are not."""
+        """Allow step(). The parameters are equal in both modes, unlike EntropySGD's."""
         self._set_mode(True)
 
     def eval(self) -> None:
-        """No step may come: code that keeps to this keeps to EntropySGD's two points, too."""
+        """Make step() raise, as EntropySGD does, so that code which runs with SGD runs with EntropySGD."""
         self._set_mode(False)
 
     def deployed(self) -> list[Tensor]:
-        """The parameters, in order. Not a copy: read it, do not keep it."""
+        """Return the parameters, detached, in order. Not a copy: valid until the next step()."""
         return [p.detach() for group in self.param_groups for p in group["params"]]
 
     def report(self) -> dict[str, float]:
-        """Nothing of its own for the log."""
+        """Return no numbers for the log."""
         return {}
 
     def _set_mode(self, train_mode: bool) -> None:

@@ -1,1 +1,1 @@
-"""Perturbations, one per file: where, around the weights, the gradient is taken."""
+"""Weight perturbations, one per file: the gradient is taken at w' + v."""

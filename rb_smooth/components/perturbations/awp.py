@@ -5,20 +5,20 @@ Kanai et al., arXiv 2103.01400:
 
     min_w  max over v in V of  mean over (x, y) of  loss(x_adv, y, w + v),   V = {v : ||v_l|| <= gamma ||w_l||}
 
-One ascent step per minibatch, on the x_adv already crafted, for every parameter l of more than one dimension (v is 0
-for BatchNorm and biases; the norms are of whole tensors):
+One ascent step per minibatch, at the crafted x_adv, for every parameter l with more than one dimension (v = 0 for
+BatchNorm and biases; norms are over whole tensors):
 
     g_l = d loss / d w_l  at w
     v_l = gamma * ||w_l|| * g_l / (||g_l|| + 1e-20)
 
-Of several processes all have the g of the whole minibatch, and so the same v.
+With several processes g is averaged over the whole minibatch, so v is equal on all ranks.
 
 Differs from the authors' code:
-    - The gradient is taken at the weights themselves, with no proxy network: one forward, one backward, and one
-      copy of the weights while it lasts. Their proxy's learning rate cancels in v.
-    - The loss ascended is the objective's own, whatever the objective; theirs is written out per method.
-    - The weights are restored bit for bit before the optimizer moves; theirs moves at w + v and subtracts v afterwards,
-      so that weight decay acts at w + v: a relative difference of lr * wd * gamma, about 5e-7 a step.
+    - The gradient is computed at the weights themselves, without a proxy network: one forward pass, one backward pass,
+      and one temporary copy of the weights. The learning rate of the authors' proxy cancels in v.
+    - The ascent uses the objective's loss, for any objective; the authors write it out per method.
+    - The weights are restored bit for bit before the optimizer step; the authors step at w + v and subtract v
+      afterwards, so weight decay acts at w + v: a relative difference of lr * wd * gamma, about 5e-7 per step.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from rb_smooth.core import distributed
 
 
 class AWP:
-    """A context in which the weights stand at the worst of a small neighbourhood, as far as one step finds it.
-    Source: Wu et al., arXiv 2004.05884; Kanai et al., arXiv 2103.01400, Eq. (76).
+    """Context manager that moves the weights by one ascent step on the loss, within a relative ball. Source: Wu et al.,
+    arXiv 2004.05884; Kanai et al., arXiv 2103.01400, Eq. (76).
 
-    gamma (relative to a weight tensor's norm, >= 0): size of the neighbourhood. Source: the AWP authors' code,
-        0.01 for AT and 0.005 for TRADES; beside EntropySGD Kanai et al., appendix E, take less.
+    gamma (relative to a weight tensor's norm, >= 0): radius of the ball. Source: the AWP authors' code, 0.01 for AT and
+        0.005 for TRADES; with EntropySGD Kanai et al., appendix E, use less.
     """
 
     def __init__(self, *, gamma: float = 0.01) -> None:
@@ -49,10 +49,9 @@ class AWP:
 
     @contextmanager
     def __call__(self, model: nn.Module, loss: Callable[[], Tensor]) -> Iterator[None]:
-        """Inside, the weights of `model` are w + v, for a backward pass; after it, w again, bit for bit.
+        """Inside, the weights of `model` are w + v; afterwards w, bit for bit.
 
-        loss: without arguments, the loss to be made worst, a scalar on the minibatch at hand; called once, at w, in the
-        mode in which the model is.
+        loss: computes the scalar loss of this minibatch; called once, at w, in the model's current mode.
         """
         weights = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
         with perturbed(weights, self._adversarial_perturbation(model, weights, loss)):
@@ -61,11 +60,11 @@ class AWP:
     def _adversarial_perturbation(
         self, model: nn.Module, weights: list[nn.Parameter], loss: Callable[[], Tensor]
     ) -> Sequence[Tensor]:
-        """v, one tensor for each of `weights`."""
+        """Return v, one tensor per weight."""
         if not weights:
             return []
         with frozen_running_stats(model), torch.enable_grad():
             g = torch.autograd.grad(loss(), weights, allow_unused=True, materialize_grads=True)
-        distributed.all_reduce_mean(g)  # several processes ascend together: v is of the whole minibatch
+        distributed.all_reduce_mean(g)  # v of the whole minibatch, on every rank
         lengths = zip(torch._foreach_norm([w.detach() for w in weights]), torch._foreach_norm(g), strict=True)
         return torch._foreach_mul(g, [self.gamma * of_w / (of_g + 1e-20) for of_w, of_g in lengths])

@@ -1,4 +1,4 @@
-"""No perturbation: the gradient is taken at the weights themselves."""
+"""No perturbation: v = 0."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class Unperturbed:
-    """Leaves the weights alone and never calls the loss. Source: plain training."""
+    """Does not change the weights or call the loss. Source: plain training."""
 
     def __call__(self, model: nn.Module, loss: Callable[[], Tensor]) -> AbstractContextManager[None]:
         return nullcontext()

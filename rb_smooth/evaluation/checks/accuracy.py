@@ -51,9 +51,9 @@ def _normalise(x: Tensor) -> dict[str, Tensor]:
 
 def _binomial_tail(successes: int, trials: int, probability: float) -> float:
     """Return the probability of at least so many successes."""
-    from scipy.stats import binomtest
+    from scipy.stats import binom
 
-    return float(binomtest(successes, trials, probability, "greater").pvalue)
+    return float(binom.sf(successes - 1, trials, probability))
 
 
 def _percent(flags: Tensor) -> str:
