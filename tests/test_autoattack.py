@@ -204,19 +204,19 @@ def test_a_stopped_evaluation_goes_on_with_the_unit_that_it_had_not_finished(
 ):
     whole = run_autoattack(net, points, LINF, **OPTIONS)
     every = list(attacked)
-    store = AttackCache(tmp_path, {"weights": "a"})
-    store.open()
+    cache = AttackCache(tmp_path, {"weights": "a"})
+    cache.open()
     attacked.clear()
     attacked.until = until
     with pytest.raises(Stop):
-        run_autoattack(net, points, LINF, **OPTIONS, store=store)
+        run_autoattack(net, points, LINF, **OPTIONS, cache=cache)
     attacked.until = None
-    assert equal(whole, run_autoattack(net, points, LINF, **OPTIONS, store=store))
+    assert equal(whole, run_autoattack(net, points, LINF, **OPTIONS, cache=cache))
     assert attacked == every  # each once
     attacked.clear()
-    assert equal(whole, run_autoattack(net, points, LINF, **OPTIONS, store=AttackCache(tmp_path, {"weights": "a"})))
+    assert equal(whole, run_autoattack(net, points, LINF, **OPTIONS, cache=AttackCache(tmp_path, {"weights": "a"})))
     assert not attacked
-    run_autoattack(net, points, LINF, **OPTIONS, store=AttackCache(tmp_path, {"weights": "b"}))
+    run_autoattack(net, points, LINF, **OPTIONS, cache=AttackCache(tmp_path, {"weights": "b"}))
     assert attacked == every
 
 
@@ -226,17 +226,17 @@ BATCH = AttackBatch("apgd-t", 3, torch.tensor([5, 8]))
 
 
 def test_a_finding_comes_back_as_it_was_kept(tmp_path):
-    store = AttackCache(tmp_path, {"eps": 0.1})
-    assert store.load(BATCH) is None
-    store.open()
-    store.save(BATCH, RESULT)
-    found = store.load(BATCH)
+    cache = AttackCache(tmp_path, {"eps": 0.1})
+    assert cache.load(BATCH) is None
+    cache.open()
+    cache.save(BATCH, RESULT)
+    found = cache.load(BATCH)
     assert torch.equal(found.robust, RESULT.robust)
     assert torch.equal(found.margin, RESULT.margin)
     assert found[2:4] == RESULT[2:4]
     assert torch.equal(found.x_adv, EXAMPLES)
-    assert json.loads((store.path / "binding.json").read_text()) == {"eps": 0.1}
-    assert not {each.name for each in store.path.iterdir()} - {"binding.json", "apgd-t-3.json"}
+    assert json.loads((cache.path / "binding.json").read_text()) == {"eps": 0.1}
+    assert not {each.name for each in cache.path.iterdir()} - {"binding.json", "apgd-t-3.json"}
 
 
 @pytest.mark.parametrize(
@@ -244,26 +244,26 @@ def test_a_finding_comes_back_as_it_was_kept(tmp_path):
     [BATCH._replace(points=torch.tensor([5, 9])), BATCH._replace(attack="fab-t"), BATCH._replace(batch_index=2)],
 )
 def test_a_finding_answers_for_no_other_unit(tmp_path, other):
-    store = AttackCache(tmp_path, {})
-    store.open()
-    store.save(BATCH, RESULT)
-    assert store.load(other) is None
+    cache = AttackCache(tmp_path, {})
+    cache.open()
+    cache.save(BATCH, RESULT)
+    assert cache.load(other) is None
 
 
 @pytest.mark.parametrize(
     "damage", ["", "{", "[]", "null", '{"points": [5, 8]}', '{"points": [5, 8], "robust": [true], "margin": [1]}']
 )
 def test_a_damaged_finding_is_none(tmp_path, damage):
-    store = AttackCache(tmp_path, {})
-    store.open()
-    store.save(BATCH, RESULT)
-    (store.path / "apgd-t-3.json").write_text(damage)
-    assert store.load(BATCH) is None
+    cache = AttackCache(tmp_path, {})
+    cache.open()
+    cache.save(BATCH, RESULT)
+    (cache.path / "apgd-t-3.json").write_text(damage)
+    assert cache.load(BATCH) is None
 
 
 def test_where_the_folder_is_not_there_nothing_is_kept(tmp_path):
-    store = AttackCache(tmp_path / "elsewhere", {})
-    store.save(BATCH, RESULT)
+    cache = AttackCache(tmp_path / "elsewhere", {})
+    cache.save(BATCH, RESULT)
     assert not (tmp_path / "elsewhere").exists()
 
 

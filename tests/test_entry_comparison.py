@@ -369,7 +369,7 @@ def test_loading_code_is_valid_python_for_any_folder(tmp_path):
         ("0,3,3,,0.25", "0,3,3,", "4 cells in line 2"),
         ("0,3,3,,0.25", "0,x,3,,0.25", "line 2"),
         ("0,3,3,,0.25", "0,3,3,,nan", "line 2"),
-        ("0,3,3,,0.25", "0,3,3,square,0.25", "0 points that stood"),
+        ("0,3,3,,0.25", "0,3,3,square,0.25", "0 robust points"),
     ],
 )
 def test_damaged_points_raise_with_the_path(tmp_path, old, new, found):

@@ -183,7 +183,7 @@ def test_verify_says_same_and_different_and_refuses_other_weights(trained_copy, 
     broken_by = next(each for each in bridge.ATTACKS if each in text)
     trained_copy.points.write_text(text.replace(broken_by, "square" if broken_by != "square" else "fab-t", 1))
     assert run_leaderboard("verify", trained_copy.name) == 1
-    assert "points that fared otherwise: 1" in capsys.readouterr().out
+    assert "points with a different outcome: 1" in capsys.readouterr().out
     trained_copy.points.write_text(text)
     entry = trained_copy.path.read_text()
     trained_copy.path.write_text(entry.replace(trained_copy.own["score"]["fingerprint"], "0" * 64))

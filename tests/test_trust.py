@@ -44,7 +44,7 @@ def verdicts(checks) -> dict[str, str]:
 
 
 def doubts(checks) -> list:
-    return [check for check in checks if check.verdict in ("refused", "unreliable")]
+    return [check for check in checks if check.verdict in ("failed", "unreliable")]
 
 
 def found_by_autoattack(shares, points=1000, clean=0.9, warnings=()) -> AutoAttackResult:
@@ -166,7 +166,7 @@ class StateChanger(nn.Module):
 def test_a_model_that_changes_itself_is_left_as_found_too(trained):
     careless = StateChanger(deepcopy(trained[0]))
     buffer, before = careless.replaced, snapshot(careless)
-    assert verdicts(trust.pre_attack_checks(careless, trained[1], LINF, 10))["leaves no trace"] == "refused"
+    assert verdicts(trust.pre_attack_checks(careless, trained[1], LINF, 10))["leaves no trace"] == "failed"
     assert careless.replaced is buffer
     assert set(careless.state_dict()) == set(before[0])
     assert equal_snapshots(before, snapshot(careless))
@@ -176,7 +176,7 @@ def test_after_a_refused_shape_no_other_check_is_made_and_a_model_that_raises_is
     _, points = trained
     broken = nn.Sequential(nn.Flatten(), nn.Linear(63, 10))
     first, *others = trust.pre_attack_checks(broken, points, LINF, 10)
-    assert (first.name, first.verdict) == ("shape of logits", "refused")
+    assert (first.name, first.verdict) == ("shape of logits", "failed")
     assert "RuntimeError" in first.found
     assert {check.verdict for check in others[1:]} == {"skipped"}
 
@@ -208,7 +208,7 @@ def test_no_more_than_64_points_are_looked_at_and_the_seed_chooses_which(trained
 
 def test_checks_are_plain_values(trained):
     net, points = trained
-    checks = [check.to_dict() for check in trust.pre_attack_checks(net, points[:4], LINF, 10)]
+    checks = [check._asdict() for check in trust.pre_attack_checks(net, points[:4], LINF, 10)]
     assert json.loads(json.dumps(checks)) == checks
     assert checks[0] == {"name": "shape of logits", "verdict": "passed", "found": "4 images have 10 logits each"}
 

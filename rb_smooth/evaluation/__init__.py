@@ -1,4 +1,4 @@
-"""How robust a model is: accuracy, AutoAttack, what became of every point, trust checks.
+"""Evaluate a model: clean and PGD accuracy, AutoAttack, per-example results, trust checks.
 
 Imports core, components, data and config. Open evaluator.py first.
 """

@@ -1,4 +1,4 @@
-"""How accurate a model is, on images as they are and after PGD; `evaluator` is the whole evaluation."""
+"""Clean and PGD accuracy of a model. `evaluator` runs the full evaluation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rb_smooth.core.threat import Threat
 from rb_smooth.data.images import AnyImages, iterate_batches
 
 PGD_STEPS = 20
-"""Steps of the PGD by which the best epoch is selected; Kanai et al.'s evaluation attack for CIFAR-100 and SVHN."""
+"""PGD steps for selecting the best epoch; also Kanai et al.'s evaluation attack for CIFAR-100 and SVHN."""
 
 
 def measure_accuracy(
@@ -26,7 +26,7 @@ def measure_accuracy(
     batch_size: int = 500,
     seed: int = 0,
 ) -> float:
-    """The share, in [0, 1], of images that `is_correct` says are classified rightly."""
+    """Return the accuracy, in [0, 1]: the fraction of images for which `is_correct` is True."""
     return fraction(is_correct(model, images, threat, steps=steps, batch_size=batch_size, seed=seed))
 
 
@@ -39,10 +39,10 @@ def is_correct(
     batch_size: int = 500,
     seed: int = 0,
 ) -> Tensor:
-    """(N,) bool, on the CPU: which images `model` classifies rightly: as they are, or after PGD in `threat`.
+    """Return (N,) bool on the CPU: True where `model` classifies the image correctly, clean or after PGD in `threat`.
 
-    Images may be on the CPU. The model is evaluated in eval mode and left as found, the random state too. Of several
-    processes each takes some of the batches; the flags are the same for any number of them.
+    Images may be on the CPU. The model runs in eval mode; its modes and the random state are restored. Several
+    processes share the batches; the result is the same for any number of processes.
     """
     device = _device(model)
     flags = torch.zeros(len(images), dtype=torch.uint8, device=device)
@@ -59,16 +59,16 @@ def is_correct(
 
 
 def training_health(model: nn.Module, validation: AnyImages, train: AnyImages, threat: Threat) -> dict[str, float]:
-    """By what `diagnostics.training_warnings` sees that training has gone wrong, as columns of the log; shares in [0,
-    1].
+    """Return the log columns that `diagnostics.training_warnings` reads; fractions in [0, 1].
 
-    val_top_class: of validation images, those given the commonest class. train_clean, train_fgsm, train_pgd20: of
-    training images, those classified rightly as they are, after one step of eps from a random start, and after PGD-20.
+    val_top_class: fraction of validation images in the most frequent predicted class.
+    train_clean, train_fgsm, train_pgd20: accuracy on training images: clean, after one step of size eps from a random
+    start, after PGD-20.
     """
     with input_gradient_mode(model, "eval"):
-        given = predict_classes(model, validation, _device(model))
+        predictions = predict_classes(model, validation, _device(model))
     return {
-        "val_top_class": given.bincount().max().item() / len(given),
+        "val_top_class": predictions.bincount().max().item() / len(predictions),
         "train_clean": measure_accuracy(model, train),
         "train_fgsm": measure_accuracy(model, train, threat._replace(step_size=threat.eps), steps=1),
         "train_pgd20": measure_accuracy(model, train, threat),
@@ -76,7 +76,7 @@ def training_health(model: nn.Module, validation: AnyImages, train: AnyImages, t
 
 
 def fraction(flags: Tensor) -> float:
-    """The share of (N,) bool flags that are up, in [0, 1]."""
+    """Return the fraction of True in (N,) bool flags."""
     return flags.double().mean().item()
 
 
@@ -89,5 +89,5 @@ _BATCH_SIZE = 500
 
 @torch.no_grad()
 def predict_classes(model: nn.Module, images: AnyImages, device: torch.device) -> Tensor:
-    """The class that `model`, as it stands, gives each image: (N,) int64, on `device`."""
+    """Return the predicted classes in the model's current mode: (N,) int64 on `device`."""
     return torch.cat([model(x).argmax(1) for x, _ in iterate_batches(images, _BATCH_SIZE, device)])

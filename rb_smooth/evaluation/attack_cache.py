@@ -1,7 +1,7 @@
-"""The units of an AutoAttack evaluation: one attack on one batch. What each found is kept until it is asked for again.
+"""On-disk cache of AutoAttack results, one file per attack and batch.
 
-A unit's result depends on nothing but the unit: each call of an attack reseeds. So units can be carried out in any
-order, by any process, and on different days.
+Every attack call reseeds, so the result of one attack on one batch depends on nothing else: batches can run in any
+order, in any process, and in several sessions.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from rb_smooth.core.errors import UserError
 
 
 class AttackBatch(NamedTuple):
-    """One attack on one batch. batch_index: which batch of this attack; points: (B,) int64, their places, on the
-    CPU.
+    """One attack on one batch.
+
+    batch_index: number of the batch within this attack. points: (B,) int64 indices of test points, on the CPU.
     """
 
     attack: str
@@ -31,9 +32,11 @@ class AttackBatch(NamedTuple):
 
 
 class BatchResult(NamedTuple):
-    """What a unit found, on the CPU. robust: (B,) bool, who is still classified rightly. margin: (B,) float32, at the
-    adversarial example, the right class's logit minus the highest other. seconds: of computing. warnings: AutoAttack's.
-    x_adv: (K, C, H, W) float32, the adversarial examples of those that broke, as far as they were to be kept.
+    """Result of one attack on one batch; tensors are on the CPU.
+
+    robust: (B,) bool, still classified correctly. margin: (B,) float32, logit of the correct class minus the largest
+    other logit at the adversarial example. seconds: computing time. warnings: AutoAttack's. x_adv: (K, C, H, W)
+    float32 adversarial examples of the broken points among those to save.
     """
 
     robust: Tensor
@@ -44,10 +47,10 @@ class BatchResult(NamedTuple):
 
 
 class AttackCache:
-    """Findings of one evaluation, one small file for each unit, in a folder of their own.
+    """Batch results of one evaluation, in a folder of its own, one file per attack and batch.
 
-    binding: everything that a finding depends on beside its unit (weights, points, ball, seed, protocol), as plain
-    values. Another binding is another folder, so that no finding ever answers for another evaluation's.
+    cache_key: everything else that results depend on (weights, points, threat, seed, protocol), as JSON values.
+    Its hash names the folder, so different evaluations never share results.
     """
 
     def __init__(self, parent: Path, cache_key: dict[str, Any]) -> None:
@@ -56,12 +59,12 @@ class AttackCache:
         self.cache_key = cache_key
 
     def open(self) -> None:
-        """Make the folder, and say in it what its findings are of."""
+        """Create the folder and write the key to binding.json."""
         if not (self.path / "binding.json").exists():
             files.write_json(self.path / "binding.json", self.cache_key)
 
     def save(self, batch: AttackBatch, result: BatchResult) -> None:
-        """Whole or not at all; nothing where the folder is not there (of several machines, one without this disk)."""
+        """Write one result atomically. Do nothing if the folder is missing, as on a machine without the shared disk."""
         if self.path.is_dir():
             value = {
                 "points": batch.points.tolist(),
@@ -77,31 +80,30 @@ class AttackCache:
             files.write_text(self._file(batch), json.dumps(value))
 
     def load(self, batch: AttackBatch) -> BatchResult | None:
-        """What was kept of this very unit; None if nothing was, or if the file is damaged."""
+        """Return the saved result of exactly this batch; None if absent or damaged."""
         path = self._file(batch)
         if not path.exists():
             return None
         try:
-            kept = files.read_json(path)
+            saved = files.read_json(path)
             result = BatchResult(
-                torch.tensor(kept["robust"], dtype=torch.bool),
-                torch.tensor(kept["margin"]),
-                float(kept["seconds"]),
-                [str(each) for each in kept["warnings"]],
-                _decode_tensor(kept["x_adv"]),
+                torch.tensor(saved["robust"], dtype=torch.bool),
+                torch.tensor(saved["margin"]),
+                float(saved["seconds"]),
+                [str(each) for each in saved["warnings"]],
+                _decode_tensor(saved["x_adv"]),
             )
-            whole = kept["points"] == batch.points.tolist() and len(result.robust) == len(result.margin) == len(
-                batch.points
-            )
+            sizes = {len(result.robust), len(result.margin), len(batch.points)}
+            matches = saved["points"] == batch.points.tolist() and len(sizes) == 1
         except (UserError, KeyError, TypeError, ValueError):
             return None
-        return result if whole else None
+        return result if matches else None
 
     def _file(self, batch: AttackBatch) -> Path:
         return self.path / f"{batch.attack}-{batch.batch_index}.json"
 
 
 def _decode_tensor(array: dict[str, Any]) -> Tensor:
-    """Numbers that were kept as they lie in memory: as text, they would be five times as long."""
+    """Decode base64 float32 values, a fifth of the size of decimal text."""
     flat = np.frombuffer(base64.b64decode(array["float32"], validate=True), "<f4")
     return torch.from_numpy(flat.astype(np.float32)).reshape(array["shape"])

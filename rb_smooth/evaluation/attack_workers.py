@@ -1,4 +1,4 @@
-"""Who carries out AutoAttack's units: this process, or worker processes beside it. What is found is the same."""
+"""Run AutoAttack batches in this process or in worker processes, with equal results."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from rb_smooth.core.worker_pool import start_workers
 from rb_smooth.evaluation.attack_cache import AttackBatch, BatchResult
 
 _POLL_SECONDS = 0.2
-"""Seconds between two looks at how far the workers are."""
+"""Seconds between progress updates."""
 
 ProgressCallback = Callable[[int], object]
-"""Is told of forward passes made, as they are made: an attack has no other moment to report from."""
+"""Called with the number of forward passes since the last call; attacks report no other progress."""
 
 
 class AttackRunner(Protocol):
-    """Ready to attack: processes are started, the model and the points are where they are needed."""
+    """Runs attacks; its processes are started and hold the model and the points."""
 
     def results(
         self, batches: Iterable[AttackBatch], on_progress: ProgressCallback
     ) -> Iterator[tuple[AttackBatch, BatchResult]]:
-        """What each unit finds, as soon as it is found."""
+        """Yield each batch with its result, in order of completion."""
         ...
 
 
@@ -52,25 +52,25 @@ def attack_runner(
     keep_examples: int = 0,
     workers: int = 1,
 ) -> Iterator[AttackRunner]:
-    """Attackers of `model` on the points x (N, C, H, W) in [0, 1], y (N,), both on the model's device.
+    """Yield a runner of attacks on `model` at points x (N, C, H, W) in [0, 1], y (N,), both on the model's device.
 
-    keep_examples: of how many of the points, the first ones, adversarial examples are wanted beside the flags.
-    workers: how many processes attack at a time; 1: this one, by itself. Attacks run in eval mode, in float32 and with
-    parameters that want no gradient; the model leaves each as it came, and so does the random state.
+    keep_examples: return adversarial examples of the first so many points. workers: processes that attack in parallel;
+    1 uses this process. Attacks run in eval mode, in float32, with requires_grad off for parameters; modes, flags and
+    the random state are restored.
     """
     if workers == 1:
         yield _LocalRunner(model, x, y, threat, classes, seed, keep_examples)
         return
-    # By value and on the CPU: what containers allow of shared memory, in which torch would put it, is often too little.
-    brought = pickle.dumps((copy.deepcopy(model).cpu(), x.cpu(), y.cpu(), threat, classes, seed, keep_examples))
+    # pickled on the CPU, not as torch's shared memory, which containers often limit
+    state = pickle.dumps((copy.deepcopy(model).cpu(), x.cpu(), y.cpu(), threat, classes, seed, keep_examples))
     passes = multiprocessing.get_context("spawn").Value("q", 0)
     threads = environment.cores_per_worker(workers)
-    with start_workers(workers, _init_worker, brought, x.device, threads, passes, purpose="attack") as pool:
+    with start_workers(workers, _init_worker, state, x.device, threads, passes, purpose="attack") as pool:
         yield _PoolRunner(pool, passes)
 
 
 class _LocalRunner:
-    """This process."""
+    """Attacks in this process."""
 
     def __init__(
         self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, classes: int, seed: int, keep_examples: int
@@ -89,8 +89,8 @@ class _LocalRunner:
             hook.remove()
 
     def attack(self, batch: AttackBatch) -> BatchResult:
-        start, places = time.monotonic(), batch.points.to(self.y.device)
-        x, y = self.x[places], self.y[places]
+        start, points = time.monotonic(), batch.points.to(self.y.device)
+        x, y = self.x[points], self.y[points]
         with (
             isolate_autoattack(),
             full_float32(),
@@ -102,15 +102,15 @@ class _LocalRunner:
             self.model.eval()
             x_adv = self.attacks[batch.attack](x, y)
             logits = self.model(x_adv)
-        right = logits.gather(1, y[:, None]).squeeze(1)
+        correct = logits.gather(1, y[:, None]).squeeze(1)
         others = logits.scatter(1, y[:, None], -torch.inf).amax(1)
         robust = logits.argmax(1) == y
-        wanted = x_adv[~robust & (places < self.keep_examples)].float().cpu().contiguous()
-        return BatchResult(robust.cpu(), (right - others).float().cpu(), time.monotonic() - start, warnings, wanted)
+        saved = x_adv[~robust & (points < self.keep_examples)].float().cpu().contiguous()
+        return BatchResult(robust.cpu(), (correct - others).float().cpu(), time.monotonic() - start, warnings, saved)
 
 
 class _PoolRunner:
-    """Worker processes, each with a model of its own. passes: forward passes that they have made, all together."""
+    """Attacks in worker processes, each with a copy of the model. passes: shared count of their forward passes."""
 
     def __init__(self, pool: ProcessPoolExecutor, passes: Any) -> None:
         self.pool, self.passes = pool, passes
@@ -118,23 +118,23 @@ class _PoolRunner:
     def results(
         self, batches: Iterable[AttackBatch], on_progress: ProgressCallback
     ) -> Iterator[tuple[AttackBatch, BatchResult]]:
-        seen = self.passes.value
-        ahead = {self.pool.submit(_attack, pickle.dumps(batch)): batch for batch in batches}
-        while ahead:
-            done, _ = wait(ahead, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)
+        reported = self.passes.value
+        pending = {self.pool.submit(_attack, pickle.dumps(batch)): batch for batch in batches}
+        while pending:
+            done, _ = wait(pending, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)
             now = self.passes.value
-            on_progress(now - seen)
-            seen = now
+            on_progress(now - reported)
+            reported = now
             for future in done:
-                yield ahead.pop(future), pickle.loads(future.result())
+                yield pending.pop(future), pickle.loads(future.result())
 
 
 _worker: _LocalRunner
-"""In a worker process, once `_init_worker` has set it: what attacks there."""
+"""The runner of a worker process, set by `_init_worker`."""
 
 
 def _init_worker(state: bytes, device: torch.device, threads: int, passes: Any) -> None:
-    """The first thing in a worker process: everything that it needs, once."""
+    """Set up a worker process."""
     global _worker
     torch.set_num_threads(min(threads, torch.get_num_threads()))  # no more than OMP_NUM_THREADS allows
     model, x, y, *rest = pickle.loads(state)

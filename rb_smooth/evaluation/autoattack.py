@@ -1,4 +1,4 @@
-"""AutoAttack as published, and a quick upper bound of it, unit by unit."""
+"""AutoAttack as published, and a quick upper bound of its accuracy, batch by batch."""
 
 from __future__ import annotations
 
@@ -17,24 +17,25 @@ from rb_smooth.core import distributed, robustbench
 from rb_smooth.core.determinism import full_float32
 from rb_smooth.core.threat import Threat
 from rb_smooth.data.images import AnyImages, iterate_batches
+from rb_smooth.evaluation.accuracy import fraction
 from rb_smooth.evaluation.attack_cache import AttackBatch, AttackCache, BatchResult
 from rb_smooth.evaluation.attack_workers import AttackRunner, ProgressCallback, attack_runner
 
 VERSIONS = {"standard": robustbench.ATTACKS, "quick": robustbench.ATTACKS[:2]}
-"""The attacks of each version, in order. `quick` leaves at least as many points standing: an upper bound."""
+"""Attacks of each version, in order. Accuracy under `quick` is an upper bound of that under `standard`."""
 
 FORWARD_PASSES = {"apgd-ce": 103, "apgd-t": 920, "fab-t": 1829, "square": 5004}
-"""Forward passes of each attack over a batch of which no point breaks, and one to see so: the most there can be."""
+"""Largest number of forward passes of each attack on one batch, reached if no point breaks; one is the final check."""
 
 BACKWARD_PASSES = {"apgd-ce": 101, "apgd-t": 909, "fab-t": 900, "square": 0}
-"""Backward passes, to the input, that go with them."""
+"""Backward passes, to the input, in that case."""
 
 
 @dataclass(frozen=True)
 class AttackResult:
-    """robust: the share of all points that are still classified rightly after this attack and those before it.
+    """robust: accuracy, in [0, 1], on all points after this attack and those before it.
 
-    seconds: of computing, added up over its batches, whichever process attacked them and whenever.
+    seconds: computing time, summed over batches and processes, cached results included.
     """
 
     robust: float
@@ -43,12 +44,12 @@ class AttackResult:
 
 @dataclass(frozen=True)
 class AutoAttackResult:
-    """robust: (N,) bool, True where no attack succeeded. clean: the share classified rightly without any.
+    """robust: (N,) bool, True where no attack succeeded. clean: accuracy without attack, in [0, 1].
 
-    broken_by: (N,) int64, the place in `attacks` of the attack that succeeded; -1 where none did or none was made.
-    margin: (N,) float32, logit of the right class minus the highest other one after the last attack made; NaN where
-    none was. seconds: from when the attackers were ready to the end. warnings: what AutoAttack itself said.
-    x_adv: by place, (C, H, W) float32: the adversarial example of each kept point that an attack broke.
+    broken_by: (N,) int64, index in `attacks` of the successful attack; -1 if none succeeded or none ran.
+    margin: (N,) float32, logit of the correct class minus the largest other logit after the last attack; NaN if none
+    ran. seconds: wall time, without starting workers. warnings: AutoAttack's own.
+    x_adv: point index -> adversarial example (C, H, W) float32, of the broken points among those to save.
     """
 
     robust: Tensor
@@ -73,26 +74,24 @@ def run_autoattack(
     initially_robust: Tensor | None = None,
     keep_examples: int = 0,
     workers: int = 1,
-    store: AttackCache | None = None,
+    cache: AttackCache | None = None,
     bars: Progress | None = None,
 ) -> AutoAttackResult:
-    """Each attack of `version` in turn, on the points that are still robust.
+    """Run the attacks of `version` in order, each on the points that are still classified correctly.
 
     Croce and Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free attacks",
-    arXiv 2003.01690. The attacks are pyautoattack's; the loop over survivors is ours, so that its units, an attack's
-    batches, can be counted, dealt and kept. At equal batch size and seed the flags of `standard` equal pyautoattack's
-    own bit for bit, for any number of workers and of processes (of which each takes some of an attack's batches), and
-    however often it was stopped.
+    arXiv 2003.01690. The attacks are pyautoattack's; the loop over remaining points is ours, so that batches can be
+    counted, distributed and cached. At equal batch size and seed, `robust` under `standard` equals pyautoattack's bit
+    for bit, for any number of workers and processes (which share an attack's batches) and after any interruption.
 
-    initially_robust: (N,) bool, False for points that another attack is known to break; they count as broken,
-    unattacked.
-              Not for `standard`, whose protocol knows no other attack.
-    keep_examples: of how many of the points, the first ones, adversarial examples are kept.
-    workers:  processes that attack at a time, on the model's device; 1: this one.
-    store:    where findings are kept as they come, and looked up first; None: nowhere.
+    initially_robust: (N,) bool, False for points that another attack broke; they are not attacked and count as broken.
+                      Not allowed with `standard`, whose protocol has no other attack.
+    keep_examples:    return adversarial examples of the first so many points.
+    workers:          processes that attack in parallel, on the model's device; 1 uses this process.
+    cache:            reads and writes the result of each batch; None: no caching.
     """
     if initially_robust is not None and version == "standard":
-        raise ValueError("expected standing points with version quick only, got them with standard")
+        raise ValueError("expected initially_robust with version quick only, got it with standard")
     device = next(model.parameters()).device
     ((x, y),) = iterate_batches(images, len(images), device)
     results, warnings = {}, dict[str, None]()
@@ -101,60 +100,56 @@ def run_autoattack(
     with attack_runner(
         model, x, y, threat, classes=classes, seed=seed, keep_examples=keep_examples, workers=workers
     ) as runner:
-        begun = time.monotonic()
+        start = time.monotonic()
         robust = _is_correct(model, x, y, batch_size)
-        clean = _fraction(robust)
+        clean = fraction(robust)
         if initially_robust is not None:
             robust &= initially_robust.cpu()
         for place, name in enumerate(VERSIONS[version]):
             survivors = robust.nonzero().flatten()
-            batches = [
-                AttackBatch(name, number, index)
-                for number, index in enumerate(survivors.split(batch_size))
-                if len(index)
-            ]
-            findings = _batch_results(runner, batches, store, bars)
-            for batch, result in zip(batches, findings, strict=True):
+            parts = survivors.split(batch_size) if len(survivors) else ()
+            batches = [AttackBatch(name, number, points) for number, points in enumerate(parts)]
+            batch_results = _batch_results(runner, batches, cache, bars)
+            for batch, result in zip(batches, batch_results, strict=True):
                 robust[batch.points], margin[batch.points] = result.robust, result.margin
                 broken = batch.points[~result.robust]
                 broken_by[broken] = place
                 x_adv |= zip(broken[broken < keep_examples].tolist(), result.x_adv, strict=True)
                 warnings |= dict.fromkeys(result.warnings)
-            results[name] = AttackResult(_fraction(robust), sum(result.seconds for result in findings))
-        seconds = time.monotonic() - begun
+            results[name] = AttackResult(fraction(robust), sum(result.seconds for result in batch_results))
+        seconds = time.monotonic() - start
     return AutoAttackResult(robust, clean, results, broken_by, margin, seconds, list(warnings), x_adv)
 
 
 def _is_correct(model: nn.Module, x: Tensor, y: Tensor, batch_size: int) -> Tensor:
-    """(N,) bool, on the CPU: what the model classifies rightly; on which all agree, whatever their devices."""
+    """Return (N,) bool on the CPU: correct in every process, as devices may round differently."""
     with preserve_modes(model), full_float32(), torch.no_grad():
         model.eval()
-        right = torch.cat([model(part).argmax(1) for part in x.split(batch_size)]) == y
-    return distributed.all_reduce_min(right.byte()).bool().cpu()
+        correct = torch.cat([model(part).argmax(1) for part in x.split(batch_size)]) == y
+    return distributed.all_reduce_min(correct.byte()).bool().cpu()
 
 
 def _batch_results(
-    runner: AttackRunner, batches: list[AttackBatch], store: AttackCache | None, bars: Progress | None
+    runner: AttackRunner, batches: list[AttackBatch], cache: AttackCache | None, bars: Progress | None
 ) -> list[BatchResult]:
-    """What each unit found, in order: kept from before, or attacked now, by this process or another."""
-    kept = distributed.rank_zero_call(lambda: [None if store is None else store.load(batch) for batch in batches])
-    found = {batch.batch_index: result for batch, result in zip(batches, kept, strict=True) if result is not None}
-    ahead = [batch for batch in batches if batch.batch_index not in found][
-        distributed.rank() :: distributed.world_size()
-    ]
-    with _count_forwards(bars, ahead) as on_progress:
-        for batch, result in runner.results(ahead, on_progress):
-            found[batch.batch_index] = result
-            if store is not None:
-                store.save(batch, result)
-    for others in distributed.all_gather_object(found):
-        found |= others
-    return [found[batch.batch_index] for batch in batches]
+    """Return the result of each batch, in order: cached, or computed by this process or another."""
+    cached = distributed.rank_zero_call(lambda: [None if cache is None else cache.load(batch) for batch in batches])
+    results = {batch.batch_index: result for batch, result in zip(batches, cached, strict=True) if result is not None}
+    remaining = [batch for batch in batches if batch.batch_index not in results]
+    mine = remaining[distributed.rank() :: distributed.world_size()]
+    with _count_forwards(bars, mine) as on_progress:
+        for batch, result in runner.results(mine, on_progress):
+            results[batch.batch_index] = result
+            if cache is not None:
+                cache.save(batch, result)
+    for others in distributed.all_gather_object(results):
+        results |= others
+    return [results[batch.batch_index] for batch in batches]
 
 
 @contextmanager
 def _count_forwards(bars: Progress | None, batches: list[AttackBatch]) -> Iterator[ProgressCallback]:
-    """Inside, forward passes move the attack's bar."""
+    """Yield a callback that advances the attack's progress bar."""
     if bars is None or not batches:
         yield lambda passes: None
         return
@@ -162,7 +157,3 @@ def _count_forwards(bars: Progress | None, batches: list[AttackBatch]) -> Iterat
     task = bars.add_task(f"AutoAttack {name}", total=FORWARD_PASSES[name] * len(batches))
     yield lambda passes: bars.advance(task, passes)
     bars.remove_task(task)
-
-
-def _fraction(flags: Tensor) -> float:
-    return flags.double().mean().item()

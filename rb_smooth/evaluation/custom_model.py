@@ -1,4 +1,4 @@
-"""Models measured from Python: any torch module on any points, and entries of a board by another protocol."""
+"""Evaluate any torch module on any test points."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from rb_smooth.evaluation.evaluator import evaluate_model
 from rb_smooth.evaluation.score import Score
 
 Points = str | Mapping[str, Any] | tuple[Any, Any]
-"""A data set by its name, a recipe's `data:` section such as {"name": "folder", "root": …}, or (x, y)."""
+"""A data set's name, a recipe's `data:` section such as {"name": "folder", "root": …}, or (x, y)."""
 
 
 def evaluate_module(
     model: nn.Module, points: Points, changes: Mapping[str, Any], data_dir: Path, workers: int
 ) -> Score:
-    """`model` where it is, images (B, C, H, W) in [0, 1] -> logits (B, classes), left in the modes in which it came.
+    """Evaluate `model` on its own device: images (B, C, H, W) in [0, 1] -> logits (B, classes).
 
-    changes: keys of a recipe's `evaluate:`, of which eps is needed. Raises UserError for points, a ball or a model that
-    cannot be measured. Nothing is kept.
+    changes: keys of a recipe's `evaluate:` section; eps is required. Nothing is stored; the model's modes are restored.
+    Raises UserError for invalid points or threats, and for a model that fails the trust checks.
     """
     if not list(model.parameters()):
-        raise UserError("expected a module with parameters, got one without; its device could not be told")
+        raise UserError("expected a module with parameters, which have a device, got none; add or register them")
     if "eps" not in changes:
         raise UserError("expected eps, the radius of the ball where pixels are in [0, 1], got none; say eps=8/255")
     images: AnyImages
@@ -45,33 +45,33 @@ def evaluate_module(
     protocol = parse_protocol(changes)
     assert protocol.eps is not None
     threat = Threat(protocol.norm or "Linf", protocol.eps, protocol.step_size or protocol.eps / 4)
-    chosen = images[: protocol.n_examples].load()
+    selected = images[: protocol.n_examples].load()
     with preserve_modes(model), tempfile.TemporaryDirectory(prefix="evaluation-") as folder:
-        answered = _count_classes(model, chosen)
-        choose_threads(model, chosen.shape, protocol.batch_size)
-        measured = evaluate_model(
+        n_logits = _count_classes(model, selected)
+        choose_threads(model, selected.shape, protocol.batch_size)
+        score = evaluate_model(
             model,
-            chosen,
+            selected,
             threat,
             protocol,
-            classes=classes or answered,
-            weights_sha256="",  # nothing is found again
+            classes=classes or n_logits,
+            weights_sha256="",  # the cache is temporary
             parent=Path(folder),
             workers=workers,
         )
-    return Score.of(measured)
+    return Score.of(score)
 
 
 def _count_classes(model: nn.Module, points: Images) -> int:
-    """How many logits the model answers with. It is foreign code, and may raise anything."""
+    """Return the number of logits. Foreign code may raise any exception; it becomes a UserError."""
     device = next(model.parameters()).device
     try:
         with torch.no_grad():
             logits = model.eval()(points.x[:1].to(device).float() / 255)
-        told = f"{type(logits).__name__} of shape {tuple(logits.shape)}"
+        answer = f"{type(logits).__name__} of shape {tuple(logits.shape)}"
     except Exception as error:
-        logits, told = None, f"{type(error).__name__} ({first_line(error)})"
+        logits, answer = None, f"{type(error).__name__} ({first_line(error)})"
     if not isinstance(logits, Tensor) or logits.ndim != 2:
         size = "x".join(map(str, points.shape))
-        raise UserError(f"expected a model that answers {size} images with logits (B, classes), got {told}; wrap it")
+        raise UserError(f"expected a model that maps {size} images to logits (B, classes), got {answer}; wrap it")
     return logits.shape[1]

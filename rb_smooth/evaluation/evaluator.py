@@ -1,19 +1,19 @@
-"""A model measured in full: trust checks, clean accuracy, PGD-20, AutoAttack, and what became of every point.
+"""Evaluate a model: trust checks, clean and PGD-20 accuracy, AutoAttack, per-example results.
 
-The findings lie in a folder of their own, which no other evaluation shares: AutoAttack's units as they come, then
-points.csv and examples.npz. An evaluation that was stopped goes on from there.
+Each evaluation has a folder of its own: the cache of AutoAttack results, then points.csv and examples.npz. An
+interrupted evaluation continues from the cache.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from rb_smooth.config.registry import default_options
 from rb_smooth.config.schema import Evaluate
@@ -34,6 +34,68 @@ from rb_smooth.evaluation.per_example import collect_examples, points_csv, verif
 from rb_smooth.evaluation.score import attack_title
 
 
+class Measurement(NamedTuple):
+    """Accuracies of a model in one ball.
+
+    clean, pgd20, autoattack: fractions in [0, 1]. interval: Wilson's 95 % interval of autoattack. seconds: attack time,
+    summed over processes. result: AutoAttack's. folder: of the cache. processes: that attacked in parallel.
+    """
+
+    clean: float
+    pgd20: float
+    autoattack: float
+    interval: tuple[float, float]
+    seconds: float
+    result: AutoAttackResult
+    folder: Path
+    processes: int
+
+
+def measure(
+    model: nn.Module,
+    points: Images,
+    threat: Threat,
+    protocol: Evaluate,
+    *,
+    classes: int,
+    weights_sha256: str,
+    parent: Path,
+    workers: int = 1,
+) -> Measurement:
+    """Measure clean, PGD-20 and AutoAttack accuracy; under `quick` only points that PGD-20 left are attacked again.
+
+    Arguments are those of `evaluate_model`.
+    """
+    with full_float32():
+        pgd_robust = is_correct(model, points, threat)
+        clean = measure_accuracy(model, points)
+    pgd20, title = fraction(pgd_robust), attack_title({"version": protocol.version})
+    log_info(f"{len(points)} test points: clean {clean:.1%}, PGD-{PGD_STEPS} {pgd20:.1%}; {title} …")
+    workers = min(workers, math.ceil(math.ceil(len(points) / protocol.batch_size) / distributed.world_size()))
+    cache = AttackCache(parent, cache_key(model, points, threat, protocol, weights_sha256))
+    distributed.rank_zero_call(cache.open)
+    with progress_bars() as bars:
+        result = run_autoattack(
+            model,
+            points,
+            threat,
+            classes=classes,
+            batch_size=protocol.batch_size,
+            seed=protocol.seed,
+            version=protocol.version,
+            initially_robust=None if protocol.version == "standard" else pgd_robust,
+            keep_examples=protocol.keep_adversarial,
+            workers=workers,
+            cache=cache,
+            bars=bars,
+        )
+    robust = fraction(result.robust)
+    seconds = sum(attack.seconds for attack in result.attacks.values())
+    processes = distributed.world_size() * workers
+    interval = share_interval(robust, len(points))
+    return Measurement(clean, pgd20, robust, interval, seconds, result, cache.path, processes)
+
+
 def evaluate_model(
     model: nn.Module,
     points: Images,
@@ -45,42 +107,43 @@ def evaluate_model(
     parent: Path,
     workers: int = 1,
 ) -> dict[str, Any]:
-    """Everything that a score says of `model` on `points`, as plain values; see leaderboard/entries.py for where they
-    go.
+    """Evaluate `model` on `points` with trust checks; return the score as JSON values.
 
-    model: on its device, images (B, C, H, W) in [0, 1] -> logits (B, classes); left in eval mode. weights_sha256: by
-    which findings are known again. parent: where the folder of findings is made. workers: processes among which
-    AutoAttack's batches are dealt; of several processes (`distributed.process_group`) each deals its own.
+    model: on its device, images (B, C, H, W) in [0, 1] -> logits (B, classes); left in eval mode. weights_sha256:
+    identifies cached results. parent: folder in which the evaluation's own folder is created. workers: processes that
+    share AutoAttack's batches; with several ranks (`distributed.process_group`), workers of each rank.
 
-    Raises UserError for points or a ball that cannot be meant, and for a model that cannot be measured (checks);
-    doubts that only cast a shadow on the figures stand in `checks`.
+    Raises UserError for invalid points or threats, and for a model that fails a check; verdicts "unreliable" are in
+    `checks` of the score.
     """
     validate_points(points, threat, classes)
     model.eval()
     checks = distributed.rank_zero_call(lambda: _run_pre_attack_checks(model, points, threat, classes, protocol.seed))
-    with full_float32():
-        withstood = is_correct(model, points, threat)
-        clean = measure_accuracy(model, points)
-    pgd20 = fraction(withstood)
-    log_info(f"{len(points)} test points: clean {clean:.1%}, PGD-{PGD_STEPS} {pgd20:.1%}; {_attack_name(protocol)} …")
-    workers = min(workers, math.ceil(math.ceil(len(points) / protocol.batch_size) / distributed.world_size()))
-    store = AttackCache(parent, cache_key(model, points, threat, protocol, weights_sha256))
-    result = run_attacks(model, points, threat, protocol, withstood, classes=classes, store=store, workers=workers)
-    given = predict_classes(model, points, next(model.parameters()).device)
-    kept = collect_examples(model, points, given, result.x_adv)
-    checks += distributed.rank_zero_call(
-        lambda: _run_post_attack_checks(model, points, threat, result, clean, pgd20, protocol.seed)
+    measured = measure(
+        model,
+        points,
+        threat,
+        protocol,
+        classes=classes,
+        weights_sha256=weights_sha256,
+        parent=parent,
+        workers=workers,
     )
-    checks.append(verify_examples(kept, threat))
-    if distributed.is_rank_zero() and store.path.is_dir():
-        files.write_text(store.path / "points.csv", points_csv(points, given, result, protocol.version))
-        files.write_arrays(store.path / "examples.npz", vars(kept))
-    robust = fraction(result.robust)
+    predictions = predict_classes(model, points, next(model.parameters()).device)
+    examples = collect_examples(model, points, predictions, measured.result.x_adv)
+    checks += distributed.rank_zero_call(
+        lambda: _run_post_attack_checks(model, points, threat, measured, protocol.seed)
+    )
+    checks.append(verify_examples(examples, threat))
+    folder, result = measured.folder, measured.result
+    if distributed.is_rank_zero() and folder.is_dir():
+        files.write_text(folder / "points.csv", points_csv(points, predictions, result, protocol.version))
+        files.write_arrays(folder / "examples.npz", vars(examples))
     return {
-        "clean": clean,
-        "pgd20": pgd20,
-        "autoattack": robust,
-        "interval": list(share_interval(robust, len(points))),
+        "clean": measured.clean,
+        "pgd20": measured.pgd20,
+        "autoattack": measured.autoattack,
+        "interval": list(measured.interval),
         "attacks": {name: asdict(attack) for name, attack in result.attacks.items()},
         "warnings": result.warnings,
         "checks": [check._asdict() for check in checks],
@@ -90,49 +153,17 @@ def evaluate_model(
         "version": protocol.version,
         "seed": protocol.seed,
         "batch_size": protocol.batch_size,
-        "seconds": sum(attack.seconds for attack in result.attacks.values()),
-        "processes": distributed.world_size() * workers,
-        "findings": store.path.name,
+        "seconds": measured.seconds,
+        "processes": measured.processes,
+        "findings": folder.name,
         "commit": git_commit(),
         "backend": robustbench.evaluation_backend(),
         "versions": robustbench.package_versions(),
     }
 
 
-def run_attacks(
-    model: nn.Module,
-    points: Images,
-    threat: Threat,
-    protocol: Evaluate,
-    pgd_robust: Tensor,
-    *,
-    classes: int,
-    store: AttackCache,
-    workers: int = 1,
-) -> AutoAttackResult:
-    """The attacks of `asked.version`, as it asks, on all points; under `quick` on those that `pgd_robust` PGD-20."""
-    distributed.rank_zero_call(store.open)
-    with progress_bars() as bars:
-        return run_autoattack(
-            model,
-            points,
-            threat,
-            classes=classes,
-            batch_size=protocol.batch_size,
-            seed=protocol.seed,
-            version=protocol.version,
-            initially_robust=None if protocol.version == "standard" else pgd_robust,
-            keep_examples=protocol.keep_adversarial,
-            workers=workers,
-            store=store,
-            bars=bars,
-        )
-
-
 def network_config(name: str, options: Mapping[str, Any], shape: tuple[int, int, int], classes: int) -> dict[str, Any]:
-    """What `zoo.build_entry_network` makes the network of; all options are written out, whatever becomes of their
-    defaults.
-    """
+    """Return the arguments of `zoo.build_entry_network`, with default options written out in case defaults change."""
     return {
         "name": name,
         "options": default_options("model", name) | dict(options),
@@ -144,32 +175,26 @@ def network_config(name: str, options: Mapping[str, Any], shape: tuple[int, int,
 def _run_pre_attack_checks(model: nn.Module, points: Images, threat: Threat, classes: int, seed: int) -> list[Check]:
     with distributed.single_process():
         checks = pre_attack_checks(model, points, threat, classes, seed=seed)
-    if refused := [check for check in checks if check.verdict == "refused"]:
-        raise UserError(
-            f"expected a model that can be measured, got one that fails {_print_checks(refused)}; see docs/trust.md"
-        )
+    if failed := "; ".join(f"'{check.name}': {check.found}" for check in checks if check.verdict == "failed"):
+        raise UserError(f"expected a model that can be measured, got one that fails {failed}; see docs/trust.md")
     return checks
 
 
 def _run_post_attack_checks(
-    model: nn.Module, points: Images, threat: Threat, result: AutoAttackResult, clean: float, pgd20: float, seed: int
+    model: nn.Module, points: Images, threat: Threat, measured: Measurement, seed: int
 ) -> list[Check]:
     with distributed.single_process():
-        return post_attack_checks(model, points, threat, result, clean=clean, pgd20=pgd20, seed=seed)
-
-
-def _print_checks(checks: Iterable[Check]) -> str:
-    return "; ".join(f"'{check.name}': {check.found}" for check in checks)
-
-
-def _attack_name(protocol: Evaluate) -> str:
-    return attack_title({"version": protocol.version})
+        return post_attack_checks(
+            model, points, threat, measured.result, clean=measured.clean, pgd20=measured.pgd20, seed=seed
+        )
 
 
 def cache_key(
     model: nn.Module, points: Images, threat: Threat, protocol: Evaluate, weights_sha256: str
 ) -> dict[str, Any]:
-    """Everything that AutoAttack's findings depend on; torch and the kind of device, since each rounds in its way."""
+    """Return everything that AutoAttack's results depend on, with torch's version and the kind of device, as these
+    round differently.
+    """
     return {
         "weights": weights_sha256,
         "points": fingerprint(points),

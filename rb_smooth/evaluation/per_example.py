@@ -1,6 +1,6 @@
-"""What an evaluation leaves of single points: points.csv, written and read back, and adversarial examples.
+"""Per-example results: write and read points.csv, collect and verify adversarial examples.
 
-Reading costs no torch.
+Reading does not import torch.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
 HEADER = ["index", "label", "clean_prediction", "broken_by", "margin"]
 CLEAN, PGD = "clean", "pgd-20"
-"""What `broken_by` says beside AutoAttack's own names: misclassified unattacked, broken by the PGD of the selection."""
+"""Values of `broken_by` beside the names of attacks: misclassified without attack; broken by PGD-20 (`quick` only)."""
 
 ATTACKS = ("apgd-ce", "apgd-t", "fab-t", "square")
 
 
 class PerExampleResults(NamedTuple):
-    """One item for each point, in the order of the file. broken_by: "" where the point stood."""
+    """Columns of points.csv, one item per point in file order. broken_by: "" if no attack succeeded."""
 
     label: list[int]
     clean_prediction: list[int]
@@ -41,19 +41,19 @@ class PerExampleResults(NamedTuple):
 
     @property
     def is_correct(self) -> list[bool]:
-        """Who is classified rightly unattacked."""
-        return [label == given for label, given in zip(self.label, self.clean_prediction, strict=True)]
+        """Whether each point is classified correctly without attack."""
+        return [label == prediction for label, prediction in zip(self.label, self.clean_prediction, strict=True)]
 
     @property
     def is_robust(self) -> list[bool]:
-        """Who withstood everything."""
+        """Whether no attack broke the point."""
         return [not attack for attack in self.broken_by]
 
 
 def parse_points_csv(path: Path, score: dict[str, Any]) -> PerExampleResults:
-    """What a points.csv says.
+    """Read points.csv.
 
-    Raises UserError, naming file and line, for a damaged file, and for one of another evaluation than the score's.
+    Raises UserError, naming file and line, for a damaged file, and for a file that contradicts `score`.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -63,18 +63,16 @@ def parse_points_csv(path: Path, score: dict[str, Any]) -> PerExampleResults:
     if header != HEADER:
         raise _damaged_error(path, f"the header {','.join(header)!r}")
     parsed = [_parse_row(path, number, cells) for number, cells in enumerate(rows, start=2)]
-    found = PerExampleResults(*map(list, zip(*parsed, strict=True))) if parsed else PerExampleResults([], [], [])
+    results = PerExampleResults(*map(list, zip(*parsed, strict=True))) if parsed else PerExampleResults([], [], [])
     if len(parsed) != score["n"]:
         raise _damaged_error(path, f"{len(parsed)} points, of an entry of {score['n']}")
-    if abs(sum(found.is_robust) - score["autoattack"] * score["n"]) > 0.5:
-        raise _damaged_error(
-            path, f"{sum(found.is_robust)} points that stood, of an entry with {score['autoattack']:.2%}"
-        )
-    return found
+    if abs((robust := sum(results.is_robust)) - score["autoattack"] * score["n"]) > 0.5:
+        raise _damaged_error(path, f"{robust} robust points, of an entry with {score['autoattack']:.2%}")
+    return results
 
 
 def counts_by_attack(results: PerExampleResults) -> dict[str, int]:
-    """How many points each attack broke; `clean`: how many were misclassified before any. Those that occur."""
+    """Count the points that each attack broke; `clean`: misclassified without attack. Zero counts are left out."""
     counted = Counter(attack for attack in results.broken_by if attack)
     return {attack: counted[attack] for attack in (CLEAN, PGD, *ATTACKS) if attack in counted}
 
@@ -83,13 +81,13 @@ def _parse_row(path: Path, number: int, cells: list[str]) -> tuple[int, int, str
     if len(cells) != len(HEADER):
         raise _damaged_error(path, f"{len(cells)} cells in line {number}")
     try:
-        index, label, given = map(int, cells[:3])
-        numbers = index >= 0 and label >= 0 and given >= 0 and (not cells[4] or not math.isnan(float(cells[4])))
+        index, label, prediction = map(int, cells[:3])
+        valid = min(index, label, prediction) >= 0 and (not cells[4] or not math.isnan(float(cells[4])))
     except ValueError:
-        numbers = False
-    if not numbers or cells[3] not in ("", CLEAN, PGD, *ATTACKS):
+        valid = False
+    if not valid or cells[3] not in ("", CLEAN, PGD, *ATTACKS):
         raise _damaged_error(path, f"{','.join(cells)!r} in line {number}")
-    return label, given, cells[3]
+    return label, prediction, cells[3]
 
 
 def _damaged_error(path: Path, problem: str) -> UserError:
@@ -99,13 +97,14 @@ def _damaged_error(path: Path, problem: str) -> UserError:
 
 
 _BALL_TOLERANCE = 1e-6
-"""What float32 may add to eps, and to [0, 1], before an adversarial example counts as outside."""
+"""Tolerance of the ball and of [0, 1] for float32 rounding."""
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Test points that an attack broke: index, label and predictions (K,) int64, x
-    (K, C, H, W) uint8, x_adv (K, C, H, W) float32 in [0, 1].
+    """Adversarial examples of K test points.
+
+    index, label, predictions: (K,) int64. x: (K, C, H, W) uint8. x_adv: (K, C, H, W) float32 in [0, 1].
     """
 
     index: np.ndarray
@@ -116,33 +115,36 @@ class Examples:
     x_adv: np.ndarray
 
 
-def collect_examples(model: nn.Module, points: Images, given: Tensor, x_adv: dict[int, Tensor]) -> Examples:
-    """Those of the kept points that the model gets wrong under attack, predicted anew from what is kept."""
+def collect_examples(model: nn.Module, points: Images, predictions: Tensor, x_adv: dict[int, Tensor]) -> Examples:
+    """Collect the adversarial examples `x_adv` (by point index) and classify them again as stored.
+
+    predictions: (N,) int64, the clean predictions of all points.
+    """
     import torch
 
     from rb_smooth.core.determinism import full_float32
 
     index = torch.tensor(sorted(x_adv), dtype=torch.int64)
-    chosen = points[index]
+    clean = points[index]
     adversarial = torch.stack([x_adv[i] for i in index.tolist()]) if x_adv else torch.zeros(0, *points.shape)
     device = next(model.parameters()).device
     with torch.no_grad(), full_float32():
         parts = [model(part.to(device)).argmax(1).cpu() for part in adversarial.split(500) if len(part)]
-    predicted = torch.cat(parts) if parts else torch.zeros(0, dtype=torch.int64)
-    arrays = (index, chosen.y, given.cpu()[index], predicted, chosen.x, adversarial)
+    adversarial_predictions = torch.cat([torch.zeros(0, dtype=torch.int64), *parts])
+    arrays = (index, clean.y, predictions.cpu()[index], adversarial_predictions, clean.x, adversarial)
     return Examples(*(array.cpu().numpy() for array in arrays))
 
 
 def verify_examples(examples: Examples, threat: Threat) -> Check:
-    """Whether every adversarial example that was kept is one: in the ball, in [0, 1], and misclassified, in float32."""
+    """Check that every stored adversarial example is in the ball, in [0, 1], and misclassified, in float32."""
     import numpy as np
 
     from rb_smooth.evaluation.checks.verdicts import Check
 
-    moved = examples.x_adv.astype(np.float64) - examples.x / 255
+    delta = examples.x_adv.astype(np.float64) - examples.x / 255
     pixels = (1, 2, 3)
-    length = np.abs(moved).max(pixels) if threat.norm == "Linf" else np.sqrt((moved**2).sum(pixels))
-    outside = (length > threat.eps + _BALL_TOLERANCE) | (
+    distance = np.abs(delta).max(pixels) if threat.norm == "Linf" else np.sqrt((delta**2).sum(pixels))
+    outside = (distance > threat.eps + _BALL_TOLERANCE) | (
         np.abs(examples.x_adv - 0.5).max(pixels) > 0.5 + _BALL_TOLERANCE
     )
     wrong = outside | (examples.adversarial_prediction == examples.label)
@@ -151,17 +153,20 @@ def verify_examples(examples: Examples, threat: Threat) -> Check:
     return Check("adversarial examples", verdict, found)  # type: ignore[arg-type]
 
 
-def points_csv(points: Images, given: Tensor, result: AutoAttackResult, version: str) -> str:
-    """One row for each point: what it was taken for, what broke it, and by how much it stood or fell."""
+def points_csv(points: Images, predictions: Tensor, result: AutoAttackResult, version: str) -> str:
+    """Format points.csv, one row per point: clean prediction, the attack that broke it, and the margin.
+
+    predictions: (N,) int64, without attack.
+    """
     from rb_smooth.evaluation.autoattack import VERSIONS
 
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("index", "label", "clean_prediction", "broken_by", "margin"))
-    columns = (points.y, given, result.robust, result.broken_by, result.margin)
+    writer.writerow(HEADER)
+    columns = (points.y, predictions, result.robust, result.broken_by, result.margin)
     rows = zip(*(column.tolist() for column in columns), strict=True)
-    for index, (label, prediction, robust, place, margin) in enumerate(rows):
-        unattacked = "pgd-20" if version != "standard" and prediction == label else "clean"
-        broken_by = "" if robust else VERSIONS[version][place] if place >= 0 else unattacked
+    for index, (label, prediction, robust, attack, margin) in enumerate(rows):
+        before_autoattack = PGD if version != "standard" and prediction == label else CLEAN
+        broken_by = "" if robust else VERSIONS[version][attack] if attack >= 0 else before_autoattack
         writer.writerow((index, label, prediction, broken_by, "" if math.isnan(margin) else f"{margin:.6g}"))
     return text.getvalue()

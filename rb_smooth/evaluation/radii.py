@@ -1,4 +1,4 @@
-"""Radii of balls: as people write them, carried from one norm to another, and whether accuracy falls as they grow."""
+"""Parse radii, convert them between norms, and check that accuracy does not increase with the radius."""
 
 from __future__ import annotations
 
@@ -10,46 +10,45 @@ from rb_smooth.config.yaml import parse_yaml
 from rb_smooth.core.errors import UserError
 
 L2_PER_LINF = 0.5 / (8 / 255)
-"""RobustBench's two balls for CIFAR-10, 0.5 in L2 beside 8/255 in L-infinity: by it a radius is carried to the other
-norm."""
+"""L2 radius per Linf radius: the ratio of RobustBench's two radii for CIFAR-10, 0.5 and 8/255."""
 
 _MAX_RADII = 64
-"""Radii of one call: more is a slip of the keyboard."""
+"""Largest number of radii in one call; more is likely a typing error."""
 
 
 def parse_radii(text: str) -> list[float]:
-    """`8/255` -> one; `1/255,8/255` -> two; `2/255..16/255` -> 2/255, 4/255, …, 16/255, in steps of the first.
+    """Parse `8/255`, a list `1/255,8/255`, or a range `2/255..16/255` (2/255, 4/255, …, 16/255: steps of the first).
 
-    Raises UserError for anything that is not a positive number.
+    Returns the radii in ascending order. Raises UserError for a value that is not a positive number.
     """
-    found: list[float] = []
+    radii: list[float] = []
     for part in text.split(","):
         first, *rest = (_parse_radius(each, text) for each in part.split(".."))
         last = rest[0] if rest else first
         steps = round(last / first * 1e6) // 10**6 if last >= first else 0
         if len(rest) > 1 or not 1 <= steps <= _MAX_RADII:
             raise UserError(f"expected --eps such as 8/255 or 2/255..16/255, got {text!r}; correct it")
-        found += [first * k for k in range(1, steps + 1)] if rest else [first]
-    return sorted(set(found))
+        radii += [first * k for k in range(1, steps + 1)] if rest else [first]
+    return sorted(set(radii))
 
 
 def norm_scale(norm: str, own_norm: str) -> float:
-    """By what a radius in the norm `own_norm` is multiplied to be one in `norm`."""
+    """Return the factor that converts a radius in the norm `own_norm` to one in `norm`."""
     return {"Linf": 1.0, "L2": L2_PER_LINF}[norm] / {"Linf": 1.0, "L2": L2_PER_LINF}[own_norm]
 
 
 def accuracy_increases(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Where accuracy rises as the ball grows, in words: a larger ball holds a smaller, so an attack was too weak."""
-    found = []
+    """Describe each increase of accuracy with the radius: the attack at the larger radius was too weak."""
+    increases = []
     for norm in dict.fromkeys(row["norm"] for row in rows):
         ordered = sorted((row for row in rows if row["norm"] == norm), key=lambda row: row["eps"])
         for smaller, larger in pairwise(ordered):
             if larger["robust"] > smaller["robust"]:
-                found.append(
+                increases.append(
                     f"{norm}: {larger['robust']:.2%} at eps {larger['eps']:.4g}, above {smaller['robust']:.2%} at "
-                    f"{smaller['eps']:.4g}: the larger ball's figure is at most the smaller's"
+                    f"{smaller['eps']:.4g}: the attack at the larger radius is too weak"
                 )
-    return found
+    return increases
 
 
 def _parse_radius(text: str, whole: str) -> float:

@@ -1,4 +1,4 @@
-"""What an evaluation says of a model, as an object: `score.json`'s values by name, and in one sentence."""
+"""The result of an evaluation as an object: the values of `score.json` by name, and as one sentence."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Score:
-    """How accurate a model is on `n` test points. Accuracies are shares in [0, 1]; str() makes a sentence of it.
+    """Accuracies of a model on `n` test points, each in [0, 1]; str() gives one sentence.
 
-    clean:      of the points as they are.
+    clean:      without attack.
     pgd20:      after PGD with 20 steps from a random start, in `threat`.
-    autoattack: after the attacks of `version`: "standard" is AutoAttack, "quick" leaves an upper bound of its figure.
-    interval:   Wilson's 95 % interval of `autoattack`, as it would come out on other points.
-    attacks:    by name, in order: what is still right after this attack and those before it.
+    autoattack: after the attacks of `version`: "standard" is AutoAttack, "quick" gives an upper bound of it.
+    interval:   Wilson's 95 % interval of `autoattack` over the choice of test points.
+    attacks:    by name, in order: accuracy after this attack and those before it.
     threat:     norm, eps and PGD's step_size; pixels are in [0, 1].
-    checks:     trust checks (name, verdict, found), as docs/trust.md tells.
-    warnings:   what AutoAttack itself warned of.
-    seconds:    of attacking, added up over processes.
-    values:     all that is kept, as plain values: seed, versions of packages, SHA-256 of the points, …
+    checks:     trust checks (name, verdict, found); see docs/trust.md.
+    warnings:   AutoAttack's own warnings.
+    seconds:    attack time, summed over processes.
+    values:     everything that is stored, as JSON values: seed, package versions, SHA-256 of the points, …
     """
 
     clean: float
@@ -44,7 +44,7 @@ class Score:
 
     @classmethod
     def of(cls, values: dict[str, Any]) -> Score:
-        """The score that `evaluator.evaluate_model`, score.json or a leaderboard's entry tells."""
+        """Build a score from the values of `evaluate_model`, score.json or a leaderboard entry."""
         from rb_smooth.evaluation.checks.verdicts import Check
 
         low, high = values["interval"]
@@ -65,7 +65,7 @@ class Score:
 
     @property
     def doubts(self) -> tuple[Check, ...]:
-        """The checks that found `autoattack` to be too high, perhaps by far; none, and there is no reason to doubt."""
+        """The checks with the verdict "unreliable": `autoattack` may be too high."""
         return tuple(check for check in self.checks if check.verdict == "unreliable")
 
     def __str__(self) -> str:
@@ -79,12 +79,12 @@ class Score:
 
 
 def protocol_of(score: dict[str, Any]) -> tuple[Any, ...]:
-    """Two scores are comparable if and only if these are equal: ball, attack, and the very points."""
+    """Return threat, attack and test points; scores are comparable if and only if these are equal."""
     threat = score["threat"]
     return threat["norm"], round(threat["eps"], 9), score["version"], score["n"], score["fingerprint"]
 
 
 def attack_title(score: dict[str, Any]) -> str:
-    """What the figure `autoattack` of a score is called, wherever it appears: only `standard` is AutoAttack."""
+    """Return the name of the accuracy `autoattack`: only version `standard` is called AutoAttack."""
     version = score["version"]
     return "AutoAttack" if version == "standard" else f"upper bound ({version}, not AutoAttack)"

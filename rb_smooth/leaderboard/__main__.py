@@ -1,17 +1,17 @@
-"""python -m rb_smooth.leaderboard: enter models, measure them again, compare them, and show the board.
+"""python -m rb_smooth.leaderboard: submit, verify and compare models, and show the board.
 
-    python -m rb_smooth.leaderboard submit runs/digits/at-s0            a run of ours
+    python -m rb_smooth.leaderboard submit runs/digits/at-s0            a run
     python -m rb_smooth.leaderboard submit net.pt --arch resnet18 --dataset cifar10 --threat Linf --eps 8/255
     python -m rb_smooth.leaderboard evaluate NAME --eps 2/255..16/255 --norms Linf,L2
-    python -m rb_smooth.leaderboard verify NAME                         again, from the stored weights: same or not
-    python -m rb_smooth.leaderboard reproduce NAME                      again, from the stored recipe
-    python -m rb_smooth.leaderboard show NAME                           all there is to know of one entry
+    python -m rb_smooth.leaderboard verify NAME                         re-evaluate the stored weights
+    python -m rb_smooth.leaderboard reproduce NAME                      retrain by the stored recipe
+    python -m rb_smooth.leaderboard show NAME                           all data of one entry
     python -m rb_smooth.leaderboard compare NAME [NAME …]               ranks, neighbours, paired differences
-    python -m rb_smooth.leaderboard table cifar10 Linf --latex          paper-ready; or --csv, --bibtex
-    python -m rb_smooth.leaderboard bundle NAME                         what RobustBench's new-model issue asks for
+    python -m rb_smooth.leaderboard table cifar10 Linf --latex          for a paper; or --csv, --bibtex
+    python -m rb_smooth.leaderboard bundle NAME                         files for RobustBench's new-model issue
     python -m rb_smooth.leaderboard page                                leaderboard/index.html; `serve` opens it
 
-Exit codes: 0 done; 1 verify or reproduce found a difference; 2 something to mend (one line says what); 130 stopped.
+Exit codes: 0 done; 1 verify or reproduce found a difference; 2 user error (one line on stderr); 130 interrupted.
 """
 
 from __future__ import annotations
@@ -82,13 +82,13 @@ def _submitted_checkpoint(options: argparse.Namespace) -> Entry:
     for option in ("arch", "dataset", "threat", "eps"):
         if getattr(options, option) is None:
             raise UserError(
-                f"expected --{option} with a checkpoint, got none; say --arch, --dataset, --threat and --eps"
+                f"expected --{option} with a checkpoint, got none; set --arch, --dataset, --threat and --eps"
             )
-    if len(found := parse_radii(options.eps)) > 1:
+    if len(radii := parse_radii(options.eps)) > 1:
         raise UserError(f"expected one --eps with a checkpoint, got {options.eps}; correct it")
-    eps = found[0]
-    start: dict[str, Any] = {"data": {"name": options.dataset}, "model": {"name": options.arch}, "evaluate": {}}
-    sections = apply_overrides(start, options.set)
+    eps = radii[0]
+    defaults: dict[str, Any] = {"data": {"name": options.dataset}, "model": {"name": options.arch}, "evaluate": {}}
+    sections = apply_overrides(defaults, options.set)
     model = dict(sections["model"])
     metadata = {key: getattr(options, key) for key in ("link", "authors", "venue") if getattr(options, key) is not None}
     metadata |= {"additional_data": options.additional_data} | ({"name": options.title} if options.title else {})
@@ -120,14 +120,14 @@ def _evaluate(options: argparse.Namespace) -> None:
 
     entries, _ = list_entries(options.leaderboard, options.dataset or "*", options.threat or "*")
     if any(entry.name == options.what for entry in entries):
-        subject = CurveModel.from_entry(_find_entry(options.what, options))
+        curve_model = CurveModel.from_entry(_find_entry(options.what, options))
     else:
         board = options.dataset or "cifar10", options.threat or "Linf"
-        subject = CurveModel.from_zoo(options.what, *board, options.zoo_dir, options.leaderboard)
+        curve_model = CurveModel.from_zoo(options.what, *board, options.zoo_dir, options.leaderboard)
     draw_robustness_curve(
-        subject,
+        curve_model,
         parse_radii(options.eps or "8/255"),
-        options.norms.split(",") if options.norms else [subject.threat],
+        options.norms.split(",") if options.norms else [curve_model.threat],
         requested_protocol(options, {"version": "quick"}),
         data_dir=options.data_dir,
         device=resolve_device(options.device),
@@ -140,22 +140,27 @@ def _verify(options: argparse.Namespace) -> int:
     from rb_smooth.training.validate import resolve_device
 
     entry = _find_entry(options.what, options)
-    verdict = verify(entry, data_dir=options.data_dir, device=resolve_device(options.device), workers=options.workers)
-    for figure, (then, now) in verdict.figures.items():
+    result = verify(entry, data_dir=options.data_dir, device=resolve_device(options.device), workers=options.workers)
+    for figure, (then, now) in result.figures.items():
         console.print(f"{figure:<12} {then:.4%} then, {now:.4%} now{'' if then == now else '  different'}")
-    points = "unknown: the entry keeps no points.csv" if verdict.points is None else str(verdict.points)
-    console.print(f"points that fared otherwise: {points}")
-    for condition in verdict.conditions:
-        console.print(f"condition that changed: {condition}")
-    console.print(f"{entry.name}: {'same' if verdict.same else 'different'}")
-    return 0 if verdict.same else DIFFERENT
+    points = "unknown: the entry has no points.csv" if result.points is None else str(result.points)
+    console.print(f"points with a different outcome: {points}")
+    for condition in result.conditions:
+        console.print(f"environment changed: {condition}")
+    console.print(f"{entry.name}: {'same' if result.same else 'different'}")
+    return 0 if result.same else DIFFERENT
 
 
 def _reproduce(options: argparse.Namespace) -> int:
     from rb_smooth.leaderboard.verification import reproduce
     from rb_smooth.training.pipeline import RunOptions
 
-    where = {"runs": options.runs, "data_dir": options.data_dir, "device": options.device, "workers": options.workers}
+    where = {
+        "runs": options.runs,
+        "data_dir": options.data_dir,
+        "device": options.device,
+        "workers": options.workers,
+    }
     return 0 if reproduce(_find_entry(options.what, options), RunOptions(**where)) else DIFFERENT
 
 
@@ -174,7 +179,7 @@ def _show(options: argparse.Namespace) -> None:
 
 
 def _compare(options: argparse.Namespace) -> None:
-    """Entries of ours, and published ones of the same board by their names."""
+    """Compare entries with each other and with published entries of their board."""
     from rb_smooth.leaderboard.reports.comparable import select_entries
     from rb_smooth.leaderboard.reports.comparison import compare_entries, comparison_table
 
@@ -214,7 +219,7 @@ def _serve(options: argparse.Namespace) -> None:
 
 def _print(lines: list[Any]) -> None:
     for each in lines:
-        console.print(each, soft_wrap=isinstance(each, str))  # columns that fold keep to the width
+        console.print(each, soft_wrap=isinstance(each, str))  # tables fit the width
 
 
 if __name__ == "__main__":

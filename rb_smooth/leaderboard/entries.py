@@ -1,11 +1,11 @@
-"""A leaderboard as files: our entries, in RobustBench's curated JSON plus one block of our own, and the published ones.
+"""The files of a leaderboard: our entries, RobustBench's JSON with one block of ours, and the published entries.
 
 <leaderboard>/model_info/<dataset>/<threat>/<Name>.json      our entries
 <leaderboard>/models/<dataset>/<threat>/<Name>.pt            their weights
-<leaderboard>/points/<dataset>/<threat>/<Name>.csv           what became of every test point under attack
-<leaderboard>/curves/<dataset>/<threat>/<Name>.csv           the training log, of an entry that was trained here
-<leaderboard>/examples/<dataset>/<threat>/<Name>.npz         some test images and their adversarial examples
-published/<dataset>-<threat>.json                            RobustBench's, dated; shipped with the package
+<leaderboard>/points/<dataset>/<threat>/<Name>.csv           per-example results
+<leaderboard>/curves/<dataset>/<threat>/<Name>.csv           training log of an entry trained here
+<leaderboard>/examples/<dataset>/<threat>/<Name>.npz         some test images with adversarial examples
+published/<dataset>-<threat>.json                            RobustBench's entries with their date, part of the package
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from rb_smooth.evaluation.score import protocol_of
 
 @dataclass(frozen=True)
 class Entry:
-    """One model of a local leaderboard, the folder `leaderboard`, on the board of `dataset` and `threat`, a norm.
+    """One model of the leaderboard in the folder `leaderboard`, on the board of `dataset` and `threat`, a norm.
 
-    info: its JSON, in which percentages and eps are strings, as RobustBench's. weights, path, points, curves, examples:
-    its files, of which the last three need not be there.
+    info: its JSON; percentages and eps are strings, as in RobustBench's. weights, path, points, curves, examples: its
+    files; the last three are optional.
     """
 
     leaderboard: Path
@@ -38,50 +38,50 @@ class Entry:
 
     @property
     def own(self) -> dict[str, Any]:
-        """Our block: recipe, run, model, score, versions. Accuracies in it are shares in [0, 1]."""
+        """Our block: recipe, run, model, score, versions. Accuracies in it are in [0, 1]."""
         return self.info["rb_smooth"]
 
     @property
     def packages(self) -> dict[str, str]:
-        """Whose methods made it, of those that are not ours: {"perturbation.sam": "rb-smooth-sam 0.1"}."""
-        found: dict[str, str] = self.own["score"].get("packages", {})
-        return found
+        """Packages of its third-party methods: {"perturbation.sam": "rb-smooth-sam 0.1"}."""
+        packages: dict[str, str] = self.own["score"].get("packages", {})
+        return packages
 
     @property
     def weights(self) -> Path:
-        """Where the weights lie, a state dict of tensors alone."""
+        """Path of the weights, a state dict of tensors."""
         return model_dir(self.leaderboard) / self.dataset / self.threat / f"{self.name}.pt"
 
     @property
     def path(self) -> Path:
-        """Where `info` lies."""
+        """Path of `info`."""
         return self._companion_file("model_info", "json")
 
     @property
     def points(self) -> Path:
-        """Where it is told what became of every test point."""
+        """Path of the per-example results."""
         return self._companion_file("points", "csv")
 
     @property
     def curves(self) -> Path:
-        """Where the training log lies, of an entry that was trained here."""
+        """Path of the training log."""
         return self._companion_file("curves", "csv")
 
     @property
     def examples(self) -> Path:
-        """Where some test images and their adversarial examples lie."""
+        """Path of some test images with adversarial examples."""
         return self._companion_file("examples", "npz")
 
-    def _companion_file(self, what: str, ending: str) -> Path:
-        return self.leaderboard / what / self.dataset / self.threat / f"{self.name}.{ending}"
+    def _companion_file(self, folder: str, suffix: str) -> Path:
+        return self.leaderboard / folder / self.dataset / self.threat / f"{self.name}.{suffix}"
 
     @property
     def has_measured_weights(self) -> bool:
-        """Whether the file of the weights is there, and is the one that was measured."""
+        """Whether the file of the weights exists and has the SHA-256 of the evaluated weights."""
         return self.weights.exists() and files.sha256(self.weights) == self.own.get("weights_sha256")
 
     def measured_weights(self) -> Path:
-        """The file of the weights. Raises UserError where there is none, or one of other weights than were measured."""
+        """Return the path of the weights. Raises UserError if they are missing or not the evaluated ones."""
         if not self.weights.exists():
             raise UserError(
                 f"expected the weights of {self.name} in {self.weights}, got nothing there; restore them, or train anew"
@@ -95,40 +95,45 @@ class Entry:
         return self.weights
 
     def protocol(self) -> tuple[Any, ...]:
-        """Ball, attack and points: entries of equal ones are ranked together."""
+        """Threat, attack and test points; entries with equal protocols are ranked together."""
         return protocol_of(self.own["score"])
 
 
 def model_dir(leaderboard: Path) -> Path:
-    """The folder to give RobustBench's load_model as model_dir."""
+    """Return the `model_dir` for RobustBench's load_model."""
     return leaderboard / "models"
 
 
+def cache_folder(leaderboard: Path, sha256: str) -> Path:
+    """Return the folder in which evaluations of a model with these weights cache their results."""
+    return leaderboard / ".evaluations" / sha256[:16]
+
+
 def list_entries(leaderboard: Path, dataset: str = "*", threat: str = "*") -> tuple[list[Entry], list[str]]:
-    """(entries, complaints): a file that is not an entry is named and passed over, never fatal."""
+    """Return the entries, and a message for each file that is not an entry and was skipped."""
     entries, complaints = [], []
     for path in sorted((leaderboard / "model_info").glob(f"{dataset}/{threat}/*.json")):
         try:
             entries.append(read_entry(path))
         except (UserError, OSError) as error:
-            complaints.append(f"passed over: {error}")
+            complaints.append(f"skipped: {error}")
     return entries, complaints
 
 
 def read_entry(path: Path) -> Entry:
-    """The entry in a JSON file of a board. Raises UserError if what a board needs is missing or of another type."""
+    """Read an entry from its JSON file. Raises UserError if required values are missing or have another type."""
     info = files.read_json(path)
     entry = Entry(path.parents[3], path.parts[-3], path.parts[-2], path.stem, info)
     try:
         score, model = entry.own["score"], entry.own["model"]
-        shares = [score[key] for key in ("clean", "pgd20", "autoattack", "n")] + [*score["interval"], model["classes"]]
+        numbers = [score[key] for key in ("clean", "pgd20", "autoattack", "n")] + [*score["interval"], model["classes"]]
         texts = [info["autoattack_acc"], info["architecture"], entry.own["run"], score["fingerprint"], model["name"]]
         texts += entry.packages.values()
         entry.protocol()
-        whole = all(isinstance(x, (int, float)) for x in shares) and all(isinstance(x, str) for x in texts)
+        valid = all(isinstance(x, (int, float)) for x in numbers) and all(isinstance(x, str) for x in texts)
     except (KeyError, TypeError, AttributeError):
-        whole = False
-    if not whole:
+        valid = False
+    if not valid:
         raise UserError(f"expected an entry of rb_smooth in {path}, got other JSON; restore or delete it")
     return entry
 
@@ -136,9 +141,9 @@ def read_entry(path: Path) -> Entry:
 def find_entry(
     name: str, leaderboard: Path, dataset: str | None = None, threat: str | None = None, also: Iterable[str] = ()
 ) -> Entry:
-    """The entry of this name. Raises UserError, with the nearest one, or the boards that have it if several do.
+    """Return the entry of this name. Raises UserError, with the most similar name, or with the boards if several match.
 
-    also: further names that would have been good.
+    also: further valid names, for the error message.
     """
     entries, _ = list_entries(leaderboard, dataset or "*", threat or "*")
     matching = [entry for entry in entries if entry.name == name]
@@ -152,7 +157,7 @@ def find_entry(
 
 
 def published_entries(dataset: str, threat: str) -> dict[str, Any]:
-    """RobustBench's entries for one board, with source, commit and date; `entries` is empty where it has no board."""
+    """Read RobustBench's entries of one board, with source, commit and date; `entries` is empty if it has none."""
     for folder in ("leaderboard/published", "published"):
         path = next((p for root in data_roots() if (p := root / folder / f"{dataset}-{threat}.json").exists()), None)
         if path is not None:
@@ -161,5 +166,5 @@ def published_entries(dataset: str, threat: str) -> dict[str, Any]:
 
 
 def read_per_example_results(entry: Entry) -> PerExampleResults | None:
-    """What the entry's points.csv says; None where it has none. Raises UserError as `parse_points_csv` does."""
+    """Read the entry's points.csv; None if it has none. Raises UserError as `parse_points_csv` does."""
     return parse_points_csv(entry.points, entry.own["score"]) if entry.points.exists() else None

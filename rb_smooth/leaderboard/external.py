@@ -1,4 +1,4 @@
-"""A model that was trained elsewhere enters the board through the same door as ours, by its checkpoint."""
+"""Submit an external checkpoint."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rb_smooth.core.errors import UserError
 from rb_smooth.core.files import validate_name
 from rb_smooth.core.threat import Threat
 from rb_smooth.evaluation.evaluator import evaluate_model, network_config
-from rb_smooth.leaderboard.entries import Entry, published_entries
+from rb_smooth.leaderboard.entries import Entry, cache_folder, published_entries
 from rb_smooth.leaderboard.submission import Submission, entry_info, write_entry
 
 _FIX_HINT = "correct --arch, its --set model.…, --key or the file"
@@ -28,12 +28,13 @@ _FIX_HINT = "correct --arch, its --set model.…, --key or the file"
 
 @dataclass(frozen=True)
 class ExternalModel:
-    """What a checkpoint does not say of itself.
+    """A checkpoint and what its file does not contain.
 
-    architecture, options: one of models.py and its keyword arguments. data: a recipe's section. threat: the ball in
-    which it is measured. asked: the protocol, also as keys of a recipe's `evaluate:`. standardise: the network wants
-    inputs normalised by the data's own moments (those that came with the weights win). key: which of several state
-    dicts in the file. told: title, authors, link, venue and additional_data, as RobustBench's JSON has them.
+    architecture, options: a model of a recipe and its options. data: a recipe's section. threat: the ball of the
+    evaluation. asked: the protocol, or keys of a recipe's `evaluate:`. standardise: inputs are normalised by the mean
+    and standard deviation of the data, unless the file has its own. key: name of the state dict, if the file has
+    several. name: of the entry; default: the file's and the architecture's. told: values of RobustBench's JSON: name
+    (title), authors, link, venue, additional_data.
     """
 
     checkpoint: Path
@@ -57,79 +58,71 @@ def submit_checkpoint(
     workers: int = 1,
     replace: bool = False,
 ) -> Entry:
-    """Measure the model as ours are measured, and enter it. Findings are kept in <leaderboard>/.evaluations, so that
-    the same call goes on where it was stopped. Raises UserError for a file that holds other or no weights, and for a
-    model that cannot be measured.
+    """Evaluate the model as entries of runs are, and write its entry.
+
+    Results are cached in <leaderboard>/.evaluations; after an interruption the same call continues. Raises UserError
+    for a file without matching weights, and for a model that fails the trust checks.
     """
-    path = external_model.checkpoint
+    path, architecture, options = external_model.checkpoint, external_model.architecture, external_model.options
+    threat = external_model.threat
     if not path.is_file():
         raise UserError(f"expected a checkpoint or a run's folder at {path}, got nothing there; correct the path")
-    protocol = (
-        external_model.asked if isinstance(external_model.asked, Evaluate) else parse_protocol(external_model.asked)
-    )
-    name = validate_name(external_model.name or f"{path.stem}_{external_model.architecture}")
+    asked = external_model.asked
+    protocol = asked if isinstance(asked, Evaluate) else parse_protocol(asked)
+    name = validate_name(external_model.name or f"{path.stem}_{architecture}")
     source = load_raw_dataset(external_model.data, data_dir)
-    if name in {row["name"] for row in published_entries(source.board, external_model.threat.norm)["entries"]}:
+    if name in {row["name"] for row in published_entries(source.board, threat.norm)["entries"]}:
         raise UserError(f"expected a name that no model of RobustBench's has, got {name}; choose another --name")
     points, classes = source.test[: protocol.n_examples].load(), len(source.classes)
     checkpoint = read_checkpoint(path, _FIX_HINT, external_model.key)
     if checkpoint.others:
-        log_info(f"{path} also holds {', '.join(checkpoint.others)}; --key chooses")
+        log_info(f"{path} also has {', '.join(checkpoint.others)}; choose with --key")
     moments = (source.mean, source.std) if external_model.standardise else ()
-    model = build_model(external_model.architecture, external_model.options, points.shape, classes, *moments)
+    model = build_model(architecture, options, points.shape, classes, *moments)
     load_weights(model, checkpoint, path, _FIX_HINT)
     choose_threads(model, points.shape, protocol.batch_size)
-    kept = (
-        leaderboard
-        / ".evaluations"
-        / files.sha256(path)[:16]
-        / ("standardised" if external_model.standardise else "plain")
-    )
-    weights = kept / "weights.pt"
+    sha256 = files.sha256(path)
+    cache = cache_folder(leaderboard, sha256) / ("standardised" if external_model.standardise else "plain")
+    weights = cache / "weights.pt"
     files.save_tensors(weights, export_state_dict(model))
     score = evaluate_model(
         model.to(device),
         points,
-        external_model.threat,
+        threat,
         protocol,
         classes=classes,
         weights_sha256=files.sha256(weights),
-        parent=kept,
+        parent=cache,
         workers=workers,
     ) | {
         "board": source.board,
         "whole": len(points) == len(source.test),
         "official": source.official,
-        "packages": packages_of([("model", external_model.architecture), ("data", external_model.data["name"])]),
+        "packages": packages_of([("model", architecture), ("data", external_model.data["name"])]),
     }
-    metadata = {
-        "name": name,
-        "link": "",
-        "authors": "not told",
-        "venue": "local",
-        "additional_data": False,
-    } | external_model.told
+    metadata = {"name": name, "link": "", "authors": "not told", "venue": "local", "additional_data": False}
+    metadata |= external_model.told
     own = {
-        "run": f"checkpoint {files.sha256(path)}",
+        "run": f"checkpoint {sha256}",
         "method": metadata["name"],
         "recipe": {"data": dict(external_model.data), "evaluate": protocol.model_dump(exclude_none=True)},
         "origin": {
             "checkpoint": path.name,
-            "sha256": files.sha256(path),
+            "sha256": sha256,
             "key": external_model.key,
             "standardise": external_model.standardise,
         },
     }
-    net = network_config(external_model.architecture, external_model.options, points.shape, classes)
-    entry = Entry(leaderboard, source.board, external_model.threat.norm, name, entry_info(score, net, metadata, own))
-    findings = kept / score["findings"]
+    net = network_config(architecture, options, points.shape, classes)
+    entry = Entry(leaderboard, source.board, threat.norm, name, entry_info(score, net, metadata, own))
+    results = cache / score["findings"]
     submission = Submission(
         entry,
-        lambda built: built.load_state_dict(files.load_tensors(weights)),
-        points=findings / "points.csv",
-        examples=findings / "examples.npz",
+        lambda network: network.load_state_dict(files.load_tensors(weights)),
+        points=results / "points.csv",
+        examples=results / "examples.npz",
     )
     return write_entry(submission, replace)
 
 
-Outsider = ExternalModel  # the name that users know
+Outsider = ExternalModel  # public name

@@ -1,8 +1,8 @@
-"""Accuracy against the radius of the ball, in the norm that a model was trained for and in another."""
+"""Accuracy against the radius of the ball, in one norm or several."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,26 +17,21 @@ from rb_smooth.config.schema import Evaluate, load_raw_dataset
 from rb_smooth.config.sections import Sections
 from rb_smooth.core import files
 from rb_smooth.core.console import console, log_info
-from rb_smooth.core.determinism import full_float32
 from rb_smooth.core.errors import UserError
 from rb_smooth.core.formatting import eps_text
-from rb_smooth.core.statistics import share_interval
 from rb_smooth.core.threat import Threat
-from rb_smooth.data.images import Images
 from rb_smooth.evaluation import radii
-from rb_smooth.evaluation.accuracy import fraction, is_correct, measure_accuracy
-from rb_smooth.evaluation.attack_cache import AttackCache
 from rb_smooth.evaluation.checks import validate_points
-from rb_smooth.evaluation.evaluator import cache_key, run_attacks
+from rb_smooth.evaluation.evaluator import measure
 from rb_smooth.evaluation.score import attack_title
-from rb_smooth.leaderboard.entries import Entry
+from rb_smooth.leaderboard.entries import Entry, cache_folder
 from rb_smooth.leaderboard.zoo import load_entry
 from rb_smooth.training.model_setup import ZooModel
 
 
 @dataclass(frozen=True)
 class CurveModel:
-    """A model whose profile is drawn: one of ours, or one of RobustBench's zoo. data: a recipe's section."""
+    """An entry or a model of RobustBench's zoo. data: a recipe's section."""
 
     name: str
     model: nn.Module
@@ -73,11 +68,12 @@ def draw_robustness_curve(
     device: torch.device,
     workers: int = 1,
 ) -> list[dict[str, Any]]:
-    """Measure, print and write down the accuracy at every radius in every norm.
+    """Measure the accuracy at every radius in every norm; print it and write it to `curve_model.path`.
 
-    eps are radii in the subject's own norm; in another they are scaled as RobustBench's two balls are. Returns the rows
-    (see `measure_curve`). What was found is kept below <leaderboard>/.evaluations: the same call goes on where it
-    stopped.
+    eps: radii in the model's own norm; for another norm they are scaled by the ratio of RobustBench's two radii.
+    Returns a row for each ball: norm, eps, version, n, clean, pgd20, robust, interval, seconds; `robust` is accuracy
+    under the attacks of `protocol.version`. Results are cached in <leaderboard>/.evaluations; after an interruption the
+    same call continues.
     """
     if unknown := set(norms) - {"Linf", "L2"}:
         raise UserError(f"expected norms Linf and L2, got {', '.join(sorted(unknown))}; correct --norms")
@@ -86,75 +82,49 @@ def draw_robustness_curve(
     choose_threads(curve_model.model, points.shape, protocol.batch_size)
     scaled = [(norm, radius * radii.norm_scale(norm, curve_model.threat)) for norm in norms for radius in eps]
     threats = [Threat(norm, radius, radius / 4) for norm, radius in scaled]  # type: ignore[arg-type]
-    title, rows = attack_title({"version": protocol.version}), []
-    kept = curve_model.leaderboard / ".evaluations" / curve_model.weights_sha256[:16]
-    for row in measure_curve(
-        curve_model.model.to(device),
-        points,
-        threats,
-        protocol,
-        classes=classes,
-        weights_sha256=curve_model.weights_sha256,
-        parent=kept,
-        workers=workers,
-    ):
-        log_info(f"{row['norm']} eps {eps_text(row['eps'])}: PGD-20 {row['pgd20']:.1%}, {title} {row['robust']:.1%}")
-        rows.append(row)
-    rises = radii.accuracy_increases(rows)
-    what = {"name": curve_model.name, "weights_sha256": curve_model.weights_sha256, "board": source.board}
-    files.write_json(curve_model.path, {**what, "rows": rows, "rises": rises})
-    console.print(_table(f"{curve_model.name} on {len(points)} points of {source.board}", title, rows))
-    for rise in rises:
-        console.print(f"watch out: {rise}")
-    console.print(f"written: {curve_model.path}")
-    return rows
-
-
-def measure_curve(
-    model: nn.Module,
-    points: Images,
-    threats: Sequence[Threat],
-    protocol: Evaluate,
-    *,
-    classes: int,
-    weights_sha256: str,
-    parent: Path,
-    workers: int = 1,
-) -> Iterator[dict[str, Any]]:
-    """One row for each ball, as soon as it is measured: norm, eps, version, n, clean, pgd20, robust, interval, seconds.
-
-    `robust` is what `asked.version` leaves: AutoAttack's accuracy, or under `quick` an upper bound of it. Findings are
-    kept below `parent`, bound to the weights, so that the same call goes on where it was stopped.
-    """
     for threat in threats:
         validate_points(points, threat, classes)
-    with full_float32():
-        clean = measure_accuracy(model, points)
+    model, title, rows = curve_model.model.to(device), attack_title({"version": protocol.version}), []
     for threat in threats:
-        with full_float32():
-            withstood = is_correct(model, points, threat)
-        store = AttackCache(parent, cache_key(model, points, threat, protocol, weights_sha256))
-        result = run_attacks(model, points, threat, protocol, withstood, classes=classes, store=store, workers=workers)
-        robust = fraction(result.robust)
-        yield {
+        measured = measure(
+            model,
+            points,
+            threat,
+            protocol,
+            classes=classes,
+            weights_sha256=curve_model.weights_sha256,
+            parent=cache_folder(curve_model.leaderboard, curve_model.weights_sha256),
+            workers=workers,
+        )
+        row = {
             "norm": threat.norm,
             "eps": threat.eps,
             "version": protocol.version,
             "n": len(points),
-            "clean": clean,
-            "pgd20": fraction(withstood),
-            "robust": robust,
-            "interval": list(share_interval(robust, len(points))),
-            "seconds": sum(attack.seconds for attack in result.attacks.values()),
+            "clean": measured.clean,
+            "pgd20": measured.pgd20,
+            "robust": measured.autoattack,
+            "interval": list(measured.interval),
+            "seconds": measured.seconds,
         }
+        log_info(f"{threat.norm} eps {eps_text(threat.eps)}: {title} {measured.autoattack:.1%}")
+        rows.append(row)
+    rises = radii.accuracy_increases(rows)
+    header = {"name": curve_model.name, "weights_sha256": curve_model.weights_sha256, "board": source.board}
+    files.write_json(curve_model.path, {**header, "rows": rows, "rises": rises})
+    console.print(_table(f"{curve_model.name} on {len(points)} points of {source.board}", title, rows))
+    for rise in rises:
+        console.print(f"warning: {rise}")
+    console.print(f"written: {curve_model.path}")
+    return rows
 
 
-def _table(what: str, title: str, rows: Sequence[dict[str, Any]]) -> Table:
-    table = Table(title=what, title_justify="left", box=SIMPLE_HEAD)
-    for heading in ("norm", "eps", "clean", "PGD-20", title, "95 % interval"):
+def _table(caption: str, attack: str, rows: Sequence[dict[str, Any]]) -> Table:
+    table = Table(title=caption, title_justify="left", box=SIMPLE_HEAD)
+    for heading in ("norm", "eps", "clean", "PGD-20", attack, "95 % interval"):
         table.add_column(heading, justify="right")
     for row in rows:
         low, high = row["interval"]
-        shares = (f"{row[key]:.2%}" for key in ("clean", "pgd20", "robust"))
-        table.add_row(row["norm"], eps_text(row["eps"]), *shares, f"{low:.1%} – {high:.1%}")
+        accuracies = (f"{row[key]:.2%}" for key in ("clean", "pgd20", "robust"))
+        table.add_row(row["norm"], eps_text(row["eps"]), *accuracies, f"{low:.1%} – {high:.1%}")
     return table

@@ -1,4 +1,4 @@
-"""How weights enter the board: in a file that RobustBench's own loader takes back, and an entry that tells of them."""
+"""Write an entry: its JSON, and weights in a file that RobustBench's own loader reads."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Submission:
-    """What asks to be entered. load: gives a built network its weights. What is told beside the entry, each in a file
-    of its own: None, or a path where nothing is, if there is no such thing.
+    """An entry to be written. load: loads the weights into a network. points, examples, curves: files to copy; None, or
+    a path that does not exist, if there are none.
     """
 
     entry: Entry
@@ -42,17 +42,19 @@ class Submission:
 
 
 def submit(run: Run, leaderboard: Path, replace: bool = False) -> Entry:
-    """Enter the run's best weights; see `write_entry`."""
+    """Write an entry with the run's best weights; see `write_entry`."""
     score = run.score
     if score is None:
-        raise UserError(f"expected an evaluated run in {run.path}, got no score.json; run the recipe again, it goes on")
-    findings = run.path / score["findings"] if "findings" in score else None
+        raise UserError(
+            f"expected an evaluated run in {run.path}, got no score.json; run the recipe again, which resumes it"
+        )
+    results = run.path / score["findings"] if "findings" in score else None
     return write_entry(
         Submission(
             _entry(run, score, leaderboard),
             lambda model: run.load_into(model, "best"),
-            points=findings and findings / "points.csv",
-            examples=findings and findings / "examples.npz",
+            points=results and results / "points.csv",
+            examples=results and results / "examples.npz",
             curves=run.path / "log.csv",
         ),
         replace,
@@ -60,23 +62,23 @@ def submit(run: Run, leaderboard: Path, replace: bool = False) -> Entry:
 
 
 def write_entry(submission: Submission, replace: bool = False) -> Entry:
-    """Export the weights, see them load back with equal logits, and write the entry with all that belongs to it.
+    """Export the weights, check that they load with equal logits, and write the entry with its files.
 
-    The run's own entry is replaced, unless that would put fewer points or another attack in the place of a finished
-    evaluation; that, and another run's entry of the same name, needs `replace`. Whatever is replaced is kept, in
-    <leaderboard>/replaced/. What fails leaves the board as it was.
+    An entry of the same run is replaced. `replace` is needed for an entry of another run with the same name, and if the
+    new evaluation has fewer points or another attack. The replaced entry is moved to <leaderboard>/replaced/. If this
+    fails, the board is unchanged.
     """
     entry = submission.entry
     board = entry.leaderboard
     board.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(board / ".lock"):
         if entry.path.exists() and not replace:
-            there = read_entry(entry.path)
-            if there.own["run"] != entry.own["run"]:
+            existing = read_entry(entry.path)
+            if existing.own["run"] != entry.own["run"]:
                 raise UserError(f"expected {entry.path} to be this run's, got another run's entry; use --replace")
-            if _is_current(there, entry):
-                return there
-            _check_not_weaker(there, entry)
+            if _is_current(existing, entry):
+                return existing
+            _check_not_weaker(existing, entry)
         with tempfile.TemporaryDirectory(dir=board, prefix=".checking-") as folder:
             checked = _export_checked(submission, Path(folder))
             entry.own["weights_sha256"] = files.sha256(checked)
@@ -96,7 +98,7 @@ def write_entry(submission: Submission, replace: bool = False) -> Entry:
 
 
 def is_entered(run: Run, leaderboard: Path) -> bool:
-    """Whether the board holds what `submit` would put there. Costs no torch."""
+    """Return whether the board has the entry that `submit` would write. Does not import torch."""
     if (score := run.score) is None:
         return False
     entry = _entry(run, score, leaderboard)
@@ -106,11 +108,12 @@ def is_entered(run: Run, leaderboard: Path) -> bool:
 def entry_info(
     score: dict[str, Any], model: dict[str, Any], metadata: dict[str, Any], own_block: dict[str, Any]
 ) -> dict[str, Any]:
-    """An entry's JSON: RobustBench's curated fields, of which `metadata` holds those that no evaluation can know (name,
-    authors, link, venue, additional_data), and our block: the score, the model and `own_block`.
+    """Return an entry's JSON: RobustBench's fields, and our block of score, model and `own_block`.
+
+    metadata: name, authors, link, venue, additional_data.
     """
     doubts = [f"{check['name']}: {check['found']}" for check in score["checks"] if check["verdict"] == "unreliable"]
-    shown = {key: value for key, value in score.items() if key not in ("model", "title", "board", "versions")}
+    values = {key: value for key, value in score.items() if key not in ("model", "title", "board", "versions")}
     return {
         "link": metadata["link"],
         "name": metadata["name"],
@@ -129,7 +132,7 @@ def entry_info(
         "rb_smooth": {
             **own_block,
             "model": model,
-            "score": shown,
+            "score": values,
             "versions": score["versions"],
             "commit": git_commit(),
         },
@@ -156,13 +159,13 @@ def _entry(run: Run, score: dict[str, Any], leaderboard: Path) -> Entry:
 
 
 def _is_current(existing: Entry, entry: Entry) -> bool:
-    """Whether the entry that is there says what `entry` would say, and its weights are in place."""
+    """Return whether the existing entry equals `entry` and its weights are present."""
     same = all(existing.own.get(key) == entry.own[key] for key in ("run", "recipe", "score"))
     return same and existing.has_measured_weights
 
 
 def _check_not_weaker(existing: Entry, entry: Entry) -> None:
-    """A look at fewer points, or with another attack, must not cost the long evaluation that is on the board."""
+    """Raise UserError if `entry` has fewer points than the existing one, or another threat or attack."""
     old, new = existing.own["score"], entry.own["score"]
     if new["n"] < old["n"] or existing.protocol()[:3] != entry.protocol()[:3]:
         raise UserError(
@@ -172,26 +175,25 @@ def _check_not_weaker(existing: Entry, entry: Entry) -> None:
 
 
 def _archive_entry(entry: Entry) -> None:
-    """A copy of the entry that is there, and of all that belongs to it, under a name that tells it from others."""
+    """Copy the existing entry and its files to <leaderboard>/replaced/, under a unique name."""
     if not entry.path.exists():
         return
-    place = (
-        entry.leaderboard / "replaced" / entry.dataset / entry.threat / f"{entry.name}-{files.sha256(entry.path)[:8]}"
-    )
-    place.mkdir(parents=True, exist_ok=True)
+    unique_name = f"{entry.name}-{files.sha256(entry.path)[:8]}"
+    folder = entry.leaderboard / "replaced" / entry.dataset / entry.threat / unique_name
+    folder.mkdir(parents=True, exist_ok=True)
     for path in (entry.path, entry.weights, entry.points, entry.examples, entry.curves):
-        kept = place / path.name
-        if path.exists() and not kept.exists():
+        copy = folder / path.name
+        if path.exists() and not copy.exists():
             try:
-                os.link(path, kept)  # costs no space; every file is replaced whole, none is written into
-            except OSError:  # a disk without links
-                shutil.copyfile(path, kept)
+                os.link(path, copy)  # safe: files are replaced, never modified
+            except OSError:  # the disk has no hard links
+                shutil.copyfile(path, copy)
 
 
 def _export_checked(submission: Submission, folder: Path) -> Path:
-    """The weights as a file which RobustBench's own loader turns into the trained model's very logits.
+    """Export the weights, and check that RobustBench's loader returns a model with equal logits.
 
-    The file is loaded under a name that RobustBench's table holds for the time of this check alone.
+    The model is registered in RobustBench's table only during this check.
     """
     import torch
 

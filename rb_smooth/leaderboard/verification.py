@@ -1,4 +1,4 @@
-"""Nobody's word is taken: an entry is measured again from its stored weights, or trained again from its recipe."""
+"""Re-evaluate an entry from its stored weights, or retrain it from its recipe."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ import torch
 
 from rb_smooth.components.flops import choose_threads
 from rb_smooth.config.registry import check_installed
-from rb_smooth.config.schema import Evaluate, load_raw_dataset, parse_protocol
+from rb_smooth.config.schema import load_raw_dataset, parse_protocol
 from rb_smooth.core import files
 from rb_smooth.core.console import console
 from rb_smooth.core.errors import UserError
 from rb_smooth.core.threat import Threat
-from rb_smooth.data.images import Images
 from rb_smooth.data.splits import fingerprint
 from rb_smooth.evaluation.evaluator import evaluate_model
 from rb_smooth.evaluation.per_example import parse_points_csv
 from rb_smooth.evaluation.score import Score
-from rb_smooth.leaderboard.entries import Entry, read_per_example_results
+from rb_smooth.leaderboard.entries import Entry, cache_folder, read_per_example_results
 from rb_smooth.leaderboard.zoo import load_entry
 from rb_smooth.training.pipeline import RunOptions, run_recipe
 
@@ -30,8 +29,10 @@ _ACCURACIES = ("clean", "pgd20", "autoattack")
 
 
 class VerificationResult(NamedTuple):
-    """figures: name -> (share in the entry, share now). points: how many test points fared otherwise; None where the
-    entry keeps no points.csv. conditions: what differs between then and now, as `torch: 2.14.1, now 2.15.0`.
+    """Differences between an entry and its re-evaluation.
+
+    figures: name -> (stored accuracy, accuracy now), in [0, 1]. points: number of test points with a different outcome;
+    None if the entry has no points.csv. conditions: changes of the environment, as `torch: 2.14.1, now 2.15.0`.
     """
 
     figures: dict[str, tuple[float, float]]
@@ -44,53 +45,58 @@ class VerificationResult(NamedTuple):
 
 
 def verify(entry: Entry, *, data_dir: Path, device: torch.device, workers: int = 1) -> VerificationResult:
-    """Measure the entry's weights again, by the protocol that it states, on its own test points.
+    """Evaluate the stored weights again, by the stored protocol, on the stored test points, without cached results.
 
-    Nothing that an earlier evaluation found is looked at. Raises UserError where weights or points are missing, or are
-    not those that the entry names by their SHA-256.
+    Raises UserError if weights or test points are missing or differ from the stored SHA-256.
     """
     score = entry.own["score"]
-    model = load_entry(entry).to(device)
-    points = recorded_points(entry, data_dir)
-    choose_threads(model, points.shape, score["batch_size"])
-    protocol = Evaluate(
-        version=score["version"], n_examples=score["n"], batch_size=score["batch_size"], seed=score["seed"]
-    )
     with tempfile.TemporaryDirectory(prefix="verify-") as folder:
-        now = evaluate_model(
-            model,
-            points,
-            Threat(**score["threat"]),
-            protocol,
-            classes=entry.own["model"]["classes"],
-            weights_sha256=entry.own["weights_sha256"],
-            parent=Path(folder),
-            workers=workers,
-        )
-        anew = parse_points_csv(Path(folder) / now["findings"] / "points.csv", now)
+        now = _evaluate_entry(entry, _stored_protocol(score), data_dir, device, workers, Path(folder))
+        results = parse_points_csv(Path(folder) / now["findings"] / "points.csv", now)
     figures = {key: (score[key], now[key]) for key in _ACCURACIES}
     figures |= {
         name: (attack["robust"], now["attacks"][name]["robust"])
         for name, attack in score["attacks"].items()
         if name in now["attacks"]
     }
-    before, differ = read_per_example_results(entry), None
-    if before is not None:
-        then, today = (zip(fate.clean_prediction, fate.broken_by, strict=True) for fate in (before, anew))
-        differ = sum(one != other for one, other in zip(then, today, strict=True))
-    return VerificationResult(figures, differ, _changed_environment(entry, now))
+    stored, different = read_per_example_results(entry), None
+    if stored is not None:
+        then, today = (zip(each.clean_prediction, each.broken_by, strict=True) for each in (stored, results))
+        different = sum(one != other for one, other in zip(then, today, strict=True))
+    return VerificationResult(figures, different, _changed_environment(entry, now))
 
 
-def recorded_points(entry: Entry, data_dir: Path) -> Images:
-    """The very test points on which the entry was measured. Raises UserError if the data are not those any more."""
-    score = entry.own["score"]
-    points = load_raw_dataset(entry.own["recipe"]["data"], data_dir).test[: score["n"]].load()
-    if (found := fingerprint(points)) != score["fingerprint"]:
+def _stored_protocol(score: dict[str, Any]) -> dict[str, Any]:
+    """Return the keys of an `evaluate:` section that give the score again."""
+    return {key: score[key] for key in ("version", "seed", "batch_size")} | {"n_examples": score["n"]} | score["threat"]
+
+
+def _evaluate_entry(
+    entry: Entry, keys: Mapping[str, Any], data_dir: Path, device: torch.device, workers: int, parent: Path
+) -> dict[str, Any]:
+    """Evaluate the stored weights by the protocol of `keys`, an `evaluate:` section with norm, eps and step_size.
+
+    Raises UserError if weights or data are missing, or if as many test points as before are not the same ones.
+    """
+    protocol, score = parse_protocol(keys), entry.own["score"]
+    model = load_entry(entry)
+    points = load_raw_dataset(entry.own["recipe"]["data"], data_dir).test[: protocol.n_examples].load()
+    if protocol.n_examples == score["n"] and (found := fingerprint(points)) != score["fingerprint"]:
         raise UserError(
             f"expected the test points of {entry.name} (SHA-256 {score['fingerprint'][:8]}…), got others "
             f"({found[:8]}…); restore the data, or say --data-dir"
         )
-    return points
+    choose_threads(model, points.shape, protocol.batch_size)
+    return evaluate_model(
+        model.to(device),
+        points,
+        Threat(protocol.norm, protocol.eps, protocol.step_size),  # type: ignore[arg-type]
+        protocol,
+        classes=entry.own["model"]["classes"],
+        weights_sha256=entry.own["weights_sha256"],
+        parent=parent,
+        workers=workers,
+    )
 
 
 def _changed_environment(entry: Entry, now: dict[str, Any]) -> list[str]:
@@ -100,10 +106,10 @@ def _changed_environment(entry: Entry, now: dict[str, Any]) -> list[str]:
 
 
 def reproduce(entry: Entry, options: RunOptions) -> bool:
-    """Train and evaluate by the stored recipe and seed below `options.runs`, or go on there; say what came out.
+    """Train and evaluate by the stored recipe and seed in `options.runs`, resuming there, and print the result.
 
-    The board stays as it is. Returns whether the new figures agree: the very weights, or AutoAttack accuracy within the
-    entry's 95 % interval (another device or version rounds otherwise, and training makes much of little).
+    The board is not changed. Returns whether the results agree: equal weights, or AutoAttack accuracy within the
+    entry's 95 % interval (devices and versions round differently, which training amplifies).
     """
     own = entry.own
     if "train" not in own["recipe"]:
@@ -114,7 +120,7 @@ def reproduce(entry: Entry, options: RunOptions) -> bool:
     trained_as = own.get("trained_as") or f"{own['recipe']['data']['name']}/{own['method'].split()[0]}"
     dataset, _, method = trained_as.partition("/")
     recipe = own["recipe"]
-    if recipe["train"].get("channels_last") is True:  # as a run that goes on takes it
+    if recipe["train"].get("channels_last") is True:  # as in a resumed run
         recipe = recipe | {"train": recipe["train"] | {"channels_last": "auto"}}
     run = run_recipe((dataset, method, recipe), replace(options, fresh=False, until="evaluation"))
     score, then = run.score or {}, own["score"]
@@ -141,30 +147,19 @@ def _equal(one: Any, other: Any) -> bool:
 def reevaluate_entry(
     entry: Entry, changes: Mapping[str, Any], data_dir: Path, device: torch.device, workers: int
 ) -> Score:
-    """The entry's score as it stands if it was measured so; else by the changed protocol, from its stored weights.
+    """Return the stored score if its protocol has these values; else evaluate the stored weights with `changes`.
 
-    What is found is kept in <leaderboard>/.evaluations, so that the same call goes on where it was stopped.
+    Results are cached in <leaderboard>/.evaluations; after an interruption the same call continues.
     """
     score = entry.own["score"]
-    own = {key: score[key] for key in ("version", "seed", "batch_size")} | {"n_examples": score["n"]} | score["threat"]
+    own = _stored_protocol(score)
     if all(own.get(key, changes[key]) == changes[key] for key in changes):
         return Score.of(score)
     if "eps" in changes:
         own["step_size"] = changes["eps"] / 4
     elif changes.get("norm", own["norm"]) != own["norm"]:
-        raise UserError(f"expected eps with norm {changes['norm']}, got none: {entry.name}'s is of another; say both")
-    protocol = parse_protocol({**own, **changes})
-    points = load_raw_dataset(entry.own["recipe"]["data"], data_dir).test[: protocol.n_examples].load()
-    model, sha256 = load_entry(entry), str(entry.own["weights_sha256"])
-    choose_threads(model, points.shape, protocol.batch_size)
-    measured = evaluate_model(
-        model.to(device),
-        points,
-        Threat(protocol.norm, protocol.eps, protocol.step_size),  # type: ignore[arg-type]
-        protocol,
-        classes=entry.own["model"]["classes"],
-        weights_sha256=sha256,
-        parent=entry.leaderboard / ".evaluations" / sha256[:16],
-        workers=workers,
-    )
-    return Score.of(measured)
+        raise UserError(
+            f"expected eps with norm {changes['norm']}, got none; say both, as {entry.name} has another norm"
+        )
+    folder = cache_folder(entry.leaderboard, entry.own["weights_sha256"])
+    return Score.of(_evaluate_entry(entry, own | dict(changes), data_dir, device, workers, folder))

@@ -1,4 +1,4 @@
-"""Our models through RobustBench's own API, and through ours."""
+"""Load entries through RobustBench's API and through ours."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ _ROBUSTBENCH_DATASETS = ("cifar10", "cifar100")
 
 
 def recipes() -> list[str]:
-    """Every shipped (and ./recipes) recipe: "cifar10/at", "cifar10/at+ensgd", …"""
+    """List all recipes, those in ./recipes included: "cifar10/at", "cifar10/at+ensgd", …"""
     return [f"{dataset}/{method}" for dataset in resolver.list_datasets() for method in resolver.list_methods(dataset)]
 
 
 def register(leaderboard: str | Path = "leaderboard", new_datasets: bool = False) -> list[str]:
-    """Enter our models in RobustBench's table, so that robustbench.utils.load_model and benchmark know them.
+    """Register all entries with RobustBench, for robustbench.utils.load_model and benchmark. Returns their names.
 
-    Load them with model_dir="<leaderboard>/models". Idempotent: call it again after new submissions. Returns the names.
-    Raises UserError for an entry that is called as one of RobustBench's own models.
+    Load them with model_dir="<leaderboard>/models". Call it again after new submissions. Raises UserError for an entry
+    with the name of one of RobustBench's own models.
 
-    new_datasets: also the boards that RobustBench does not have (svhn, digits, folders): its enumeration of data sets,
-    a private part of it, learns their names.
+    new_datasets: also entries of data sets that RobustBench lacks (svhn, digits, folders), whose names are added to its
+    enumeration of data sets, a private part of it.
     """
     entries = [
         entry for entry in list_entries(Path(leaderboard))[0] if new_datasets or entry.dataset in _ROBUSTBENCH_DATASETS
@@ -41,7 +41,7 @@ def register(leaderboard: str | Path = "leaderboard", new_datasets: bool = False
 
 
 def register_entry(entry: Entry) -> None:
-    """Enter one model, and its data set where RobustBench lacks it."""
+    """Register one entry, and its data set if RobustBench lacks it."""
     if entry.dataset not in _ROBUSTBENCH_DATASETS:
         robustbench.register_dataset(entry.dataset, entry.own["model"]["classes"], _TestLoader(entry))
     table = robustbench.zoo_table(entry.dataset, entry.threat)
@@ -52,7 +52,7 @@ def register_entry(entry: Entry) -> None:
         )
     table[entry.name] = {
         "model": _Architecture(entry),
-        # RobustBench downloads what it does not find, by this id: so its own error message names the cure.
+        # RobustBench downloads missing files by this id, which then appears in its error message
         "gdrive_id": f"local-entry-pass-model_dir={model_dir(entry.leaderboard)}",
     }
 
@@ -60,12 +60,13 @@ def register_entry(entry: Entry) -> None:
 def load_model(
     name: str | Run, dataset: str = "cifar10", threat_model: str = "Linf", leaderboard: str | Path = "leaderboard"
 ) -> nn.Module:
-    """One of our models, in eval mode on the CPU: images (B, C, H, W) in [0, 1] -> logits (B, classes).
+    """Load a model in eval mode on the CPU: images (B, C, H, W) in [0, 1] -> logits (B, classes).
 
-    name: of an entry of `leaderboard`, on the board of `dataset` and `threat_model` (the norm of its ball); RobustBench
-    need not know it (`register`). Or a run, whose best epoch's weights are taken; the other arguments then say nothing.
+    name: an entry of `leaderboard`, on the board of `dataset` and `threat_model` (a norm), registered or not; or a run,
+    for the weights of its best epoch, which ignores the other arguments.
 
-    Raises UserError for an unknown name (with the nearest one), for a run that is not trained, and for missing weights.
+    Raises UserError for an unknown name (with the most similar one), for a run that is not trained, and for missing
+    weights.
     """
     if isinstance(name, Run):
         return _load_run(name)
@@ -88,13 +89,15 @@ def _load_run(run: Run) -> nn.Module:
         data = run.header["data"]
         known = known_image_spec(data["name"], {key: data[key] for key in data if key not in Data.model_fields})
     if known is None:
-        raise UserError(f"expected an evaluated run in {run.path}, as its data do not tell their classes; evaluate it")
+        raise UserError(
+            f"expected an evaluated run in {run.path}, as the number of its classes is unknown; evaluate it"
+        )
     return load_best_model(run, known)
 
 
 def load_entry(entry: Entry) -> nn.Module:
-    """The entry's model with its weights, in eval mode on the CPU. Raises UserError where they are missing or damaged,
-    or are not those that were measured.
+    """Load the entry's model in eval mode on the CPU. Raises UserError if the weights are missing, damaged or not the
+    evaluated ones.
     """
     weights, model = entry.measured_weights(), build_entry_network(entry)
     try:
@@ -107,8 +110,8 @@ def load_entry(entry: Entry) -> nn.Module:
 
 
 def build_entry_network(entry: Entry) -> nn.Module:
-    """The entry's network, untrained: what its weights are loaded into. Raises UserError, naming the package, where it
-    is another's that is not installed.
+    """Build the entry's network with initial weights. Raises UserError, naming the package, if a third-party model is
+    not installed.
     """
     from rb_smooth.config.registry import build_model, check_installed
 
@@ -118,7 +121,7 @@ def build_entry_network(entry: Entry) -> nn.Module:
 
 
 class _Architecture:
-    """RobustBench calls this without arguments, and loads the checkpoint into what it returns."""
+    """Builds the network; RobustBench calls it without arguments and loads the checkpoint into the result."""
 
     def __init__(self, entry: Entry) -> None:
         self.entry = entry
@@ -128,9 +131,7 @@ class _Architecture:
 
 
 class _TestLoader:
-    """RobustBench's loader of clean test points, for a board that it does not have: (n, data_dir, preprocessing) ->
-    (x, y).
-    """
+    """RobustBench's loader of test points for a data set that it lacks: (n, data_dir, preprocessing) -> (x, y)."""
 
     def __init__(self, entry: Entry) -> None:
         self.section = dict(entry.own["recipe"]["data"])

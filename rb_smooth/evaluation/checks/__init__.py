@@ -1,7 +1,7 @@
-"""Trust checks: is this model one whose robust accuracy AutoAttack can measure?
+"""Trust checks: can AutoAttack measure the robust accuracy of this model?
 
-What each check looks for, and at what it has been shown to fire, stands in docs/trust.md. All run in eval mode and in
-float32, on a few dozen points; the model leaves as it came, and so do the random states.
+docs/trust.md describes each check and the models that it detects. Checks run in eval mode, in float32, on at most 64
+points; model and random states are restored.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 __all__ = ["Check", "post_attack_checks", "pre_attack_checks", "validate_points"]
 
 _MAX_POINTS = 64
-"""Points, drawn at random, that are looked at before the attack; after it, those of as many that stand."""
+"""Largest number of points, drawn at random: before the attack from all, after it from those still correct."""
 
 _INPUT_CHECKS: dict[str, Callable[[CheckContext], CheckOutcome]] = {
     "shape of logits": forward.check_logits_shape,
     "finite logits": forward.check_finite_logits,
 }
-"""Where one of these is refused, no other check would know what it sees."""
+"""If one of these fails, the other checks are skipped."""
 
 _PRE_ATTACK_CHECKS: dict[str, Callable[[CheckContext], CheckOutcome]] = {
     "eval mode": forward.check_eval_mode,
@@ -56,18 +56,18 @@ _PRE_ATTACK_CHECKS: dict[str, Callable[[CheckContext], CheckOutcome]] = {
 
 
 def pre_attack_checks(model: nn.Module, points: Images, threat: Threat, classes: int, *, seed: int = 0) -> list[Check]:
-    """What can be seen of `model` without attacking it, on up to 64 of the points.
+    """Run the checks that need no attack, on up to 64 of the points.
 
-    model: images (B, C, H, W) in [0, 1] -> logits (B, classes). A verdict "refused" means that figures of it would mean
-    nothing, "unreliable" that they may be too high. Raises UserError as `validate_points`.
+    model: images (B, C, H, W) in [0, 1] -> logits (B, classes). "failed": its accuracies are meaningless; "unreliable":
+    its robust accuracy may be too high. Raises UserError as `validate_points`.
     """
     validate_points(points, threat, classes)
     with _check_context(model, points, threat, classes, seed) as context:
         checks = [_run_check(name, check, context) for name, check in _INPUT_CHECKS.items()]
-        closed = [check.name for check in checks if check.verdict == "refused"]
-        if closed:
+        failed = [check.name for check in checks if check.verdict == "failed"]
+        if failed:
             return checks + [
-                Check(name, "skipped", f"not made, since '{closed[0]}' is refused") for name in _PRE_ATTACK_CHECKS
+                Check(name, "skipped", f"not run, since '{failed[0]}' failed") for name in _PRE_ATTACK_CHECKS
             ]
         return checks + [_run_check(name, check, context) for name, check in _PRE_ATTACK_CHECKS.items()]
 
@@ -82,20 +82,20 @@ def post_attack_checks(
     pgd20: float,
     seed: int = 0,
 ) -> list[Check]:
-    """What AutoAttack's result, and larger balls around the points that it left standing, say of its reliability.
+    """Check AutoAttack's result, and attack the robust points again with PGD in larger balls.
 
-    clean, pgd20: shares in [0, 1] of the same points, measured apart from `result`.
+    clean, pgd20: accuracies in [0, 1] on the same points, measured separately from `result`.
     """
-    checks = [Check(name, *answer) for name, answer in attack.check_attack_result(result, clean, pgd20).items()]
-    standing = points[result.robust.nonzero().flatten()]
-    if not len(standing):
-        return checks + [Check(name, "skipped", "no point stands") for name in attack.BY_RADIUS]
-    with _check_context(model, standing, threat, 0, seed) as context:
-        return checks + [Check(name, *answer) for name, answer in attack.check_larger_radii(context).items()]
+    checks = [Check(name, *outcome) for name, outcome in attack.check_attack_result(result, clean, pgd20).items()]
+    robust_points = points[result.robust.nonzero().flatten()]
+    if not len(robust_points):
+        return checks + [Check(name, "skipped", "no point is robust") for name in attack.BY_RADIUS]
+    with _check_context(model, robust_points, threat, 0, seed) as context:
+        return checks + [Check(name, *outcome) for name, outcome in attack.check_larger_radii(context).items()]
 
 
 def validate_points(points: Images, threat: Threat, classes: int) -> None:
-    """Raises UserError for points, a ball or a number of classes on which no attack's figure would mean anything."""
+    """Raise UserError for points, a threat or a number of classes for which attacks are meaningless."""
     if not len(points):
         raise UserError("expected test points, got none; choose n_examples > 0")
     if points.x.dtype != torch.uint8 or points.x.ndim != 4 or len(points.x) != len(points.y):
@@ -105,8 +105,8 @@ def validate_points(points: Images, threat: Threat, classes: int) -> None:
             "bring pixels as whole numbers from 0 to 255"
         )
     if classes < robustbench.MIN_CLASSES:
-        fewest = f"at least {robustbench.MIN_CLASSES} classes, which AutoAttack's targeted attacks need"
-        raise UserError(f"expected {fewest}, got {classes}; choose other data")
+        minimum = f"at least {robustbench.MIN_CLASSES} classes, which AutoAttack's targeted attacks need"
+        raise UserError(f"expected {minimum}, got {classes}; choose other data")
     low, high = int(points.y.min()), int(points.y.max())
     if low < 0 or high >= classes:
         raise UserError(f"expected labels from 0 to {classes - 1}, got {low} to {high}; correct labels or classes")
@@ -119,27 +119,27 @@ def _validate_ball(threat: Threat, shape: tuple[int, int, int]) -> None:
     eps = threat.eps
     diameter = 1.0 if threat.norm == "Linf" else float(np.prod(shape)) ** 0.5
     if not 0 < eps < diameter:
-        guess = f"; did you mean {eps:g}/255?" if 0 < eps < float("inf") else "; correct it"
-        raise UserError(f"expected eps between 0 and {diameter:.4g}, as pixels are in [0, 1], got {eps:g}{guess}")
+        hint = f"; did you mean {eps:g}/255?" if 0 < eps < float("inf") else "; correct it"
+        raise UserError(f"expected eps between 0 and {diameter:.4g}, as pixels are in [0, 1], got {eps:g}{hint}")
 
 
 def _run_check(name: str, check: Callable[[CheckContext], CheckOutcome], context: CheckContext) -> Check:
-    """A model is foreign code, and may raise anything; only that memory ran out is no fault of its own."""
+    """Run one check. An exception of the model is a failure, except running out of memory, which is raised."""
     try:
         return Check(name, *check(context))
     except torch.OutOfMemoryError:
         raise
     except Exception as error:
-        return Check(name, "refused", f"the model raised {type(error).__name__} ({first_line(error)})")
+        return Check(name, "failed", f"the model raised {type(error).__name__} ({first_line(error)})")
 
 
 @contextmanager
 def _check_context(model: nn.Module, points: Images, threat: Threat, classes: int, seed: int) -> Iterator[CheckContext]:
-    """`model` in eval mode, with some of the points on its device. It leaves as it came, whatever it does to itself."""
+    """Yield `model` in eval mode with up to 64 points on its device; restore all its state on exit."""
     tensors = [*model.parameters(), *model.buffers()]
     device = tensors[0].device if tensors else torch.device("cpu")
-    chosen = torch.randperm(len(points), generator=torch.Generator().manual_seed(seed))[:_MAX_POINTS]
-    ((x, y),) = iterate_batches(points[chosen], len(chosen), device)
+    selected = torch.randperm(len(points), generator=torch.Generator().manual_seed(seed))[:_MAX_POINTS]
+    ((x, y),) = iterate_batches(points[selected], len(selected), device)
     with (
         _preserve_all_rng(),
         preserve_modes(model),
@@ -148,19 +148,19 @@ def _check_context(model: nn.Module, points: Images, threat: Threat, classes: in
         full_float32(),
     ):
         registries = [each for module in model.modules() for each in (module._parameters, module._buffers)]
-        found: list[Mapping[str, Tensor | None]] = [dict(each) for each in registries]
+        originals: list[Mapping[str, Tensor | None]] = [dict(each) for each in registries]
         model.eval()
         try:
             yield CheckContext(model, x, y, threat, classes, seed)
-        finally:  # a model may have put other tensors in their places
-            for registry, entries in zip(registries, found, strict=True):
+        finally:  # the model may have replaced tensors
+            for registry, entries in zip(registries, originals, strict=True):
                 registry.clear()
                 registry.update(entries)  # type: ignore[arg-type]
 
 
 @contextmanager
 def _preserve_all_rng() -> Iterator[None]:
-    """Python's and numpy's too: a model may draw from any."""
+    """Restore the random states of torch, Python and numpy."""
     state, numpy_state = random.getstate(), np.random.get_state()
     try:
         with preserve_rng():

@@ -1,4 +1,4 @@
-"""Trust checks of clean accuracy: that it is more than guessing, and that it is reached on raw pixels."""
+"""Trust checks of clean accuracy: above chance, and measured on pixels in [0, 1]."""
 
 from __future__ import annotations
 
@@ -7,54 +7,54 @@ from torch import Tensor
 from rb_smooth.evaluation.checks.verdicts import CheckContext, CheckOutcome
 
 _CHANCE = 0.05
-"""How likely so many right answers may be by guessing."""
+"""Significance level of the test against chance."""
 
 _MIN_POINTS = 10
-"""Points below which nothing is said of guessing."""
+"""Smallest number of points for the test against chance."""
 
-_SURE, _FAR = 1e-3, 0.2
-"""How unlikely it must be by chance, and by how much more of the points, that normalised images do better than raw."""
+_NORMALISATION_P, _NORMALISATION_GAIN = 1e-3, 0.2
+"""Significance level, and smallest gain in accuracy, for better results on normalised images than on raw ones."""
 
 
 def check_normalisation(context: CheckContext) -> CheckOutcome:
-    """Whether the model takes pixels in [0, 1] as they are: eps is a radius among these.
+    """Check that the model expects pixels in [0, 1], the unit of eps.
 
-    One that wants its images standardised, in [-1, 1] or in [0, 255] would do far better on such images.
+    A model that expects standardised images, or pixels in [-1, 1] or [0, 255], is far more accurate on those.
     """
     raw = context.is_correct(context.x)
     for name, x in _normalise(context.x).items():
         other = context.is_correct(x)
         gained, lost = int((other & ~raw).sum()), int((raw & ~other).sum())
-        if gained - lost >= _FAR * len(raw) and _binomial_tail(gained, gained + lost, 0.5) < _SURE:
-            return "refused", (
-                f"of raw pixels {_fraction(raw)} are classified rightly, of {name} {_fraction(other)}: the "
-                "normalisation "
-                "stands outside; put it inside, as models.Normalized does"
+        is_significant = _binomial_tail(gained, gained + lost, 0.5) < _NORMALISATION_P
+        if gained - lost >= _NORMALISATION_GAIN * len(raw) and is_significant:
+            return "failed", (
+                f"accuracy is {_percent(raw)} on raw pixels, {_percent(other)} on {name}: the model lacks its "
+                "normalisation; put it inside the model, as models.Normalized does"
             )
-    return "passed", f"on raw pixels {_fraction(raw)} of the points are right, and normalising them first gains nothing"
+    return "passed", f"accuracy is {_percent(raw)} on raw pixels, and normalising them first gains nothing"
 
 
 def check_accuracy(context: CheckContext) -> CheckOutcome:
-    """Whether clean accuracy is above that of guessing, by a one-sided binomial test."""
-    right = context.is_correct(context.x)
-    if len(right) < _MIN_POINTS:
-        return "skipped", f"{len(right)} points say too little; {_MIN_POINTS} would do"
-    found = f"{int(right.sum())} of {len(right)} points are classified rightly, among {context.classes} classes"
-    likely = _binomial_tail(int(right.sum()), len(right), 1 / context.classes)
-    return ("passed", found) if likely < _CHANCE else ("unreliable", f"{found}: guessing does as well")
+    """Check that clean accuracy is above chance, by a one-sided binomial test."""
+    correct = context.is_correct(context.x)
+    if len(correct) < _MIN_POINTS:
+        return "skipped", f"expected at least {_MIN_POINTS} points, got {len(correct)}"
+    found = f"{int(correct.sum())} of {len(correct)} points are classified correctly, among {context.classes} classes"
+    p = _binomial_tail(int(correct.sum()), len(correct), 1 / context.classes)
+    return ("passed", found) if p < _CHANCE else ("unreliable", f"{found}: not significantly above chance")
 
 
 def _normalise(x: Tensor) -> dict[str, Tensor]:
     mean, std = x.mean((0, 2, 3), keepdim=True), x.std((0, 2, 3), keepdim=True, unbiased=False).clamp_min(1e-3)
-    return {"standardised ones": (x - mean) / std, "ones in [-1, 1]": 2 * x - 1, "ones in [0, 255]": 255 * x}
+    return {"standardised images": (x - mean) / std, "pixels in [-1, 1]": 2 * x - 1, "pixels in [0, 255]": 255 * x}
 
 
 def _binomial_tail(successes: int, trials: int, probability: float) -> float:
-    """How likely at least as many successes are."""
+    """Return the probability of at least so many successes."""
     from scipy.stats import binomtest
 
     return float(binomtest(successes, trials, probability, "greater").pvalue)
 
 
-def _fraction(flags: Tensor) -> str:
+def _percent(flags: Tensor) -> str:
     return f"{float(flags.double().mean()):.0%}"

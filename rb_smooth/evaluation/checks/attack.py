@@ -1,7 +1,7 @@
-"""Trust checks after AutoAttack: whether its own figures, or larger balls, show that it was led astray.
+"""Trust checks after AutoAttack: do its own results, or attacks in larger balls, show that it failed?
 
 Carlini et al., "On Evaluating Adversarial Robustness", arXiv 1902.06705, section 4: black-box attacks must not beat
-gradients, and an attack in a ball that holds everything must succeed.
+gradient-based ones, and an attack with an unbounded radius must succeed.
 """
 
 from __future__ import annotations
@@ -22,30 +22,30 @@ if TYPE_CHECKING:
 
 
 BY_RADIUS = ("unchanged by the attack", "falls as eps grows", "loss above chance")
-"""The checks of `check_larger_radii`."""
+"""Names of the checks of `check_larger_radii`."""
 
 _FEW = 2
-"""Points that never count as a sign, in however small a sample."""
+"""Number of points that is never evidence, however small the sample."""
 
-_ALONE = {"square": 0.002, "fab-t": 0.01}
-"""Shares of all points that an attack may be the first to break. Square goes by no gradient: 0.2 % is AutoAttack's own
-limit. FAB-T goes by gradients, but not by APGD's losses or step sizes, and finds a little more on honest models."""
+_FIRST_BROKEN = {"square": 0.002, "fab-t": 0.01}
+"""Fraction of all points that an attack may be the first to break. Square uses no gradients: 0.2 % is AutoAttack's own
+limit. FAB-T uses gradients, but neither APGD's losses nor its step sizes, and breaks a few more on sound models."""
 
-_MISSED = 0.005
-"""Share of all points by which AutoAttack may stay behind PGD-20, whose random starts are other ones."""
+_TOLERANCE = 0.005
+"""Fraction of all points by which two measurements of an accuracy may differ, as random starts differ."""
 
 _STEPS = 20
-"""Of PGD, each an eighth of the radius."""
+"""PGD steps, each an eighth of the radius."""
 
 
 def check_attack_result(result: AutoAttackResult, clean: float, pgd20: float) -> dict[str, CheckOutcome]:
-    """By name, what AutoAttack's figures and warnings say; clean and pgd20 are shares measured apart from it."""
+    """Check AutoAttack's accuracies and warnings, by name. clean, pgd20: accuracies measured separately."""
     robust = float(result.robust.double().mean())
-    figures = {"one clean accuracy": _check_clean(result, clean)}
+    outcomes = {"one clean accuracy": _check_clean(result, clean)}
     if not result.robust.any():
-        skipped: CheckOutcome = ("skipped", "no point stands: there is nothing that could be too high")
-        return figures | dict.fromkeys(("AutoAttack's warnings", "no black box ahead", "as strong as PGD-20"), skipped)
-    return figures | {
+        skipped: CheckOutcome = ("skipped", "no point is robust, so robust accuracy cannot be too high")
+        return outcomes | dict.fromkeys(("AutoAttack's warnings", "no black box ahead", "as strong as PGD-20"), skipped)
+    return outcomes | {
         "AutoAttack's warnings": _check_warnings(result),
         "no black box ahead": _check_late_attacks(result),
         "as strong as PGD-20": _check_pgd(robust, pgd20, len(result.robust)),
@@ -53,36 +53,36 @@ def check_attack_result(result: AutoAttackResult, clean: float, pgd20: float) ->
 
 
 def check_larger_radii(context: CheckContext) -> dict[str, CheckOutcome]:
-    """By name, what PGD finds in growing balls around points that AutoAttack left standing (the subject's).
+    """Attack the robust points of `context` with PGD in growing balls, and check the results, by name.
 
-    In the largest ball lies the grey image, for every point. It has one prediction: so at most as many points can
-    really stand there as the commonest label has, and their cross-entropy, averaged over the k labels that occur, can
-    be raised to log k at least (by Jensen's inequality, since the k probabilities of the grey image sum to 1 at most).
-    An attack that does less has failed, whatever the model.
+    The largest ball contains the grey image for every point. It has one prediction, so at most as many points are
+    robust there as the most frequent label has; and their cross-entropy, averaged over the k labels that occur, can
+    reach at least log k (Jensen's inequality, as the k probabilities of the grey image sum to at most 1). An attack
+    that achieves less has failed, whatever the model.
     """
-    eps, everything = context.threat.eps, _grey_radius(context)
-    stand, losses = {}, torch.zeros(0)
-    for radius in [*(r for r in (eps, 2 * eps, 4 * eps) if r < everything), everything]:
+    eps, largest = context.threat.eps, _grey_radius(context)
+    robust, losses = {}, torch.zeros(0)
+    for radius in [*(r for r in (eps, 2 * eps, 4 * eps) if r < largest), largest]:
         logits = _pgd_result(context, radius)
-        stand[radius] = int((context.margins(logits) > 0).sum())
+        robust[radius] = int((context.margins(logits) > 0).sum())
         losses = F.cross_entropy(logits, context.y, reduction="none")
-    answers = _check_unchanged_model(context), _check_accuracy_falls(context, stand), _check_loss_rises(context, losses)
-    return dict(zip(BY_RADIUS, answers, strict=True))
+    falls, rises = _check_accuracy_falls(context, robust), _check_loss_rises(context, losses)
+    return dict(zip(BY_RADIUS, (_check_unchanged_model(context), falls, rises), strict=True))
 
 
 def _check_clean(result: AutoAttackResult, clean: float) -> CheckOutcome:
-    found = f"clean accuracy is {clean:.2%} measured apart, and {result.clean:.2%} beside the attack"
-    if _exceeds(abs(result.clean - clean), len(result.robust), _MISSED):
-        return "unreliable", f"{found}: the model does not stay what it was"
+    found = f"clean accuracy is {clean:.2%} measured separately, {result.clean:.2%} within AutoAttack"
+    if _exceeds(abs(result.clean - clean), len(result.robust), _TOLERANCE):
+        return "unreliable", f"{found}: the model changed"
     return "passed", found
 
 
 def _check_unchanged_model(context: CheckContext) -> CheckOutcome:
-    """What stands was classified rightly before the attack; a model that has changed under it may no longer do so."""
+    """Check that robust points are still classified correctly without attack; they may not be if the model changed."""
     wrong, points = int((~context.is_correct(context.x)).sum()), len(context.y)
-    if _exceeds(wrong / points, points, _MISSED):
-        return "unreliable", f"{wrong} of {points} points that stand are now misclassified unattacked"
-    return "passed", f"{points - wrong} of {points} points that stand are still classified rightly unattacked"
+    if _exceeds(wrong / points, points, _TOLERANCE):
+        return "unreliable", f"{wrong} of {points} robust points are now misclassified without attack"
+    return "passed", f"{points - wrong} of {points} robust points are still classified correctly without attack"
 
 
 def _check_warnings(result: AutoAttackResult) -> CheckOutcome:
@@ -92,35 +92,35 @@ def _check_warnings(result: AutoAttackResult) -> CheckOutcome:
 
 
 def _check_late_attacks(result: AutoAttackResult) -> CheckOutcome:
-    """What Square or FAB-T broke that APGD, which is stronger wherever gradients are honest, did not."""
-    shares, found = [attack.robust for attack in result.attacks.values()], {}
-    for name, before, after in zip([*result.attacks][1:], shares, shares[1:], strict=False):
-        if name in _ALONE:
-            found[name] = before - after
-    if not found:
-        return "skipped", "neither FAB-T nor Square was made"
-    said = ", ".join(f"{name} {share:.2%}" for name, share in found.items())
-    if any(_exceeds(share, len(result.robust), _ALONE[name]) for name, share in found.items()):
-        return "unreliable", f"points are first broken by {said}: gradients led APGD astray"
-    return "passed", f"first broken by {said} of the points"
+    """Check how many points Square or FAB-T broke that APGD, stronger where gradients are sound, did not."""
+    accuracies, first_broken = [attack.robust for attack in result.attacks.values()], {}
+    for name, before, after in zip([*result.attacks][1:], accuracies, accuracies[1:], strict=False):
+        if name in _FIRST_BROKEN:
+            first_broken[name] = before - after
+    if not first_broken:
+        return "skipped", "neither FAB-T nor Square was run"
+    found = f"of all points first broken by {', '.join(f'{name} {x:.2%}' for name, x in first_broken.items())}"
+    if any(_exceeds(x, len(result.robust), _FIRST_BROKEN[name]) for name, x in first_broken.items()):
+        return "unreliable", f"{found}: APGD's gradients are misleading"
+    return "passed", found
 
 
 def _check_pgd(robust: float, pgd20: float, points: int) -> CheckOutcome:
-    found = f"{robust:.2%} stand against AutoAttack, {pgd20:.2%} against PGD-20"
-    if _exceeds(robust - pgd20, points, _MISSED):
-        return "unreliable", f"{found}, which is far weaker on honest models"
+    found = f"accuracy is {robust:.2%} under AutoAttack, {pgd20:.2%} under PGD-20"
+    if _exceeds(robust - pgd20, points, _TOLERANCE):
+        return "unreliable", f"{found}, a far weaker attack on sound models"
     return "passed", found
 
 
 def _check_accuracy_falls(context: CheckContext, robust: dict[float, int]) -> CheckOutcome:
     points, radii = len(context.y), list(robust)
-    said = ", ".join(f"{robust[radius] / points:.0%} at {radius:.3g}" for radius in radii)
-    found = f"of {points} points that stand, PGD-{_STEPS} leaves {said}"
+    by_radius = ", ".join(f"{robust[radius] / points:.0%} at {radius:.3g}" for radius in radii)
+    found = f"accuracy on {points} robust points under PGD-{_STEPS} is {by_radius}"
     if robust[radii[-1]] > int(context.y.bincount().max()):
-        return "unreliable", f"{found}: fewer can stand in a ball that holds the grey image"
+        return "unreliable", f"{found}: too high for a ball that contains the grey image"
     for smaller, larger in pairwise(radii):
         if _exceeds((robust[larger] - robust[smaller]) / points, points, 0.1):
-            return "unreliable", f"{found}: a larger ball holds the smaller"
+            return "unreliable", f"{found}: it cannot rise with the radius"
     return "passed", found
 
 
@@ -130,8 +130,8 @@ def _check_loss_rises(context: CheckContext, losses: Tensor) -> CheckOutcome:
     chance = math.log(len(labels))
     found = f"PGD-{_STEPS} in the largest ball raises cross-entropy to {mean:.3g}"
     if not mean >= chance:
-        return "unreliable", f"{found}, less than the {chance:.3g} of guessing among {len(labels)} labels"
-    return "passed", f"{found}; guessing among {len(labels)} labels has {chance:.3g}"
+        return "unreliable", f"{found}, below {chance:.3g}, which is chance for {len(labels)} labels"
+    return "passed", f"{found}; chance for {len(labels)} labels is {chance:.3g}"
 
 
 def _pgd_result(context: CheckContext, radius: float) -> Tensor:
@@ -141,11 +141,11 @@ def _pgd_result(context: CheckContext, radius: float) -> Tensor:
 
 
 def _grey_radius(context: CheckContext) -> float:
-    """Within this radius of every point lies the image whose every pixel is 0.5."""
-    away = (context.x - 0.5).flatten(1)
-    return 0.5 if context.threat.norm == "Linf" else float(away.norm(dim=1).max())
+    """Return the radius within which every point has the image of pixels 0.5."""
+    offset = (context.x - 0.5).flatten(1)
+    return 0.5 if context.threat.norm == "Linf" else float(offset.norm(dim=1).max())
 
 
-def _exceeds(share: float, points: int, limit: float) -> bool:
-    """Whether a share of the points is above the limit, and more than a few of them."""
-    return round(share * points) > max(_FEW, limit * points)
+def _exceeds(fraction: float, points: int, limit: float) -> bool:
+    """Return whether a fraction of the points exceeds the limit and is more than a few points."""
+    return round(fraction * points) > max(_FEW, limit * points)

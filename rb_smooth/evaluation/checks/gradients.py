@@ -1,7 +1,7 @@
-"""Trust checks of the gradients that every attack but Square goes by: that there are some, and that they are true.
+"""Trust checks of gradients, which every attack but Square uses: are they non-zero and correct?
 
-Athalye, Carlini and Wagner, "Obfuscated Gradients Give a False Sense of Security", arXiv 1802.00420. Looked at are the
-test points and, since attacks start there, random points in their balls.
+Athalye, Carlini and Wagner, "Obfuscated Gradients Give a False Sense of Security", arXiv 1802.00420. Checked at the
+test points and, since attacks start there, at random points in their balls.
 """
 
 from __future__ import annotations
@@ -13,81 +13,80 @@ from torch import Tensor
 from rb_smooth.core.threat import Norm
 from rb_smooth.evaluation.checks.verdicts import CheckContext, CheckOutcome
 
-_DEAD = {"Linf": torch.finfo(torch.float32).tiny, "L2": 1e-12}
-"""Largest element below which a gradient leads nowhere. In Linf attacks take its signs, which need only be there; in L2
-APGD divides it by its length plus 1e-12."""
+_VANISHING = {"Linf": torch.finfo(torch.float32).tiny, "L2": 1e-12}
+"""A gradient whose largest element is below this vanishes. Linf attacks use only signs; in L2, APGD divides by
+its length plus 1e-12."""
 
-_NOTABLE, _MOST = 0.05, 0.5
-"""Shares of the points without gradient from which on a model is unreliable, and refused."""
+_UNRELIABLE, _FAILED = 0.05, 0.5
+"""Fractions of points without gradient from which the verdict is "unreliable" and "failed"."""
 
 _NEAR = (512, 128, 32)
-"""Parts of the ball's radius by which a derivative is checked, from the truest to the one that float32 blurs least."""
+"""Divisors of eps that give the steps of finite differences: from the most accurate to the least rounded."""
 
-_BLUR = 1e-4
-"""Part of the largest logit that a margin must move by for float32 to show it to a few per cent."""
+_ROUNDING = 1e-4
+"""Smallest change of a margin, relative to the largest logit, that float32 resolves to a few per cent."""
 
-_TRUE = (0.5, 2.0)
-"""Measured over predicted change, in the median; kinks of ReLU bend it, but no more."""
+_DERIVATIVE_RATIO = (0.5, 2.0)
+"""Accepted median of measured over predicted change; kinks of ReLU stay within it."""
 
 _STRIDE = 4
-"""Part of the radius that an attack's first steps have."""
+"""Divisor of eps that gives an attack's first steps."""
 
-_USEFUL = 0.1
-"""Of the predicted change, what such a step must bring, in the median, for the gradient to be of use to an attack."""
+_STRIDE_RATIO = 0.1
+"""Smallest median of measured over predicted change for such a step, for gradients to be useful to an attack."""
 
 
 def check_gradients(context: CheckContext) -> CheckOutcome:
-    """Whether the gradients of cross-entropy and of the margin exist and are not zero.
+    """Check that the gradients of cross-entropy and of the margin exist and are non-zero.
 
     Both vanish behind quantisation and clipped logits. That of cross-entropy alone vanishes where softmax saturates:
-    logits times a temperature, as defensive distillation leaves them. The margin's, by which APGD-T and FAB-T go, may
-    then still lead somewhere, but APGD-CE and PGD-20 do not. Only points classified rightly count, where there are any:
-    an attack has nothing to do at others.
+    logits times a temperature, as after defensive distillation. The margin's, which APGD-T and FAB-T use, may then be
+    sound while APGD-CE and PGD-20 fail. Only correctly classified points count, if there are any, as only these are
+    attacked.
     """
-    spots = _test_points(context)
-    margin, entropy = _gradient(spots, "margin"), _gradient(spots, "entropy")
+    samples = _test_points(context)
+    margin, entropy = _gradient(samples, "margin"), _gradient(samples, "entropy")
     if margin is None or entropy is None:
-        return "refused", "no gradient leads from the logits to the image"
-    counted = spots.is_correct(spots.x)
+        return "failed", "the logits have no gradient with respect to the image"
+    counted = samples.is_correct(samples.x)
     counted = counted if counted.any() else torch.ones_like(counted)
     no_margin, no_entropy = (_is_vanishing(each, context.threat.norm)[counted] for each in (margin, entropy))
-    both, some = float((no_margin & no_entropy).double().mean()), float((no_margin | no_entropy).double().mean())
-    if both >= _MOST:
-        return "refused", f"neither cross-entropy nor the margin has a gradient at {both:.0%} of the points"
-    if some >= _NOTABLE:
-        return "unreliable", f"cross-entropy or the margin has no gradient at {some:.0%} of the points"
-    return "passed", f"cross-entropy and margin have gradients at {1 - some:.0%} of the points"
+    both, either = float((no_margin & no_entropy).double().mean()), float((no_margin | no_entropy).double().mean())
+    if both >= _FAILED:
+        return "failed", f"neither cross-entropy nor the margin has a gradient at {both:.0%} of the points"
+    if either >= _UNRELIABLE:
+        return "unreliable", f"cross-entropy or the margin has no gradient at {either:.0%} of the points"
+    return "passed", f"cross-entropy and margin have gradients at {1 - either:.0%} of the points"
 
 
 def check_derivatives(context: CheckContext) -> CheckOutcome:
-    """Whether the margin changes as its gradient predicts: next to a point, and over an attack's first step.
+    """Check that the margin changes as its gradient predicts, by finite differences and over an attack's first step.
 
-    The first catches a backward pass that is not the forward pass's own, the second a landscape so rugged that its
-    slopes say nothing of where it leads. Moves go along the steepest direction of the norm and stay in [0, 1].
+    The first detects a backward pass that does not match the forward pass; the second detects a landscape so rugged
+    that gradients are useless. Steps follow the steepest direction of the norm and stay in [0, 1].
     """
-    spots = _test_points(context)
-    gradient = _gradient(spots, "margin")
-    alive = None if gradient is None else ~_is_vanishing(gradient, context.threat.norm)
-    if gradient is None or alive is None or not alive.any():
-        return "skipped", "there is no gradient to compare with"
+    samples = _test_points(context)
+    gradient = _gradient(samples, "margin")
+    if gradient is None or _is_vanishing(gradient, context.threat.norm).all():
+        return "skipped", "there is no gradient"
     direction, eps = _steepest_direction(gradient, context.threat.norm), context.threat.eps
-    measured = (_derivative_ratio(spots, gradient, direction, eps / part, eps / part) for part in _NEAR)
+    measured = (_derivative_ratio(samples, gradient, direction, eps / part, eps / part) for part in _NEAR)
     near = [ratio for ratio in measured if ratio is not None]
     if not near:
-        return "unreliable", "gradients predict changes that are too small for float32 to show"
-    truest = min(near, key=lambda ratio: abs(ratio - 1))
-    found = f"next to a point the margin changes by {truest:.2f} times what its gradient predicts"
-    if not _TRUE[0] <= truest <= _TRUE[1]:
+        return "unreliable", "predicted changes are too small for float32"
+    best = min(near, key=lambda ratio: abs(ratio - 1))
+    found = f"near a point the margin changes by {best:.2f} times what its gradient predicts"
+    if not _DERIVATIVE_RATIO[0] <= best <= _DERIVATIVE_RATIO[1]:
         return "unreliable", found
-    stride = _derivative_ratio(spots, gradient, direction, 0.0, eps / _STRIDE)
+    stride = _derivative_ratio(samples, gradient, direction, 0.0, eps / _STRIDE)
     if stride is None:
         return "passed", found
     found += f", over a step of eps/{_STRIDE} by {stride:.2f} times"
-    return ("passed" if stride >= _USEFUL else "unreliable"), found
+    return ("passed" if stride >= _STRIDE_RATIO else "unreliable"), found
 
 
 def _test_points(context: CheckContext) -> CheckContext:
-    """The points, and as many random ones in their balls, as a Subject of twice the size."""
+    """Return a context of twice the size: the points and a random point in each one's ball."""
     generator = torch.Generator().manual_seed(context.seed)
     noise = (torch.rand(context.x.shape, generator=generator) * 2 - 1).to(context.x)
     if context.threat.norm == "L2":
@@ -97,7 +96,7 @@ def _test_points(context: CheckContext) -> CheckContext:
 
 
 def _gradient(context: CheckContext, loss: str) -> Tensor | None:
-    """Of the margin or of cross-entropy, for each image; None where the logits do not depend on it as torch sees it."""
+    """Return the gradient of the margin or of cross-entropy per image; None if autograd finds no dependence."""
     with torch.enable_grad():
         x = context.x.clone().requires_grad_()
         logits = context.model(x)
@@ -109,34 +108,31 @@ def _gradient(context: CheckContext, loss: str) -> Tensor | None:
 
 
 def _is_vanishing(gradient: Tensor, norm: Norm) -> Tensor:
-    """(B,) bool: whose gradient is zero, next to it, or not finite."""
+    """Return (B,) bool: whether the gradient is zero, nearly zero or not finite."""
     largest = gradient.flatten(1).abs().amax(1)
-    return ~((largest >= _DEAD[norm]) & largest.isfinite())
+    return ~((largest >= _VANISHING[norm]) & largest.isfinite())
 
 
 def _steepest_direction(gradient: Tensor, norm: Norm) -> Tensor:
-    """The direction of length 1 in `norm` in which the gradient predicts most."""
-    return gradient.sign() if norm == "Linf" else gradient / _l2_norms(gradient).clamp_min(_DEAD[norm])
+    """Return the direction of length 1 in `norm` with the largest predicted increase."""
+    return gradient.sign() if norm == "Linf" else gradient / _l2_norms(gradient).clamp_min(_VANISHING[norm])
 
 
 def _derivative_ratio(
     context: CheckContext, gradient: Tensor, direction: Tensor, forward_step: float, backward_step: float
 ) -> float | None:
-    """Measured over predicted change of the margin from x - back * direction to x + ahead * direction, in the median.
-
-    Over the points at which float32 can show what is predicted; None where these are fewer than half of all.
+    """Return the median of measured over predicted change of the margin, from x - backward_step * direction to
+    x + forward_step * direction, over the points where float32 resolves it; None if these are fewer than half.
     """
-    upper, lower = (
-        (context.x + forward_step * direction).clamp(0, 1),
-        (context.x - backward_step * direction).clamp(0, 1),
-    )
+    upper = (context.x + forward_step * direction).clamp(0, 1)
+    lower = (context.x - backward_step * direction).clamp(0, 1)
     logits = context.logits(upper)
     predicted = (gradient.double() * (upper.double() - lower.double())).flatten(1).sum(1)
     measured = context.margins(logits).double() - context.margins(context.logits(lower)).double()
-    shown = predicted > _BLUR * logits.abs().amax(1)
-    if 2 * int(shown.sum()) < len(shown):
+    resolved = predicted > _ROUNDING * logits.abs().amax(1)
+    if 2 * int(resolved.sum()) < len(resolved):
         return None
-    return float((measured[shown] / predicted[shown]).median())
+    return float((measured[resolved] / predicted[resolved]).median())
 
 
 def _l2_norms(x: Tensor) -> Tensor:

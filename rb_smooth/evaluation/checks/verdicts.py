@@ -1,4 +1,4 @@
-"""What a trust check looks at, and what it says."""
+"""Inputs and outcomes of trust checks."""
 
 from __future__ import annotations
 
@@ -9,29 +9,25 @@ from torch import Tensor, nn
 
 from rb_smooth.core.threat import Threat
 
-Verdict = Literal["passed", "unreliable", "refused", "skipped"]
-"""refused: the figures would mean nothing, or RobustBench's rules exclude such a model. unreliable: they bound the
-model's robustness from above, and perhaps from far above. skipped: not made, for the reason that is given.
+Verdict = Literal["passed", "unreliable", "failed", "skipped"]
+"""failed: accuracies of the model are meaningless, or RobustBench's rules exclude it (earlier versions: "refused").
+unreliable: robust accuracy may be too high. skipped: not run, for the stated reason.
 """
 
 CheckOutcome = tuple[Verdict, str]
-"""A verdict, and one sentence of what was found."""
+"""A verdict and one sentence with the evidence."""
 
 
 class Check(NamedTuple):
-    """One trust check of one model. found: one sentence, with the figures by which it was decided."""
+    """The outcome of one trust check. found: one sentence with the numbers behind the verdict."""
 
     name: str
     verdict: Verdict
     found: str
 
-    def to_dict(self) -> dict[str, str]:
-        """As an entry keeps it."""
-        return {"name": self.name, "verdict": self.verdict, "found": self.found}
-
 
 class CheckContext(NamedTuple):
-    """A model on trial, in eval mode, its parameters frozen. x: (n, C, H, W) in [0, 1]; y: (n,); both where it is."""
+    """A model in eval mode, without parameter gradients, and points x (n, C, H, W) in [0, 1], y (n,) on its device."""
 
     model: nn.Module
     x: Tensor
@@ -41,25 +37,25 @@ class CheckContext(NamedTuple):
     seed: int
 
     def logits(self, x: Tensor) -> Tensor:
-        """(B, classes), without gradient. The model gets a copy of x, in which it may write what it likes."""
+        """Return the logits (B, classes) of a copy of x, which the model may modify, without gradients."""
         with torch.no_grad():
             return self.model(x.clone())
 
     def is_correct(self, x: Tensor) -> Tensor:
-        """(n,) bool: which of the points are classified rightly when they look like x."""
+        """Return (n,) bool: whether each x is classified as y."""
         return self.logits(x).argmax(1) == self.y
 
     def margins(self, logits: Tensor) -> Tensor:
-        """(n,): the logit of the right class minus the highest other one; the sign says who is classified rightly."""
-        right = logits.gather(1, self.y[:, None]).squeeze(1)
-        return right - logits.scatter(1, self.y[:, None], -torch.inf).amax(1)
+        """Return (n,): logit of the correct class minus the largest other logit; positive if classified correctly."""
+        correct = logits.gather(1, self.y[:, None]).squeeze(1)
+        return correct - logits.scatter(1, self.y[:, None], -torch.inf).amax(1)
 
 
 def logit_differences(one: Tensor, other: Tensor) -> Tensor:
-    """(B,): by how much two (B, classes) of logits differ, as a share of how far they spread; inf for what is NaN.
+    """Return (B,): the largest difference of two (B, classes) logits relative to their spread; inf for NaN.
 
-    A constant on all logits must not hide a difference, and rounding of logits that hardly spread must not look like
-    one: so the spread counts as at least a thousandth of the largest logit.
+    Spread is the largest deviation from the row's mean, so that a constant offset does not hide a difference; it is at
+    least a thousandth of the largest logit, so that rounding of nearly constant logits does not count as one.
     """
     spread = (one - one.mean(1, keepdim=True)).abs().amax(1)
     scale = torch.maximum(spread, 1e-3 * one.abs().amax(1)).clamp_min(torch.finfo(one.dtype).tiny)
