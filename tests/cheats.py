@@ -1,4 +1,4 @@
-"""Planted cheats, each of which trust checks must catch: python tests/cheats.py [--write docs/trust.md]
+"""Models that look more robust than they are, for trust checks: python tests/cheats.py [--write docs/trust.md]
 
 Each is a small change to an honest net that makes it look more robust than it is, or makes figures of it mean nothing.
 Prints cheat, check and verdict, or writes them into the page; the exit code is 1 if a verdict is not the expected one.

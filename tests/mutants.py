@@ -352,7 +352,7 @@ MUTANTS = [
     Mutant("forward passes of workers are not counted", ATTACKERS, "            on_progress(now - reported)\n", ""),
     Mutant("workers take more threads than they may", ATTACKERS, "min(threads, torch.get_num_threads())", "threads"),
     Mutant("findings answer for any evaluation", UNITS, "json.dumps(cache_key, sort_keys=True)", "json.dumps({})"),
-    Mutant("findings answer for other points", UNITS, 'kept["points"] == batch.points.tolist() and', ""),
+    Mutant("findings answer for other points", UNITS, 'saved["points"] == batch.points.tolist() and', ""),
     Mutant("TF32 stays off", "core/determinism.py", "matmul.allow_tf32, cudnn.allow_tf32 = before", "pass"),
     Mutant("quick is called AutoAttack", "evaluation/score.py", 'if version == "standard" else', 'if version else'),
     Mutant("a chain that is no number is saved", GUARDS, "*trainer.optimizer.deployed(), *trainer.model.parameters()", "*trainer.optimizer.deployed()"),

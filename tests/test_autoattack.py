@@ -1,4 +1,4 @@
-"""AutoAttack: its flags are pyautoattack's bit for bit, whoever carries its units out, however often it is stopped."""
+"""AutoAttack equals pyautoattack bit for bit, for any number of workers and interruptions."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def points(net):
 
 
 def equal(one, other):
-    """Whether two results say the same of every point."""
+    """Whether two results are equal at every point."""
     flags = torch.equal(one.robust, other.robust) and torch.equal(one.broken_by, other.broken_by)
     shares = [[attack.robust for attack in result.attacks.values()] for result in (one, other)]
     kept = one.x_adv.keys() == other.x_adv.keys() and all(torch.equal(one.x_adv[i], other.x_adv[i]) for i in one.x_adv)
@@ -67,7 +67,7 @@ def test_a_model_without_robust_points_is_scored_zero(net, points):
     assert not result.robust.any()
 
 
-def test_autoattack_leaves_model_and_random_state_as_found(net, points, short_attacks):
+def test_autoattack_restores_model_and_random_state(net, points, short_attacks):
     net.train()
     before, random = snapshot(net), torch.random.get_rng_state()
     run_autoattack(net, points[:4], LINF, classes=5, batch_size=10, seed=0)
@@ -85,7 +85,7 @@ def test_the_seed_reaches_every_attack(net, points, monkeypatch):
 
 
 @pytest.mark.slow
-def test_no_attack_makes_more_passes_than_its_bar_foresees(net, points):
+def test_no_attack_makes_more_passes_than_its_progress_bar(net, points):
     """The bars' totals are upper bounds, and not far off."""
     bars, steps = Progress(disable=True), {}
     bars.add_task = lambda name, total: steps.setdefault(name, [0, total]) and name
@@ -99,7 +99,7 @@ def test_no_attack_makes_more_passes_than_its_bar_foresees(net, points):
 
 
 @pytest.mark.slow
-def test_a_crew_of_workers_finds_what_one_process_finds(net, points):
+def test_workers_give_the_results_of_one_process(net, points):
     alone = run_autoattack(net, points, LINF, **OPTIONS)
     on_progress = []
     bars = Progress(disable=True)
@@ -115,7 +115,7 @@ def test_a_crew_of_workers_finds_what_one_process_finds(net, points):
 
 
 @pytest.mark.slow
-def test_a_crew_is_gone_after_an_error(net, points):
+def test_workers_end_after_an_error(net, points):
     x, y = points.x.float() / 255, points.y
     with (
         pytest.raises(RuntimeError, match="stop here"),
@@ -127,7 +127,7 @@ def test_a_crew_is_gone_after_an_error(net, points):
 
 
 @pytest.mark.slow
-def test_a_worker_that_dies_is_said_in_one_line(points):
+def test_a_worker_that_dies_is_a_one_line_error(points):
     x, y = points.x.float() / 255, points.y
     with (
         pytest.raises(UserError, match="expected 2 processes to attack in, got one that ended"),
@@ -181,7 +181,7 @@ class Stop(Exception):
 
 @pytest.fixture
 def attacked(monkeypatch):
-    """The units that were really carried out. `attacked.until` is after how many the process is stopped."""
+    """The batches that were attacked. `attacked.until`: number of batches after which the process stops."""
 
     class Attacked(list):
         until = None
@@ -199,7 +199,7 @@ def attacked(monkeypatch):
 
 
 @pytest.mark.parametrize("until", mark_slow_except([4], [1, 4, 5]))
-def test_a_stopped_evaluation_goes_on_with_the_unit_that_it_had_not_finished(
+def test_an_interrupted_evaluation_continues_with_the_first_unfinished_batch(
     net, points, tmp_path, attacked, short_attacks, until
 ):
     whole = run_autoattack(net, points, LINF, **OPTIONS)
@@ -225,7 +225,7 @@ RESULT = BatchResult(torch.tensor([True, False]), torch.tensor([0.5, -2.25]), 1.
 BATCH = AttackBatch("apgd-t", 3, torch.tensor([5, 8]))
 
 
-def test_a_finding_comes_back_as_it_was_kept(tmp_path):
+def test_a_cached_result_is_read_as_written(tmp_path):
     cache = AttackCache(tmp_path, {"eps": 0.1})
     assert cache.load(BATCH) is None
     cache.open()
@@ -243,7 +243,7 @@ def test_a_finding_comes_back_as_it_was_kept(tmp_path):
     "other",
     [BATCH._replace(points=torch.tensor([5, 9])), BATCH._replace(attack="fab-t"), BATCH._replace(batch_index=2)],
 )
-def test_a_finding_answers_for_no_other_unit(tmp_path, other):
+def test_a_cached_result_is_not_used_for_another_batch(tmp_path, other):
     cache = AttackCache(tmp_path, {})
     cache.open()
     cache.save(BATCH, RESULT)
@@ -253,7 +253,7 @@ def test_a_finding_answers_for_no_other_unit(tmp_path, other):
 @pytest.mark.parametrize(
     "damage", ["", "{", "[]", "null", '{"points": [5, 8]}', '{"points": [5, 8], "robust": [true], "margin": [1]}']
 )
-def test_a_damaged_finding_is_none(tmp_path, damage):
+def test_a_damaged_cached_result_is_none(tmp_path, damage):
     cache = AttackCache(tmp_path, {})
     cache.open()
     cache.save(BATCH, RESULT)
@@ -261,7 +261,7 @@ def test_a_damaged_finding_is_none(tmp_path, damage):
     assert cache.load(BATCH) is None
 
 
-def test_where_the_folder_is_not_there_nothing_is_kept(tmp_path):
+def test_nothing_is_cached_without_the_folder(tmp_path):
     cache = AttackCache(tmp_path / "elsewhere", {})
     cache.save(BATCH, RESULT)
     assert not (tmp_path / "elsewhere").exists()
@@ -275,7 +275,7 @@ def test_quick_is_an_upper_bound_by_the_first_two_attacks(net, points, short_att
     assert [each.robust for each in quick.attacks.values()] == [each.robust for each in standard.attacks.values()][:2]
 
 
-def test_quick_leaves_alone_what_is_known_to_be_broken_and_standard_knows_nothing(net, points, attacked):
+def test_quick_skips_points_known_to_be_broken_and_standard_attacks_all(net, points, attacked):
     still_robust = torch.zeros(24, dtype=torch.bool)
     still_robust[3] = True
     result = run_autoattack(net, points, LINF, **OPTIONS, version="quick", initially_robust=still_robust)
@@ -304,7 +304,7 @@ def test_every_broken_point_names_the_attack_that_broke_it(net, points, short_at
 
 
 @pytest.mark.parametrize("threat", [LINF, pytest.param(L2, marks=pytest.mark.slow)], ids=["Linf", "L2"])
-def test_what_is_kept_of_the_first_points_are_adversarial_examples(net, points, threat):
+def test_saved_examples_are_adversarial(net, points, threat):
     result = run_autoattack(net, points, threat, **OPTIONS)
     broken = (result.broken_by >= 0).nonzero().flatten().tolist()
     assert sorted(result.x_adv) == [place for place in broken if place < 9]

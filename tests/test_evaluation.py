@@ -1,4 +1,4 @@
-"""Evaluation: accuracies are what they say, a stopped one goes on, and nothing is disturbed."""
+"""Accuracies are correct, and measuring them changes no other state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The board's programs, as a user types them: what is entered, measured again, trained again, and refused."""
+"""The leaderboard's commands: submit, evaluate, verify, reproduce, and their errors."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_an_entry_has_its_points_its_curves_and_its_examples(trained_copy):
     assert check["verdict"] == "passed"
 
 
-def test_weights_that_were_not_measured_pass_for_no_entrys(trained_copy, capsys):
+def test_weights_other_than_the_evaluated_ones_are_errors(trained_copy, capsys):
     tensors = files.load_tensors(trained_copy.weights)
     files.save_tensors(trained_copy.weights, {name: 2 * tensor for name, tensor in tensors.items()})
     for look in (
@@ -78,7 +78,7 @@ def test_weights_that_were_not_measured_pass_for_no_entrys(trained_copy, capsys)
         assert "got others" in capsys.readouterr().err
 
 
-def test_a_checkpoint_from_elsewhere_is_measured_as_ours_are(trained_copy, capsys):
+def test_an_external_checkpoint_is_evaluated_as_a_run_is(trained_copy, capsys):
     assert (
         run_leaderboard("submit", "net.pt", *CHECKPOINT_OPTIONS, "--title=<b>Theirs</b>", "--link=https://example.org")
         == 0
@@ -105,7 +105,7 @@ def test_a_checkpoint_from_elsewhere_is_measured_as_ours_are(trained_copy, capsy
 
 
 @pytest.mark.slow
-def test_an_evaluation_of_a_checkpoint_that_was_stopped_goes_on_with_the_same_flags(trained_copy, monkeypatch, capsys):
+def test_an_interrupted_evaluation_of_a_checkpoint_continues_with_equal_results(trained_copy, monkeypatch, capsys):
     attack, attacked = attack_workers._LocalRunner.attack, []
 
     def stopped(self, unit):
@@ -146,7 +146,7 @@ def test_an_evaluation_of_a_checkpoint_that_was_stopped_goes_on_with_the_same_fl
         (["--dataset=cifar11"], "cifar11"),
     ],
 )
-def test_what_cannot_be_meant_is_one_line_and_leaves_the_board_as_it_was(trained_copy, capsys, change, said):
+def test_invalid_options_are_one_line_and_leave_the_board_unchanged(trained_copy, capsys, change, said):
     before = sorted(Path("leaderboard").rglob("*.json"))
     assert run_leaderboard("submit", "net.pt", *CHECKPOINT_OPTIONS, *change) == 2
     lines = capsys.readouterr().err.splitlines()
@@ -155,7 +155,7 @@ def test_what_cannot_be_meant_is_one_line_and_leaves_the_board_as_it_was(trained
     assert sorted(Path("leaderboard").rglob("*.json")) == before
 
 
-def test_what_is_missing_is_asked_for(trained_copy, capsys):
+def test_missing_options_and_files_are_named(trained_copy, capsys):
     assert run_leaderboard("submit", "net.pt", "--arch=resnet18") == 2
     assert "expected --dataset" in capsys.readouterr().err
     assert run_leaderboard("submit", "absent.pt", *CHECKPOINT_OPTIONS) == 2
@@ -227,9 +227,7 @@ def test_accuracy_falls_as_the_ball_grows_and_in_the_other_norm_too(trained_copy
 
 
 @pytest.mark.slow
-def test_a_published_model_is_measured_from_the_file_that_its_loader_would_have_found(
-    trained_copy, monkeypatch, capsys
-):
+def test_a_published_model_is_evaluated_from_the_file_of_its_loader(trained_copy, monkeypatch, capsys):
     model = rb_smooth.load_model(trained_copy.name, dataset="digits")
     monkeypatch.setitem(bridge.zoo_table("cifar10", "Linf"), "Theirs2020", {"model": lambda: model, "gdrive_id": "x"})
     monkeypatch.setattr(
@@ -246,7 +244,7 @@ def test_a_published_model_is_measured_from_the_file_that_its_loader_would_have_
     assert "Theirs2020" in capsys.readouterr().err
 
 
-def test_a_doubt_makes_an_entry_unreliable_and_says_why(trained_copy):
+def test_an_unreliable_check_marks_the_entry_and_gives_the_reason(trained_copy):
     score = trained_copy.own["score"] | {"versions": {}, "board": "digits"}
     told = dict.fromkeys(("link", "name", "authors", "venue", "additional_data"), "")
     doubt = {"name": "gradients", "verdict": "unreliable", "found": "none at 9 of 24 points"}
@@ -259,7 +257,7 @@ def test_a_doubt_makes_an_entry_unreliable_and_says_why(trained_copy):
 
 
 @pytest.mark.slow
-def test_what_is_replaced_is_kept_whole(trained_copy):
+def test_a_replaced_entry_is_archived_with_its_files(trained_copy):
     before = {path.name: path.read_bytes() for path in (trained_copy.path, trained_copy.weights, trained_copy.points)}
     assert run_program(recipe.main, "digits", "at", *QUICK, "--replace", "--set=evaluate.eps=0.1") == 0
     assert "0.1" in trained_copy.path.read_text()
@@ -282,7 +280,7 @@ def submit_once(number: int, barrier, run: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
-def test_twenty_that_submit_at_once_lose_nothing(trained_copy):
+def test_twenty_concurrent_submissions_lose_nothing(trained_copy):
     (run,) = Path("runs/digits").iterdir()
     bridge.import_robustbench()  # once, before the fork
     context = multiprocessing.get_context("fork")
@@ -321,7 +319,7 @@ def test_robustbenchs_own_listings_work_inside_the_board(trained_copy, monkeypat
 
 
 @pytest.mark.slow
-def test_benchmark_of_robustbench_with_our_seed_finds_our_figures(trained_copy, monkeypatch):
+def test_benchmark_of_robustbench_with_our_seed_gives_our_accuracies(trained_copy, monkeypatch):
     rb_smooth.register(new_datasets=True)
     import robustbench
 

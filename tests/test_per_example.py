@@ -1,4 +1,4 @@
-"""What is kept as an adversarial example is one; what became of each point is told as it was."""
+"""Stored adversarial examples are verified; points.csv has the outcome of each point."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def kept_examples(threat):
 
 
 @pytest.mark.parametrize("threat", [Threat("Linf", 0.1, 0.02), Threat("L2", 0.1, 0.02)], ids=["Linf", "L2"])
-def test_an_example_is_in_the_ball_in_the_cube_and_misclassified(threat):
+def test_examples_are_in_the_ball_in_range_and_misclassified(threat):
     sound = kept_examples(threat)
     assert verify_examples(sound, threat)[1:] == ("passed", "3 of 3 kept are in the ball, in [0, 1] and misclassified")
     far, right = sound.x_adv.copy(), sound.adversarial_prediction.copy()
@@ -42,7 +42,7 @@ def result(robust, broken_by, margin):
     return AutoAttackResult(values[0], 0.5, {}, values[1], values[2], 1.0, [], {})
 
 
-def test_every_point_has_a_row_that_says_what_broke_it():
+def test_every_point_has_a_row_with_the_attack_that_broke_it():
     points = Images(torch.zeros(4, 1, 2, 2, dtype=torch.uint8), torch.tensor([0, 1, 2, 3]))
     found = result([True, False, False, False], [-1, 1, -1, -1], [0.5, -0.25, float("nan"), float("nan")])
     given = torch.tensor([0, 1, 0, 3])  # the third is wrong unattacked; the fourth fell to PGD-20 before `quick`

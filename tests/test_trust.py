@@ -1,4 +1,4 @@
-"""Trust checks: planted cheats are caught, each by the check meant for it; honest models pass; no trace is left."""
+"""Trust checks: each cheat is detected by its check; honest models pass; all state is restored."""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ def post_attack(trained, result, **given) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("cheat", cheats.CHEATS, ids=lambda cheat: cheat.what)
-def test_a_planted_cheat_is_caught_by_the_checks_meant_for_it(trained, cheat):
+def test_each_cheat_is_detected_by_its_checks(trained, cheat):
     found = verdicts(cheat.checks(*trained))
     assert {name: found[name] for name in cheat.expected} == cheat.expected
 
 
-def test_every_check_has_a_cheat_that_it_catches(trained):
+def test_every_check_detects_a_cheat(trained):
     net, points = trained
     checks = trust.pre_attack_checks(net, points[:4], LINF, 10)
     checks += trust.post_attack_checks(net, points[:4], LINF, found_by_autoattack([0.0], points=4), clean=0, pgd20=0)
@@ -118,7 +118,7 @@ def test_log_probabilities_and_an_average_over_mirror_images_are_no_cheats(train
     assert verdicts(trust.pre_attack_checks(Mirrored(), points, LINF, 10))["one pass"] == "passed"
 
 
-def test_a_net_that_answers_one_class_to_everything_stands_in_every_ball_and_is_told_by_its_accuracy_alone(trained):
+def test_a_constant_net_is_robust_in_every_ball_and_detected_by_its_accuracy(trained):
     _, points = trained
     one = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
     with torch.no_grad():
@@ -131,7 +131,7 @@ def test_a_net_that_answers_one_class_to_everything_stands_in_every_ball_and_is_
     assert verdicts(trust.pre_attack_checks(one, points, LINF, 10))["better than guessing"] == "unreliable"
 
 
-def test_model_and_random_states_are_left_as_found(net):
+def test_model_and_random_states_are_restored(net):
     points = labelled_points(net, 6, 2, 6, 6)
     net.train()
     net.net[1].eval()  # frozen by hand
@@ -163,7 +163,7 @@ class StateChanger(nn.Module):
         return self.net(x)
 
 
-def test_a_model_that_changes_itself_is_left_as_found_too(trained):
+def test_a_model_that_changes_itself_is_restored(trained):
     careless = StateChanger(deepcopy(trained[0]))
     buffer, before = careless.replaced, snapshot(careless)
     assert verdicts(trust.pre_attack_checks(careless, trained[1], LINF, 10))["leaves no trace"] == "failed"
@@ -172,7 +172,7 @@ def test_a_model_that_changes_itself_is_left_as_found_too(trained):
     assert equal_snapshots(before, snapshot(careless))
 
 
-def test_after_a_refused_shape_no_other_check_is_made_and_a_model_that_raises_is_refused(trained):
+def test_after_a_wrong_shape_other_checks_are_skipped_and_a_model_that_raises_fails(trained):
     _, points = trained
     broken = nn.Sequential(nn.Flatten(), nn.Linear(63, 10))
     first, *others = trust.pre_attack_checks(broken, points, LINF, 10)
@@ -193,7 +193,7 @@ def test_memory_that_ran_out_is_not_the_models_fault(trained):
         trust.pre_attack_checks(hooked, points, LINF, 10)
 
 
-def test_no_more_than_64_points_are_looked_at_and_the_seed_chooses_which(trained):
+def test_at_most_64_points_are_used_chosen_by_the_seed(trained):
     net, shown = deepcopy(trained[0]), []
     net.register_forward_pre_hook(lambda _, given: shown.append(given[0]))
     many = Images(torch.arange(200).to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 8, 8), torch.arange(200) % 10)
@@ -213,7 +213,7 @@ def test_checks_are_plain_values(trained):
     assert checks[0] == {"name": "shape of logits", "verdict": "passed", "found": "4 images have 10 logits each"}
 
 
-def test_derivatives_are_taken_along_the_direction_of_length_one_that_predicts_most():
+def test_derivatives_use_the_steepest_direction_of_length_one():
     gradient = 7 * torch.randn(5, 2, 3, 3)
     for norm, order, most in (("Linf", torch.inf, 1), ("L2", 2, 2)):
         direction = gradients._steepest_direction(gradient, norm).flatten(1)
@@ -241,7 +241,7 @@ def test_figures_raise_doubts_beyond_their_limits(trained, shares, given, doubte
     assert [name for name in by_figures if found[name] == "unreliable"] == doubted
 
 
-def test_one_or_two_points_are_no_sign_in_a_small_sample(trained):
+def test_one_or_two_points_are_no_evidence_in_a_small_sample(trained):
     assert post_attack(trained, found_by_autoattack([0.5, 0.5, 0.5, 0.4], points=20))["no black box ahead"] == "passed"
     assert (
         post_attack(trained, found_by_autoattack([0.5, 0.5, 0.5, 0.35], points=20))["no black box ahead"]
@@ -249,7 +249,7 @@ def test_one_or_two_points_are_no_sign_in_a_small_sample(trained):
     )
 
 
-def test_where_no_point_stands_nothing_can_be_too_high(trained):
+def test_without_robust_points_the_other_checks_are_skipped(trained):
     found = post_attack(trained, found_by_autoattack([0.3, 0, 0, 0], warnings=["there are zero gradients"]), pgd20=0.3)
     assert found.pop("one clean accuracy") == "passed"
     assert set(found.values()) == {"skipped"}
@@ -272,7 +272,7 @@ def test_where_no_point_stands_nothing_can_be_too_high(trained):
         ({"threat": Threat("L1", 0.1, 2)}, "Linf or L2, got 'L1'"),
     ],
 )
-def test_points_and_balls_that_cannot_be_meant_are_refused(changed, told):
+def test_invalid_points_and_threats_are_errors(changed, told):
     given = {"x": torch.zeros(3, 1, 8, 8, dtype=torch.uint8), "y": torch.tensor([0, 1, 9])}
     given |= {"threat": LINF, "classes": 10}
     trust.validate_points(Images(given["x"], given["y"]), given["threat"], given["classes"])

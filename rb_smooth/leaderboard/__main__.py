@@ -155,12 +155,7 @@ def _reproduce(options: argparse.Namespace) -> int:
     from rb_smooth.leaderboard.verification import reproduce
     from rb_smooth.training.pipeline import RunOptions
 
-    where = {
-        "runs": options.runs,
-        "data_dir": options.data_dir,
-        "device": options.device,
-        "workers": options.workers,
-    }
+    where = {"runs": options.runs, "data_dir": options.data_dir, "device": options.device, "workers": options.workers}
     return 0 if reproduce(_find_entry(options.what, options), RunOptions(**where)) else DIFFERENT
 
 
