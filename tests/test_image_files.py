@@ -28,10 +28,10 @@ from rb_smooth.data.splits import fingerprint, split
 from rb_smooth.training import loop, validate
 from rb_smooth.training.batches import BatchLoader
 from rb_smooth.training.model_setup import build_network
-from rb_smooth.training.pipeline import score_run
 from rb_smooth.training.run_folder import run as run_folder
 from rb_smooth.training.run_folder.resume import load_state
 from rb_smooth.training.run_folder.run import Run
+from rb_smooth.training.scoring import score_run
 
 CPU = torch.device("cpu")
 QUICK = ["data.name=folder", "data.validation=20", "data.batch_size=20", "objective.steps=1", "model.width=2"]

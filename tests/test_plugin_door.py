@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import json
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 
@@ -36,6 +38,13 @@ def test_a_promised_path_forwards_with_a_warning(path):
     module, _, name = path.rpartition(".")
     with pytest.warns(DeprecationWarning, match=f"{path} is now rb_smooth"):
         assert getattr(importlib.import_module(module), name) is PROMISED[path]
+
+
+def test_every_new_path_of_the_table_exists():
+    package = Path(rb_smooth.__file__).parent
+    paths = json.loads((package / "core/old_paths.json").read_text())
+    places = [package.joinpath(*new.split(".")) for new in paths.values()]
+    assert not [place for place in places if not (place.is_dir() or place.with_suffix(".py").exists())]
 
 
 @pytest.mark.parametrize(("old", "new"), [("session", "training.trainer"), ("board.ranking", "leaderboard.reports")])

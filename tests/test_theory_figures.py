@@ -18,7 +18,7 @@ from rb_smooth.analysis.theory import figures
 from rb_smooth.analysis.theory.figures import EPS, GAMMAS, X, Y
 from rb_smooth.analysis.theory.plot_lines import draw_with_gaps
 from rb_smooth.analysis.theory.plot_surfaces import SurfacePanel, draw_surfaces
-from rb_smooth.analysis.theory.swish import swish, swish_adversarial_loss, swish_loss
+from rb_smooth.analysis.theory.swish_toy import swish, swish_adversarial_loss, swish_loss
 from rb_smooth.core.errors import UserError
 
 FEW = 21

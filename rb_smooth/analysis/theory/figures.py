@@ -17,7 +17,7 @@ from rb_smooth.analysis.theory.numeric import Array
 from rb_smooth.analysis.theory.plot_balls import BALLS, draw_rotation
 from rb_smooth.analysis.theory.plot_lines import LinePanel, draw_panels
 from rb_smooth.analysis.theory.plot_surfaces import SurfacePanel, draw_surfaces
-from rb_smooth.analysis.theory.swish import swish_adversarial_loss, swish_loss
+from rb_smooth.analysis.theory.swish_toy import swish_adversarial_loss, swish_loss
 from rb_smooth.core.errors import UserError
 from rb_smooth.training.run_folder.curves import COLOURS
 
