@@ -209,7 +209,7 @@ def extra(file, **options):
         ({"share": 0.5, "labels": "guessed"}, r"data\.extra\.labels to be 'given' or 'pseudo'"),
         ({"share": 0.5, "labels": "pseudo"}, "labeller if and only if .* labels pseudo and labeller None"),
         ({"share": 0.5, "labeller": "somewhere"}, "labeller if and only if .* labels given and labeller somewhere"),
-        ({"share": 0.5, "labels": "pseudo", "labeller": "absent"}, "finished run in absent, got none"),
+        ({"share": 0.5, "labels": "pseudo", "labeller": "absent"}, "finished run in absent, got an unfinished one"),
     ],
 )
 def test_invalid_extra_options_raise_an_error_that_names_the_key(good_file, options, said):
