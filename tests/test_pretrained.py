@@ -187,7 +187,7 @@ def test_an_architecture_is_called_as_robustbench_calls_the_published_models():
 def test_networks_of_timms_go_by_their_names():
     model = build_model("timm", {"id": "test_byobnet"}, (1, 8, 8), 5).eval()
     assert model(torch.rand(2, 1, 8, 8)).shape == (2, 5)
-    with pytest.raises(UserError, match=r"model timm: expected a model that timm.* got 'resnet_18'"):
+    with pytest.raises(UserError, match=r"model timm: expected id from timm.* got 'resnet_18'"):
         build_model("timm", {"id": "resnet_18"}, (1, 8, 8), 5)
     with pytest.raises(UserError, match="model 'timm' can take, got 3x32x32"):  # a net of one image size
         build_model("timm", {"id": "test_vit"}, IMAGE, 10)

@@ -177,7 +177,7 @@ def test_a_broken_package_is_named_and_the_others_are_shown(package_site):
     package_site.add("broken", methods={"perturbation.broken": "broken_one:Broken"}, files=files)
     shown = listed_keys("perturbation")
     assert "got RuntimeError (no such library)" in shown
-    assert "perturbation.awp: A context" in shown
+    assert "perturbation.awp: Context manager" in shown
 
 
 @pytest.mark.parametrize(
