@@ -1,4 +1,4 @@
-"""SAM: the laws that every perturbation obeys, and the update as its paper prints it."""
+"""SAM: the checks that every perturbation passes, and the update as its paper prints it."""
 
 import pytest
 import torch
@@ -8,9 +8,9 @@ from rb_smooth_sam.sam import SAM
 from rb_smooth import plugin
 
 
-@pytest.mark.parametrize("law", plugin.contract_checks("perturbation"))
-def test_sam_obeys(law):
-    law(SAM)
+@pytest.mark.parametrize("check", plugin.contract_checks("perturbation"))
+def test_sam_passes(check):
+    check(SAM)
 
 
 def test_the_gradient_is_that_at_the_printed_point():
