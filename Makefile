@@ -8,12 +8,15 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 
-.PHONY: demo test test-slow test-all lint bench clean
+.PHONY: demo test unit test-slow test-all lint style types bench clean
 
 demo: .venv/.installed
 	$(BIN)/python -m rb_smooth.recipe digits at+ensgd --n-examples 100 --runs demo/runs --leaderboard demo/leaderboard
 
-test: lint
+test: style
+	@$(MAKE) --no-print-directory --jobs 2 types unit
+
+unit: .venv/.testing
 	$(PYTEST) $(COVERAGE)
 
 test-slow: .venv/.testing
@@ -22,9 +25,13 @@ test-slow: .venv/.testing
 test-all: export COVERAGE = --cov --cov-report=
 test-all: test test-slow
 
-lint: .venv/.testing
+lint: style types
+
+style: .venv/.testing
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: .venv/.testing
 	$(BIN)/mypy
 
 bench: .venv/.installed
