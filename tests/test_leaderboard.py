@@ -235,7 +235,7 @@ def test_a_published_model_is_evaluated_from_the_file_of_its_loader(trained_copy
     )
     command = ["evaluate", "Theirs2020", "--eps=0.05", f"--n-examples={POINTS}"]
     assert run_leaderboard(*command) == 2
-    assert "got nothing there" in capsys.readouterr().err
+    assert "got no file" in capsys.readouterr().err
     files.save_tensors(Path("models/cifar10/Linf/Theirs2020.pt"), model.state_dict())
     assert run_leaderboard(*command) == 0
     (row,) = json.loads(Path("leaderboard/radii/cifar10/Linf/Theirs2020.json").read_text())["rows"]

@@ -241,7 +241,7 @@ def test_an_evaluation_stopped_in_autoattack_goes_on_from_there(easy_run, monkey
 
     monkeypatch.setattr(attack_workers._LocalRunner, "attack", stopped)
     assert run_recipe_program(*command) == 130
-    assert "goes on from there" in capsys.readouterr().err
+    assert "the same command resumes it" in capsys.readouterr().err
     assert count_results(kept) == 3
     monkeypatch.setattr(
         attack_workers._LocalRunner, "attack", lambda self, unit: (attacked.append(unit), attack(self, unit))[1]
