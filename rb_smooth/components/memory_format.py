@@ -92,8 +92,10 @@ def instruction_set() -> InstructionSet:
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return "unknown"
     # torch >= 2.6 has private functions only; `torch.backends.cpu` reports what ATEN_CPU_CAPABILITY allows instead.
-    has = {name: getattr(torch.cpu, f"_is_{name}_supported", lambda: False)() for name in ("avx2", "avx512")}
-    cpu: InstructionSet = "AVX-512" if has["avx512"] else "AVX2" if has["avx2"] else "AVX"
+    has_avx2, has_avx512 = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx2", "avx512"))
+    if has_avx2 is None or has_avx512 is None:
+        return "unknown"
+    cpu: InstructionSet = "AVX-512" if has_avx512() else "AVX2" if has_avx2() else "AVX"
     limit = _isa_limit(os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or "")
     return min(cpu, limit, key=_X86.index)
 
