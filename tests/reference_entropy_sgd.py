@@ -18,16 +18,21 @@ def entropy_sgd_reference(
     inner_steps,
     gamma,
     beta,
+    outer_momentum=None,
+    outer_weight_decay=None,
     M=0.0,
     curvature_floor=None,
     leaking=False,
 ):
     """Yields w after each outer step; gradient(point, minibatch).
 
+    outer_momentum, outer_weight_decay: of w; None: as momentum and weight_decay.
     curvature_floor: None for Algorithm 1; a number for the second-order step of Eq. (77).
     leaking:         as in the authors' code without Nesterov, where the pull towards w stays in the momentum.
     """
     minibatch = 0
+    outer_momentum = momentum if outer_momentum is None else outer_momentum
+    outer_weight_decay = weight_decay if outer_weight_decay is None else outer_weight_decay
     for _ in range(outer):
         chain, mu, m, var = w.clone(), w.clone(), torch.zeros_like(w), torch.zeros_like(w)
         for _ in range(inner_steps):
@@ -45,10 +50,10 @@ def entropy_sgd_reference(
         d = w - mu
         if curvature_floor is not None:
             d = d / (1 - gamma * var).clamp(min=curvature_floor)
-        d = d + weight_decay * w
-        if momentum:
-            M = momentum * M + d
-            d = d + momentum * M if nesterov else M
+        d = d + outer_weight_decay * w
+        if outer_momentum:
+            M = outer_momentum * M + d
+            d = d + outer_momentum * M if nesterov else M
         w = w - lr * d
         yield w
 

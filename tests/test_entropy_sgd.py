@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import math
+
 import pytest
 import torch
 from reference_entropy_sgd import descend, entropy_sgd_reference, nonlinear
@@ -32,6 +35,44 @@ def test_counter_form_equals_the_two_loops_in_every_param_group(momentum, nester
         keys = {k: g[k] for k in ("lr", "inner_lr", "inner_steps")}
         *_, expected = entropy_sgd_reference(start, nonlinear, outer=outer, **keys, **settings)
         torch.testing.assert_close(deployed, expected, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("method", [EntropySGD, EntropySGD2])
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize(
+    ("momentum", "outer_momentum", "outer_weight_decay"),
+    [(0.9, 0.0, 0.0), (0.9, 0.5, 0.1), (0.0, 0.9, 0.0), (0.9, None, 0.1), (0.5, 0.9, None)],
+)
+def test_the_outer_loop_may_have_a_momentum_and_a_weight_decay_of_its_own(
+    method, nesterov, momentum, outer_momentum, outer_weight_decay
+):
+    settings = dict(momentum=momentum, nesterov=nesterov, weight_decay=0.05, gamma=0.3, beta=0.75, inner_steps=4)
+    settings |= dict(lr=0.7, inner_lr=0.1, outer_momentum=outer_momentum, outer_weight_decay=outer_weight_decay)
+    p = torch.linspace(-3, 2, 6, dtype=F64, requires_grad=True)
+    start, floor = p.detach().clone(), None if method is EntropySGD else 0.1
+    optimizer = method([p], noise=0.0, **settings)
+    descend(optimizer, [p], nonlinear, 20)
+    *_, expected = entropy_sgd_reference(start, nonlinear, outer=5, curvature_floor=floor, **settings)
+    torch.testing.assert_close(optimizer.deployed()[0], expected, rtol=0, atol=1e-10)
+    assert ("m" in optimizer.state[p]) == (momentum > 0)
+    assert ("M" in optimizer.state[p]) == ((momentum if outer_momentum is None else outer_momentum) > 0)
+
+
+def test_without_outer_momentum_and_decay_lr_is_the_share_of_the_way_to_the_mean():
+    """The outer step of the authors' Lua code: plain, with learning rates 1, 0.2 and 0.04."""
+    p = torch.linspace(-3, 2, 6, dtype=F64, requires_grad=True)
+    optimizer = EntropySGD([p], lr=1.0, outer_momentum=0.0, outer_weight_decay=0.0, inner_steps=4, noise=0.0)
+    for lr in (1.0, 0.2, 0.04):
+        optimizer.param_groups[0]["lr"] = lr
+        w, mu, m = p.detach().clone(), p.detach().clone(), torch.zeros_like(p)
+        chain = w.clone()
+        for minibatch in range(4):
+            d = nonlinear(chain, minibatch) + 5e-4 * chain
+            m = 0.9 * m + d
+            chain = chain - 0.1 * (d + 0.9 * m + 0.03 * (chain - w))
+            mu = 0.75 * mu + 0.25 * chain
+        descend(optimizer, [p], nonlinear, 4)
+        torch.testing.assert_close(p.detach(), w - lr * (w - mu), rtol=0, atol=1e-10)
 
 
 GOLDEN = {  # the authors' Python, executed: f = (x1^2 + 4 x2^2) / 2 from (1, -2), lr .1, wd 5e-4, gamma .03, L 3
@@ -100,6 +141,102 @@ def test_a_schedule_on_lr_changes_the_outer_step():
     torch.testing.assert_close(moved[0], 10 * moved[1])
 
 
+@pytest.mark.parametrize("method", [EntropySGD, EntropySGD2])
+def test_with_inner_schedule_the_chains_rate_follows_the_schedule(method):
+    """It is inner_lr times lr now over lr at the start of each group, an added one's too; else inner_lr is constant."""
+    settings = dict(momentum=0.0, nesterov=True, weight_decay=0.05, inner_steps=3, gamma=0.3, beta=0.75)
+    floor = None if method is EntropySGD else 0.1
+    for scheduled in (False, True):
+        params = [torch.linspace(-3, 2, 6, dtype=F64, requires_grad=True) for _ in range(2)]
+        optimizer = method([params[0]], lr=0.5, inner_lr=0.2, inner_schedule=scheduled, noise=0.0, **settings)
+        optimizer.add_param_group({"params": [params[1]], "lr": 0.8, "inner_lr": 0.3})
+        expected = [p.detach().clone() for p in params]
+        for factor in (1.0, 0.1, 0.4):
+            for place, (group, rates) in enumerate(zip(optimizer.param_groups, [(0.5, 0.2), (0.8, 0.3)], strict=True)):
+                lr, inner_lr = rates[0] * factor, rates[1] * (factor if scheduled else 1)
+                group["lr"] = lr
+                expected[place], *_ = entropy_sgd_reference(
+                    expected[place], nonlinear, outer=1, lr=lr, inner_lr=inner_lr, curvature_floor=floor, **settings
+                )
+            descend(optimizer, params, nonlinear, 3)
+            for found, wanted in zip(optimizer.deployed(), expected, strict=True):
+                torch.testing.assert_close(found, wanted, rtol=0, atol=1e-10)
+
+
+def test_the_noise_follows_the_inner_schedule():
+    p = torch.zeros(100_000, dtype=F64, requires_grad=True)
+    optimizer = EntropySGD([p], noise=0.02, inner_lr=0.3, inner_schedule=True, weight_decay=0.0)
+    optimizer.param_groups[0]["lr"] *= 0.1
+    descend(optimizer, [p], lambda point, _: torch.zeros_like(point), 1)
+    assert abs(p.detach().std().item() / (0.02 * (2 * 0.03) ** 0.5) - 1) < 4 * (0.5 / p.numel()) ** 0.5
+
+
+@pytest.mark.parametrize("method", [EntropySGD, EntropySGD2])
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_a_state_from_before_the_outer_options_goes_on_bit_for_bit(method, momentum):
+    """Its groups have only the keys that 0.1 wrote, and it was saved within an inner loop after a drop of lr."""
+    keys = {"lr", "momentum", "nesterov", "weight_decay", "inner_lr", "inner_steps", "gamma", "beta", "noise"}
+    keys |= {"k", "train_mode", "params"} | (
+        {"curvature_floor", "clamped", "divided"} if method is EntropySGD2 else set()
+    )
+    p = torch.linspace(-2, 2, 6).requires_grad_()
+    optimizer = method([p], momentum=momentum, inner_steps=4, noise=0.0)
+    descend(optimizer, [p], nonlinear, 5)
+    optimizer.param_groups[0]["lr"] *= 0.1
+    descend(optimizer, [p], nonlinear, 5)
+    saved = copy.deepcopy(optimizer.state_dict())
+    saved["param_groups"] = [{key: value for key, value in g.items() if key in keys} for g in saved["param_groups"]]
+    assert set(saved["param_groups"][0]) == keys
+    q = p.detach().clone().requires_grad_()
+    resumed = method([q], momentum=momentum, inner_steps=4, noise=0.0)
+    resumed.load_state_dict(saved)
+    for one, its in ((optimizer, p), (resumed, q)):
+        descend(one, [its], nonlinear, 13)
+    assert torch.equal(p, q)
+    assert torch.equal(optimizer.deployed()[0], resumed.deployed()[0])
+
+
+TIME_CONSTANTS = {  # minibatches on a quadratic: (curvature, lr): SGD's and EntropySGD's, with the recipes' settings
+    (0.3, 0.1): (19, 171),
+    (0.3, 0.01): (19, 340),
+    (0.3, 0.001): (324, 1458),
+    (0.03, 0.001): (3324, 7030),
+    (3.0, 0.001): (19, 1813),
+}
+
+
+@pytest.mark.parametrize(("curvature", "lr"), TIME_CONSTANTS)
+def test_the_time_constant_is_that_of_its_steps(curvature, lr):
+    """Measured on the largest |w| of two parts of a run, as w oscillates."""
+    sgd, entropy = TIME_CONSTANTS[curvature, lr]
+    p = torch.ones(1, dtype=F64, requires_grad=True)
+    optimizer = EntropySGD([p], lr=lr, weight_decay=0.0, noise=0.0)
+    assert round(optimizer.time_constant(lr, curvature)) == entropy
+    slopes = []
+    for method, per_step, expected in ((SGD, 1, sgd), (EntropySGD, 20, entropy)):
+        p = torch.ones(1, dtype=F64, requires_grad=True)
+        optimizer = method([p], lr=lr, weight_decay=0.0, **({} if method is SGD else {"noise": 0.0}))
+        sizes = []
+        for _ in range(12 * expected // per_step):
+            descend(optimizer, [p], lambda point, _: curvature * point, per_step)
+            sizes.append(optimizer.deployed()[0].abs().log().item())
+        half = len(sizes) // 2
+        early, late = max(sizes[half - half // 3 : half]), max(sizes[-(half // 3) :])
+        slopes.append((late - early) / (len(sizes) - half) / per_step)
+    assert -1 / slopes[0] == pytest.approx(sgd, rel=0.1)
+    assert -1 / slopes[1] == pytest.approx(entropy, rel=0.1)
+
+
+def test_the_time_constant_follows_the_options():
+    """One inner step is SGD with another lr; w nearly stops if inner_lr drops too; inf where steps diverge."""
+    p = torch.ones(1, dtype=F64, requires_grad=True)
+    scheduled = EntropySGD([p], lr=0.1, weight_decay=0.0, inner_schedule=True)
+    assert round(scheduled.time_constant(0.001, 0.3)) == 64717
+    plain = EntropySGD([p], lr=1.0, momentum=0.0, weight_decay=0.0, inner_steps=1, beta=0.0)
+    assert plain.time_constant(1.0, 0.3) == pytest.approx(-1 / math.log(1 - 0.1 * 0.3))
+    assert plain.time_constant(1.0, 30.0) == math.inf
+
+
 def test_the_chain_has_the_stationary_law_of_its_linear_recursion():
     """f = a w^2 / 2, momentum 0: mean gamma w / (a + gamma), variance 2 eta noise^2 / (1 - (1 - eta (a + gamma))^2)."""
     a, gamma, eta, noise, n = 2.0, 1.0, 0.1, 0.3, 20_000
@@ -160,7 +297,17 @@ def test_the_state_is_w_mu_and_the_momenta(momentum):
 
 @pytest.mark.parametrize(
     "wrong",
-    [dict(inner_steps=0), dict(beta=1.0), dict(gamma=-1.0), dict(lr=-0.1), dict(inner_lr=0.0), dict(momentum=1.0)],
+    [
+        dict(inner_steps=0),
+        dict(beta=1.0),
+        dict(gamma=-1.0),
+        dict(lr=-0.1),
+        dict(lr=0.0, inner_schedule=True),
+        dict(inner_lr=0.0),
+        dict(momentum=1.0),
+        dict(outer_momentum=1.0),
+        dict(outer_weight_decay=-1.0),
+    ],
 )
 def test_an_option_out_of_range_raises_an_error_that_names_it(wrong):
     with pytest.raises(ValueError, match=rf"expected (0 <=? )?{next(iter(wrong))} "):

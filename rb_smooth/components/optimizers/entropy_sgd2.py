@@ -39,7 +39,8 @@ class EntropySGD2(LangevinOptimizer):
     """EntropySGD with each weight's outer step divided by the smoothed loss's curvature, estimated from the chain.
     Source: Kanai et al., arXiv 2103.01400, Eq. (77).
 
-    lr, momentum, nesterov, weight_decay, inner_lr, inner_steps, gamma, beta, noise: as entropy_sgd's.
+    lr, momentum, outer_momentum, nesterov, weight_decay, outer_weight_decay, inner_lr, inner_schedule, inner_steps,
+        gamma, beta, noise: as entropy_sgd's.
     curvature_floor (> 0, <= 1): lower bound of 1 - gamma * var; the log has the share of clamped weights. Source: ours.
 
     Memory beyond EntropySGD's: var, one copy of the weights.
@@ -51,9 +52,12 @@ class EntropySGD2(LangevinOptimizer):
         *,
         lr: float = 0.1,
         momentum: float = 0.9,
+        outer_momentum: float | None = None,
         nesterov: bool = True,
         weight_decay: float = 5e-4,
+        outer_weight_decay: float | None = None,
         inner_lr: float = 0.1,
+        inner_schedule: bool = False,
         inner_steps: int = 20,
         gamma: float = 0.03,
         beta: float = 0.75,
@@ -66,9 +70,12 @@ class EntropySGD2(LangevinOptimizer):
         defaults = dict(
             lr=lr,
             momentum=momentum,
+            outer_momentum=outer_momentum,
             nesterov=nesterov,
             weight_decay=weight_decay,
+            outer_weight_decay=outer_weight_decay,
             inner_lr=inner_lr,
+            inner_schedule=inner_schedule,
             inner_steps=inner_steps,
             gamma=gamma,
             beta=beta,
