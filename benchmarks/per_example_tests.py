@@ -13,6 +13,7 @@ from result_tables import CLAIMS, POWER, signed, significant_of, table_head, tab
 from rb_smooth.core.statistics import PairedCounts, holm_correction, mcnemar_test
 from rb_smooth.evaluation.score import attack_title
 from rb_smooth.leaderboard.entries import Entry, list_entries
+from rb_smooth.leaderboard.reports.board import own_row
 from rb_smooth.leaderboard.reports.comparison import differences
 from rb_smooth.training.sweep.comparison import SIGNIFICANT
 
@@ -28,7 +29,8 @@ def entries_of(record: dict[str, Any], leaderboard: Path) -> dict[str, Entry]:
 def point_lines(entries: dict[str, Entry]) -> Iterator[str]:
     """Paired tests on equal test points; nothing where no claim has both its entries."""
     pairs = [pair for pair in CLAIMS if set(pair) <= entries.keys()]
-    found = [differences(entries[method], entries[minus])["figures"]["autoattack"] for method, minus in pairs]
+    rows = {method: own_row(entry) for method, entry in entries.items()}
+    found = [differences(rows[method], rows[minus])["figures"]["autoattack"] for method, minus in pairs]
     tested = [(pair, each) for pair, each in zip(pairs, found, strict=True) if each and each["pairs"]]
     if not tested:
         return

@@ -140,12 +140,12 @@ def test_the_issue_of_an_entry_that_breaks_no_rule(tmp_path):
 def test_the_log_lists_protocol_attacks_checks_and_versions(tmp_path):
     log = (write_bundle(complete_entry(tmp_path / "board"), tmp_path / "out") / "evaluation.log").read_text()
     for line in (
-        "robust accuracy after apgd-ce: 55.00 % (90.0 s)",
+        "apgd-ce: 2 points broken, accuracy 55.00 % (90.0 s)",
         "AutoAttack: 50.00 % (95 % interval 49.00 to 51.00)",
-        "points broken by apgd-ce: 2",
+        "broken points counted from: points.csv",
         "check deterministic: passed; logits equal twice over",
-        "torch: 2.0",
-        "protocol: version standard, seed 0, batch size 200, pyautoattack 0.2.0",
+        "versions: torch 2.0, robustbench 1.1.1",
+        "code of the attacks: pyautoattack 0.2.0",
     ):
         assert f"{line}\n" in log, line
 
@@ -183,7 +183,7 @@ def test_a_failure_leaves_the_older_bundle(tmp_path, monkeypatch):
 
 def test_weights_are_copied_where_hard_links_fail(tmp_path, monkeypatch):
     entry = complete_entry(tmp_path / "board")
-    monkeypatch.setattr(bundle.os, "link", lambda *_: (_ for _ in ()).throw(OSError("no links")))
+    monkeypatch.setattr("os.link", lambda *_: (_ for _ in ()).throw(OSError("no links")))
     packed = write_bundle(entry, tmp_path / "out") / "models/cifar10/Linf/mine.pt"
     assert packed.read_bytes() == entry.weights.read_bytes()
 

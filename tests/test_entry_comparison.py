@@ -21,7 +21,7 @@ from rb_smooth.core.statistics import PairedCounts, holm_correction
 from rb_smooth.evaluation import per_example
 from rb_smooth.leaderboard import entries, metadata
 from rb_smooth.leaderboard.reports import comparison, ranking
-from rb_smooth.leaderboard.reports.comparable import published_by_name
+from rb_smooth.leaderboard.reports.board import own_row, published_rows
 from rb_smooth.leaderboard.reports.entry_facts import loading_code
 from rb_smooth.leaderboard.reports.entry_report import render_entry_report
 
@@ -115,6 +115,14 @@ def test_paired_interval_has_95_percent_coverage(cells):
 # ---- two entries
 
 
+def differences(one, other):
+    return comparison.differences(*map(own_row, (one, other)))
+
+
+def table(*entries):
+    return rendered(comparison.comparison_table([own_row(entry) for entry in entries]))
+
+
 def pair(folder, **changed):
     """Two entries of 200 points that differ on 30, of which the first is right on 24."""
     stood = [True] * 70 + [True] * 24 + [False] * 6 + [False] * 100
@@ -126,7 +134,7 @@ def pair(folder, **changed):
 
 
 def test_entries_with_points_are_compared_point_by_point(tmp_path):
-    found = comparison.differences(*pair(tmp_path))
+    found = differences(*pair(tmp_path))
     figure = found["figures"]["autoattack"]
     assert found["apart"] == []
     assert figure["pairs"] == {"both": 70, "only_one": 24, "only_other": 6, "neither": 100}
@@ -139,31 +147,31 @@ def test_entries_with_points_are_compared_point_by_point(tmp_path):
 
 def test_without_points_shares_are_compared_with_wider_intervals(tmp_path):
     one, two = pair(tmp_path)
-    paired = comparison.differences(one, two)["figures"]["autoattack"]
+    paired = differences(one, two)["figures"]["autoattack"]
     two.points.unlink()
-    found = comparison.differences(one, two)
+    found = differences(one, two)
     figure = found["figures"]["autoattack"]
     assert (figure["kind"], figure["pairs"], found["notes"]) == ("same points", None, [])
     assert figure["difference"] == pytest.approx(paired["difference"])
     assert figure["high"] - figure["low"] > 1.5 * (paired["high"] - paired["low"])
     assert figure["p"] > paired["p"]
-    assert "models tend to fail on the same ones" in rendered(comparison.comparison_table([one, two]))
+    assert "models tend to fail on the same ones" in table(one, two)
 
 
 def test_a_damaged_points_file_is_reported_and_shares_are_compared(tmp_path):
     one, two = pair(tmp_path)
     two.points.write_text(two.points.read_text().replace("apgd-ce", "apgd-xx", 1))
-    found = comparison.differences(one, two)
+    found = differences(one, two)
     assert found["figures"]["autoattack"]["kind"] == "same points"
     assert str(two.points) in found["notes"][0]
-    assert found["notes"][0] in rendered(comparison.comparison_table([one, two]))
+    assert found["notes"][0] in table(one, two)
 
 
 @pytest.mark.parametrize(
     ("changed", "why"),
     [
-        ({"n": 100}, "points: 200 and 100"),
-        ({"fingerprint": "e" * 64}, "test points: not the same"),
+        ({"n": 100}, f"test points: 200 (SHA-256 {'f' * 12}…) and 100 (SHA-256 {'f' * 12}…)"),
+        ({"fingerprint": "e" * 64}, f"test points: 200 (SHA-256 {'f' * 12}…) and 200 (SHA-256 {'e' * 12}…)"),
         ({"seed": 1}, "seed: 0 and 1"),
         ({"batch_size": 500}, "batch size: 200 and 500"),
         ({"version": "quick"}, "attack: AutoAttack and quick"),
@@ -175,9 +183,9 @@ def test_other_protocols_are_not_ranked_and_the_difference_is_shown(tmp_path, ch
     one, two = pair(tmp_path, **changed)
     if "n" in changed:
         two.points.unlink()
-    found = comparison.differences(one, two)
+    found = differences(one, two)
     assert why in found["apart"]
-    text = rendered(comparison.comparison_table([one, two]))
+    text = table(one, two)
     assert f"not ranked: one and two differ in {'; '.join(found['apart'])}" in text
     assert re.search(r"^ *– +one ", text, re.M)
     of_one_thing = not {"version", "threat"} & changed.keys()
@@ -191,30 +199,27 @@ def test_other_protocols_are_not_ranked_and_the_difference_is_shown(tmp_path, ch
 def test_equal_protocols_are_ranked_and_p_is_holm_corrected(tmp_path):
     one, two = pair(tmp_path)
     third = make_entry(tmp_path, "three", n=200, autoattack=0.30, official=False)
-    text = rendered(comparison.comparison_table([third, two, one]))
+    text = table(third, two, one)
     assert [line.split()[:2] for line in text.splitlines() if re.match(r" *\d ", line)] == [
         ["1", "one"],
         ["2", "two"],
         ["3", "three"],
     ]
-    p = [
-        comparison.differences(*models)["figures"]["autoattack"]["p"]
-        for models in ((one, two), (one, third), (two, third))
-    ]
+    p = [differences(*models)["figures"]["autoattack"]["p"] for models in ((one, two), (one, third), (two, third))]
     for each, corrected in zip(p, holm_correction(p)):
         assert re.search(rf" {re.escape(f'{each:.2g}')} +{re.escape(f'{corrected:.2g}')} ", text)
     assert "24 : 6" in text
 
 
 def test_other_data_sets_have_no_difference(tmp_path):
-    found = comparison.differences(make_entry(tmp_path, "one"), make_entry(tmp_path, "two", dataset="svhn"))
+    found = differences(make_entry(tmp_path, "one"), make_entry(tmp_path, "two", dataset="svhn"))
     assert found["figures"] == {"clean": None, "autoattack": None}
 
 
 def test_selection_on_test_and_unreliable_are_marked(tmp_path):
     chosen = make_entry(tmp_path, "one", selected_on="test")
     doubted = make_entry(tmp_path, "two", metadata={"unreliable": True})
-    text = rendered(comparison.comparison_table([chosen, doubted]))
+    text = table(chosen, doubted)
     assert "one (selected on test)" in text
     assert "two (unreliable)" in text
 
@@ -223,26 +228,28 @@ def test_selection_on_test_and_unreliable_are_marked(tmp_path):
 
 
 def test_published_entries_are_compared_by_shares_and_eps_0031_is_not_ranked(tmp_path):
-    rows, mine = published_by_name("cifar10", "Linf"), make_entry(tmp_path, "mine", autoattack=0.55)
+    rows = {row.name: row for row in published_rows("cifar10", "Linf")}
+    mine = own_row(make_entry(tmp_path, "mine", autoattack=0.55))
     same = comparison.differences(mine, rows["Wu2020Adversarial"])
     assert same["apart"] == []
     figure = same["figures"]["autoattack"]
-    assert figure["difference"] == pytest.approx(0.55 - rows["Wu2020Adversarial"]["autoattack"])
+    assert figure["difference"] == pytest.approx(0.55 - rows["Wu2020Adversarial"].robust)
     assert (figure["low"], figure["high"]) == pytest.approx(statistics.newcombe_interval(0.55, 10_000, 0.5617, 10_000))
     other = comparison.differences(mine, rows["Zhang2019Theoretically"])
     assert other["apart"] == ["eps: 8/255 and 0.031"]
     assert other["figures"]["autoattack"] is None
-    unofficial = make_entry(tmp_path, "unofficial", official=False)
-    assert comparison.differences(unofficial, rows["Wu2020Adversarial"])["apart"] == ["test points: not the same"]
+    unofficial = own_row(make_entry(tmp_path, "unofficial", official=False))
+    (why,) = comparison.differences(unofficial, rows["Wu2020Adversarial"])["apart"]
+    assert why == "test points: 10000 (SHA-256 ffffffffffff…) and the official 10000"
 
 
 def test_rounded_eps_equals_exact_eps(tmp_path):
     near = make_entry(tmp_path, "near", threat=SCORE["threat"] | {"eps": 0.0313725490196})
-    assert comparison.differences(make_entry(tmp_path, "one"), near)["apart"] == []
+    assert differences(make_entry(tmp_path, "one"), near)["apart"] == []
 
 
 def test_positions_among_all_among_equal_data_and_in_the_family(tmp_path):
-    rows = [row for row in published_by_name("cifar10", "Linf").values() if row["eps"] == "8/255"]
+    rows = [row for row in entries.published_entries("cifar10", "Linf")["entries"] if row["eps"] == "8/255"]
     mine = make_entry(tmp_path, "mine", autoattack=0.53, interval=[0.52, 0.54])
     found = ranking.position(mine)
     assert found["unranked"] == ""
@@ -277,8 +284,8 @@ def test_the_first_has_no_model_above(tmp_path):
 @pytest.mark.parametrize(
     ("changed", "why"),
     [
-        ({"official": False}, "official files"),
-        ({"version": "quick"}, "upper bound"),
+        ({"official": False}, "official"),
+        ({"version": "quick"}, "attack: quick and AutoAttack"),
         ({"dataset": "digits"}, "no board"),
     ],
 )
@@ -305,7 +312,7 @@ def test_architecture_families(architecture, kin):
 
 def test_a_single_entry_is_compared_with_its_neighbours(tmp_path):
     mine = make_entry(tmp_path, "mine")
-    text = rendered(comparison.comparison_table([mine]))
+    text = table(mine)
     above = ranking.position(mine)["places"][0]["above"]["name"]
     assert text.count(above) >= 2
     assert "difference in points" in text
@@ -318,7 +325,7 @@ def test_the_report_of_an_entry(tmp_path):
     flags = [True] * 50 + [False] * 50
     mine = add_points(make_entry(tmp_path, "mine", n=100, whole=False), flags, correct=[True] * 80 + [False] * 20)
     text = rendered(render_entry_report(mine))
-    for expected in ("50.00% (95 % interval 49.00% to 51.00%)", "1.5 h", "2.0 h", "eps: 8/255", "deterministic", "2.0"):
+    for expected in ("50.00 % (95 % interval 49.00 to 51.00)", "1.5 h", "2.0 h", "eps: 8/255", "deterministic", "2.0"):
         assert expected in text, expected
     assert re.search(r"misclassified +20 +80.00%", text)
     assert re.search(r"apgd-ce +30 +55.00%", text)  # counts from points.csv, not from the shares

@@ -20,7 +20,8 @@ from PIL import Image
 
 from rb_smooth.core import files
 from rb_smooth.core.errors import UserError
-from rb_smooth.leaderboard.page import boards, charts, details, gallery, reference_models, render, rows, server
+from rb_smooth.leaderboard.page import charts, details, gallery, reference_models, render, server
+from rb_smooth.leaderboard.reports.board import read_boards, safe_link
 
 LOG = """epoch,lr,loss,train_robust,val_clean,val_robust,best,seconds
 0,0.1,2.1,0.30,0.60,0.35,True,60.0
@@ -46,7 +47,7 @@ def full_entry(folder, name="full", n=10, **changed):
 
 
 def board_of(folder, key="cifar10-Linf"):
-    found, _ = boards.read_boards(folder)
+    found, _ = read_boards(folder)
     return next(board for board in found if board.key == key)
 
 
@@ -54,27 +55,34 @@ def row_of(board, name):
     return next(row for row in board.rows if row.name == name)
 
 
+def group_of(board, row):
+    return next(group for group in board.groups if row in group.rows)
+
+
 def test_an_official_entry_is_ranked_among_the_published_of_its_eps(tmp_path):
     make_entry(tmp_path, "mine", autoattack=0.5055, interval=[0.4957, 0.5153])
     board = board_of(tmp_path)
     mine = row_of(board, "mine")
-    group = reference_models.group_of(board, mine)
+    group = group_of(board, mine)
     assert mine.rank == 1 + sum(row.best_known > 0.5055 for row in group.rows)
     assert {row.eps for row in group.rows} == {"8/255"}
     assert group.rows[0].name == "Bartoldson2024Adversarial_WRN-94-16"
     assert [row.best_known for row in group.rows] == sorted((row.best_known for row in group.rows), reverse=True)
-    apart = next(g for g in board.groups if g.eps == "0.031")
-    assert apart.why == "Not ranked with those above: ε is 0.031 here, 8/255 there"
-    assert reference_models.group_of(board, row_of(board, "Zhang2019Theoretically")) is apart
+    apart = next(g for g in board.groups if g.rows[0].eps == "0.031")
+    assert apart.why == "Not ranked with those above: eps: 0.031 and 8/255"
+    assert group_of(board, row_of(board, "Zhang2019Theoretically")) is apart
 
 
 @pytest.mark.parametrize(
     ("changed", "why"),
     [
-        ({"version": "quick"}, "their figures are AutoAttack's, this one an upper bound (quick, not AutoAttack)"),
-        ({"official": False}, "these test points do not come from the official files"),
-        ({"whole": False, "n": 500}, "500 points here, the whole test set there"),
-        ({"threat": {"norm": "Linf", "eps": 0.07, "step_size": 0.01}}, "none has eps 0.07"),
+        ({"version": "quick"}, "attack: quick and AutoAttack"),
+        ({"official": False}, "test points: 10000 (SHA-256 ffffffffffff…) and the official 10000"),
+        (
+            {"whole": False, "n": 500},
+            "test points: 500 (SHA-256 ffffffffffff…) and the official 10000",
+        ),
+        ({"threat": {"norm": "Linf", "eps": 0.07, "step_size": 0.01}}, "eps: 0.07 and 8/255"),
     ],
 )
 def test_incomparable_entries_are_in_a_group_of_their_own_with_the_reason(tmp_path, changed, why):
@@ -83,7 +91,7 @@ def test_incomparable_entries_are_in_a_group_of_their_own_with_the_reason(tmp_pa
     last = board.groups[-1]
     assert [row.name for row in last.rows] == ["mine"]
     assert last.rows[0].rank is None
-    assert last.why == f"Published entries not ranked: {why}"
+    assert last.why == f"Not ranked with those above: {why}"
     assert last.why in reference_models.headline(board)
     assert last.why in reference_models.rank_sentence(last.rows[0], last)
 
@@ -91,8 +99,8 @@ def test_incomparable_entries_are_in_a_group_of_their_own_with_the_reason(tmp_pa
 def test_an_entry_of_the_smaller_eps_is_ranked_among_the_published_of_that_eps(tmp_path):
     make_entry(tmp_path, "mine", threat={"norm": "Linf", "eps": 0.031, "step_size": 0.01})
     board = board_of(tmp_path)
-    group = reference_models.group_of(board, row_of(board, "mine"))
-    assert (group.eps, len(group.rows)) == ("0.031", 7)
+    group = group_of(board, row_of(board, "mine"))
+    assert (group.rows[0].eps, len(group.rows)) == ("0.031", 7)
 
 
 def test_a_board_without_published_models_ranks_within_equal_protocols(tmp_path):
@@ -106,7 +114,7 @@ def test_a_board_without_published_models_ranks_within_equal_protocols(tmp_path)
     first, second = board_of(tmp_path, "digits-Linf").groups
     assert [(row.rank, row.name) for row in first.rows] == [(1, "a"), (1, "b"), (3, "c")]
     assert [(row.rank, row.name) for row in second.rows] == [(None, "few")]
-    assert second.why == "Not ranked with those above: other number of points"
+    assert second.why.startswith("Not ranked with those above: test points: 100 (SHA-256")
 
 
 def test_quick_is_never_called_autoattack(tmp_path):
@@ -121,11 +129,11 @@ def test_rank_range_from_the_interval_and_reference_models_of_the_same_family(tm
     make_entry(tmp_path, "mine", autoattack=0.5055, interval=[0.45, 0.56])
     board = board_of(tmp_path)
     mine = row_of(board, "mine")
-    group = reference_models.group_of(board, mine)
+    group = group_of(board, mine)
     others = [row.best_known for row in group.rows if row is not mine]
     best, worst = (1 + sum(other > end for other in others) for end in (0.56, 0.45))
     assert f"({best} to {worst} by its 95 % interval)" in reference_models.rank_sentence(mine, group)
-    marks = {mark.what: mark.row for mark in reference_models.model_references(mine, group)}
+    marks = dict(reference_models.model_references(mine, group))
     kin = marks["best other ResNet-18 without extra data"]
     assert kin.architecture in ("ResNet-18", "PreActResNet-18")
     assert not kin.extra_data
@@ -201,15 +209,16 @@ def test_output_is_reproducible_across_processes_without_torch_and_matplotlib(tm
 
 def test_only_http_links_are_kept():
     for link in ("https://arxiv.org/abs/1706.06083", "http://a.b/c"):
-        assert rows.safe_link(link) == link
+        assert safe_link(link) == link
     for link in ("javascript:alert(1)", " https://a.b", "data:text/html,x", "https://a.b\njavascript:x", None, 3, ""):
-        assert rows.safe_link(link) == ""
+        assert safe_link(link) == ""
 
 
 def test_every_model_is_a_labelled_point_inside_the_chart(tmp_path):
     make_entry(tmp_path, "mine", autoattack=0.5, interval=[0.49, 0.51])
     board = board_of(tmp_path)
-    svg = charts.draw_scatter(board)
+    chart = charts.scatter_chart(board)
+    svg = render._environment().get_template("charts.svg.j2").module.show_chart(chart)
     assert svg.count('class="point"') == len(board.rows)
     assert (
         "<title>mine: 80.00 % clean, 50.00 % robust, 95 % interval 49.00 to 51.00; ResNet-18, ours, rank "
@@ -219,7 +228,7 @@ def test_every_model_is_a_labelled_point_inside_the_chart(tmp_path):
     places = re.findall(r'<use [^>]*\bx="([\d.]+)" y="([\d.]+)"', svg)
     assert len(places) == len(board.rows)
     assert all(0 < float(x) < width and 0 < float(y) < height for x, y in places)
-    assert charts.has_clipped_points(board)  # some published models have a robust accuracy near 0
+    assert chart.is_clipped  # some published models have a robust accuracy near 0
     assert not re.search(r"<style|fill=|stroke=|#[0-9a-f]{6}\b", svg)  # colours come from the page's style
 
 
@@ -249,8 +258,7 @@ def test_galleries_and_curves_beyond_the_size_limits_are_left_out(tmp_path, monk
     text = render.render_page(tmp_path)
     assert "data:image/png" in text
     assert 'aria-label="Training of full: 3 epochs' in text
-    monkeypatch.setattr(render, "MAX_PICTURE_BYTES", 100)
-    monkeypatch.setattr(render, "MAX_CURVE_BYTES", 0)
+    monkeypatch.setattr(render, "MAX_DETAIL_BYTES", 100)
     smaller = render.render_page(tmp_path)
     assert "data:image/png" not in smaller
     assert 'aria-label="Training of full' not in smaller
@@ -258,24 +266,20 @@ def test_galleries_and_curves_beyond_the_size_limits_are_left_out(tmp_path, monk
 
 
 def test_panel_has_broken_points_by_attack_and_robust_accuracy_by_class(tmp_path):
-    found = details.read_details(row_of_entry(full_entry(tmp_path)))
+    found = details.read_details(full_entry(tmp_path))
     assert [(step.attack, step.broken) for step in found.steps] == [("unattacked", 2), ("apgd-ce", 3), ("apgd-t", 0)]
     assert [(each.label, each.n, each.robust) for each in found.classes] == [(3, 10, 0.5)]
-    facts = {name: value for _, section in found.facts for name, value in section}
+    facts = {name: value for section in found.facts.values() for name, value in section.items()}
     assert facts["epochs"] == "3, best 2"
     assert facts["training"] == "1.5 h"
     assert "eps: 8/255" in found.recipe
 
 
 def test_shown_commands_quote_any_name(tmp_path):
-    found = details.read_details(row_of_entry(full_entry(tmp_path, "a; b 'c'")))
+    found = details.read_details(full_entry(tmp_path, "a; b 'c'"))
     assert "verify 'a; b '\"'\"'c'\"'\"'' --dataset cifar10" in found.commands
     compile(found.loading, "shown", "exec")
     assert str(tmp_path.parent) not in found.loading + found.commands  # a published page shows no local paths
-
-
-def row_of_entry(entry):
-    return rows.own_row(entry, "key")
 
 
 def test_an_empty_leaderboard_has_the_published_models(tmp_path):

@@ -60,10 +60,10 @@ def test_an_official_entry_is_ranked_among_the_published_of_its_eps(tmp_path):
 @pytest.mark.parametrize(
     ("changed", "why"),
     [
-        ({"official": False}, "official files"),
-        ({"whole": False, "n": 500}, "500 points here"),
+        ({"official": False}, "test points: 10000 (SHA-256"),
+        ({"whole": False, "n": 500}, "test points: 500 (SHA-256"),
         ({"threat": SCORE["threat"] | {"eps": 0.031}}, ""),
-        ({"threat": SCORE["threat"] | {"eps": 0.07}}, "none has eps 0.07"),
+        ({"threat": SCORE["threat"] | {"eps": 0.07}}, "eps: 0.07 and 8/255"),
     ],
 )
 def test_incomparable_entries_are_not_ranked_among_the_published_and_the_reason_is_shown(tmp_path, changed, why):
@@ -74,12 +74,12 @@ def test_incomparable_entries_are_not_ranked_among_the_published_and_the_reason_
 
 
 def test_own_entries_of_other_points_are_listed_below_with_the_reason(tmp_path):
-    make_entry(tmp_path, "other", fingerprint="e" * 64)
-    make_entry(tmp_path, "smaller", n=100)
-    make_entry(tmp_path, "equal", autoattack=0.6)
+    make_entry(tmp_path, "other", official=False, fingerprint="e" * 64)
+    make_entry(tmp_path, "smaller", official=False, n=100)
+    make_entry(tmp_path, "equal", official=False, autoattack=0.6)
     text = printed(make_entry(tmp_path, "mine", official=False))
-    assert "not ranked: other, AutoAttack 50.55 % (other test points)" in text
-    assert "not ranked: smaller, AutoAttack 50.55 % (other number of points)" in text
+    assert "not ranked: other, AutoAttack 50.55% (test points: 10000 (SHA-256 eeeeeeeeeeee…) and 10000" in text
+    assert "not ranked: smaller, AutoAttack 50.55% (test points: 100 (SHA-256 ffffffffffff…) and 10000" in text
     assert text.index("equal") < text.index("mine")
 
 

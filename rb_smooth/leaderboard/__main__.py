@@ -175,14 +175,13 @@ def _show(options: argparse.Namespace) -> None:
 
 def _compare(options: argparse.Namespace) -> None:
     """Compare entries with each other and with published entries of their board."""
-    from rb_smooth.leaderboard.reports.comparable import select_entries
-    from rb_smooth.leaderboard.reports.comparison import compare_entries, comparison_table
+    from rb_smooth.leaderboard.reports.comparison import compare_entries, comparison_table, select_rows
 
-    entries = select_entries(options.what, options.leaderboard, options.dataset, options.threat)
+    rows = select_rows(options.what, options.leaderboard, options.dataset, options.threat)
     if options.json:
-        print(json.dumps(compare_entries(entries), indent=2, ensure_ascii=False))
+        print(json.dumps(compare_entries(rows), indent=2, ensure_ascii=False))
         return
-    _print(comparison_table(entries))
+    _print(comparison_table(rows))
 
 
 def _table(options: argparse.Namespace) -> None:

@@ -10,6 +10,9 @@ published/<dataset>-<threat>.json                            RobustBench's entri
 
 from __future__ import annotations
 
+import math
+import os
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,29 +53,29 @@ class Entry:
     @property
     def weights(self) -> Path:
         """Path of the weights, a state dict of tensors."""
-        return model_dir(self.leaderboard) / self.dataset / self.threat / f"{self.name}.pt"
+        return self._file("models", "pt")
 
     @property
     def path(self) -> Path:
         """Path of `info`."""
-        return self._companion_file("model_info", "json")
+        return self._file("model_info", "json")
 
     @property
     def points(self) -> Path:
         """Path of the per-example results."""
-        return self._companion_file("points", "csv")
+        return self._file("points", "csv")
 
     @property
     def curves(self) -> Path:
         """Path of the training log."""
-        return self._companion_file("curves", "csv")
+        return self._file("curves", "csv")
 
     @property
     def examples(self) -> Path:
         """Path of some test images with adversarial examples."""
-        return self._companion_file("examples", "npz")
+        return self._file("examples", "npz")
 
-    def _companion_file(self, folder: str, suffix: str) -> Path:
+    def _file(self, folder: str, suffix: str) -> Path:
         return self.leaderboard / folder / self.dataset / self.threat / f"{self.name}.{suffix}"
 
     @property
@@ -109,6 +112,15 @@ def cache_folder(leaderboard: Path, sha256: str) -> Path:
     return leaderboard / ".evaluations" / sha256[:16]
 
 
+def link_or_copy(source: Path, target: Path) -> None:
+    """Hard-link, which costs no space (files are replaced, never modified); copy where the disk has no hard links."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
 def list_entries(leaderboard: Path, dataset: str = "*", threat: str = "*") -> tuple[list[Entry], list[str]]:
     """Return the entries, and a message for each file that is not an entry and was skipped."""
     entries, complaints = [], []
@@ -121,21 +133,36 @@ def list_entries(leaderboard: Path, dataset: str = "*", threat: str = "*") -> tu
 
 
 def read_entry(path: Path) -> Entry:
-    """Read an entry from its JSON file. Raises UserError if required values are missing or have another type."""
+    """Read an entry from its JSON file. Raises UserError for missing values, other types and impossible accuracies."""
     info = files.read_json(path)
     entry = Entry(path.parents[3], path.parts[-3], path.parts[-2], path.stem, info)
     try:
-        score, model = entry.own["score"], entry.own["model"]
-        numbers = [score[key] for key in ("clean", "pgd20", "autoattack", "n")] + [*score["interval"], model["classes"]]
-        texts = [info["autoattack_acc"], info["architecture"], entry.own["run"], score["fingerprint"], model["name"]]
-        texts += entry.packages.values()
-        entry.protocol()
-        valid = all(isinstance(x, (int, float)) for x in numbers) and all(isinstance(x, str) for x in texts)
-    except (KeyError, TypeError, AttributeError):
-        valid = False
-    if not valid:
-        raise UserError(f"expected an entry of rb_smooth in {path}, got other JSON; restore or delete it")
+        problem = _problem(entry)
+    except (KeyError, TypeError, AttributeError, ValueError):
+        problem = "other JSON"
+    if problem:
+        raise UserError(f"expected an entry of rb_smooth in {path}, got {problem}; restore or delete it")
     return entry
+
+
+def _problem(entry: Entry) -> str:
+    """What is wrong with the JSON of an entry; empty if nothing is. Missing values raise KeyError or TypeError."""
+    info, score, model = entry.info, entry.own["score"], entry.own["model"]
+    low, high = score["interval"]
+    shares = [score["clean"], score["pgd20"], score["autoattack"], low, high]
+    texts = [info["autoattack_acc"], info["architecture"], entry.own["run"], score["fingerprint"], score["version"]]
+    texts += [model["name"], *entry.packages.values()]
+    numbers = [*shares, score["threat"]["eps"], score["n"], model["classes"]]
+    if not all(isinstance(text, str) for text in texts) or not all(isinstance(x, (int, float)) for x in numbers):
+        return "values of other types"
+    if not all(0 <= share <= 1 for share in shares) or not math.isfinite(
+        score["threat"]["eps"]
+    ):  # NaN is not in [0, 1]
+        return "accuracies outside [0, 1], or an eps that is not finite"
+    if score["threat"]["norm"] != entry.threat:
+        return f"the norm {score['threat']['norm']} in the folder of {entry.threat}"
+    flags = [score["official"], score["whole"]]
+    return "" if all(isinstance(flag, bool) for flag in flags) else "no `official` and `whole`"
 
 
 def find_entry(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +17,7 @@ from rb_smooth.core.errors import UserError
 from rb_smooth.core.files import validate_name
 from rb_smooth.core.formatting import eps_text, percent
 from rb_smooth.evaluation.score import attack_title
-from rb_smooth.leaderboard.entries import Entry, read_entry
+from rb_smooth.leaderboard.entries import Entry, link_or_copy, read_entry
 from rb_smooth.leaderboard.metadata import architecture_name, paper_link, used_extra_data
 from rb_smooth.leaderboard.zoo import build_entry_network
 from rb_smooth.training.run_folder.run import Run, config_suffix
@@ -180,14 +178,10 @@ def _archive_entry(entry: Entry) -> None:
         return
     unique_name = f"{entry.name}-{files.sha256(entry.path)[:8]}"
     folder = entry.leaderboard / "replaced" / entry.dataset / entry.threat / unique_name
-    folder.mkdir(parents=True, exist_ok=True)
     for path in (entry.path, entry.weights, entry.points, entry.examples, entry.curves):
         copy = folder / path.name
         if path.exists() and not copy.exists():
-            try:
-                os.link(path, copy)  # safe: files are replaced, never modified
-            except OSError:  # the disk has no hard links
-                shutil.copyfile(path, copy)
+            link_or_copy(path, copy)
 
 
 def _export_checked(submission: Submission, folder: Path) -> Path:

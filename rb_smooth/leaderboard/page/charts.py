@@ -1,4 +1,4 @@
-"""Charts of the page as SVG elements: clean against robust accuracy, and an entry's training curves.
+"""Charts of the page: clean against robust accuracy, and an entry's training curves.
 
 The numbers are computed here, charts.svg.j2 draws them, and page.css has the colours.
 """
@@ -8,13 +8,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-
-from markupsafe import Markup
+from typing import NamedTuple
 
 from rb_smooth.core.formatting import percent
-from rb_smooth.leaderboard.page.boards import Board
-from rb_smooth.leaderboard.page.rows import ModelRow
-from rb_smooth.leaderboard.page.templates import make_environment
+from rb_smooth.leaderboard.reports.board import Board, ModelRow
 from rb_smooth.training.run_folder.log import LogRow, best_row
 
 _WIDTH, _LEFT, _RIGHT, _TOP, _BOTTOM = 560, 40, 10, 40, 56
@@ -28,6 +25,9 @@ _MAX_EPOCHS = 240
 
 _MAX_DOTTED = 12
 """Epochs up to which each one has a dot."""
+
+_ARROWS = ("left", "right", "down", "up")
+"""Shapes of points outside the axes."""
 
 CURVES = (
     ("val_clean", "clean, validation"),
@@ -54,9 +54,8 @@ class Axis:
         return round(self.start + share * (self.end - self.start), 1)
 
 
-@dataclass(frozen=True)
-class Point:
-    """A marker. shape: diamond, dot, small, left, right, up or down. css: classes. key: of the linked panel, or ""."""
+class Point(NamedTuple):
+    """A marker. shape: diamond, dot, small, or an arrow. css: classes. key: of the linked panel, or ""."""
 
     x: float
     y: float
@@ -67,18 +66,11 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Interval:
-    """A vertical line from `low` to `high` for the model `key`."""
-
-    key: str
-    x: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
 class Chart:
-    """Content of a chart. title: its text for screen readers. curves: (CSS class, path data)."""
+    """Content of a chart. title: its text for screen readers. intervals: (model's key, x, low, high): vertical lines.
+
+    curves: (CSS class, label, path data).
+    """
 
     title: str
     x: Axis
@@ -86,8 +78,8 @@ class Chart:
     x_title: str
     y_title: str
     points: list[Point]
-    intervals: list[Interval] = field(default_factory=list)
-    curves: list[tuple[str, str]] = field(default_factory=list)
+    intervals: list[tuple[str, float, float, float]] = field(default_factory=list)
+    curves: list[tuple[str, str, str]] = field(default_factory=list)
 
     @property
     def height(self) -> float:
@@ -97,52 +89,51 @@ class Chart:
     def width(self) -> float:
         return self.x.end + _RIGHT
 
+    @property
+    def is_clipped(self) -> bool:
+        """Whether any point is outside the axes."""
+        return any(point.shape in _ARROWS for point in self.points)
 
-def draw_scatter(board: Board) -> Markup:
+
+def scatter_chart(board: Board) -> Chart:
     """Each model by its clean and its best known robust accuracy; ours on top, with their 95 % intervals.
 
     Each point links to its model's panel. Published outliers do not widen the axes: they are arrows at the edge.
     """
     ranked = {row.key for row in board.groups[0].rows}
     rows = sorted(board.rows, key=lambda row: (row.ours, row.best_known))
-    clean, robust = _visible_accuracies(rows)
+    ours, published = [row for row in rows if row.ours], [row for row in rows if not row.ours]
+    clean = [row.clean for row in ours] + _without_outliers([row.clean for row in published])
+    robust = [end for row in ours for end in row.interval or ()]
+    robust += _without_outliers([row.best_known for row in published])
     x, y = _accuracy_axis(clean, _LEFT, _WIDTH - _RIGHT), _accuracy_axis(robust, 390 - _BOTTOM, _TOP)
-    return _svg(
-        Chart(
-            f"{board.title}: standard against robust accuracy",
-            x,
-            y,
-            "standard accuracy, %",
-            "best known robust accuracy, %",
-            points=[_model_point(row, x, y, hollow=row.key not in ranked) for row in rows],
-            intervals=[
-                Interval(row.key, x.at(row.clean), *(y.at(end) for end in _extent(row))) for row in rows if row.ours
-            ],
-        )
+    return Chart(
+        f"{board.title}: standard against robust accuracy",
+        x,
+        y,
+        "standard accuracy, %",
+        "best known robust accuracy, %",
+        points=[_model_point(row, x, y, hollow=row.key not in ranked) for row in rows],
+        intervals=[
+            (row.key, x.at(row.clean), y.at(row.interval[0]), y.at(row.interval[1])) for row in ours if row.interval
+        ],
     )
 
 
-def has_clipped_points(board: Board) -> bool:
-    """Whether `draw_scatter` puts any of the board's models at the edge."""
-    x, y = _visible_accuracies(board.rows)
-    inside = [min(x) <= row.clean <= max(x) and min(y) <= row.best_known <= max(y) for row in board.rows]
-    return not all(inside)
-
-
-def draw_curves(rows: Sequence[LogRow], name: str) -> Markup:
+def training_chart(rows: Sequence[LogRow], name: str) -> Chart:
     """Accuracies over epochs, with a diamond at the best epoch. rows: of `log.read_log`, at least one."""
     best, last = best_row(rows), rows[-1]
     step = math.ceil(len(rows) / _MAX_EPOCHS)
     shown = [row for row in rows if row["epoch"] % step == 0 or row is last or row is best]
-    columns = [column for column, _ in available_curves(rows)]
-    values = [row[column] for row in shown for column in columns if _is_finite(row, column)]
+    curves = [curve for curve in CURVES if any(row.get(curve[0]) is not None for row in rows)]
+    values = [row[column] for row in shown for column, _ in curves if _is_finite(row, column)]
     margin = max(0.03 * (len(rows) - 1), 0.5)
     low, high = 1 - margin, len(rows) + margin
     ticks = [(float(tick), f"{tick:.0f}") for tick in _ticks(low, high, 8, (1, 2, 5, 10)) if tick == round(tick)]
     x, y = Axis(low, high, _LEFT, _WIDTH - _RIGHT, ticks), _accuracy_axis(values, 280 - _BOTTOM, _TOP)
     dots = [
         Point(x.at(row["epoch"] + 1), y.at(row[column]), "small", f"small {column}")
-        for column in columns
+        for column, _ in curves
         for row in shown
         if len(rows) <= _MAX_DOTTED and _is_finite(row, column)
     ]
@@ -151,17 +142,8 @@ def draw_curves(rows: Sequence[LogRow], name: str) -> Markup:
         f"Training of {name}: {len(rows)} epochs; robust validation accuracy {percent(best['val_robust'])} % at "
         f"the best, epoch {best['epoch'] + 1}, and {percent(last['val_robust'])} % at the last"
     )
-    curves = [(column, _path(shown, column, x, y)) for column in columns]
-    return _svg(Chart(title, x, y, "epoch", "accuracy, %", [*dots, diamond], curves=curves))
-
-
-def available_curves(rows: Sequence[LogRow]) -> list[tuple[str, str]]:
-    """Those of CURVES that the log has."""
-    return [curve for curve in CURVES if any(row.get(curve[0]) is not None for row in rows)]
-
-
-def _svg(chart: Chart) -> Markup:
-    return Markup(make_environment().get_template("charts.svg.j2").render(chart=chart))
+    paths = [(column, label, _path(shown, column, x, y)) for column, label in curves]
+    return Chart(title, x, y, "epoch", "accuracy, %", [*dots, diamond], curves=paths)
 
 
 def _path(rows: Sequence[LogRow], column: str, x: Axis, y: Axis) -> str:
@@ -182,23 +164,11 @@ def _is_finite(row: LogRow, column: str) -> bool:
 
 def _model_point(row: ModelRow, x: Axis, y: Axis, hollow: bool) -> Point:
     """A diamond for ours, a dot for a published model, an arrow for one outside the axes."""
-    arrows = {
-        "left": row.clean < x.low,
-        "right": row.clean > x.high,
-        "down": row.best_known < y.low,
-        "up": row.best_known > y.high,
-    }
-    shape = next((arrow for arrow, outside in arrows.items() if outside), "diamond" if row.ours else "dot")
+    outside = (row.clean < x.low, row.clean > x.high, row.best_known < y.low, row.best_known > y.high)
+    arrows = [arrow for arrow, is_outside in zip(_ARROWS, outside, strict=True) if is_outside]
+    shape = [*arrows, "diamond" if row.ours else "dot"][0]
     css = " ".join(["ours"] * row.ours + ["hollow"] * hollow)
     return Point(x.at(row.clean), y.at(row.best_known), shape, css, row.key, _accessible_label(row))
-
-
-def _visible_accuracies(rows: Sequence[ModelRow]) -> tuple[list[float], list[float]]:
-    """(clean, robust) accuracies that the axes must include."""
-    ours, published = [row for row in rows if row.ours], [row for row in rows if not row.ours]
-    clean = [row.clean for row in ours] + _without_outliers([row.clean for row in published])
-    robust = [end for row in ours for end in _extent(row)]
-    return clean, robust + _without_outliers([row.best_known for row in published])
 
 
 def _without_outliers(values: Sequence[float]) -> list[float]:
@@ -209,10 +179,6 @@ def _without_outliers(values: Sequence[float]) -> list[float]:
     low, high = ordered[len(ordered) // 4], ordered[(3 * len(ordered) - 1) // 4]
     reach = 3 * (high - low)
     return [value for value in values if low - reach <= value <= high + reach]
-
-
-def _extent(row: ModelRow) -> tuple[float, float]:
-    return row.interval or (row.best_known, row.best_known)
 
 
 def _accessible_label(row: ModelRow) -> str:

@@ -10,20 +10,20 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from jinja2 import Environment
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from rb_smooth.core import files
 from rb_smooth.core.errors import UserError
 from rb_smooth.core.formatting import duration, percent
 from rb_smooth.leaderboard.page import charts, reference_models
-from rb_smooth.leaderboard.page.boards import Board, read_boards
 from rb_smooth.leaderboard.page.details import Details, read_details
-from rb_smooth.leaderboard.page.rows import ModelRow
-from rb_smooth.leaderboard.page.templates import FOLDER, make_environment
+from rb_smooth.leaderboard.reports.board import ModelRow, read_boards
 
-MAX_PICTURE_BYTES, MAX_CURVE_BYTES = 700_000, 500_000
-"""Total characters of all galleries, and of all training curves: 150 entries stay under 3 MB. The best come first."""
+MAX_DETAIL_BYTES = 1_200_000
+"""Total characters of galleries and training curves: 150 entries stay under 3 MB. The best come first."""
+
+_FOLDER = Path(__file__).parent
 
 _FIRST_SCRIPT = 'document.documentElement.classList.add("js");'
 """Runs before the first paint, so that elements which depend on scripts do not move later."""
@@ -42,19 +42,17 @@ def write_page(leaderboard: Path) -> Path:
 def render_page(leaderboard: Path) -> str:
     """The page as HTML; it does not depend on time or place."""
     boards, complaints = read_boards(leaderboard)
-    details = _details([row for board in boards for row in board.ours], complaints)
-    script = (FOLDER / "page.js").read_text(encoding="utf-8")
+    script = (_FOLDER / "page.js").read_text(encoding="utf-8")
     return (
         _environment()
         .get_template("template.html.j2")
         .render(
             boards=boards,
-            current=_default_board(boards),
-            charts={board.key: charts.draw_scatter(board) for board in boards if len(board.rows) > 1},
-            curves=_curves(boards, details),
-            details=details,
+            current=max(boards, key=lambda board: len(board.ours)).key if boards else "",
+            charts={board.key: charts.scatter_chart(board) for board in boards if len(board.rows) > 1},
+            details=_read_all_details([row for board in boards for row in board.ours], complaints),
             complaints=complaints,
-            style=Markup((FOLDER / "page.css").read_text(encoding="utf-8")),
+            style=Markup((_FOLDER / "page.css").read_text(encoding="utf-8")),
             first_script=Markup(_FIRST_SCRIPT),
             script=Markup(script),
             policy=Markup(f"{_script_hash(_FIRST_SCRIPT)} {_script_hash(script)}"),
@@ -63,17 +61,20 @@ def render_page(leaderboard: Path) -> str:
 
 
 def _environment() -> Environment:
-    """With the functions that the templates call."""
-    environment = make_environment()
+    """Every text is escaped: `select_autoescape` would not escape in templates whose names end in .j2."""
+    environment = Environment(
+        loader=FileSystemLoader(_FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     environment.globals.update(
         percent=percent,
         duration=duration,
         breakable=_with_break_points,
         value_counts=_count_values,
         filter_values=_filter_values,
-        loading_code=_loading_code,
-        has_clipped_points=charts.has_clipped_points,
-        available_curves=charts.available_curves,
         headline=reference_models.headline,
         board_references=reference_models.board_references,
         model_references=reference_models.model_references,
@@ -82,35 +83,21 @@ def _environment() -> Environment:
     return environment
 
 
-def _details(rows: Sequence[ModelRow], complaints: list[str]) -> dict[str, Details]:
-    """Details by row key; galleries beyond MAX_PICTURE_BYTES are left out."""
+def _read_all_details(rows: Sequence[ModelRow], complaints: list[str]) -> dict[str, Details]:
+    """Details by row key; galleries and curves beyond MAX_DETAIL_BYTES are left out."""
     found: dict[str, Details] = {}
-    room = MAX_PICTURE_BYTES
+    room = MAX_DETAIL_BYTES
     for row in rows:
+        assert row.entry is not None
         try:
-            each = read_details(row)
+            each = read_details(row.entry)
         except UserError as error:
             complaints.append(f"shown without details: {error}")
             continue
         complaints += each.complaints
-        room -= sum(len(pair.clean) + len(pair.adversarial) for pair in each.pairs)
-        found[row.key] = each if room >= 0 else replace(each, pairs=[], crowded_out=bool(each.pairs))
+        room -= each.size
+        found[row.key] = each if room >= 0 else replace(each, pairs=[], training=None, crowded_out=True)
     return found
-
-
-def _curves(boards: Sequence[Board], details: dict[str, Details]) -> dict[str, Markup]:
-    found: dict[str, Markup] = {}
-    room = MAX_CURVE_BYTES
-    for row in (row for board in boards for row in board.ours):
-        if row.key in details and (log := details[row.key].log) and room > 0:
-            found[row.key] = charts.draw_curves(log, row.name)
-            room -= len(found[row.key])
-    return found
-
-
-def _default_board(boards: Sequence[Board]) -> str:
-    """The key of the board with most of our models; the first of equal ones."""
-    return max(boards, key=lambda board: len(board.ours)).key if boards else ""
 
 
 def _filter_values(row: ModelRow) -> dict[str, str]:
@@ -131,15 +118,6 @@ def _count_values(rows: Sequence[ModelRow], name: str) -> list[tuple[str, int]]:
 def _with_break_points(name: str) -> Markup:
     """`name` with line-break opportunities after each _ and +."""
     return Markup("<wbr>").join(re.findall(r"[^_+]*[_+]|[^_+]+$", name))
-
-
-def _loading_code(row: ModelRow, board: Board) -> str:
-    """Python that loads a published model."""
-    return (
-        "import rb_smooth  # so that robustbench can be imported\n"
-        "from robustbench.utils import load_model\n"
-        f"model = load_model({row.name!r}, dataset={board.dataset!r}, threat_model={board.threat!r})"
-    )
 
 
 def _script_hash(script: str) -> str:

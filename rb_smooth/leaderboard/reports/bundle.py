@@ -9,9 +9,6 @@ The issue lists which of RobustBench's rules the entry breaks. Nothing is sent a
 
 from __future__ import annotations
 
-import contextlib
-import os
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -20,11 +17,11 @@ from rb_smooth.config.yaml import dump_sections
 from rb_smooth.core import files
 from rb_smooth.core.errors import UserError
 from rb_smooth.core.files import validate_name
-from rb_smooth.core.formatting import eps_text, percent
-from rb_smooth.evaluation.per_example import CLEAN, counts_by_attack
+from rb_smooth.core.formatting import percent
 from rb_smooth.evaluation.score import attack_title
-from rb_smooth.leaderboard.entries import Entry, read_per_example_results
+from rb_smooth.leaderboard.entries import Entry, link_or_copy, read_per_example_results
 from rb_smooth.leaderboard.metadata import architecture_title
+from rb_smooth.leaderboard.reports.entry_facts import attack_steps, facts_by_heading
 
 _CHECKSUMS_FILE = "SHA256SUMS"
 
@@ -60,20 +57,15 @@ def robustbench_json(entry: Entry) -> dict[str, object]:
 
 
 def _write_bundle_files(entry: Entry, folder: Path) -> None:
-    board = Path(entry.dataset) / entry.threat
-    texts = {
-        "README.md": readme_text(entry),
-        "issue.md": issue_text(entry),
-        "registry.py": registry_module(entry),
-        "evaluation.log": evaluation_log(entry),
-        "recipe.yaml": dump_sections(entry.own["recipe"]),
-    }
-    for name, text in texts.items():
-        files.write_text(folder / name, text)
-    files.write_json(folder / "model_info" / board / f"{entry.name}.json", robustbench_json(entry))
-    _link_or_copy(entry.weights, folder / _weights_path(entry))
+    files.write_text(folder / "README.md", readme_text(entry))
+    files.write_text(folder / "issue.md", issue_text(entry))
+    files.write_text(folder / "registry.py", registry_module(entry))
+    files.write_text(folder / "evaluation.log", evaluation_log(entry))
+    files.write_text(folder / "recipe.yaml", dump_sections(entry.own["recipe"]))
+    files.write_json(folder / entry.path.relative_to(entry.leaderboard), robustbench_json(entry))
+    link_or_copy(entry.weights, folder / _weights_path(entry))
     if entry.points.exists():
-        _link_or_copy(entry.points, folder / "points.csv")
+        link_or_copy(entry.points, folder / "points.csv")
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     sums = "".join(f"{files.sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in paths)
     files.write_text(folder / _CHECKSUMS_FILE, sums)
@@ -81,16 +73,7 @@ def _write_bundle_files(entry: Entry, folder: Path) -> None:
 
 def _weights_path(entry: Entry) -> str:
     """Inside the bundle."""
-    return f"models/{entry.dataset}/{entry.threat}/{entry.name}.pt"
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    """Hard-link, which costs no space; copy where the file system does not allow it."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with contextlib.suppress(OSError):
-        os.link(source, target)
-        return
-    shutil.copyfile(source, target)
+    return entry.weights.relative_to(entry.leaderboard).as_posix()
 
 
 _ROBUSTBENCH_BOARDS = {("cifar10", "Linf"), ("cifar10", "L2"), ("cifar100", "Linf")}
@@ -200,38 +183,15 @@ def registry_module(entry: Entry) -> str:
 
 
 def evaluation_log(entry: Entry) -> str:
-    """Protocol, accuracies, checks and versions, one `key: value` per line."""
-    score = entry.own["score"]
-    low, high = score["interval"]
-    threat = score["threat"]
-    lines = [
-        f"entry: {entry.name}",
-        f"weights: SHA-256 {entry.own.get('weights_sha256')}",
-        f"test points: {score['n']}, fingerprint {score['fingerprint']}, official {score['official']}, "
-        f"whole test set {score['whole']}",
-        f"threat: {threat['norm']}, eps {eps_text(threat['eps'])}",
-        f"protocol: version {score['version']}, seed {score['seed']}, batch size {score.get('batch_size')}, "
-        f"{score.get('backend')}",
-        f"clean accuracy: {percent(score['clean'])} %",
-        f"PGD-20 accuracy: {percent(score['pgd20'])} %",
-    ]
-    for name, attack in score["attacks"].items():
-        lines.append(f"robust accuracy after {name}: {percent(attack['robust'])} % ({attack['seconds']:.1f} s)")
-    interval = f"95 % interval {percent(low)} to {percent(high)}"
-    lines.append(f"{attack_title(score)}: {percent(score['autoattack'])} % ({interval})")
-    lines += _broken_counts(entry)
+    """Accuracies, protocol, attacks, checks and versions, one `key: value` per line."""
+    score, results = entry.own["score"], read_per_example_results(entry)
+    facts = {name: value for named in facts_by_heading(entry).values() for name, value in named.items()}
+    lines = [f"entry: {entry.name}", *(f"{name}: {value}" for name, value in facts.items())]
+    lines.append(f"broken points counted from: {'accuracies' if results is None else 'points.csv'}")
+    for step in attack_steps(score, results):
+        took = "" if step.seconds is None else f" ({step.seconds:.1f} s)"
+        lines.append(f"{step.attack}: {step.broken} points broken, accuracy {percent(step.accuracy)} %{took}")
     lines += [f"warning: {warning}" for warning in score.get("warnings", [])] or ["warnings: none"]
     checks: list[dict[str, Any]] = score.get("checks", [])
     lines += [f"check {check['name']}: {check['verdict']}; {check['found']}" for check in checks] or ["checks: none"]
-    lines += [f"{name}: {version}" for name, version in entry.own["versions"].items()]
-    return "\n".join([*lines, f"commit: {score.get('commit', entry.own.get('commit'))}", ""])
-
-
-def _broken_counts(entry: Entry) -> list[str]:
-    results = read_per_example_results(entry)
-    if results is None:
-        return ["points.csv: none"]
-    titles = {CLEAN: "misclassified unattacked"}
-    return [
-        f"points {titles.get(name, f'broken by {name}')}: {count}" for name, count in counts_by_attack(results).items()
-    ]
+    return "\n".join([*lines, ""])

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -26,17 +27,12 @@ from rb_smooth.core.statistics import (
     wilson_interval,
 )
 from rb_smooth.evaluation.per_example import PerExampleResults
-from rb_smooth.leaderboard.entries import Entry
-from rb_smooth.leaderboard.reports.comparable import (
-    BALL_AND_ATTACK,
-    ComparableModel,
-    ModelLike,
-    comparable_model,
-    has_same_points,
-    incomparable_because,
-    published_by_name,
-)
-from rb_smooth.leaderboard.reports.ranking import position, position_sentence, position_table, rank
+from rb_smooth.leaderboard.entries import Entry, find_entry
+from rb_smooth.leaderboard.reports.board import ModelRow, differing_terms, own_row, published_rows
+from rb_smooth.leaderboard.reports.ranking import caveats, position, position_sentence, position_table, rank
+
+_BALL_AND_ATTACK = {"data set", "norm", "eps", "attack"}
+"""If one of these differs, robust accuracies are different quantities and are not subtracted."""
 
 _METHOD_MARKS = {"paired": "a", "same points": "b", "other points": "c"}
 
@@ -48,8 +44,24 @@ _METHOD_NOTES = {
 }
 
 
-def differences(one: ModelLike, other: ModelLike) -> dict[str, Any]:
-    """`one` minus `other`, as JSON-ready values: each an Entry of ours, or one of `comparable.published_by_name`.
+def select_rows(
+    names: Sequence[str], leaderboard: Path, dataset: str | None = None, threat: str | None = None
+) -> list[ModelRow]:
+    """The models named: first one of ours, then further ones of ours or published ones of its board, each once.
+
+    Raises UserError for an unknown name.
+    """
+    first = find_entry(names[0], leaderboard, dataset, threat)
+    published = {row.name: row for row in published_rows(first.dataset, first.threat)}
+    found = {first.name: own_row(first)}
+    for name in names[1:]:
+        if name not in found:
+            found[name] = published.get(name) or own_row(find_entry(name, leaderboard, dataset, threat, also=published))
+    return list(found.values())
+
+
+def differences(one: ModelRow, other: ModelRow) -> dict[str, Any]:
+    """`one` minus `other`, as JSON-ready values.
 
     one, other: names. apart: the terms in which their protocols differ, in words; if there are any, they are not
     ranked. figures: for `clean` and `autoattack` the `difference` of shares, its 95 % interval `low` to `high`, `p` of
@@ -57,73 +69,63 @@ def differences(one: ModelLike, other: ModelLike) -> dict[str, Any]:
     number of points that both, only one, only the other, neither classifies correctly; None unless paired. A figure is
     None if the two are not the same quantity: other ball, other attack. notes: unusable files, and why.
     """
-    first, second = comparable_model(one), comparable_model(other)
-    reasons = incomparable_because(first, second)
-    differing = {reason.partition(":")[0] for reason in reasons}
+    differing = differing_terms(one, other)
+    robust = (one.robust, other.robust, "is_robust")
     return {
-        "one": first.name,
-        "other": second.name,
-        "apart": reasons,
+        "one": one.name,
+        "other": other.name,
+        "apart": [f"{term}: {values}" for term, values in differing.items()],
         "figures": {
-            "clean": None if "data set" in differing else _accuracy_difference(first, second, "clean"),
-            "autoattack": None if differing & BALL_AND_ATTACK else _accuracy_difference(first, second, "autoattack"),
+            "clean": None if "data set" in differing else _difference(one, other, one.clean, other.clean, "is_correct"),
+            "autoattack": None if differing.keys() & _BALL_AND_ATTACK else _difference(one, other, *robust),
         },
-        "notes": [each.outcomes for each in (first, second) if isinstance(each.outcomes, str)],
+        "notes": [each.results for each in (one, other) if isinstance(each.results, str)],
     }
 
 
-def compare_entries(entries: Sequence[ModelLike]) -> dict[str, Any]:
+def compare_entries(rows: Sequence[ModelRow]) -> dict[str, Any]:
     """JSON-ready values: `positions` of our entries by name (`ranking.position`), `differences` of every pair."""
     return {
-        "positions": {entry.name: position(entry) for entry in entries if isinstance(entry, Entry)},
-        "differences": [differences(one, other) for one, other in combinations(entries, 2)],
+        "positions": {row.name: position(row.entry) for row in rows if row.entry},
+        "differences": [differences(one, other) for one, other in combinations(rows, 2)],
     }
 
 
-def comparison_table(entries: Sequence[ModelLike]) -> list[Table | str]:
+def comparison_table(rows: Sequence[ModelRow]) -> list[Table | str]:
     """Lines to print: accuracies, ranked if all protocols agree, and the difference of every pair.
 
     For a single entry of ours: its position among the published entries, and its differences from its neighbours.
     """
-    models = list({each.name: each for each in map(comparable_model, entries)}.values())
-    if len(models) == 1 and models[0].entry is not None:
-        return _single_entry_table(models[0])
-    models.sort(key=lambda each: -each.figures["autoattack"])
+    if len(rows) == 1 and rows[0].entry is not None:
+        return _single_entry_table(rows[0], rows[0].entry)
+    models = sorted(rows, key=lambda row: -row.robust)
     found = [differences(*pair) for pair in combinations(models, 2)]
-    titles = dict.fromkeys(each.title for each in models)
     lines: list[Table | str] = [_figures_table(models, ranked=not any(pair["apart"] for pair in found))]
     lines += [
         f"not ranked: {pair['one']} and {pair['other']} differ in {'; '.join(pair['apart'])}"
         for pair in found
         if pair["apart"]
     ]
-    lines += _differences_lines(found, " or ".join(titles))
-    return lines + [position_sentence(position(each.entry)) for each in models if each.entry is not None]
+    lines += _differences_lines(found, " or ".join(dict.fromkeys(row.attack for row in models)))
+    return lines + [position_sentence(position(row.entry)) for row in models if row.entry]
 
 
-def _single_entry_table(own_entry: ComparableModel) -> list[Table | str]:
-    assert own_entry.entry is not None
-    rows = published_by_name(own_entry.entry.dataset, own_entry.entry.threat)
-    neighbours = [place[side] for place in position(own_entry.entry)["places"] for side in ("above", "below")]
-    names = dict.fromkeys(row["name"] for row in neighbours if row is not None)
-    return position_table(own_entry.entry) + _differences_lines(
-        [differences(own_entry, rows[name]) for name in names], own_entry.title
-    )
+def _single_entry_table(row: ModelRow, entry: Entry) -> list[Table | str]:
+    published = {each.name: each for each in published_rows(row.dataset, row.threat)}
+    neighbours = [place[side] for place in position(entry)["places"] for side in ("above", "below")]
+    names = dict.fromkeys(each["name"] for each in neighbours if each is not None)
+    return position_table(entry) + _differences_lines([differences(row, published[name]) for name in names], row.attack)
 
 
-def _accuracy_difference(one: ComparableModel, other: ComparableModel, figure: str) -> dict[str, Any]:
-    a, b = one.outcomes, other.outcomes
-    same_points = has_same_points(one, other)
-    if same_points and isinstance(a, PerExampleResults) and isinstance(b, PerExampleResults):
-        return (
-            _paired_counts(a.is_correct, b.is_correct)
-            if figure == "clean"
-            else _paired_counts(a.is_robust, b.is_robust)
-        )
-    sizes = (one.figures[figure], one.n, other.figures[figure], other.n)
+def _difference(one: ModelRow, other: ModelRow, share: float, other_share: float, flags: str) -> dict[str, Any]:
+    """flags: the attribute of per-example results that says which points `share` counts."""
+    same_points = one.points == other.points
+    if same_points and isinstance(one.results, PerExampleResults) and isinstance(other.results, PerExampleResults):
+        return _paired_counts(getattr(one.results, flags), getattr(other.results, flags))
+    sizes = (share, one.n, other_share, other.n)
     low, high = newcombe_interval(*sizes)
     return {
-        "difference": one.figures[figure] - other.figures[figure],
+        "difference": share - other_share,
         "low": low,
         "high": high,
         "p": two_proportion_test(*sizes),
@@ -150,29 +152,19 @@ def _paired_counts(one: list[bool], other: list[bool]) -> dict[str, Any]:
     }
 
 
-def _figures_table(models: list[ComparableModel], ranked: bool) -> Table:
+def _figures_table(rows: list[ModelRow], ranked: bool) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("rank", justify="right")
     table.add_column("model", overflow="fold")
     for heading in ("clean", "robust", "95 % interval", "points", "eps", "attack"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for each in models:
-        robust = each.figures["autoattack"]
-        place = rank(robust, (other.figures["autoattack"] for other in models))
-        low, high = wilson_interval(robust * each.n, each.n)
-        cells = [f"{each.figures['clean']:.2%}", f"{robust:.2%}", f"{low:.1%} – {high:.1%}", str(each.n)]
-        terms = [f"{each.terms['norm']} {each.terms['eps']}", each.terms["attack"]]
-        table.add_row(str(place) if ranked else "–", each.name + _caveats(each), *cells, *terms)
+    for row in rows:
+        place = str(rank(row.robust, (other.robust for other in rows))) if ranked else "–"
+        low, high = wilson_interval(row.robust * row.n, row.n)
+        figures = f"{row.clean:.2%}", f"{row.robust:.2%}", f"{low:.1%} – {high:.1%}", str(row.n)
+        name = row.name + (caveats(row) if row.ours else " (published)")
+        table.add_row(place, name, *figures, f"{row.threat} {row.eps}", row.terms["attack"])
     return table
-
-
-def _caveats(model: ComparableModel) -> str:
-    """Caveats for a model's accuracy, in brackets; empty if there are none."""
-    if model.entry is None:
-        return " (published)"
-    remarks = ["selected on test"] if model.entry.own["score"].get("selected_on") == "test" else []
-    remarks += ["unreliable"] if model.entry.info.get("unreliable") else []
-    return f" ({', '.join(remarks)})" if remarks else ""
 
 
 def _differences_lines(found: list[dict[str, Any]], title: str) -> list[Table | str]:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from rb_smooth.core.formatting import duration, percent
 from rb_smooth.evaluation.per_example import CLEAN, PGD, PerExampleResults, counts_by_attack
+from rb_smooth.evaluation.score import attack_title
 from rb_smooth.leaderboard.entries import Entry, model_dir
+from rb_smooth.leaderboard.metadata import architecture_title
+from rb_smooth.training.run_folder.log import LogRow, best_row
 
 
 class AttackStep(NamedTuple):
@@ -35,19 +40,63 @@ def attack_steps(score: dict[str, Any], results: PerExampleResults | None) -> li
     return steps
 
 
-def evaluation_seconds(score: dict[str, Any]) -> float:
-    """Seconds of the evaluation; of an older entry, the sum over its attacks."""
-    return float(score.get("seconds") or sum(attack["seconds"] for attack in score["attacks"].values()))
+def facts_by_heading(entry: Entry, log: Sequence[LogRow] = ()) -> dict[str, dict[str, str]]:
+    """heading -> name -> value: accuracies, evaluation, cost and origin; what is not recorded is left out.
 
-
-def versions_text(entry: Entry) -> str:
-    """`torch 2.0, robustbench 1.1.1`: packages at evaluation."""
-    return ", ".join(f"{name} {version}" for name, version in entry.own.get("versions", {}).items())
-
-
-def package_credits(entry: Entry) -> str:
-    """`perturbation sam from rb-smooth-sam 0.1`: methods of other packages, with the package."""
-    return ", ".join(f"{method.replace('.', ' ')} from {package}" for method, package in entry.packages.items())
+    log: the entry's training log.
+    """
+    own, score, info = entry.own, entry.own["score"], entry.info
+    low, high = score["interval"]
+    last, training, origin = score.get("last"), score.get("training") or {}, own.get("origin") or {}
+    points = f"{score['n']}, {'the whole test set' if score['whole'] else 'a part of the test set'}"
+    seconds = score.get("seconds") or sum(attack["seconds"] for attack in score["attacks"].values())
+    on_test = ": accuracies are optimistic" if score.get("selected_on") == "test" else ""
+    facts = {
+        "Accuracies": {
+            "clean": f"{percent(score['clean'])} %",
+            "PGD-20": f"{percent(score['pgd20'])} %",
+            attack_title(score): f"{percent(score['autoattack'])} % (95 % interval {percent(low)} to {percent(high)})",
+            "last epoch": last and f"clean {percent(last['clean'])} %, PGD-20 {percent(last['pgd20'])} %",
+            "unreliable": "yes: see checks" if info.get("unreliable") else None,
+        },
+        "Evaluation": {
+            "threat": f"{score['threat']['norm']}, eps {info['eps']}",
+            "test points": f"{points}, {'official files' if score['official'] else 'not the official files'}",
+            "test points' SHA-256": score["fingerprint"],
+            "version": score["version"],
+            "seed of the attacks": score.get("seed"),
+            "batch size": score.get("batch_size"),
+            "code of the attacks": score.get("backend"),
+            "epoch selected on": score.get("selected_on") and f"{score['selected_on']}{on_test}",
+            "forward passes per prediction": info.get("number_forward_passes"),
+        },
+        "Cost": {
+            "training": duration(training["seconds"]) if "seconds" in training else None,
+            "trained on": training.get("device"),
+            "training processes": training.get("processes"),
+            "precision": training.get("precision"),
+            "epochs": f"{len(log)}, best {best_row(log)['epoch'] + 1}" if log else None,
+            "evaluation": duration(float(seconds)),
+            "evaluation processes": score.get("processes"),
+        },
+        "Origin": {
+            "run": own["run"],
+            "method": own.get("method"),
+            "model": f"{architecture_title(entry)}, {'extra' if info.get('additional_data') else 'no extra'} data",
+            "methods of other packages": ", ".join(
+                f"{method.replace('.', ' ')} from {package}" for method, package in entry.packages.items()
+            ),
+            "checkpoint": origin.get("checkpoint"),
+            "checkpoint's SHA-256": origin.get("sha256"),
+            "weights' SHA-256": own.get("weights_sha256"),
+            "commit": own.get("commit"),
+            "versions": ", ".join(f"{name} {version}" for name, version in own.get("versions", {}).items()),
+        },
+    }
+    return {
+        heading: {name: str(value) for name, value in named.items() if value not in (None, "")}
+        for heading, named in facts.items()
+    }
 
 
 def loading_code(entry: Entry) -> str:

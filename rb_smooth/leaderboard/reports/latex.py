@@ -17,7 +17,8 @@ from rb_smooth.core.formatting import eps_text, percent
 from rb_smooth.evaluation.score import attack_title
 from rb_smooth.leaderboard.entries import Entry, published_entries
 from rb_smooth.leaderboard.metadata import AUTOATTACK, ROBUSTBENCH, architecture_title, papers_of, to_bibtex
-from rb_smooth.leaderboard.reports.ranking import same_eps_entries, unranked_reason
+from rb_smooth.leaderboard.reports.board import ModelRow, own_row, published_rows, separation
+from rb_smooth.leaderboard.reports.ranking import unranked_reason
 from rb_smooth.training.sweep.comparison import RunResult, best_method, compare_methods
 
 _COLUMN_TITLES = {
@@ -65,9 +66,7 @@ def build_tables(entries: Sequence[Entry], add_published: int = 0) -> list[dict[
     by_run = {_run(entry): entry for entry in entries}
     made = [_table(group, by_run, add_published) for group in compare_methods(map(_result, entries))]
     if add_published and all(each["remark"] for each in made):
-        raise UserError(
-            f"expected entries that compare with published ones, got none ({made[0]['remark']}); leave those out"
-        )
+        raise UserError(f"expected entries comparable with published ones, got none ({made[0]['remark']}); omit those")
     return made
 
 
@@ -151,20 +150,17 @@ def _table(group: dict[str, Any], by_run: dict[tuple[str, int], Entry], add_publ
         if titles.count((row["title"], row["architecture"])) > 1:  # other settings under the same title
             row["title"] = method["method"]
     first = members[0]
-    board = published_entries(first.dataset, first.threat)
-    remark = unranked_reason(first, board) or ("" if board["entries"] else "RobustBench has no such board")
-    if not remark:
-        rows += [_published_row(row) for row in same_eps_entries(first, board)[:add_published]]
+    remark, source = "", ""
+    if add_published:
+        own, board = own_row(first), published_entries(first.dataset, first.threat)
+        comparable = [row for row in published_rows(first.dataset, first.threat) if not separation(own, row)]
+        rows += map(_published_row, comparable[:add_published])
+        remark = unranked_reason(own)
+        source = "" if remark else f"{board['source']}, {board['date']}"
     rows.sort(key=lambda row: -row["autoattack"]["mean"])
     if not rows[0]["ours"]:  # best of ours, but below a published model
         rows = [row | {"best": False} for row in rows]
-    return {
-        "dataset": first.dataset,
-        "rows": rows,
-        "remark": remark if add_published else "",
-        "source": f"{board['source']}, {board['date']}" if not remark and add_published else "",
-        **group,
-    }
+    return {"dataset": first.dataset, "rows": rows, "remark": remark, "source": source, **group}
 
 
 def _row(method: TableRow, entry: Entry, best: str | None) -> TableRow:
@@ -181,16 +177,17 @@ def _row(method: TableRow, entry: Entry, best: str | None) -> TableRow:
     }
 
 
-def _published_row(row: TableRow) -> TableRow:
+def _published_row(row: ModelRow) -> TableRow:
     return {
-        "title": row["name"],
-        "architecture": row["architecture"],
-        "extra_data": row["extra_data"],
+        "title": row.name,
+        "architecture": row.architecture,
+        "extra_data": row.extra_data,
         "seeds": [],
         "ours": False,
         "best": False,
         **dict.fromkeys(_COLUMN_TITLES),
-        **{figure: {"mean": row[figure], "std": None} for figure in ("clean", "autoattack")},
+        "clean": {"mean": row.clean, "std": None},
+        "autoattack": {"mean": row.robust, "std": None},
     }
 
 
@@ -212,7 +209,7 @@ def _latex_table(table: dict[str, Any], day: date) -> str:
             caption=_caption(table, day),
         )
     )
-    remark = f"% {' '.join(table['remark'].split())}\n" if table["remark"] else ""
+    remark = f"% published entries not ranked: {' '.join(table['remark'].split())}\n" if table["remark"] else ""
     return remark + latex
 
 

@@ -8,13 +8,9 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from rb_smooth.core.formatting import eps_text
-from rb_smooth.evaluation.score import attack_title
 from rb_smooth.leaderboard.entries import Entry, list_entries, published_entries
-from rb_smooth.leaderboard.metadata import architecture_family, architecture_title
-
-PublishedEntry = dict[str, Any]
-"""One of `published_entries`; ranked, as on RobustBench, by `best_known`, the lowest accuracy under any attack."""
+from rb_smooth.leaderboard.metadata import architecture_family
+from rb_smooth.leaderboard.reports.board import ModelRow, make_board, own_row, published_rows, separation
 
 _NEIGHBOURS = 4
 """Rows shown above and below each of ours."""
@@ -34,72 +30,53 @@ def rank_range(interval: Sequence[float], others: Sequence[float]) -> list[int]:
     return [rank(high, others), rank(low, others)]
 
 
-def ranking_table(own_entry: Entry) -> list[Table | str]:
-    """Lines to print: the board around `own_entry`, entries that are not comparable and why, and unreadable files."""
-    entries, complaints = list_entries(own_entry.leaderboard, own_entry.dataset, own_entry.threat)
-    comparable = [entry for entry in entries if entry.protocol() == own_entry.protocol()]
-    others = [entry for entry in entries if entry.protocol() != own_entry.protocol()]
-    rows = [_own_row(entry, entry.name == own_entry.name) for entry in comparable]
-    board = published_entries(own_entry.dataset, own_entry.threat)
-    reason = unranked_reason(own_entry, board)
-    if not reason:
-        rows += [_published_row(entry) for entry in same_eps_entries(own_entry, board)]
-    rows.sort(key=lambda row: (-row["robust"], row["cells"]))
-    table = _table(own_entry)
-    for row in _excerpt(rows):
-        cells = [str(rank(row["robust"], (each["robust"] for each in rows))), *row["cells"]] if row else ["…"]
-        table.add_row(*cells, style="bold" if row and row["highlighted"] else None)
+def ranking_table(entry: Entry) -> list[Table | str]:
+    """Lines to print: the board around `entry`, entries that are not comparable and why, and unreadable files."""
+    entries, complaints = list_entries(entry.leaderboard, entry.dataset, entry.threat)
+    board = make_board(entry.dataset, entry.threat, entries)
+    group = next(group for group in board.groups if any(row.ours and row.name == entry.name for row in group.rows))
+    own = next(row for row in group.rows if row.ours and row.name == entry.name)
+    table = Table(title=f"{own.dataset} {own.threat} eps {own.eps}, {own.n} test points", title_justify="left")
+    table.box = SIMPLE_HEAD
+    table.add_column("rank", justify="right")
+    table.add_column("model", overflow="fold")
+    for column in ("clean", "PGD-20", own.attack, "95 % interval"):
+        table.add_column(column, justify="right", no_wrap=len(column) < _MAX_UNWRAPPED)
+    for row in _excerpt(group.rows):
+        cells = [str(row.rank or 1), *_cells(row)] if row else ["…"]
+        table.add_row(*cells, style="bold" if row is own else None)
     lines: list[Table | str] = [table]
-    if reason:
-        lines.append(reason)
-    elif board["entries"]:
-        lines.append(f"published entries: {board['source']}, {board['date']}")
+    if board.source and not all(row.ours for row in group.rows):
+        lines.append(f"published entries: {board.source['source']}, {board.source['date']}")
+    elif board.source:
+        lines.append(f"published entries not ranked: {unranked_reason(own)}")
     lines += [
-        f"not ranked: {entry.name}, {attack_title(entry.own['score'])} {entry.info['autoattack_acc']} % "
-        f"({incomparable_reason(entry, own_entry)})"
-        for entry in others
+        f"not ranked: {row.name}, {row.attack} {row.robust:.2%} ({separation(row, own)})"
+        for row in board.ours
+        if row not in group.rows
     ]
     return lines + list(complaints)
 
 
-def _table(own_entry: Entry) -> Table:
-    score = own_entry.own["score"]
-    norm, eps = score["threat"]["norm"], eps_text(score["threat"]["eps"])
-    table = Table(
-        title=f"{own_entry.dataset} {norm} eps {eps}, {score['n']} test points", title_justify="left", box=SIMPLE_HEAD
-    )
-    table.add_column("rank", justify="right")
-    table.add_column("model", overflow="fold")
-    for column in ("clean", "PGD-20", attack_title(score), "95 % interval"):
-        table.add_column(column, justify="right", no_wrap=len(column) < _MAX_UNWRAPPED)
-    return table
+def _cells(row: ModelRow) -> list[str]:
+    figures = [f"{row.clean:.2%}", f"{row.score['pgd20']:.2%}" if row.ours else "", f"{row.robust:.2%}"]
+    if row.interval:
+        low, high = row.interval
+        return [row.name + caveats(row), *figures, f"{low:.1%} – {high:.1%}"]
+    remarks = [f"{row.best_known:.2%} by others"] if row.best_known < row.robust else []
+    return [row.name, *figures, ", ".join(remarks + ["unreliable"] * bool(row.unreliable))]
 
 
-def _own_row(entry: Entry, highlighted: bool) -> dict[str, Any]:
-    score = entry.own["score"]
-    low, high = score["interval"]
-    cells = [
-        entry.name + (" (selected on test)" if score.get("selected_on") == "test" else ""),
-        f"{score['clean']:.2%}",
-        f"{score['pgd20']:.2%}",
-        f"{score['autoattack']:.2%}",
-        f"{low:.1%} – {high:.1%}",
-    ]
-    return {"robust": score["autoattack"], "highlighted": highlighted, "ours": True, "cells": cells}
+def caveats(row: ModelRow) -> str:
+    """What to know about the accuracy of one of ours, in brackets; empty if there is nothing."""
+    remarks = ["selected on test"] * row.selected_on_test + ["unreliable"] * bool(row.unreliable)
+    return f" ({', '.join(remarks)})" if remarks else ""
 
 
-def _published_row(entry: PublishedEntry) -> dict[str, Any]:
-    lower = entry["best_known"] < entry["autoattack"]
-    remarks = [f"{entry['best_known']:.2%} by others"] if lower else []
-    remarks += ["unreliable"] if entry["unreliable"] else []
-    cells = [entry["name"], f"{entry['clean']:.2%}", "", f"{entry['autoattack']:.2%}", ", ".join(remarks)]
-    return {"robust": entry["best_known"], "highlighted": False, "ours": False, "cells": cells}
-
-
-def _excerpt(rows: list[dict[str, Any]]) -> list[dict[str, Any] | None]:
+def _excerpt(rows: list[ModelRow]) -> list[ModelRow | None]:
     """The best rows, ours, and the neighbours of ours; None stands for a gap."""
-    centres = [place for place, row in enumerate(rows) if row["ours"]]
-    found: list[dict[str, Any] | None] = []
+    centres = [place for place, row in enumerate(rows) if row.ours]
+    found: list[ModelRow | None] = []
     for place, row in enumerate(rows):
         if place < _NEIGHBOURS or any(abs(place - centre) <= _NEIGHBOURS for centre in centres):
             found.append(row)
@@ -108,39 +85,10 @@ def _excerpt(rows: list[dict[str, Any]]) -> list[dict[str, Any] | None]:
     return found
 
 
-def unranked_reason(own_entry: Entry, board: dict[str, Any]) -> str:
-    """Why the published entries are not comparable with `own_entry`; empty if they are."""
-    score = own_entry.own["score"]
-    if not board["entries"]:
-        return ""
-    if score["version"] != "standard":
-        return f"published entries not ranked: their figures are AutoAttack's, this one an {attack_title(score)}"
-    if not score["official"]:
-        return "published entries not ranked: these test points do not come from the official files"
-    if not score["whole"]:
-        return f"published entries not ranked: {score['n']} points here, the whole test set there"
-    if not same_eps_entries(own_entry, board):
-        return f"published entries not ranked: none has eps {eps_text(score['threat']['eps'])}"
-    return ""
-
-
-def same_eps_entries(own_entry: Entry, board: dict[str, Any]) -> list[dict[str, Any]]:
-    """The published entries evaluated at the eps of `own_entry`: 8/255 is not 0.031."""
-    eps = own_entry.own["score"]["threat"]["eps"]
-    return [entry for entry in board["entries"] if abs(_parse_fraction(entry["eps"]) - eps) < 1e-9]
-
-
-def incomparable_reason(entry: Entry, own_entry: Entry) -> str:
-    """The terms in which two protocols differ, as text: `other eps, other test points`."""
-    names = ("norm", "eps", "attack", "number of points", "test points")
-    return ", ".join(
-        f"other {name}" for name, a, b in zip(names, entry.protocol(), own_entry.protocol(), strict=True) if a != b
-    )
-
-
-def _parse_fraction(text: str) -> float:
-    numerator, _, denominator = text.partition("/")
-    return float(numerator) / float(denominator or 1)
+def unranked_reason(row: ModelRow) -> str:
+    """Why no published entry is comparable with `row`; empty if one is."""
+    reasons = [separation(row, other) for other in published_rows(row.dataset, row.threat)]
+    return min(reasons, key=len, default=f"RobustBench has no board {row.dataset} {row.threat}")
 
 
 def position(entry: Entry) -> dict[str, Any]:
@@ -151,29 +99,37 @@ def position(entry: Entry) -> dict[str, Any]:
     and `of` (both count the entry itself), `ranks` (best and worst, at the ends of its 95 % interval, published figures
     taken as exact), and the published entries next `above` and `below`, None at the ends. Equal models share a rank.
     """
-    board, score = published_entries(entry.dataset, entry.threat), entry.own["score"]
-    extra, family = bool(entry.info["additional_data"]), architecture_family(architecture_title(entry))
-    reason = unranked_reason(entry, board)
-    if not board["entries"]:
-        reason = f"RobustBench has no board {entry.dataset} {entry.threat}"
-    rows = [] if reason else same_eps_entries(entry, board)
-    data = "with extra data" if extra else "without extra data"
-    groups = {"published": rows, f"published, {data}": [row for row in rows if row["extra_data"] == extra]}
+    board, own = published_entries(entry.dataset, entry.threat), own_row(entry)
+    rows = [row for row in published_rows(entry.dataset, entry.threat) if not separation(own, row)]
+    data, family = f"{'with' if own.extra_data else 'without'} extra data", architecture_family(own.architecture)
+    same_data = [row for row in rows if row.extra_data == own.extra_data]
+    groups = {"published": rows, f"published, {data}": same_data}
     if family is not None:
-        groups |= {
-            name.replace("published", f"published {family}"): [
-                row for row in group if architecture_family(row["architecture"]) == family
-            ]
-            for name, group in groups.items()
-        }
+        for name, group in list(groups.items()):
+            kin = [row for row in group if architecture_family(row.architecture) == family]
+            groups[name.replace("published", f"published {family}")] = kin
     return {
         "name": entry.name,
-        "autoattack": score["autoattack"],
-        "interval": list(score["interval"]),
-        "unranked": reason,
+        "autoattack": own.robust,
+        "interval": list(own.score["interval"]),
+        "unranked": unranked_reason(own),
         "source": board.get("source"),
         "date": board.get("date"),
-        "places": [_position(name, score, group) for name, group in groups.items() if group],
+        "places": [_place(name, own, group) for name, group in groups.items() if group],
+    }
+
+
+def _place(among: str, own: ModelRow, rows: Sequence[ModelRow]) -> dict[str, Any]:
+    figures = [row.best_known for row in rows]
+    above = [row for row in rows if row.best_known > own.robust]
+    below = [row for row in rows if row.best_known <= own.robust]
+    return {
+        "among": among,
+        "rank": len(above) + 1,
+        "of": len(rows) + 1,
+        "ranks": rank_range(own.score["interval"], figures),
+        "above": min(above, key=lambda row: (row.best_known, row.name)).info if above else None,
+        "below": max(below, key=lambda row: (row.best_known, row.name)).info if below else None,
     }
 
 
@@ -207,26 +163,12 @@ def position_table(entry: Entry) -> list[Table | str]:
     return [table, foot, f"published entries: {found['source']}, {found['date']}"]
 
 
-def _position(among: str, score: dict[str, Any], rows: Sequence[PublishedEntry]) -> dict[str, Any]:
-    robust, figures = score["autoattack"], [row["best_known"] for row in rows]
-    better = [row for row in rows if row["best_known"] > robust]
-    others = [row for row in rows if row["best_known"] <= robust]
-    return {
-        "among": among,
-        "rank": rank(robust, figures),
-        "of": len(rows) + 1,
-        "ranks": rank_range(score["interval"], figures),
-        "above": min(better, key=lambda row: (row["best_known"], row["name"]), default=None),
-        "below": max(others, key=lambda row: (row["best_known"], row["name"]), default=None),
-    }
-
-
 def _range_text(ranks: list[int]) -> str:
     best, worst = ranks
     return f"{best}" if best == worst else f"{best} to {worst}"
 
 
-def _neighbour_text(row: PublishedEntry | None) -> str:
+def _neighbour_text(row: dict[str, Any] | None) -> str:
     if row is None:
         return "none"
     remarks = [f"{row['best_known']:.2%}", row["architecture"]] + (["extra data"] if row["extra_data"] else [])
