@@ -108,13 +108,15 @@ MUTANTS = [
         ("AT crafts in eval mode", "input_gradient_mode(model, self.bn_mode)", 'input_gradient_mode(model, "eval")'),
         ("AT ignores label smoothing", ", label_smoothing=self.label_smoothing", ""),
     ]),
-    *plant("components/attacks.py", "at trades methods", [
+    *plant("components/attacks.py", "at trades mart methods", [
         ("PGD attacks in a ball of eps / 2", "attack(model, eps=threat.eps,", "attack(model, eps=threat.eps / 2,"),
         ("PGD always attacks in Linf", 'torchattacks.PGD if threat.norm == "Linf" else _PGDL2', "torchattacks.PGD"),
         ("PGD starts at x", "random_start=True", "random_start=False"),
         ("crafting changes running statistics", "batchnorm.frozen_running_stats(model), ", ""),
         ("crafting computes parameter gradients", ", weights.no_param_grad(model)", ""),
         ("PGD fails on images that are not contiguous", "crafter.forward(x.contiguous(), y)", "crafter.forward(x, y)"),
+        ("PGD from a normal start starts at x", "x_adv = x + 0.001 * torch.randn_like(x)", "x_adv = x.clone()"),
+        ("PGD from a normal start leaves the L2 ball", "            shift *= (threat.eps / norm(shift)).clamp(max=1)\n", ""),
     ]),
     *plant("components/losses.py", "trades", [
         ("the arguments of the KL divergence are swapped", "F.kl_div(log_probabilities(other_logits), log_probabilities(logits)", "F.kl_div(log_probabilities(logits), log_probabilities(other_logits)"),
@@ -132,6 +134,7 @@ MUTANTS = [
         ("MART: the most likely wrong class may be the true class", "log.scatter(1, y[:, None], -torch.inf).argmax", "log.argmax"),
         ("MART's margin has the wrong sign", 'reduction="none") - all_but_rival', 'reduction="none") + all_but_rival'),
         ("MART: the arguments of the KL divergence are swapped", "kl_divergence(clean, attacked)", "kl_divergence(attacked, clean)"),
+        ("MART ignores start", "self.steps, self.start)", "self.steps)"),
     ]),
     *plant("components/averaging/ema.py", "methods", [
         ("EMA: decay and 1 - decay are swapped", "deployed, 1 - tau)", "deployed, tau)"),

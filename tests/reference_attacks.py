@@ -40,6 +40,20 @@ def pgd_l2(model, x, y, eps, step_size, steps):
     return x_adv.detach()
 
 
+def pgd_from_normal_start(model, x, y, eps, step_size, steps, norm):
+    """Wang et al. (MART): PGD from x + 0.001 N(0, I), whose first gradient is taken outside [0, 1] too."""
+    x_adv = x + 0.001 * torch.randn_like(x)
+    for _ in range(steps):
+        g = gradient(lambda at: F.cross_entropy(model(at), y), x_adv)
+        if norm == "Linf":
+            x_adv = project_linf(x_adv + step_size * g.sign(), x, eps)
+            continue
+        for row in range(len(x)):
+            delta = x_adv[row] + step_size * g[row] / g[row].norm() - x[row]
+            x_adv[row] = (x[row] + delta * min(1, eps / delta.norm().item())).clamp(0, 1)
+    return x_adv.detach()
+
+
 def reference_kl(p, q):
     """KL per row, as printed: sum p log (p / q)."""
     return (p * (p / q).log()).sum(1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from reference_attacks import pgd, pgd_l2, reference_kl
+from reference_attacks import pgd, pgd_from_normal_start, pgd_l2, reference_kl
 
 from rb_smooth.components.objectives.mart import MART, boosted_cross_entropy
 
@@ -17,6 +17,32 @@ def test_crafting_is_pgd_on_cross_entropy_in_eval_mode(net, batch, norm, printed
     net.eval()
     torch.manual_seed(1)
     torch.testing.assert_close(x_adv, printed(net, *batch, 0.2, 0.05, 5), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("norm", ["Linf", "L2"])
+def test_from_a_normal_start_crafting_is_pgd_from_0001_times_a_normal_deviate(net, batch, norm):
+    x, y = batch
+    torch.manual_seed(1)
+    x_adv = MART(norm=norm, eps=0.2, step_size=0.05, steps=5, start="normal").craft(net, x, y)
+    net.eval()
+    torch.manual_seed(1)
+    torch.testing.assert_close(x_adv, pgd_from_normal_start(net, x, y, 0.2, 0.05, 5, norm), rtol=0, atol=1e-5)
+    assert 0 <= x_adv.min() <= x_adv.max() <= 1
+    for steps in (1, 2):  # the step is much longer than the start's distance
+        x_adv = MART(norm=norm, eps=1.0, step_size=0.05, steps=steps, start="normal").craft(net, x.clamp(0.3, 0.7), y)
+        moved = x_adv - x.clamp(0.3, 0.7)
+        size = moved.abs().amax(dim=(1, 2, 3)) if norm == "Linf" else moved.flatten(1).norm(dim=1)
+        assert (size <= 0.05 * steps + 0.05).all()
+
+
+@pytest.mark.parametrize(("wrong_by", "ours", "theirs"), [(12.0, 24.0, 21.15), (0.0, 1.386, 1.386), (-12.0, 0.0, 0.0)])
+def test_the_authors_constants_bound_the_boosted_cross_entropy_of_two_classes(wrong_by, ours, theirs):
+    """The figures of the module's docstring: log(1.0001 - p) is at least log(1e-4)."""
+    logits, y = torch.tensor([[0.0, wrong_by]], dtype=torch.float64), torch.tensor([0])
+    p = logits.softmax(1)
+    with_constants = -p[:, 0].log() - (1.0001 - p[:, 1] + 1e-12).log()
+    assert boosted_cross_entropy(logits, y).item() == pytest.approx(ours, abs=0.01)
+    assert with_constants.item() == pytest.approx(theirs, abs=0.01)
 
 
 def printed_loss(p_clean, p_attacked, y, beta):

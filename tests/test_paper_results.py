@@ -181,6 +181,42 @@ def test_kanais_values_are_those_read_in_the_paper():
     assert tuned.stage("perturbation", 10).name == "awp"
 
 
+@pytest.mark.parametrize("dataset", ["cifar10", "cifar100", "svhn", "digits"])
+@pytest.mark.parametrize("method", ["at+ensgd", "at+awp+ensgd"])
+def test_tuned_is_entropy_sgd_until_the_last_drop_then_the_bases_sgd(dataset, method):
+    plain, tuned = resolved_sections(dataset, method), resolved_sections(dataset, f"{method}-tuned")
+    *first, last = tuned.stages["optimizer"]
+    assert tuple(first) == plain.stages["optimizer"]
+    assert last.from_epoch == tuned.stage("schedule").options["drops"][-1]
+    assert (last.name, last.options) == ("sgd", resolved_sections(dataset, "at").stage("optimizer").options)
+    others = {key: value for key, value in tuned.sections.items() if key != "optimizer"}
+    assert others == {key: value for key, value in plain.sections.items() if key != "optimizer"}
+
+
+def test_the_mart_authors_values_are_those_read_in_their_scripts():
+    for method, net, beta, lr, decay, drops, epochs in (
+        ("mart-authors", "resnet18", 5.0, 0.01, 3.5e-3, [75, 90, 100], 120),
+        ("mart-authors-wrn34", "wideresnet", 6.0, 0.1, 7e-4, [75], 90),
+    ):
+        recipe = resolved_sections("cifar10", method)
+        assert recipe.method == method
+        assert recipe.stage("model").name == net
+        assert recipe.trained_threat == ("Linf", 0.031, 0.007)
+        objective = recipe.stage("objective").options
+        assert {key: objective[key] for key in ("steps", "beta", "bn_mode", "start")} == {
+            "steps": 10,
+            "beta": beta,
+            "bn_mode": "eval",
+            "start": "normal",
+        }
+        assert recipe.stage("optimizer").options == {"lr": lr, "momentum": 0.9, "weight_decay": decay}
+        assert recipe.stage("schedule").options == {"drops": drops, "factor": 0.1}
+        assert (recipe.train.epochs, recipe.data.batch_size) == (epochs, 128)
+        assert recipe.data.augment == ({"name": "crop", "border": "zero"}, "flip")
+        assert not recipe.data.standardise
+        assert recipe.threat.eps == 8 / 255
+
+
 def test_in_the_l2_ball_svhn_is_perturbed_from_the_first_epoch_and_cifar10_attacked_where_robustbench_ranks():
     assert stages(resolved_sections("svhn", "at+awp-l2"), "perturbation") == [(0, "awp", 0.01)]
     recipe = resolved_sections("cifar10", "at-l2")

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import torch
+import torch.nn.functional as F
 import torchattacks
 from torch import Tensor, nn
 
 from rb_smooth.components import batchnorm, ranges, weights
 from rb_smooth.core.threat import Norm, Threat
+
+Start = Literal["uniform", "normal"]
+"""Start of PGD: uniform in the ball (L2: see `pgd`), or x + 0.001 N(0, I)."""
 
 _EPS: dict[str, float] = {"Linf": 8 / 255, "L2": 128 / 255}
 _STEP_SIZE: dict[str, float] = {"Linf": 2 / 255, "L2": 15 / 255}
@@ -41,15 +46,17 @@ def input_gradient_mode(model: nn.Module, bn_mode: batchnorm.BatchNormMode) -> I
         yield
 
 
-def pgd(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, steps: int) -> Tensor:
+def pgd(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, steps: int, start: Start = "uniform") -> Tensor:
     """Projected gradient ascent on cross-entropy from a random start in the ball.
 
     Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks", arXiv 1706.06083.
 
     x: (B, C, H, W) in [0, 1]; y: (B,) int64. Returns x_adv of x's shape in [0, 1], detached, within threat.eps of x.
-    Linf starts uniformly in the cube; L2 along a random direction at a radius uniform in [0, eps].
-    Call inside `input_gradient_mode`.
+    Linf starts uniformly in the cube; L2 along a random direction at a radius uniform in [0, eps]; `start` normal at
+    x + 0.001 N(0, I), unclipped, which torchattacks does not offer. Call inside `input_gradient_mode`.
     """
+    if start == "normal":
+        return _pgd_from_normal_start(model, x.contiguous(), y, threat, steps)
     attack = torchattacks.PGD if threat.norm == "Linf" else _PGDL2
     crafter = attack(model, eps=threat.eps, alpha=threat.step_size, steps=steps, random_start=True)
     # `forward`, since `__call__` would set the whole model to eval mode and then to train mode, frozen layers included.
@@ -66,6 +73,24 @@ def pgd_kl(model: nn.Module, x: Tensor, threat: Threat, steps: int) -> Tensor:
     crafter = _TPGD(model, eps=threat.eps, alpha=threat.step_size, steps=steps)
     with torch.enable_grad():
         return crafter.forward(x.contiguous())
+
+
+def _pgd_from_normal_start(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, steps: int) -> Tensor:
+    def norm(z: Tensor) -> Tensor:
+        return z.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+
+    x_adv = x + 0.001 * torch.randn_like(x)
+    for _ in range(steps):
+        with torch.enable_grad():
+            x_adv.requires_grad_()
+            (g,) = torch.autograd.grad(F.cross_entropy(model(x_adv), y), x_adv)
+        if threat.norm == "Linf":
+            shift = (x_adv.detach() + threat.step_size * g.sign() - x).clamp(-threat.eps, threat.eps)
+        else:
+            shift = x_adv.detach() + threat.step_size * g / (norm(g) + 1e-10) - x
+            shift *= (threat.eps / norm(shift)).clamp(max=1)
+        x_adv = (x + shift).clamp(0, 1)
+    return x_adv
 
 
 class _PGDL2(torchattacks.PGDL2):

@@ -9,10 +9,13 @@ Wang et al., "Improving Adversarial Robustness Requires Revisiting Misclassified
 
 The divergence has full weight for images misclassified when clean (p_y(x) small) and little weight for others.
 
-Differs from the authors' code (written from the formulas; the code was not read):
-    - No constant is added and nothing is clamped inside the logarithms: 1 - p_k is the sum of the other probabilities,
-      its logarithm their logsumexp, finite for finite logits.
-    - PGD starts uniformly in the ball, as in `at`. `step_size` and `steps` default to those of `at`.
+Differs from the authors' code (YisenWang/MART; written from the formulas):
+    - No constant is added inside the logarithms: 1 - p_k is the sum of the other probabilities, its logarithm their
+      logsumexp, finite for finite logits. The authors' log(1.0001 - p_k + 1e-12) is at least log(1e-4), which bounds
+      BCE's second term by 9.2: of two classes, wrong by 12 logits, BCE is 24.0 here and 21.2 there. They also add 1e-12
+      to probabilities in the divergence, and weight it by 1.0000001 - p_y.
+    - By default PGD starts uniformly in the ball, as in `at`; `start: normal` is the authors'. `eps`, `step_size` and
+      `steps` default to those of `at`; the authors' are 0.031, 0.007 and 10 (the recipe mart-authors).
     - Running statistics, the last minibatch and epoch selection: as in `at`.
 """
 
@@ -23,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rb_smooth.components import ranges
-from rb_smooth.components.attacks import input_gradient_mode, make_threat, pgd
+from rb_smooth.components.attacks import Start, input_gradient_mode, make_threat, pgd
 from rb_smooth.components.batchnorm import BatchNormMode
 from rb_smooth.components.interfaces import Outcome
 from rb_smooth.components.losses import kl_divergence, log_probabilities
@@ -35,9 +38,12 @@ class MART:
     al., ICLR 2020.
 
     norm, eps, step_size, steps: as at's.
-    beta (>= 0): weight of the divergence, the paper's lambda. Source: recalled from the MART paper, not checked.
-    bn_mode: BatchNorm's statistics while crafting; eval: the running ones; train: the batch's. Source: inferred, as
-        trades.
+    beta (>= 0): weight of the divergence, the paper's lambda. Source: the MART authors' code, 5 for ResNet-18, 6 for
+        WRN-34-10.
+    bn_mode: BatchNorm's statistics while crafting; eval: the running ones; train: the batch's. Source: the MART
+        authors' code.
+    start: start of PGD; uniform: as at's; normal: x + 0.001 N(0, I). Source: uniform as at's, ours; normal is the MART
+        authors' code's.
     """
 
     def __init__(
@@ -49,10 +55,11 @@ class MART:
         steps: int = 10,
         beta: float = 5.0,
         bn_mode: BatchNormMode = "eval",
+        start: Start = "uniform",
     ) -> None:
         self.threat = make_threat(norm, eps, step_size, steps)
         ranges.at_least(0, beta=beta)
-        self.steps, self.beta, self.bn_mode = steps, beta, bn_mode
+        self.steps, self.beta, self.bn_mode, self.start = steps, beta, bn_mode, start
 
     def craft(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         """Return x_adv, of x's shape, in the ball and in [0, 1], detached. x: (B, C, H, W) in [0, 1]; y: (B,) int64.
@@ -60,7 +67,7 @@ class MART:
         The model's modes, p.grad, requires_grad and BatchNorm buffers do not change.
         """
         with input_gradient_mode(model, self.bn_mode):
-            return pgd(model, x, y, self.threat, self.steps)
+            return pgd(model, x, y, self.threat, self.steps, self.start)
 
     def loss(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> Outcome:
         """Return the scalar loss of the minibatch and the logits (B, classes) at x_adv; keeps the model's mode."""
