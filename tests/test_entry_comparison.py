@@ -22,8 +22,7 @@ from rb_smooth.evaluation import per_example
 from rb_smooth.leaderboard import entries, metadata
 from rb_smooth.leaderboard.reports import comparison, ranking
 from rb_smooth.leaderboard.reports.board import own_row, published_rows
-from rb_smooth.leaderboard.reports.entry_facts import loading_code
-from rb_smooth.leaderboard.reports.entry_report import render_entry_report
+from rb_smooth.leaderboard.reports.entry_report import loading_code, render_entry_report
 
 COUNTS = st.builds(PairedCounts, *[st.integers(0, 40)] * 4).filter(lambda pairs: pairs.n > 0)
 

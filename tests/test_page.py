@@ -20,7 +20,7 @@ from PIL import Image
 
 from rb_smooth.core import files
 from rb_smooth.core.errors import UserError
-from rb_smooth.leaderboard.page import charts, details, gallery, reference_models, render, server
+from rb_smooth.leaderboard.page import charts, details, reference_models, render, server
 from rb_smooth.leaderboard.reports.board import read_boards, safe_link
 
 LOG = """epoch,lr,loss,train_robust,val_clean,val_robust,best,seconds
@@ -32,7 +32,7 @@ LOG = """epoch,lr,loss,train_robust,val_clean,val_robust,best,seconds
 
 def with_examples(entry, k=3):
     x = np.arange(k * 3 * 8 * 8, dtype=np.uint8).reshape(k, 3, 8, 8)
-    numbers = {name: np.arange(k) + place for place, name in enumerate(gallery.FIELDS)}
+    numbers = {name: np.arange(k) + place for place, name in enumerate(details.FIELDS)}
     files.write_arrays(entry.examples, numbers | {"x": x, "x_adv": (x / 255).astype(np.float32)})
     return x
 
@@ -235,8 +235,8 @@ def test_every_model_is_a_labelled_point_inside_the_chart(tmp_path):
 def test_gallery_images_equal_the_arrays(tmp_path):
     entry = full_entry(tmp_path)
     x = with_examples(entry, 12)
-    pairs = gallery.read_pairs(entry.examples)
-    assert len(pairs) == gallery.MAX_PAIRS
+    pairs = details.read_pairs(entry.examples)
+    assert len(pairs) == details.MAX_PAIRS
     for pair, image in zip(pairs, x):
         for uri in (pair.clean, pair.adversarial):
             png = Image.open(io.BytesIO(base64.b64decode(uri.removeprefix("data:image/png;base64,"))))
@@ -250,7 +250,7 @@ def test_arrays_of_other_shapes_raise(tmp_path, spoilt):
     arrays = files.read_arrays(entry.examples)
     files.write_arrays(entry.examples, arrays | {spoilt: arrays[spoilt][:1]})
     with pytest.raises(UserError, match="other shapes"):
-        gallery.read_pairs(entry.examples)
+        details.read_pairs(entry.examples)
 
 
 def test_galleries_and_curves_beyond_the_size_limits_are_left_out(tmp_path, monkeypatch):

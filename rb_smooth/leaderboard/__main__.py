@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from rb_smooth.core.cli import run_cli
@@ -33,19 +34,16 @@ DIFFERENT = 1
 
 def main() -> int:
     options = parse_options(__doc__ or "")
-    commands = {
-        "submit": _submit,
-        "evaluate": _evaluate,
-        "verify": _verify,
-        "reproduce": _reproduce,
-        "show": _show,
-        "compare": _compare,
-        "table": _table,
-        "bundle": _bundle,
-        "page": _page,
-        "serve": _serve,
-    }
-    return commands[options.command](options) or 0
+    commands = (_submit, _evaluate, _verify, _reproduce, _show, _compare, _table, _bundle, _page, _serve)
+    by_name: dict[str, Callable[[argparse.Namespace], int | None]] = {each.__name__[1:]: each for each in commands}
+    return by_name[options.command](options) or 0
+
+
+def _resources(options: argparse.Namespace) -> dict[str, Any]:
+    """Data folder, device and number of processes of an evaluation."""
+    from rb_smooth.training.validate import resolve_device
+
+    return {"data_dir": options.data_dir, "device": resolve_device(options.device), "workers": options.workers}
 
 
 def _submit(options: argparse.Namespace) -> None:
@@ -77,13 +75,11 @@ def _submitted_checkpoint(options: argparse.Namespace) -> Entry:
     from rb_smooth.config.yaml import parse_yaml
     from rb_smooth.core.threat import Threat
     from rb_smooth.leaderboard.external import ExternalModel, submit_checkpoint
-    from rb_smooth.training.validate import resolve_device
 
-    for option in ("arch", "dataset", "threat", "eps"):
-        if getattr(options, option) is None:
-            raise UserError(
-                f"expected --{option} with a checkpoint, got none; set --arch, --dataset, --threat and --eps"
-            )
+    if missing := [name for name in ("arch", "dataset", "threat", "eps") if getattr(options, name) is None]:
+        raise UserError(
+            f"expected --{missing[0]} with a checkpoint, got none; set --arch, --dataset, --threat and --eps"
+        )
     if len(radii := parse_radii(options.eps)) > 1:
         raise UserError(f"expected one --eps with a checkpoint, got {options.eps}; correct it")
     eps = radii[0]
@@ -107,20 +103,17 @@ def _submitted_checkpoint(options: argparse.Namespace) -> Entry:
             told=metadata,
         ),
         options.leaderboard,
-        data_dir=options.data_dir,
-        device=resolve_device(options.device),
-        workers=options.workers,
         replace=options.replace,
+        **_resources(options),
     )
 
 
 def _evaluate(options: argparse.Namespace) -> None:
     from rb_smooth.leaderboard.robustness_curve import CurveModel, draw_robustness_curve
-    from rb_smooth.training.validate import resolve_device
 
     entries, _ = list_entries(options.leaderboard, options.dataset or "*", options.threat or "*")
     if any(entry.name == options.what for entry in entries):
-        curve_model = CurveModel.from_entry(_find_entry(options.what, options))
+        curve_model = CurveModel.from_entry(_find_entry(options))
     else:
         board = options.dataset or "cifar10", options.threat or "Linf"
         curve_model = CurveModel.from_zoo(options.what, *board, options.zoo_dir, options.leaderboard)
@@ -129,18 +122,15 @@ def _evaluate(options: argparse.Namespace) -> None:
         parse_radii(options.eps or "8/255"),
         options.norms.split(",") if options.norms else [curve_model.threat],
         requested_protocol(options, {"version": "quick"}),
-        data_dir=options.data_dir,
-        device=resolve_device(options.device),
-        workers=options.workers,
+        **_resources(options),
     )
 
 
 def _verify(options: argparse.Namespace) -> int:
     from rb_smooth.leaderboard.verification import verify
-    from rb_smooth.training.validate import resolve_device
 
-    entry = _find_entry(options.what, options)
-    result = verify(entry, data_dir=options.data_dir, device=resolve_device(options.device), workers=options.workers)
+    entry = _find_entry(options)
+    result = verify(entry, **_resources(options))
     for figure, (then, now) in result.figures.items():
         console.print(f"{figure:<12} {then:.4%} then, {now:.4%} now{'' if then == now else '  different'}")
     points = "unknown: the entry has no points.csv" if result.points is None else str(result.points)
@@ -156,17 +146,17 @@ def _reproduce(options: argparse.Namespace) -> int:
     from rb_smooth.training.pipeline import RunOptions
 
     where = {"runs": options.runs, "data_dir": options.data_dir, "device": options.device, "workers": options.workers}
-    return 0 if reproduce(_find_entry(options.what, options), RunOptions(**where)) else DIFFERENT
+    return 0 if reproduce(_find_entry(options), RunOptions(**where)) else DIFFERENT
 
 
-def _find_entry(name: str, options: argparse.Namespace) -> Entry:
-    return find_entry(name, options.leaderboard, options.dataset, options.threat)
+def _find_entry(options: argparse.Namespace) -> Entry:
+    return find_entry(options.what, options.leaderboard, options.dataset, options.threat)
 
 
 def _show(options: argparse.Namespace) -> None:
     from rb_smooth.leaderboard.reports.entry_report import render_entry_report
 
-    entry = _find_entry(options.what, options)
+    entry = _find_entry(options)
     if options.json:
         print(json.dumps(entry.info, indent=2, ensure_ascii=False))
         return
@@ -196,7 +186,7 @@ def _table(options: argparse.Namespace) -> None:
 def _bundle(options: argparse.Namespace) -> None:
     from rb_smooth.leaderboard.reports.bundle import write_bundle
 
-    console.print(f"bundle: {write_bundle(_find_entry(options.what, options), options.out)}")
+    console.print(f"bundle: {write_bundle(_find_entry(options), options.out)}")
 
 
 def _page(options: argparse.Namespace) -> None:

@@ -127,7 +127,8 @@ def reproduce(entry: Entry, options: RunOptions) -> bool:
     for figure in _ACCURACIES:
         console.print(f"{figure:<12} {then[figure]:.2%} then, {score[figure]:.2%} now")
     low, high = then["interval"]
-    if entry.weights.exists() and _equal(run.load("best"), files.load_tensors(entry.weights)):
+    best, stored = run.load("best"), files.load_tensors(entry.weights) if entry.weights.exists() else {}
+    if best.keys() == stored.keys() and all(torch.equal(best[key], stored[key]) for key in best):
         console.print(f"{entry.name}: reproduced, bit for bit")
         return True
     inside = low <= score["autoattack"] <= high
@@ -136,12 +137,6 @@ def reproduce(entry: Entry, options: RunOptions) -> bool:
         f"interval, {low:.1%} to {high:.1%}"
     )
     return inside
-
-
-def _equal(one: Any, other: Any) -> bool:
-    import torch
-
-    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
 def reevaluate_entry(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rb_smooth.config import resolver
+from rb_smooth.config.sections import Sections
 from rb_smooth.core import files, robustbench
-from rb_smooth.core.errors import UserError, did_you_mean, first_line
-from rb_smooth.leaderboard.entries import Entry, list_entries, model_dir
+from rb_smooth.core.errors import UserError, first_line
+from rb_smooth.leaderboard.entries import Entry, find_entry, list_entries, model_dir
 from rb_smooth.training.run_folder.run import Run
 
 if TYPE_CHECKING:
@@ -43,7 +45,8 @@ def register(leaderboard: str | Path = "leaderboard", new_datasets: bool = False
 def register_entry(entry: Entry) -> None:
     """Register one entry, and its data set if RobustBench lacks it."""
     if entry.dataset not in _ROBUSTBENCH_DATASETS:
-        robustbench.register_dataset(entry.dataset, entry.own["model"]["classes"], _TestLoader(entry))
+        loader = partial(_load_test_points, entry.own["recipe"]["data"])
+        robustbench.register_dataset(entry.dataset, entry.own["model"]["classes"], loader)
     table = robustbench.zoo_table(entry.dataset, entry.threat)
     if entry.name in table and not isinstance(table[entry.name]["model"], _Architecture):
         raise UserError(
@@ -51,7 +54,7 @@ def register_entry(entry: Entry) -> None:
             "and submit the model under another --name"
         )
     table[entry.name] = {
-        "model": _Architecture(entry),
+        "model": _Architecture(build_entry_network, entry),
         # RobustBench downloads missing files by this id, which then appears in its error message
         "gdrive_id": f"local-entry-pass-model_dir={model_dir(entry.leaderboard)}",
     }
@@ -70,12 +73,7 @@ def load_model(
     """
     if isinstance(name, Run):
         return _load_run(name)
-    entries = {entry.name: entry for entry in list_entries(Path(leaderboard), dataset, threat_model)[0]}
-    if name not in entries:
-        raise UserError(
-            f"expected an entry of {leaderboard} for {dataset} {threat_model}, {did_you_mean(name, entries)}"
-        )
-    return load_entry(entries[name])
+    return load_entry(find_entry(name, Path(leaderboard), dataset, threat_model))
 
 
 def _load_run(run: Run) -> nn.Module:
@@ -120,24 +118,15 @@ def build_entry_network(entry: Entry) -> nn.Module:
     return build_model(model["name"], model["options"], tuple(model["shape"]), model["classes"])
 
 
-class _Architecture:
-    """Builds the network; RobustBench calls it without arguments and loads the checkpoint into the result."""
-
-    def __init__(self, entry: Entry) -> None:
-        self.entry = entry
-
-    def __call__(self) -> nn.Module:
-        return build_entry_network(self.entry)
+class _Architecture(partial):
+    """Builds an entry's network; RobustBench calls it without arguments and loads the checkpoint into the result."""
 
 
-class _TestLoader:
-    """RobustBench's loader of test points for a data set that it lacks: (n, data_dir, preprocessing) -> (x, y)."""
+def _load_test_points(
+    section: Sections, n_examples: int | None, data_dir: str, preprocessing: Any = None
+) -> tuple[Tensor, Tensor]:
+    """RobustBench's loader of test points, for the data set of a recipe's `section`."""
+    from rb_smooth.config.schema import load_raw_dataset
 
-    def __init__(self, entry: Entry) -> None:
-        self.section = dict(entry.own["recipe"]["data"])
-
-    def __call__(self, n_examples: int | None, data_dir: str, preprocessing: Any = None) -> tuple[Tensor, Tensor]:
-        from rb_smooth.config.schema import load_raw_dataset
-
-        test = load_raw_dataset(self.section, Path(data_dir)).test[:n_examples].load()
-        return (test.x.float() / 255).contiguous(), test.y  # AutoAttack's L2 attacks take no other
+    test = load_raw_dataset(section, Path(data_dir)).test[:n_examples].load()
+    return (test.x.float() / 255).contiguous(), test.y  # AutoAttack's L2 attacks take no other

@@ -1,27 +1,51 @@
-"""Data for the panel of one of our entries: attacks, cost, checks, recipe, origin."""
+"""Data for the panel of one of our entries: attacks, facts, checks, recipe, adversarial examples as PNG data URIs."""
 
 from __future__ import annotations
 
+import base64
+import io
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from shlex import quote
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import numpy as np
 
 from rb_smooth.config.yaml import dump_sections
+from rb_smooth.core import files
 from rb_smooth.core.errors import UserError
 from rb_smooth.evaluation.per_example import PerExampleResults
 from rb_smooth.leaderboard.entries import Entry, read_per_example_results
 from rb_smooth.leaderboard.page.charts import Chart, training_chart
-from rb_smooth.leaderboard.page.gallery import ExamplePair, read_pairs
-from rb_smooth.leaderboard.reports.entry_facts import AttackStep, attack_steps, facts_by_heading, loading_code
+from rb_smooth.leaderboard.reports.entry_report import AttackStep, attack_steps, facts_by_heading, loading_code
 from rb_smooth.training.run_folder.log import read_log
 
 _MAX_CLASSES = 20
 """Classes shown with a bar; of more, the least robust ones."""
 
+MAX_PAIRS = 8
+"""Pairs shown per entry."""
+
+_MAX_IMAGE_SIZE = 64
+"""Pixels of a side; of larger images every k-th pixel is taken."""
+
+FIELDS = ("index", "label", "clean_prediction", "adversarial_prediction")
+
 _T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class ExamplePair:
+    """A test image and its adversarial example, as data URIs, with label and predictions."""
+
+    index: int
+    label: int
+    clean_prediction: int
+    adversarial_prediction: int
+    clean: str
+    adversarial: str
 
 
 @dataclass(frozen=True)
@@ -105,3 +129,39 @@ def _class_shares(results: PerExampleResults) -> list[ClassShare]:
     robust = Counter(label for label, is_robust in zip(results.label, results.is_robust, strict=True) if is_robust)
     found = [ClassShare(label, points[label], robust[label] / points[label]) for label in sorted(points)]
     return found if len(found) <= _MAX_CLASSES else sorted(found, key=lambda each: each.robust)[:_MAX_CLASSES]
+
+
+def read_pairs(path: Path) -> list[ExamplePair]:
+    """The first MAX_PAIRS pairs of an examples.npz; empty if there is no file. Raises UserError if it is damaged."""
+    if not path.exists():
+        return []
+    arrays = files.read_arrays(path)
+    if not _is_displayable(arrays):
+        raise UserError(
+            f"expected pairs of images in {path}, got arrays of other shapes or types; restore or delete it"
+        )
+    x, x_adv = arrays["x"][:MAX_PAIRS], arrays["x_adv"][:MAX_PAIRS]
+    drawn = np.clip(np.rint(255 * x_adv.astype(np.float64)), 0, 255).astype(np.uint8)
+    numbers = [{name: int(arrays[name][k]) for name in FIELDS} for k in range(len(x))]
+    return [ExamplePair(**numbers[k], clean=_png(x[k]), adversarial=_png(drawn[k])) for k in range(len(x))]
+
+
+def _is_displayable(arrays: dict[str, Any]) -> bool:
+    if not {*FIELDS, "x", "x_adv"} <= arrays.keys():
+        return False
+    x, x_adv, numbers = arrays["x"], arrays["x_adv"], [arrays[name] for name in FIELDS]
+    same = all(array.shape == x.shape[:1] and array.dtype.kind in "iu" for array in numbers)
+    kinds = x.dtype == np.uint8 and x_adv.dtype.kind == "f" and bool(np.isfinite(x_adv).all())
+    return x.ndim == 4 and x.shape == x_adv.shape and x.shape[1] in (1, 3) and min(x.shape[2:]) > 0 and same and kinds
+
+
+def _png(image: np.ndarray) -> str:
+    """(C, H, W) uint8, C 1 or 3 -> a data URI."""
+    from PIL import Image
+
+    step = -(-max(image.shape[1:]) // _MAX_IMAGE_SIZE)
+    pixels = np.ascontiguousarray(image[:, ::step, ::step].transpose(1, 2, 0))
+    picture = Image.fromarray(pixels[:, :, 0] if len(image) == 1 else pixels)
+    content = io.BytesIO()
+    picture.save(content, "PNG", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}"

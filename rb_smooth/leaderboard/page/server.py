@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import webbrowser
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from rb_smooth.core.console import console, log_info
-from rb_smooth.core.errors import UserError
+from rb_smooth.core.errors import UserError, first_line
 from rb_smooth.leaderboard.page.render import write_page
 
 _HOST = "127.0.0.1"
@@ -47,9 +46,5 @@ def make_server(page: Path, port: int) -> ThreadingHTTPServer:
 
     try:
         return ThreadingHTTPServer((_HOST, port), Handler)
-    except OverflowError:
-        raise UserError(f"expected a port from 0 to 65535, got {port}; choose another --port") from None
-    except OSError as error:
-        if error.errno not in (errno.EADDRINUSE, errno.EACCES):
-            raise
-        raise UserError(f"expected a free port, got {port}: {error.strerror}; choose another --port") from None
+    except (OverflowError, OSError) as error:
+        raise UserError(f"expected a free port, got {port}: {first_line(error)}; choose another --port") from None

@@ -21,7 +21,7 @@ from rb_smooth.core.formatting import percent
 from rb_smooth.evaluation.score import attack_title
 from rb_smooth.leaderboard.entries import Entry, link_or_copy, read_per_example_results
 from rb_smooth.leaderboard.metadata import architecture_title
-from rb_smooth.leaderboard.reports.entry_facts import attack_steps, facts_by_heading
+from rb_smooth.leaderboard.reports.entry_report import attack_steps, facts_by_heading
 
 _CHECKSUMS_FILE = "SHA256SUMS"
 

@@ -1,20 +1,123 @@
-"""One entry in full, as text: accuracies, attacks, cost, origin, rank, checks, recipe, files."""
+"""Facts of one entry, as its panel on the page and its bundle show them too, and the entry in full as text."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from rb_smooth.config.yaml import dump_sections
 from rb_smooth.core.errors import UserError
-from rb_smooth.core.formatting import duration
-from rb_smooth.evaluation.per_example import PerExampleResults
-from rb_smooth.leaderboard.entries import Entry, read_per_example_results
-from rb_smooth.leaderboard.reports.entry_facts import attack_steps, facts_by_heading, loading_code
+from rb_smooth.core.formatting import duration, percent
+from rb_smooth.evaluation.per_example import CLEAN, PGD, PerExampleResults, counts_by_attack
+from rb_smooth.evaluation.score import attack_title
+from rb_smooth.leaderboard.entries import Entry, model_dir, read_per_example_results
+from rb_smooth.leaderboard.metadata import architecture_title
 from rb_smooth.leaderboard.reports.ranking import position_table
+from rb_smooth.training.run_folder.log import LogRow, best_row
+
+
+class AttackStep(NamedTuple):
+    """Result of one attack. accuracy: the share in [0, 1] left after it and those before. broken: number of points."""
+
+    attack: str
+    accuracy: float
+    broken: int
+    seconds: float | None = None
+
+
+def attack_steps(score: dict[str, Any], results: PerExampleResults | None) -> list[AttackStep]:
+    """Unattacked, then each attack in order. Of `quick`, PGD-20 is the first attack; of `standard` it is separate.
+
+    results: the exact numbers of broken points; without them, they are computed from the accuracies.
+    """
+    after: list[tuple[str, str, float, float | None]] = [("unattacked", CLEAN, score["clean"], None)]
+    if score["version"] != "standard":
+        after.append(("PGD-20", PGD, score["pgd20"], None))
+    after += [(name, name, attack["robust"], attack["seconds"]) for name, attack in score["attacks"].items()]
+    counts = None if results is None else counts_by_attack(results)
+    left, steps = 1.0, []
+    for title, key, accuracy, seconds in after:
+        broken = round((left - min(left, accuracy)) * score["n"]) if counts is None else counts.get(key, 0)
+        left = min(left, accuracy)
+        steps.append(AttackStep(title, float(accuracy), broken, seconds))
+    return steps
+
+
+def facts_by_heading(entry: Entry, log: Sequence[LogRow] = ()) -> dict[str, dict[str, str]]:
+    """heading -> name -> value: accuracies, evaluation, cost and origin; what is not recorded is left out.
+
+    log: the entry's training log.
+    """
+    own, score, info = entry.own, entry.own["score"], entry.info
+    low, high = score["interval"]
+    last, training, origin = score.get("last"), score.get("training") or {}, own.get("origin") or {}
+    points = f"{score['n']}, {'the whole test set' if score['whole'] else 'a part of the test set'}"
+    seconds = score.get("seconds") or sum(attack["seconds"] for attack in score["attacks"].values())
+    on_test = ": accuracies are optimistic" if score.get("selected_on") == "test" else ""
+    facts = {
+        "Accuracies": {
+            "clean": f"{percent(score['clean'])} %",
+            "PGD-20": f"{percent(score['pgd20'])} %",
+            attack_title(score): f"{percent(score['autoattack'])} % (95 % interval {percent(low)} to {percent(high)})",
+            "last epoch": last and f"clean {percent(last['clean'])} %, PGD-20 {percent(last['pgd20'])} %",
+            "unreliable": "yes: see checks" if info.get("unreliable") else None,
+        },
+        "Evaluation": {
+            "threat": f"{score['threat']['norm']}, eps {info['eps']}",
+            "test points": f"{points}, {'official files' if score['official'] else 'not the official files'}",
+            "test points' SHA-256": score["fingerprint"],
+            "version": score["version"],
+            "seed of the attacks": score.get("seed"),
+            "batch size": score.get("batch_size"),
+            "code of the attacks": score.get("backend"),
+            "epoch selected on": score.get("selected_on") and f"{score['selected_on']}{on_test}",
+            "forward passes per prediction": info.get("number_forward_passes"),
+        },
+        "Cost": {
+            "training": duration(training["seconds"]) if "seconds" in training else None,
+            "trained on": training.get("device"),
+            "training processes": training.get("processes"),
+            "precision": training.get("precision"),
+            "epochs": f"{len(log)}, best {best_row(log)['epoch'] + 1}" if log else None,
+            "evaluation": duration(float(seconds)),
+            "evaluation processes": score.get("processes"),
+        },
+        "Origin": {
+            "run": own["run"],
+            "method": own.get("method"),
+            "model": f"{architecture_title(entry)}, {'extra' if info.get('additional_data') else 'no extra'} data",
+            "methods of other packages": ", ".join(
+                f"{method.replace('.', ' ')} from {package}" for method, package in entry.packages.items()
+            ),
+            "checkpoint": origin.get("checkpoint"),
+            "checkpoint's SHA-256": origin.get("sha256"),
+            "weights' SHA-256": own.get("weights_sha256"),
+            "commit": own.get("commit"),
+            "versions": ", ".join(f"{name} {version}" for name, version in own.get("versions", {}).items()),
+        },
+    }
+    return {
+        heading: {name: str(value) for name, value in named.items() if value not in (None, "")}
+        for heading, named in facts.items()
+    }
+
+
+def loading_code(entry: Entry) -> str:
+    """Python that loads the entry with rb_smooth, or with RobustBench's `load_model`."""
+    where = f"dataset={entry.dataset!r}, threat_model={entry.threat!r}"
+    board = str(entry.leaderboard)
+    new = "" if entry.dataset in ("cifar10", "cifar100") else ", new_datasets=True"
+    return (
+        f"import rb_smooth\n"
+        f"model = rb_smooth.load_model({entry.name!r}, {where}, leaderboard={board!r})\n"
+        f"# or\n"
+        f"from robustbench.utils import load_model\n"
+        f"rb_smooth.register({board!r}{new})\n"
+        f"model = load_model({entry.name!r}, model_dir={str(model_dir(entry.leaderboard))!r}, {where})"
+    )
 
 
 def render_entry_report(entry: Entry) -> list[Table | str]:
