@@ -16,7 +16,7 @@ from fake_entries import SCORE, make_entry
 from rb_smooth.core.errors import UserError
 from rb_smooth.leaderboard.entries import published_entries
 from rb_smooth.leaderboard.metadata import PAPERS
-from rb_smooth.leaderboard.reports.latex import as_bibtex, as_csv, as_latex, build_tables, escape_latex, render_table
+from rb_smooth.leaderboard.reports.latex import as_csv, as_latex, build_tables, escape_latex, render_table
 
 DAY = date(2026, 1, 31)
 
@@ -209,7 +209,7 @@ def test_only_one_board_makes_tables(tmp_path, what):
     ],
 )
 def test_every_method_used_in_any_stage_is_cited_and_no_other(tmp_path, sections, keys):
-    text = as_bibtex([make_entry(tmp_path, "a", recipe=sections), make_entry(tmp_path, "b", recipe=sections)])
+    text = render_table([make_entry(tmp_path, name, recipe=sections) for name in ("a", "b")], "bibtex")
     assert set(re.findall(r"^@\w+\{(\w+),", text, re.M)) == keys | {"croce2020reliable", "croce2020robustbench"}
     assert text.count("@") == len(keys) + 2  # each once
     assert text.count("{") == text.count("}")
@@ -223,7 +223,7 @@ def test_papers_have_the_year_of_their_number_and_names_with_commas():
 
 
 def test_a_key_cited_in_a_table_is_in_the_bibliography(tmp_path):
-    latex, bibtex = as_latex(board(tmp_path), 1, DAY), as_bibtex(board(tmp_path))
+    latex, bibtex = as_latex(board(tmp_path), 1, DAY), render_table(board(tmp_path), "bibtex")
     cited = set(re.findall(r"\\cite\{(\w+)\}", latex))
     assert cited == {"croce2020reliable", "croce2020robustbench"}
     assert all(f"{{{key}," in bibtex for key in cited)
@@ -232,5 +232,4 @@ def test_a_key_cited_in_a_table_is_in_the_bibliography(tmp_path):
 def test_render_table_by_form(tmp_path):
     mine = board(tmp_path)
     assert render_table(mine, "csv", 1) == as_csv(mine, 1)
-    assert render_table(mine, "bibtex") == as_bibtex(mine)
     assert render_table(mine, "latex", 2).count("\\toprule") == 1

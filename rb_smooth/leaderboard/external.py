@@ -64,7 +64,7 @@ def submit_checkpoint(
     for a file without matching weights, and for a model that fails the trust checks.
     """
     path, architecture, options = external_model.checkpoint, external_model.architecture, external_model.options
-    threat = external_model.threat
+    threat, key, standardise = external_model.threat, external_model.key, external_model.standardise
     if not path.is_file():
         raise UserError(f"expected a checkpoint or a run's folder at {path}, got nothing there; correct the path")
     asked = external_model.asked
@@ -74,15 +74,14 @@ def submit_checkpoint(
     if name in {row["name"] for row in published_entries(source.board, threat.norm)["entries"]}:
         raise UserError(f"expected a name that no model of RobustBench's has, got {name}; choose another --name")
     points, classes = source.test[: protocol.n_examples].load(), len(source.classes)
-    checkpoint = read_checkpoint(path, _FIX_HINT, external_model.key)
+    checkpoint = read_checkpoint(path, _FIX_HINT, key)
     if checkpoint.others:
         log_info(f"{path} also has {', '.join(checkpoint.others)}; choose with --key")
-    moments = source.normalisation if external_model.standardise else ()
-    model = build_model(architecture, options, points.shape, classes, *moments)
+    model = build_model(architecture, options, points.shape, classes, *(source.normalisation if standardise else ()))
     load_weights(model, checkpoint, path, _FIX_HINT)
     choose_threads(model, points.shape, protocol.batch_size)
     sha256 = files.sha256(path)
-    cache = cache_folder(leaderboard, sha256) / ("standardised" if external_model.standardise else "plain")
+    cache = cache_folder(leaderboard, sha256) / ("standardised" if standardise else "plain")
     weights = cache / "weights.pt"
     files.save_tensors(weights, export_state_dict(model))
     score = evaluate_model(
@@ -106,23 +105,14 @@ def submit_checkpoint(
         "run": f"checkpoint {sha256}",
         "method": metadata["name"],
         "recipe": {"data": dict(external_model.data), "evaluate": protocol.model_dump(exclude_none=True)},
-        "origin": {
-            "checkpoint": path.name,
-            "sha256": sha256,
-            "key": external_model.key,
-            "standardise": external_model.standardise,
-        },
+        "origin": {"checkpoint": path.name, "sha256": sha256, "key": key, "standardise": standardise},
     }
     net = network_config(architecture, options, points.shape, classes)
     entry = Entry(leaderboard, source.board, threat.norm, name, entry_info(score, net, metadata, own))
     results = cache / score["findings"]
-    submission = Submission(
-        entry,
-        lambda network: network.load_state_dict(files.load_tensors(weights)),
-        points=results / "points.csv",
-        examples=results / "examples.npz",
+    return write_entry(
+        Submission(entry, lambda network: network.load_state_dict(files.load_tensors(weights)), results), replace
     )
-    return write_entry(submission, replace)
 
 
 Outsider = ExternalModel  # public name

@@ -12,9 +12,6 @@ if TYPE_CHECKING:
     from rb_smooth.config.schema import Evaluate
 
 
-_COMMANDS_BY_NAME = ("evaluate", "verify", "reproduce", "show", "bundle")
-
-
 def parse_options(description: str) -> argparse.Namespace:
     """Parse the command line. `command` is the program, `what` its positional argument."""
     parser = make_parser("leaderboard", description)
@@ -23,10 +20,7 @@ def parse_options(description: str) -> argparse.Namespace:
         name: commands.add_parser(name, help=text, description=text)
         for name, text in (
             ("submit", "add a run or an external checkpoint to the board"),
-            (
-                "evaluate",
-                "accuracy against the radius, of an entry or a model of RobustBench's zoo",
-            ),
+            ("evaluate", "accuracy against the radius, of an entry or a model of RobustBench's zoo"),
             ("verify", "evaluate an entry again from its stored weights: same or different"),
             ("reproduce", "train an entry again from its stored recipe and compare the results"),
             ("show", "all data of one entry"),
@@ -37,7 +31,7 @@ def parse_options(description: str) -> argparse.Namespace:
             ("serve", "write index.html and open it in a browser"),
         )
     }
-    for name in _COMMANDS_BY_NAME:
+    for name in ("evaluate", "verify", "reproduce", "show", "bundle"):
         parsers[name].add_argument("what", metavar="NAME", help="of the entry")
     parsers["submit"].add_argument(
         "what", type=Path, metavar="RUN|CHECKPOINT", help="a run's folder, or a file of weights"
@@ -120,11 +114,7 @@ def _add_table_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("dataset", help="of the board: cifar10, digits, …")
     command.add_argument("threat", choices=("Linf", "L2"))
     form = command.add_mutually_exclusive_group()
-    for name, text in (
-        ("latex", "booktabs"),
-        ("csv", "the default"),
-        ("bibtex", "of the methods' papers"),
-    ):
+    for name, text in (("latex", "booktabs"), ("csv", "the default"), ("bibtex", "of the methods' papers")):
         form.add_argument(f"--{name}", dest="form", action="store_const", const=name, help=text)
     command.add_argument(
         "--published", type=int, default=0, metavar="N", help="include the N best comparable published entries"

@@ -28,15 +28,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Submission:
-    """An entry to be written. load: loads the weights into a network. points, examples, curves: files to copy; None, or
-    a path that does not exist, if there are none.
+    """An entry to be written. load: loads the weights into a network. results: the folder of its evaluation, with
+    points.csv and examples.npz. log: the training log. Any of the files may be missing.
     """
 
     entry: Entry
     load: Callable[[nn.Module], object]
-    points: Path | None = None
-    examples: Path | None = None
-    curves: Path | None = None
+    results: Path | None = None
+    log: Path | None = None
 
 
 def submit(run: Run, leaderboard: Path, replace: bool = False) -> Entry:
@@ -47,15 +46,9 @@ def submit(run: Run, leaderboard: Path, replace: bool = False) -> Entry:
             f"expected an evaluated run in {run.path}, got no score.json; run the recipe again, which resumes it"
         )
     results = run.path / score["findings"] if "findings" in score else None
+    entry = _entry(run, score, leaderboard)
     return write_entry(
-        Submission(
-            _entry(run, score, leaderboard),
-            lambda model: run.load_into(model, "best"),
-            points=results and results / "points.csv",
-            examples=results and results / "examples.npz",
-            curves=run.path / "log.csv",
-        ),
-        replace,
+        Submission(entry, lambda model: run.load_into(model, "best"), results, run.path / "log.csv"), replace
     )
 
 
@@ -83,10 +76,11 @@ def write_entry(submission: Submission, replace: bool = False) -> Entry:
             _archive_entry(entry)
             entry.weights.parent.mkdir(parents=True, exist_ok=True)
             checked.replace(entry.weights)
+        results = submission.results
         for source, target in (
-            (submission.points, entry.points),
-            (submission.examples, entry.examples),
-            (submission.curves, entry.curves),
+            (results and results / "points.csv", entry.points),
+            (results and results / "examples.npz", entry.examples),
+            (submission.log, entry.curves),
         ):
             target.unlink(missing_ok=True)
             if source is not None and source.exists():

@@ -88,7 +88,6 @@ def as_csv(entries: Sequence[Entry], add_published: int = 0) -> str:
 
 def _csv_row(table: dict[str, Any], row: TableRow) -> dict[str, Any]:
     protocol = table["protocol"]
-    names = {figure: "robust" if figure == "autoattack" else figure for figure in _COLUMN_TITLES}  # see `attack`
     return {
         "dataset": table["dataset"],
         "norm": protocol["norm"],
@@ -104,22 +103,17 @@ def _csv_row(table: dict[str, Any], row: TableRow) -> dict[str, Any]:
         "seeds": " ".join(map(str, row["seeds"])),
         "best": row["best"],
         **{
-            f"{name}_{part}": (row[figure] or {}).get(part)
-            for figure, name in names.items()
+            f"{'robust' if figure == 'autoattack' else figure}_{part}": (row[figure] or {}).get(part)
+            for figure in _COLUMN_TITLES
             for part in ("mean", "std")
         },
     }
 
 
-def as_bibtex(entries: Sequence[Entry]) -> str:
-    """The papers of the entries' methods, of AutoAttack and of RobustBench."""
-    return to_bibtex(paper for entry in entries for paper in papers_of(entry))
-
-
 def render_table(entries: Sequence[Entry], form: str, add_published: int = 0) -> str:
-    """The tables in a `form`: latex, csv or bibtex."""
+    """The tables in a `form`: latex or csv; or bibtex, the papers of the methods, of AutoAttack and of RobustBench."""
     if form == "bibtex":
-        return as_bibtex(entries)
+        return to_bibtex(paper for entry in entries for paper in papers_of(entry))
     return {"latex": as_latex, "csv": as_csv}[form](entries, add_published)
 
 
@@ -164,7 +158,6 @@ def _table(group: dict[str, Any], by_run: dict[tuple[str, int], Entry], add_publ
 
 
 def _row(method: TableRow, entry: Entry, best: str | None) -> TableRow:
-    figures = {figure: {part: method[figure][part] for part in ("mean", "std")} for figure in _COLUMN_TITLES}
     return {
         "title": method["title"],
         "architecture": architecture_title(entry),
@@ -172,7 +165,7 @@ def _row(method: TableRow, entry: Entry, best: str | None) -> TableRow:
         "seeds": method["seeds"],
         "ours": True,
         "best": method["method"] == best,
-        **figures,
+        **{figure: {part: method[figure][part] for part in ("mean", "std")} for figure in _COLUMN_TITLES},
         **({} if "last" in entry.own["score"] else dict.fromkeys(_TRAINING_COLUMNS)),
     }
 
@@ -214,7 +207,7 @@ def _latex_table(table: dict[str, Any], day: date) -> str:
 
 
 def _latex_cells(row: TableRow, figures: list[str]) -> list[str]:
-    name = escape_latex(row["title"]) if row["ours"] else f"{escape_latex(row['title'])}~\\cite{{{ROBUSTBENCH}}}"
+    name = escape_latex(row["title"]) + ("" if row["ours"] else f"~\\cite{{{ROBUSTBENCH}}}")
     name += "$^{+}$" if row["extra_data"] else ""
     accuracies = [_spread(row[figure], row["best"] and figure == "autoattack") for figure in figures]
     return [name, escape_latex(row["architecture"]), str(len(row["seeds"]) or "--"), *accuracies]
