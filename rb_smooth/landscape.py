@@ -16,22 +16,23 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from rb_smooth.analysis.landscape.aggregate import CHECKPOINTS, LandscapeSummary, summarise_landscapes
+from rb_smooth.analysis.landscape.aggregate import LandscapeSummary, summarise_landscapes
 from rb_smooth.analysis.landscape.grid import LossLandscape, read_landscape
 from rb_smooth.analysis.landscape.plot import check_drawable, draw_landscapes
 from rb_smooth.core import environment
 from rb_smooth.core.cli import make_parser, run_cli
 from rb_smooth.core.console import console
-from rb_smooth.core.errors import UserError, did_you_mean
+from rb_smooth.core.errors import UserError
 
 if TYPE_CHECKING:
-    from rb_smooth.analysis.landscape.slices import LandscapeSettings, Slice
+    from rb_smooth.analysis.landscape.slices import Slice
 
 
 def main() -> int:
@@ -46,16 +47,11 @@ def main() -> int:
 def _parse() -> argparse.Namespace:
     parser = make_parser("landscape", __doc__)
     add = parser.add_argument
-    add(
-        "what",
-        nargs="+",
-        metavar="RUN",
-        help="runs (folder or name) or leaderboard entries; or: plot FILE.npz …",
-    )
+    add("what", nargs="+", metavar="RUN", help="runs (folder or name) or leaderboard entries; or: plot FILE.npz …")
     add("--two-dimensional", "--2d", action="store_true", help="over two directions (default weights: best)")
     add("--points", type=int, help="grid points on each axis, an odd number (default: 51; with --2d 21)")
     add("--range", type=float, default=1.0, dest="radius", help="end of each axis, in filter norms (default: 1)")
-    add("--weights", metavar="first,best,last", help="checkpoints (default: all that each run has)")
+    add("--weights", metavar="first,best,last", type=_split, help="checkpoints (default: all that each run has)")
     add("--n", type=int, default=1000, help="number of training images and of test images (default: 1000)")
     add("--steps", type=int, default=10, help="PGD steps, with the step size of the run's evaluation (default: 10)")
     add("--directions", type=int, default=1, help="number of random directions to average over (default: 1)")
@@ -66,7 +62,16 @@ def _parse() -> argparse.Namespace:
     add("--leaderboard", type=Path, default=Path("leaderboard"), help="folder of the entries (default: leaderboard)")
     add("--data-dir", type=Path, default=Path("data"), help="torchvision's data folder (default: data)")
     add("--out", type=Path, default=Path("landscape.png"), help="picture, .png or .svg (default: landscape.png)")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.points is None:
+        options.points = 21 if options.two_dimensional else 51
+    if options.weights is None and options.two_dimensional:
+        options.weights = ["best"]
+    return options
+
+
+def _split(text: str) -> list[str]:
+    return text.split(",")
 
 
 def _stored_landscapes(options: argparse.Namespace) -> list[LossLandscape]:
@@ -86,13 +91,13 @@ def _stored_landscapes(options: argparse.Namespace) -> list[LossLandscape]:
 
 def _compute(options: argparse.Namespace) -> list[LossLandscape]:
     from rb_smooth.analysis.landscape.compute import compute_landscapes
-    from rb_smooth.analysis.landscape.slices import make_slices
+    from rb_smooth.analysis.landscape.slices import LandscapeSettings, make_slices
     from rb_smooth.analysis.trained_model import find_trained_model
     from rb_smooth.training.validate import resolve_device
 
     if options.workers is not None and options.workers < 1:
         raise UserError(f"expected --workers of at least 1, got {options.workers}; raise it")
-    settings = _settings(options)
+    settings = LandscapeSettings(**{field.name: getattr(options, field.name) for field in fields(LandscapeSettings)})
     device = resolve_device(options.device)
     where = {"runs": options.runs, "leaderboard": options.leaderboard, "data_dir": options.data_dir}
     slices: dict[Path, Slice] = {}  # by file, so that a run named twice counts once
@@ -105,48 +110,21 @@ def _compute(options: argparse.Namespace) -> list[LossLandscape]:
     return compute_landscapes(list(slices.values()), device, workers)
 
 
-def _settings(options: argparse.Namespace) -> LandscapeSettings:
-    from rb_smooth.analysis.landscape.slices import LandscapeSettings
-
-    weights = options.weights.split(",") if options.weights else ["best"] if options.two_dimensional else None
-    for each in weights or ():
-        if each not in CHECKPOINTS:
-            raise UserError(f"expected --weights first,best,last or some of them, {did_you_mean(each, CHECKPOINTS)}")
-    return LandscapeSettings(
-        two_dimensional=options.two_dimensional,
-        points=(21 if options.two_dimensional else 51) if options.points is None else options.points,
-        radius=options.radius,
-        weights=None if weights is None else tuple(weights),
-        n=options.n,
-        steps=options.steps,
-        directions=options.directions,
-        seed=options.seed,
-    )
-
-
 def _table(summaries: Sequence[LandscapeSummary]) -> Table:
     """Loss and robust accuracy at the checkpoints, and their gaps between training and test images."""
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for heading in ("", "weights"):
         table.add_column(heading, overflow="fold")
+    columns = ("train_loss", "test_loss", "loss_gap", "train_robust", "test_robust", "robust_gap")
     for heading in ("train\nloss", "test\nloss", "\ngap", "train\nrobust", "test\nrobust", "\ngap"):
         table.add_column(heading, justify="right", no_wrap=True)
     for summary in summaries:
-        columns = {name: [centre[name] for centre in summary.centres] for name in summary.centres[0]}
-        table.add_row(
-            summary.title,
-            summary.weights,
-            _mean_and_std(columns["train_loss"]),
-            _mean_and_std(columns["test_loss"]),
-            _mean_and_std(summary.loss_gaps()),
-            _mean_and_std(columns["train_robust"], percent=True),
-            _mean_and_std(columns["test_robust"], percent=True),
-            _mean_and_std(summary.robust_gaps(), percent=True),
-        )
+        cells = [_mean_and_std(summary.at_centre(name), percent="robust" in name) for name in columns]
+        table.add_row(summary.title, summary.weights, *cells)
     return table
 
 
-def _mean_and_std(values: Sequence[float], percent: bool = False) -> str:
+def _mean_and_std(values: Sequence[float], percent: bool) -> str:
     scale, digits = (100, 1) if percent else (1, 3)
     mean = f"{scale * fmean(values):.{digits}f}"
     return mean if len(values) == 1 else f"{mean} ± {scale * stdev(values):.{digits}f}"

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 from rb_smooth.analysis.smoothness.plot import draw_gradients
 from rb_smooth.analysis.smoothness.records import LOSSES, Record, append_record, is_same_measurement, read_records
@@ -48,11 +48,11 @@ def _parse() -> argparse.Namespace:
     add("what", nargs="+", metavar="RUN|NAME", help="networks to measure; or: plot FILE.json")
     add("--weights", default="best", metavar="first,best,last", help="checkpoints (default: best)")
     add("--under", default=",".join(LOSSES), metavar=",".join(LOSSES), help="losses (default: all three)")
-    add("--eps", action="append", default=[], metavar="L2=0.5", help="radius of a ball (default: the recipes')")
+    add("--eps", action="append", default=[], type=_eps, metavar="L2=0.5", help="radius (default: the recipes')")
     add("--n", type=int, default=128, help="number of training images, the first ones (default: 128)")
     add("--steps", type=int, default=20, help="PGD steps (default: 20)")
     add("--step", type=float, default=0.2, help="PGD step size / eps (default: 0.2)")
-    add("--radii", default="1e-4,1e-3,1e-2", help="distances from w / ||w|| (default: 1e-4,1e-3,1e-2)")
+    add("--radii", default="1e-4,1e-3,1e-2", type=_radii, help="distances from w / ||w|| (default: 1e-4,1e-3,1e-2)")
     add("--directions", type=int, default=4, help="random directions, besides the gradient (default: 4)")
     add("--products", type=int, default=100, help="most Hessian products per eigenvalue (default: 100)")
     add("--signs", type=int, default=16, help="random vectors for the trace (default: 16)")
@@ -77,26 +77,15 @@ def _measure(options: argparse.Namespace) -> list[Record]:
     from rb_smooth.analysis.trained_model import find_trained_model
     from rb_smooth.training.validate import resolve_device
 
-    settings = SmoothnessSettings(
-        n=options.n,
-        steps=options.steps,
-        step=options.step,
-        radii=_parse_radii(options.radii),
-        sharpness_radius=options.sharpness_radius,
-        directions=options.directions,
-        products=options.products,
-        signs=options.signs,
-        seed=options.seed,
-    )
+    settings = SmoothnessSettings(**{field.name: getattr(options, field.name) for field in fields(SmoothnessSettings)})
     wanted, device = options.under.split(","), resolve_device(options.device)
     if unknown := [loss for loss in wanted if loss not in LOSSES]:
         raise UserError(f"expected losses, {did_you_mean(unknown[0], LOSSES)}")
-    radii = _parse_eps(options.eps)
     where = {"runs": options.runs, "leaderboard": options.leaderboard, "data_dir": options.data_dir}
     trained_models = [find_trained_model(what, **where) for what in dict.fromkeys(options.what)]
     tasks = []
     for trained_model in trained_models:
-        threats = threats_by_loss(trained_model, settings.step, radii)
+        threats = threats_by_loss(trained_model, settings.step, dict(options.eps))
         for checkpoint in options.weights.split(","):
             trained_model.load(checkpoint)  # reports missing weights before hours of work
             tasks += [(trained_model, checkpoint, loss, threats[loss]) for loss in wanted]
@@ -120,24 +109,21 @@ def _show(records: list[Record], path: Path) -> None:
     console.print(f"measurements: {path}; picture: {pictures[0]}, .svg")
 
 
-def _parse_radii(text: str) -> tuple[float, ...]:
+def _radii(text: str) -> tuple[float, ...]:
     try:
         return tuple(sorted({float(each) for each in text.split(",")}))
     except ValueError:
         raise UserError(f"expected --radii such as 1e-3,1e-2, got {text!r}; correct it") from None
 
 
-def _parse_eps(texts: list[str]) -> dict[str, float]:
-    """Parse `L2=0.5` and `Linf=8/255` to radii by norm."""
+def _eps(text: str) -> tuple[str, float]:
+    """Norm and radius of `L2=0.5` or `Linf=8/255`."""
     from rb_smooth.evaluation.radii import parse_radii
 
-    eps_by_norm: dict[str, Any] = {}
-    for each in texts:
-        norm, _, value = each.partition("=")
-        if norm not in ("L2", "Linf"):
-            raise UserError(f"expected --eps such as L2=0.5 or Linf=8/255, got {each!r}; correct it")
-        eps_by_norm[norm] = parse_radii(value)[0]
-    return eps_by_norm
+    norm, _, value = text.partition("=")
+    if norm not in ("L2", "Linf"):
+        raise UserError(f"expected --eps such as L2=0.5 or Linf=8/255, got {text!r}; correct it")
+    return norm, parse_radii(value)[0]
 
 
 if __name__ == "__main__":

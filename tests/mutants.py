@@ -422,7 +422,7 @@ MUTANTS = [
         ("sharpness leaves the ball", "min(1.0, r / float(v.norm()))", "1.0"),
         ("sharpness is not relative to the loss", "scale = 1 + here", "scale = 1.0"),
     ]),
-    *plant("analysis/smoothness/probes.py", "smoothness", [
+    *plant("analysis/smoothness/metrics.py", "smoothness", [
         ("gradient change is measured with fixed adversarial examples", "change = loss.gradient(moved) - g", "change = loss.gradient(x_adv) - g"),
         ("a cube's diameter is its edge", "return 2 * loss.threat.eps * dimensions**0.5", "return 2 * loss.threat.eps"),
         ("the descent direction points up the gradient", '("descent", -g / g.norm())', '("descent", g / g.norm())'),
@@ -434,13 +434,11 @@ MUTANTS = [
         ("checkpoints are sorted as text", 'key=lambda path: int(path.stem.partition("-")[2])', "key=lambda path: path.stem"),
         ("validation images count as training images", '"validation": 0, "split_seed": 0} | given', '"validation": 0, "split_seed": 0}'),
     ]),
-    *plant("analysis/landscape/directions.py", "landscape", [
+    *plant("analysis/landscape/compute.py", "landscape", [
         ("layers are normalised, not filters", "tensor.flatten(1).norm(dim=1)", "tensor.norm().expand(len(tensor))"),
         ("directions are scaled, not normalised", "_filter_norms(w) / _filter_norms(d)", "_filter_norms(w)"),
         ("directions include biases and BatchNorm", "return torch.zeros_like(w)", "return d"),
         ("directions differ between networks", "derive_seed(seed, number)", "derive_seed(seed, number) + int(1e6 * float(weights[0].sum()))"),
-    ]),
-    *plant("analysis/landscape/compute.py", "landscape", [
         ("adversarial examples are crafted once", "x_adv = loss.adversarial_examples()", 'x_adv = loss.__dict__.setdefault("first", loss.adversarial_examples())'),
         ("the test loss uses training images", "(chosen.train, chosen.test)", "(chosen.train, chosen.train)"),
         ("both axes of a map use one direction", "for number in meta.directions\n", "for number in meta.directions[:1] * len(meta.directions)\n"),
@@ -449,6 +447,7 @@ MUTANTS = [
         ("saved landscapes are computed again", "            landscape = read_landscape(part.path)\n", "            landscape = LossLandscape(part.meta)\n"),
     ]),
     *plant("analysis/landscape/grid.py", "landscape", [
+        ("the generalisation gap has the wrong sign", 'centre["train_robust"] - centre["test_robust"]', 'centre["test_robust"] - centre["train_robust"]'),
         ("landscape files are named by the weights", '_NAME_FIELDS = ("run",', '_NAME_FIELDS = ("weights_sha256", "run",'),
         ("the middle of an axis is not the checkpoint", "np.arange(-half, half + 1) / half", "(np.arange(-half, half + 1) + 0.01) / half"),
     ]),
@@ -459,7 +458,6 @@ MUTANTS = [
     *plant("analysis/landscape/aggregate.py", "landscape", [
         ("directions count as independent runs", "[np.mean([s.values[name] for s in run.values()], axis=0) for run in runs.values()]", "[s.values[name] for run in runs.values() for s in run.values()]"),
         ("the spread is the population's", "axis=0, ddof=1", "axis=0"),
-        ("the generalisation gap has the wrong sign", 'centre["train_robust"] - centre["test_robust"]', 'centre["test_robust"] - centre["train_robust"]'),
         ("different losses share an axis", "            if mine != its:\n", "            if False:\n"),
     ]),
     *plant("analysis/landscape/plot.py", "landscape", [

@@ -24,7 +24,7 @@ from rb_smooth import landscape
 from rb_smooth.analysis.adversarial_loss import AdversarialLoss
 from rb_smooth.analysis.landscape import compute
 from rb_smooth.analysis.landscape.aggregate import summarise_landscapes
-from rb_smooth.analysis.landscape.directions import filter_normalised, random_direction
+from rb_smooth.analysis.landscape.compute import filter_normalised, random_direction
 from rb_smooth.analysis.landscape.grid import QUANTITIES, LandscapeMeta, LossLandscape, read_landscape
 from rb_smooth.analysis.landscape.slices import LandscapeSettings, Slice, make_slices
 from rb_smooth.analysis.trained_model import find_trained_model
@@ -418,7 +418,7 @@ def test_the_robust_gap_is_training_minus_test_accuracy():
     one.values["train_robust"][2], one.values["test_robust"][2] = 0.75, 0.5
     one.values["train_loss"][2], one.values["test_loss"][2] = 0.25, 1.0
     (summary,) = summarise_landscapes([one])
-    assert (summary.robust_gaps(), summary.loss_gaps()) == ([0.25], [0.75])
+    assert (summary.at_centre("robust_gap"), summary.at_centre("loss_gap")) == ([0.25], [0.75])
 
 
 @pytest.mark.parametrize(

@@ -17,12 +17,12 @@ from scipy import stats
 from torch import nn
 from torch.func import functional_call, hessian
 from torch.nn.functional import cross_entropy, logsigmoid
-from write_analysis_docs import DOCS, smoothness_blocks
+from write_docs import DOCS, smoothness_blocks
 
 from rb_smooth import smoothness
 from rb_smooth.analysis.adversarial_loss import AdversarialLoss, flatten
 from rb_smooth.analysis.smoothness.curvature import dominant_eigenvalue, estimate_trace, find_sharpness, top_eigenvalue
-from rb_smooth.analysis.smoothness.probes import boundary_shares, diameter, probe
+from rb_smooth.analysis.smoothness.metrics import boundary_shares, diameter, probe
 from rb_smooth.analysis.smoothness.records import append_record, lipschitz, pair_by_seed, read_records
 from rb_smooth.analysis.smoothness.tables import format_estimate
 from rb_smooth.core.files import write_between

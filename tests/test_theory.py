@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from rich.console import Console
-from write_analysis_docs import theory_blocks
+from write_docs import theory_blocks
 
 from rb_smooth import theory as program
 from rb_smooth.analysis.theory import linear, linear_statements

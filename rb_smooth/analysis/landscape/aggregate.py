@@ -28,7 +28,7 @@ class LandscapeSummary:
     mean, std: for each of QUANTITIES an array (points,) or (points, points): over runs, each averaged over its
              directions first, or over the directions of a single run. std is the sample standard deviation; 0 if
              `over` is empty.
-    centres: for each run, the values at the checkpoint itself.
+    centres: for each run, `LossLandscape.centre`.
     """
 
     label: str
@@ -42,13 +42,9 @@ class LandscapeSummary:
     def title(self) -> str:
         return f"{self.label} ({self.over})" if self.over else self.label
 
-    def robust_gaps(self) -> list[float]:
-        """Robust generalisation gap of each run: robust accuracy on training minus test images, in [-1, 1]."""
-        return [centre["train_robust"] - centre["test_robust"] for centre in self.centres]
-
-    def loss_gaps(self) -> list[float]:
-        """Adversarial loss on test minus training images, for each run."""
-        return [centre["test_loss"] - centre["train_loss"] for centre in self.centres]
+    def at_centre(self, name: str) -> list[float]:
+        """One of the values in `centres`, for each run."""
+        return [centre[name] for centre in self.centres]
 
 
 def check_comparable(metas: Sequence[LandscapeMeta]) -> None:

@@ -1,5 +1,14 @@
 """Compute the adversarial loss at each grid point of slices through the weights, in one or more processes.
 
+Directions are random and filter-normalised, so that landscapes of different networks are comparable: Li, Xu, Taylor,
+Studer, Goldstein, "Visualizing the Loss Landscape of Neural Nets", arXiv 1712.09913, Section 4,
+
+    d_{i,j} <- d_{i,j} / ||d_{i,j}|| * ||w_{i,j}||        ||.||: the Frobenius norm
+
+for each filter j (a slice of the first dimension: one output channel of a convolution, one output of a linear layer) of
+each weight i with more than one dimension; d_i = 0 for biases and BatchNorm's parameters. Doubling the filters of one
+layer of a ReLU network and halving the next layer's changes neither its function nor such a step.
+
 BatchNorm's running statistics are fixed at the checkpoint's (`adversarial_loss.AdversarialLoss`).
 
 The values at a point depend only on the point: each process uses one thread and loads the checkpoint's file, and PGD's
@@ -14,14 +23,14 @@ from contextlib import closing, suppress
 from functools import partial
 
 import torch
+from torch import Tensor
 
 from rb_smooth.analysis.adversarial_loss import AdversarialLoss, flatten
-from rb_smooth.analysis.landscape.directions import filter_normalised, random_direction
 from rb_smooth.analysis.landscape.grid import LossLandscape, read_landscape
 from rb_smooth.analysis.landscape.slices import Slice
 from rb_smooth.components import memory_format
 from rb_smooth.core.console import progress_bars
-from rb_smooth.core.determinism import full_float32
+from rb_smooth.core.determinism import derive_seed, full_float32
 from rb_smooth.core.errors import UserError
 from rb_smooth.core.threat import Threat
 from rb_smooth.core.worker_pool import map_unordered
@@ -120,3 +129,32 @@ def _loss_and_accuracy(loss: AdversarialLoss) -> tuple[float, float]:
     x_adv = loss.adversarial_examples()
     predicted = torch.cat([loss.model(batch).argmax(1) for batch in x_adv.split(500)])
     return loss.value(x_adv), (predicted == loss.y).double().mean().item()
+
+
+def random_direction(weights: Sequence[Tensor], seed: int, number: int) -> list[Tensor]:
+    """Standard Gaussian tensors of the shapes of `weights`, float32 on the CPU.
+
+    They depend only on `seed` >= 0, `number` >= 0 and the shapes: networks of one architecture get the same draw.
+    """
+    generator = torch.Generator().manual_seed(derive_seed(seed, number))
+    return [torch.randn(weight.shape, generator=generator) for weight in weights]
+
+
+def filter_normalised(direction: Sequence[Tensor], weights: Sequence[Tensor]) -> list[Tensor]:
+    """Scale each filter of `direction` to the norm of the corresponding filter of `weights`; 0 for 1-d tensors.
+
+    Both are lists of tensors of the same shapes; the result has the dtype and device of `weights`.
+    """
+    return [_normalise(d.to(w), w) for d, w in zip(direction, weights, strict=True)]
+
+
+def _normalise(d: Tensor, w: Tensor) -> Tensor:
+    if w.ndim < 2:
+        return torch.zeros_like(w)
+    scales = _filter_norms(w) / _filter_norms(d)
+    return d * scales.view(-1, *[1] * (w.ndim - 1))
+
+
+def _filter_norms(tensor: Tensor) -> Tensor:
+    """(filters,) Frobenius norms."""
+    return tensor.flatten(1).norm(dim=1)

@@ -86,9 +86,11 @@ class LossLandscape:
 
     @property
     def centre(self) -> dict[str, float]:
-        """Values at the checkpoint itself, by quantity."""
+        """Values at the checkpoint itself, by quantity, and the generalisation gaps of loss and robust accuracy."""
         middle = (self.meta.points // 2,) * self.done.ndim
-        return {name: float(values[middle]) for name, values in self.values.items()}
+        centre = {name: float(values[middle]) for name, values in self.values.items()}
+        gaps = {"loss_gap": centre["test_loss"] - centre["train_loss"]}
+        return centre | gaps | {"robust_gap": centre["train_robust"] - centre["test_robust"]}
 
     def set_point(self, index: tuple[int, ...], values: tuple[float, ...]) -> None:
         """Store `values`, in the order of QUANTITIES, at a grid index."""

@@ -112,7 +112,7 @@ def _draw_gaps(
             if summary.label != label:
                 continue
             x = weights.index(summary.weights) + (number - (len(colours) - 1) / 2) * width
-            gaps = [100 * gap for gap in summary.robust_gaps()]
+            gaps = [100 * gap for gap in summary.at_centre("robust_gap")]
             panel.plot([x] * len(gaps), gaps, _MARKERS[number], color=colour, markersize=4, alpha=0.7, linewidth=0)
             panel.hlines(np.mean(gaps), x - 0.4 * width, x + 0.4 * width, color=colour, linewidth=1.6)
     panel.axhline(0, color="black", linewidth=0.8)
@@ -159,7 +159,7 @@ def _plot_maps(summaries: Sequence[LandscapeSummary], meta: LandscapeMeta) -> Fi
     panels = figure.subplots(2, len(summaries), sharex=True, sharey=True, squeeze=False)
     ticks = meta.radius * np.array([-1, -0.5, 0, 0.5, 1])
     for column, summary in zip(panels.T, summaries, strict=True):
-        (gap,) = summary.robust_gaps()  # in two dimensions, one run per summary
+        (gap,) = summary.at_centre("robust_gap")  # in two dimensions, one run per summary
         column[0].set_title(f"{summary.label}, {summary.weights}\nrobust gap {100 * gap:.1f} points")
         for panel, (name, *_) in zip(column, _IMAGE_SETS, strict=True):
             z = np.maximum(summary.mean[f"{name}_loss"].T, levels[0])  # the first direction to the right

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from rb_smooth.training.run_folder.summary import is_run
 class LandscapeSettings:
     """Options of `python -m rb_smooth.landscape`. Raises UserError for values out of range.
 
-    weights: checkpoints, of first, best and last; None: all that the model has.
+    weights: checkpoints; None: all that the model has.
     n: number of training images and of test images.
     directions: one landscape along each; with two_dimensional one over directions 0 and 1.
     points, radius, steps, seed: as `points`, `radius`, `steps` and `random_seed` of `grid.LandscapeMeta`.
@@ -29,7 +29,7 @@ class LandscapeSettings:
     two_dimensional: bool = False
     points: int = 51
     radius: float = 1.0
-    weights: tuple[str, ...] | None = None
+    weights: Sequence[str] | None = None
     n: int = 1000
     steps: int = 10
     directions: int = 1
@@ -42,14 +42,8 @@ class LandscapeSettings:
             )
         if not 0 < self.radius < math.inf:
             raise UserError(f"expected --range above 0, got {self.radius}; correct it")
-        counts = (
-            ("n", self.n, 1),
-            ("steps", self.steps, 1),
-            ("directions", self.directions, 1),
-            ("seed", self.seed, 0),
-        )
-        for name, value, minimum in counts:
-            if value < minimum:
+        for name, minimum in {"n": 1, "steps": 1, "directions": 1, "seed": 0}.items():
+            if (value := getattr(self, name)) < minimum:
                 raise UserError(f"expected --{name} of at least {minimum}, got {value}; raise it")
         if self.two_dimensional and self.directions > 1:
             raise UserError(
