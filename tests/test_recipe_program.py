@@ -162,7 +162,7 @@ def test_another_evaluation_costs_neither_the_training_nor_the_evaluation_before
     out = capsys.readouterr().out
     assert "epoch   1/2" not in out
     assert "not ranked: at+awp" in out
-    assert "other number of points" in out
+    assert "test points: 24 (SHA-256" in out
     assert json.loads(entry.read_text())["rb_smooth"]["score"]["n"] == 30
     assert run_recipe_program("digits", "at", *QUICK) == 2  # fewer: it stays
     captured = capsys.readouterr()
