@@ -30,6 +30,7 @@ from rb_smooth.core.errors import Failed, UserError, did_you_mean
 
 STATEMENTS: dict[str, Callable[[np.random.Generator, float], list[BoundCheck]]] = {
     "Prop. 1": lambda rng, _: linear_statements.proposition_1(rng),
+    "Eq. (13)": lambda rng, _: linear_statements.equation_13(rng),
     "Lemma 1": lambda rng, _: implicit_statements.lemma_1(rng),
     "Lemma 2": lambda rng, _: linear_statements.lemma_2(rng),
     "Theorem 1": lambda rng, _: linear_statements.theorem_1(rng),

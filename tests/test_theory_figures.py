@@ -50,6 +50,18 @@ def test_pgd_on_the_swish_toy_finds_the_largest_loss_of_the_ball(norm, y, eps):
     np.testing.assert_allclose(attacked, everywhere, atol=2e-5)  # and not larger, up to the grid's spacing
 
 
+@pytest.mark.parametrize(("norm", "dual"), [("L2", 2), ("Linf", 1)])
+@pytest.mark.parametrize("y", [-1.0, 1.0])
+def test_the_swish_toys_loss_is_that_of_the_worst_output_within_reach(norm, dual, y):
+    """theta . x' takes all values up to eps ||theta||_dual from theta . x; swish falls up to -1.2785, then rises."""
+    theta, lowest = figures.theta_grid(13).reshape(-1, 2), -1.2784645427610738
+    reach = EPS * np.linalg.norm(theta, dual, axis=-1)
+    low, high = theta @ X - reach, theta @ X + reach
+    worst = swish(np.clip(lowest, low, high)) if y > 0 else np.maximum(swish(low), swish(high))
+    expected = np.log(1 + np.exp(-y * worst))
+    np.testing.assert_allclose(swish_adversarial_loss(theta, X, y, EPS, norm), expected, rtol=0, atol=1e-8)
+
+
 def test_an_unknown_norm_is_rejected():
     with pytest.raises(UserError, match="expected a norm, got 'L1'"):
         swish_adversarial_loss(np.ones((1, 2)), X, Y, EPS, "L1")

@@ -43,6 +43,16 @@ def test_the_attack_is_the_maximum_over_the_ball_and_has_the_closed_forms_loss(n
     ) == pytest.approx(EPS)
 
 
+@NORMS
+def test_the_searched_attack_is_no_worse_than_a_grid_of_the_ball(norm, rng):
+    theta, grid = rng.standard_normal((20, 2)), np.stack(np.meshgrid(*[np.linspace(-EPS, EPS, 201)] * 2), -1)
+    points = X + grid.reshape(-1, 2)[np.linalg.norm(grid.reshape(-1, 2), 2 if norm == "L2" else np.inf, 1) <= EPS]
+    found = linear.logistic_loss(theta, linear.searched_attack(theta, X, Y, EPS, norm), Y)
+    everywhere = linear.logistic_loss(theta[:, None], points, Y).max(1)
+    assert (found >= everywhere).all()
+    np.testing.assert_allclose(found, everywhere, atol=2e-2)
+
+
 def test_the_l2_attack_satisfies_the_kkt_conditions(rng):
     theta, x = rng.standard_normal((2, 4))
     delta = linear.closed_form_attack(theta, x, -1, EPS, "L2") - x

@@ -12,6 +12,7 @@ Everything is float64. Raises UserError for another norm or a negative eps.
 
 from __future__ import annotations
 
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -40,6 +41,23 @@ def closed_form_attack(theta: ArrayLike, x: ArrayLike, y: ArrayLike, eps: float,
     Where theta (L2) or a coordinate of it (L-infinity) is 0, every delta is a maximum; this returns delta = 0.
     """
     return np.asarray(x, float) - eps * _column(y) * _direction(np.asarray(theta, float), eps, norm)
+
+
+def searched_attack(theta: Array, x: Array, y: float, eps: float, norm: str) -> Array:
+    """x'(theta), (n, d), without the closed form: the best corner of the cube, or, for d = 2, direction of the circle.
+
+    The loss rises with -y theta . x', so that its maximum is at a corner in L-infinity and on the sphere in L2. There
+    the best of 64 directions is improved by Newton's method on its angle.
+    """
+    if norm == "Linf":
+        corners = np.array(list(product((-1.0, 1.0), repeat=len(x))))
+        return x + eps * corners[(-y * theta @ corners.T).argmax(-1)]
+    angles = np.linspace(0, 2 * np.pi, 64, endpoint=False)
+    angle = angles[(-y * theta @ np.stack([np.cos(angles), np.sin(angles)])).argmax(-1)]
+    for _ in range(5):
+        along, across = np.stack([np.cos(angle), np.sin(angle)], -1), np.stack([-np.sin(angle), np.cos(angle)], -1)
+        angle = angle + (theta * across).sum(-1) / (theta * along).sum(-1)
+    return x + eps * np.stack([np.cos(angle), np.sin(angle)], -1)
 
 
 def gradient(theta: ArrayLike, x: ArrayLike, y: ArrayLike, eps: float, norm: str) -> Array:

@@ -29,14 +29,15 @@ def largest_ratio(f: Callable[[Array], Array], theta1: Array, theta2: Array) -> 
     return float(np.where(distances(theta1, theta2) < 1e-6, 0, ratios(f, theta1, theta2)).max())
 
 
-def derivative_error(f: Callable[[Array], Array], derivative: Callable[[Array], Array], theta: Array) -> float:
-    """The largest absolute difference between `derivative` and central differences of f.
-
-    theta: (n, d); f maps (n, d) to (n, ...) and `derivative` to (n, ..., d).
-    """
+def central_differences(f: Callable[[Array], Array], theta: Array) -> Array:
+    """The derivative of f, which maps (n, d) to (n, ...), by central differences at theta (n, d): (n, ..., d)."""
     steps = _STEP * np.eye(theta.shape[-1])
-    columns = [(f(theta + step) - f(theta - step)) / (2 * _STEP) for step in steps]
-    return float(np.abs(np.stack(columns, -1) - derivative(theta)).max())
+    return np.stack([(f(theta + step) - f(theta - step)) / (2 * _STEP) for step in steps], -1)
+
+
+def derivative_error(f: Callable[[Array], Array], derivative: Callable[[Array], Array], theta: Array) -> float:
+    """The largest absolute difference between `derivative` and `central_differences` of f."""
+    return float(np.abs(central_differences(f, theta) - derivative(theta)).max())
 
 
 PAIRS = 20_000

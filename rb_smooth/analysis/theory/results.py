@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rb_smooth.analysis.theory.numeric import NEAR, Array
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -78,9 +82,10 @@ class BoundCheck:
         return fields | {"falsifier": case and case | {"breaks": self.counterexample.breaks}}  # type: ignore[union-attr]
 
 
-def format_list(values: Iterable[float]) -> str:
-    """`0.6, 60, 6e+03`."""
-    return ", ".join(f"{value:.3g}" for value in values)
+def counterexample(sentence: str, bound: float, measured: Array, near: Array = NEAR) -> Counterexample:
+    """A counterexample; `sentence` has one {} for `measured`, then one for the points `near` which it was measured."""
+    lists = (", ".join(f"{value:.3g}" for value in values) for values in (measured, near))
+    return Counterexample(sentence.format(*lists), bound, tuple(np.asarray(measured).tolist()))
 
 
 def results_table(results: Sequence[tuple[str, BoundCheck]]) -> Table:
