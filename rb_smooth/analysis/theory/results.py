@@ -8,8 +8,9 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from rb_smooth.analysis.theory.numeric import NEAR, Array
+from rb_smooth.analysis.theory.numeric import NEAR
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -82,10 +83,11 @@ class BoundCheck:
         return fields | {"falsifier": case and case | {"breaks": self.counterexample.breaks}}  # type: ignore[union-attr]
 
 
-def counterexample(sentence: str, bound: float, measured: Array, near: Array = NEAR) -> Counterexample:
-    """A counterexample; `sentence` has one {} for `measured`, then one for the points `near` which it was measured."""
-    lists = (", ".join(f"{value:.3g}" for value in values) for values in (measured, near))
-    return Counterexample(sentence.format(*lists), bound, tuple(np.asarray(measured).tolist()))
+def counterexample(sentence: str, bound: float, measured: ArrayLike, near: ArrayLike = NEAR) -> Counterexample:
+    """A counterexample; `sentence` has one {} for the values measured, then one for the points `near` which they are."""
+    values, points = np.asarray(measured, float).tolist(), np.asarray(near, float).tolist()
+    lists = (", ".join(f"{each:.3g}" for each in listed) for listed in (values, points))
+    return Counterexample(sentence.format(*lists), bound, tuple(values))
 
 
 def results_table(results: Sequence[tuple[str, BoundCheck]]) -> Table:

@@ -126,7 +126,7 @@ def _bounded(smoothed: EntropyLoss, theta1: Array, theta2: Array) -> BoundCheck:
     gamma, spread = smoothed.gamma, float(np.expm1(HEIGHT))
     bound = gamma * max(1.0, spread)
     boxes = np.array([4.0, 8.0, 16.0]) / gamma**0.5
-    seen = np.array([_log_mass(lambda t: -gamma * t[:, 0] ** 2, gamma, half) for half in boxes])
+    seen = [_log_mass(lambda t: -gamma * t[:, 0] ** 2, gamma, half) for half in boxes]
     return BoundCheck(
         "bounded with jumps",
         "It smooths losses that are not convex and jump, too; for those between 0 and B a constant is known.",
@@ -148,7 +148,7 @@ def equation_77(rng: np.random.Generator, gamma: float) -> list[BoundCheck]:
     """One step with eta = 1 on quadratic losses with minimum at 0."""
     theta = rng.uniform(-_REACH, _REACH, (_COUNT, 2))
     aligned, tilted = np.diag([0.5, 4.0]), np.array([[2.0, 1.0], [1.0, 1.5]])
-    correlations = np.array([0.1, 0.3, 0.9])
+    correlations = (0.1, 0.3, 0.9)
     missed = [
         _distance_to_minimum(np.array([[1, r], [r, 1]]), gamma, theta, diagonal_newton_step) for r in correlations
     ]
@@ -163,7 +163,7 @@ def equation_77(rng: np.random.Generator, gamma: float) -> list[BoundCheck]:
             counterexample=counterexample(
                 "It misses by {} where parameters are correlated, by {}, for σ² is the diagonal of Σ alone.",
                 1e-9,
-                np.array(missed),
+                missed,
                 correlations,
             ),
         ),
