@@ -1,4 +1,4 @@
-"""Bytes that torch holds on the CPU while something works: every allocation counted, none sampled."""
+"""Count the bytes that a function allocates through torch on the CPU."""
 
 from __future__ import annotations
 
@@ -7,21 +7,20 @@ from typing import NamedTuple
 
 from torch.profiler import ProfilerActivity, profile, record_function
 
-_MARK = "counted from here on"
+_MARK = "start of the count"
 
 
 class AllocatedBytes(NamedTuple):
-    """Bytes beyond those held before: the most at any moment, and what was still held at the end."""
+    """Bytes beyond those allocated before: at the peak, and at the end."""
 
     peak: int
     retained: int
 
 
 def measure_allocations(work: Callable[[], object], after: Callable[[], object] = lambda: None) -> AllocatedBytes:
-    """What `work` makes torch's allocator hold.
+    """Allocations of `work` by torch's allocator; scratch memory of lower libraries is not seen.
 
-    after: done before, uncounted; what of its memory `work` frees is known then, and counts as less held.
-    Scratch that libraries below torch find for themselves is in no figure.
+    after: called before, uncounted. Memory of it that `work` frees counts as negative.
     """
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         after()

@@ -1,18 +1,18 @@
-"""One training step as the AWP authors' scripts take it: the way of working that speed is compared with.
+"""One training step as in the AWP authors' scripts, the reference for speed.
 
 Wu, Xia and Wang, "Adversarial Weight Perturbation Helps Robust Generalization", arXiv 2004.05884. Written from a
 description of what their code does, not from the code. Eager, in the precision and memory layout of the model and the
 images (theirs: fp32, NCHW), on any device:
 
-    AT      10 steps of PGD in the model's own mode (train), each a forward and a backward() that fills the parameters'
-            gradients too; a forward to choose among restarts; the step; a clean forward for the log
+    AT      10 PGD steps in the model's mode (train), each a forward and a backward() that also fills the parameters'
+            gradients; a forward to choose among restarts; the step; a clean forward for the log
     TRADES  10 steps up the divergence in eval mode; two clean forwards and an adversarial one in the step
     AWP     a second network, the proxy, takes the weights, ascends the loss by one step of plain SGD, and its move,
             scaled to gamma ||w_l||, is added to the weights; subtracted again after the optimizer has moved
 
-Where the description leaves open how something is computed, it is done the cheaper way: the forwards of which nothing
-is differentiated record no graph, TRADES' attack forwards x once and differentiates to the images alone, and its proxy
-forwards x once.
+Where the description leaves the computation open, the cheaper way is taken: forward passes that are not differentiated
+record no graph, TRADES' attack computes clean logits once and differentiates to the images alone, and its proxy has one
+clean forward pass.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class AuthorsStep:
         return self._pgd(x, y) if self.objective == "at" else self._pgd_kl(x)
 
     def update(self, x: Tensor, x_adv: Tensor, y: Tensor) -> Tensor:
-        """The weights' move on a minibatch that is crafted already; returns the loss at w + gamma v."""
+        """Update the weights on given adversarial examples; returns the loss at w + gamma v."""
         self.model.train()
         if self.gamma:
             self.v = self._direction(x, x_adv, y)

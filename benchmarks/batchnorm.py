@@ -1,12 +1,11 @@
-"""What BatchNorm's running statistics cost: the AWP authors' way of gathering them beside ours, at equal weights.
+"""Effect of how BatchNorm's running statistics are collected: the AWP authors' way and ours, at equal weights.
 
     python benchmarks/batchnorm.py [--seeds 0,1,2] [--write benchmarks/batchnorm.json]
 
-Their attack's 11 forwards and a clean one for the log, all in train mode, move the running statistics; ours move by
-training's own forwards, and are recalibrated before every evaluation. In train mode statistics do not act on training,
-so that one run of `digits at` (or at+ensgd) shows all three: as they gather them, as training alone does, recalibrated.
-Measured: how far the statistics lie from the recalibrated ones, and what the deployed weights score with each, on the
-validation images.
+In the authors' scripts the attack's 11 forward passes and a clean one for the log, in train mode, update the running
+statistics. Ours are updated by the training passes only and recalibrated before every evaluation. In train mode they do
+not influence training, so one run of `digits at` (or at+ensgd) shows all three: the authors', training's, recalibrated.
+Measured are the distance from the recalibrated statistics, and validation accuracy with each.
 """
 
 from __future__ import annotations
@@ -16,55 +15,39 @@ import copy
 from pathlib import Path
 
 import torch
+from benchmark_runs import on_digits, train_epochs
 
 from rb_smooth.components import batchnorm, weights
 from rb_smooth.components.attacks import pgd
-from rb_smooth.config.overrides import resolve_config
 from rb_smooth.core import files, robustbench
 from rb_smooth.core.environment import git_commit
-from rb_smooth.data.datasets import digits
-from rb_smooth.data.splits import split
 from rb_smooth.evaluation.accuracy import measure_accuracy
-from rb_smooth.training import validate
 from rb_smooth.training.trainer import Trainer
-
-CPU = torch.device("cpu")
 
 
 def train(method: str, seed: int) -> dict[str, dict[str, float]]:
-    """One run; for each way of gathering statistics, their distance from ours and the accuracies."""
-    recipe = validate.check_recipe(*resolve_config("digits", method, [f"train.seed={seed}"]))
-    data = split(digits(Path("data")), validation=200, split_seed=0, select="validation")
-    state = Trainer(recipe, data, CPU)
-    theirs = copy.deepcopy(state.model)
-    for epoch in range(recipe.train.epochs):
-        state.epoch, state.batch = epoch, 0
-        order = state.batch_order()
-        while state.batch < state.batches:
-            before = copy.deepcopy(state.model.state_dict())
-            state.run_batch(order)
-            _forward_as_the_authors_do(theirs, before, state)
-    ways = {"authors": batchnorm.running_stats(theirs), "training": batchnorm.running_stats(state.model)}
+    """One run; for each way of collecting statistics, their distance from ours and the accuracies."""
+    trainer = on_digits(method, f"train.seed={seed}")
+    theirs = copy.deepcopy(trainer.model)
+    train_epochs(trainer, lambda before: _forward_as_the_authors_do(theirs, before, trainer))
+    ways = {"authors": batchnorm.running_stats(theirs), "training": batchnorm.running_stats(trainer.model)}
     ways = {way: [each.clone() for each in buffers] for way, buffers in ways.items()}
-    with state.evaluation_model() as model:
+    with trainer.evaluation_model() as model:
         ours = [each.clone() for each in batchnorm.running_stats(model)]
-        results = {"recalibrated": _measured(model, ours, ours, data, recipe)}
-        for way, buffers in ways.items():
-            results[way] = _measured(model, buffers, ours, data, recipe)
-    return results
+        return {way: _measure(model, buffers, ours, trainer) for way, buffers in {"recalibrated": ours, **ways}.items()}
 
 
-def _forward_as_the_authors_do(theirs: torch.nn.Module, before: dict[str, torch.Tensor], state: Trainer) -> None:
-    """On this minibatch: 10 attack steps and a forward at their end, training's, and a clean one after the step."""
-    x, x_adv, y = state.calibration_batches[-1]
+def _forward_as_the_authors_do(theirs: torch.nn.Module, before: dict[str, torch.Tensor], trainer: Trainer) -> None:
+    """On the last minibatch: 10 attack steps, a forward pass, the training pass, and a clean one after the step."""
+    x, x_adv, y = trainer.calibration_batches[-1]
     _take_parameters(theirs, before)
     theirs.train()
     with weights.no_param_grad(theirs):
-        pgd(theirs, x, y, state.objective.threat, state.objective.steps)
+        pgd(theirs, x, y, trainer.objective.threat, trainer.objective.steps)
     with torch.no_grad():
         for _ in range(2):
             theirs(x_adv)
-        _take_parameters(theirs, state.model.state_dict())
+        _take_parameters(theirs, trainer.model.state_dict())
         theirs(x)
 
 
@@ -74,7 +57,9 @@ def _take_parameters(model: torch.nn.Module, source: dict[str, torch.Tensor]) ->
             parameter.copy_(source[name])
 
 
-def _measured(model, buffers, ours, data, recipe) -> dict[str, float]:  # type: ignore[no-untyped-def]
+def _measure(
+    model: torch.nn.Module, buffers: list[torch.Tensor], ours: list[torch.Tensor], trainer: Trainer
+) -> dict[str, float]:
     """With `buffers` as the model's running statistics."""
     with weights.swapped(batchnorm.running_stats(model), buffers):
         moving = [(a.double(), b.double()) for a, b in zip(buffers, ours, strict=True) if a.ndim]
@@ -82,8 +67,8 @@ def _measured(model, buffers, ours, data, recipe) -> dict[str, float]:  # type: 
             "distance": (sum((a - b).square().sum() for a, b in moving) / sum(b.square().sum() for _, b in moving))
             .sqrt()
             .item(),
-            "clean": measure_accuracy(model, data.validation),
-            "pgd20": measure_accuracy(model, data.validation, recipe.threat),
+            "clean": measure_accuracy(model, trainer.data.validation),
+            "pgd20": measure_accuracy(model, trainer.data.validation, trainer.recipe.threat),
         }
 
 

@@ -1,4 +1,4 @@
-"""A measured figure beside what it must reach, as a row of the table."""
+"""A measured figure and its goal."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import Any, Literal
 
 Unit = Literal["×", "%", "s", "copies"]
 _DIGITS = {"×": 3, "%": 2, "s": 2, "copies": 3}
+"""copies: of the weights."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """what: as the table names it; median and quartiles of n values; at_most or at_least: the goal, if there is one."""
+    """what: the row's name; median and quartiles of n values; at_most, at_least: the goal, if there is one."""
 
     what: str
     unit: Unit
@@ -30,17 +31,20 @@ class Figure:
         return enough and (self.at_most is None or self.median <= self.at_most)
 
     @property
-    def cells(self) -> tuple[str, str, str, str]:
-        """what, measured, must reach, verdict."""
+    def goal(self) -> str:
+        """`≥ 2 s`, or nothing."""
+        limits = (("≤", self.at_most), ("≥", self.at_least))
+        return "".join(f"{sign} {value:g} {self.unit}" for sign, value in limits if value is not None)
+
+    @property
+    def cells(self) -> tuple[str, str]:
+        """what, measured."""
         digits = _DIGITS[self.unit]
         measured = f"{self.median:.{digits}f} {self.unit}"
         if self.n > 1:
             low, high = self.quartiles
             measured += f" ({low:.{digits}f} to {high:.{digits}f}, n = {self.n})"
-        goals = [
-            f"{sign} {value:g} {self.unit}" for sign, value in (("≤", self.at_most), ("≥", self.at_least)) if value
-        ]
-        return self.what, measured, "".join(goals), ("reached" if self.reached else "falls short") if goals else ""
+        return self.what, measured
 
     def to_json(self) -> dict[str, Any]:
         return {key: value for key, value in asdict(self).items() if value is not None} | {"reached": self.reached}
@@ -49,7 +53,7 @@ class Figure:
 def figure(
     what: str, unit: Unit, values: Sequence[float], at_most: float | None = None, at_least: float | None = None
 ) -> Figure:
-    """The median and quartiles of `values`, one for each round; a single value is exact, or cannot be repeated."""
+    """Median and quartiles of `values`, one per round; a single value is exact, or was measured once."""
     low, _, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else values * 3
     return Figure(what, unit, statistics.median(values), (low, high), len(values), at_most, at_least)
 

@@ -1,7 +1,10 @@
-"""What is timed: runs of recipes at their start, on random images or on digits, with the package's own threads."""
+"""Trainers for the benchmarks: recipes at their first step, on random images or on digits, with the threads that the
+package chooses.
+"""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,11 +22,11 @@ from rb_smooth.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 SMALL_NET = "model.name=small_preactresnet"
-"""In the place of PreActResNet-18 where only the program is tried, and nothing measured."""
+"""Replaces PreActResNet-18 where the program is only tried and nothing is measured."""
 
 
 def on_random_images(method: str, images: int, *settings: str) -> Trainer:
-    """cifar10/`method` with `images` random ones of CIFAR-10's shape, which are its one minibatch."""
+    """cifar10/`method` on `images` random images of CIFAR-10's shape, one minibatch."""
     recipe = validate.check_recipe(*resolve_config("cifar10", method, [f"data.batch_size={images}", *settings]))
     generator = torch.Generator().manual_seed(0)
     x = torch.randint(0, 256, (images, 3, 32, 32), dtype=torch.uint8, generator=generator)
@@ -35,9 +38,9 @@ def on_random_images(method: str, images: int, *settings: str) -> Trainer:
     return Trainer(recipe, data, CPU, network=network)
 
 
-def on_digits(method: str, *settings: str) -> Trainer:
-    """digits/`method` on the digits, split as its recipe says."""
-    recipe = validate.check_recipe(*resolve_config("digits", method, list(settings)))
+def on_digits(method: str, *settings: str, epochs: int | None = None) -> Trainer:
+    """digits/`method` on the digits, split as its recipe says. epochs: as --epochs."""
+    recipe = validate.check_recipe(*resolve_config("digits", method, list(settings), epochs))
     section = recipe.data
     data = split(
         digits(Path("data")),
@@ -58,5 +61,17 @@ def first_minibatch(trainer: Trainer) -> tuple[Tensor, Tensor]:
 
 
 def training_step_of(trainer: Trainer, x: Tensor, y: Tensor) -> Callable[[], object]:
-    """`step.training_step` as training calls it: with its seeds, its precision and its form of the network."""
+    """`step.training_step` as training calls it: with its seeds, precision and compiled network."""
     return lambda: trainer._step(x, y)
+
+
+def train_epochs(trainer: Trainer, after_batch: Callable[[dict[str, Tensor]], None] | None = None) -> None:
+    """Train to the last epoch. after_batch: called after every minibatch with the state dict before it."""
+    while trainer.epoch < trainer.recipe.train.epochs:
+        order = trainer.batch_order()
+        while trainer.batch < trainer.batches:
+            before = copy.deepcopy(trainer.model.state_dict()) if after_batch else {}
+            trainer.run_batch(order)
+            if after_batch:
+                after_batch(before)
+        trainer.next_epoch()

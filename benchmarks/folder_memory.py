@@ -1,7 +1,9 @@
-"""Bytes that an epoch over an image folder adds to this process: python benchmarks/folder_memory.py ROOT true|false
+"""Print the bytes that an epoch over an image folder adds to this process.
 
-A process of its own for every folder, since memory that was once taken is not given back. The folder is read as
-training reads it, by this process alone (`data.workers` 0); `true` streams it.
+    python benchmarks/folder_memory.py ROOT true|false
+
+Each folder needs its own process, since freed memory is not returned. The folder is read as in training, without worker
+processes (`data.workers` 0); `true` streams it.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""What the code does on a GPU: the speed of training and of evaluation, each beside what it is to be compared with.
+"""Measure training and evaluation on a GPU, each with its reference.
 
     python benchmarks/gpu.py                             # all items, into benchmarks/gpu.json
     python benchmarks/gpu.py --items evaluation --points 500
-    python benchmarks/gpu.py --toy --device cpu --out FILE   # a rehearsal in a minute; its numbers mean nothing
+    python benchmarks/gpu.py --toy --device cpu --out FILE   # a dry run in a minute; its numbers mean nothing
 
-An item that is done for the same commit and GPU is not repeated (--again repeats it); each is written as soon as it is
-done, and after --minutes none is begun. So the same command, given again, goes on.
+Each item is written as soon as it is measured. Items that exist for the same commit and GPU are skipped (--again
+repeats them), and after --minutes no item is started; the same command then resumes.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Item = Callable[[], dict[str, Any]]
 
 
 def items(options: argparse.Namespace, device: torch.device) -> dict[str, Item]:
-    """By name, in the order in which they are worth having."""
+    """Items by name, the most useful first."""
     toy = options.toy
     size, test = (8, 10) if toy else (32, options.points)
 
@@ -65,12 +65,12 @@ def items(options: argparse.Namespace, device: torch.device) -> dict[str, Item]:
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """What the numbers depend on, by kind; no names of hosts."""
-    told: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    """Device, CUDA, CPU and threads; no host name."""
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "cuda": torch.version.cuda if device.type == "cuda" else None,
-        "cpu": told.get("cpu_name", platform.machine()),
+        "cpu": capabilities.get("cpu_name", platform.machine()),
         "cores": environment.usable_cores(),
         "threads": torch.get_num_threads(),
     }
@@ -78,23 +78,23 @@ def machine(device: torch.device) -> dict[str, Any]:
 
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--items", default="", help="comma-separated beginnings of items' names; all by default")
+    parser.add_argument("--items", default="", help="comma-separated prefixes of item names; default: all")
     parser.add_argument("--data", default="random", help="random, or a folder with train/<class>/ and test/<class>/")
-    parser.add_argument("--points", type=int, default=1000, help="of the evaluation")
-    parser.add_argument("--minutes", type=float, default=5, help="after which no item is begun; one takes up to three")
-    parser.add_argument("--only-graphs", action="store_true", help="do not time compiling without CUDA graphs too")
+    parser.add_argument("--points", type=int, default=1000, help="test points of the evaluation")
+    parser.add_argument("--minutes", type=float, default=5, help="start no item later; one takes up to three")
+    parser.add_argument("--only-graphs", action="store_true", help="skip compilation without CUDA graphs")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--out", type=Path, default=OUT)
-    parser.add_argument("--commit", default=git_commit(), help="of the code, where it lies in no checkout")
+    parser.add_argument("--commit", default=git_commit(), help="commit of the code, outside a checkout")
     parser.add_argument("--again", action="store_true")
     parser.add_argument("--toy", action="store_true")
     options = parser.parse_args()
     if options.toy and options.out.resolve() == OUT:
-        raise UserError(f"expected --out FILE for a rehearsal, got {OUT.name}, which holds real numbers; name another")
+        raise UserError(f"expected --out FILE for a dry run, got {OUT.name}, which has real results; name another")
     if options.device != "cuda" and not options.toy:
-        raise UserError(f"expected a GPU, got --device {options.device}; add --toy to rehearse without one")
+        raise UserError(f"expected a GPU, got --device {options.device}; add --toy for a dry run without one")
     if options.device == "cuda" and not torch.cuda.is_available():
-        raise UserError("expected a GPU, got none; rehearse with --toy --device cpu --out FILE")
+        raise UserError("expected a GPU, got none; try --toy --device cpu --out FILE")
     return options
 
 
@@ -113,7 +113,7 @@ def main() -> None:
             print(f"{name}: done")
             continue
         if time.monotonic() - began > options.minutes * 60:
-            print(f"{name}: not begun; the same command goes on")
+            print(f"{name}: not started; the same command resumes")
             continue
         start = time.monotonic()
         found = item()
@@ -134,7 +134,7 @@ def main() -> None:
 
 
 def _same(done: dict[str, Any], of: str, here: dict[str, Any]) -> bool:
-    """Whether an item holds for this code on this device. What makes a checkout dirty here is this very file."""
+    """Whether an item was measured with this commit on this device. The output file itself makes a checkout dirty."""
     commits = {done["commit"].removesuffix("-dirty"), of.removesuffix("-dirty")}
     return len(commits) == 1 and done["machine"]["device"] == here["device"]
 

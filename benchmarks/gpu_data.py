@@ -1,4 +1,4 @@
-"""Images for the benchmarks on a GPU: random ones that can be learnt, or a folder's."""
+"""Images for the GPU benchmarks: synthetic classes that can be learnt, or a folder."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ CLASSES = 10
 
 
 def random_images(train: int, test: int, size: int) -> DataSplits:
-    """Each class a texture of its own, as faint in an image as chance has it: some can be attacked, others cannot.
+    """Each class has a texture, of random strength in each image, so that attacks succeed on some images only.
 
-    size: height and width, multiples of 4. To speed pixels do not matter, except that AutoAttack works for as long as
-    points withstand it.
+    size: height and width, multiples of 4. Pixels do not matter for speed, except that AutoAttack takes longer on
+    robust points.
     """
     generator = torch.Generator().manual_seed(0)
     textures = (torch.rand(CLASSES, 3, 4, 4, generator=generator).round() * 2 - 1).tile(size // 4, size // 4)
@@ -34,7 +34,7 @@ def random_images(train: int, test: int, size: int) -> DataSplits:
 
 
 def images_of(where: str, train: int, test: int, size: int) -> DataSplits:
-    """`random`, or a folder with train/<class>/ and test/<class>/, of which all training images are taken."""
+    """`random`, or a folder with train/<class>/ and test/<class>/; all its training images are used."""
     if where == "random":
         return random_images(train, test, size)
     source = folder(Path("data"), root=where, stream=False)

@@ -1,13 +1,15 @@
-"""How fast a training step is on a GPU: the ways of `gpu_ways`, timed in turn, round by round, in one process."""
+"""Time of a training step on a GPU: the steps of `gpu_steps`, timed in interleaved rounds in one process."""
 
 from __future__ import annotations
 
 import statistics
-import time
 from typing import Any
 
 import torch
-from gpu_steps import COMPARED_AS, METHODS, BarePasses, Cell, StepFunction, authors_step, make_trainer, training_steps
+from bare_passes import BarePasses
+from benchmark_runs import first_minibatch
+from gpu_steps import COMPARED_AS, METHODS, Cell, StepFunction, authors_step, make_trainer, training_steps
+from interleaved_timing import ratios, seconds_per_call, synchronise, time_interleaved
 
 from rb_smooth.core.errors import first_line
 from rb_smooth.data.splits import DataSplits
@@ -21,7 +23,7 @@ _WARM_UP = 3
 
 
 def measure_cell(cell: Cell, data: DataSplits, device: torch.device) -> dict[str, Any]:
-    """All methods of one cell: times, ratios by round, and each goal beside what was found."""
+    """Times of all methods of one cell, ratios within rounds, and each goal with the value found."""
     _allow_many_programs()
     peak = _peak_flop_per_s(device)
     trainers = {method: make_trainer(cell, method, data, device) for method in METHODS}
@@ -34,22 +36,30 @@ def measure_cell(cell: Cell, data: DataSplits, device: torch.device) -> dict[str
         if method in compiled:
             ways[method, "compiled"] = training_steps(compiled[method])
         same = COMPARED_AS.get(method)
-        ways[method, "floor"] = ways[same, "floor"] if same else BarePasses(trainer)
+        ways[method, "floor"] = ways[same, "floor"] if same else BarePasses(trainer, *first_minibatch(trainer))
         ways[method, "authors"] = ways[same, "authors"] if same else authors_step(trainer, method)
     warm_up_s, failed = _warm_up(ways, device)
     waits = {method: _sync_warning(ways[method, "ours"], device) for method in METHODS}
     memory = {method: _memory(trainers[method], ways[method, "ours"], device) for method in METHODS}
-    times = time_interleaved_on_device(dict.fromkeys(ways.values()), cell.rounds, cell.round_s, device)
+    times = time_interleaved(
+        {run: run for run in ways.values()},
+        seconds=0,
+        fewest=cell.rounds,
+        warm_up=False,
+        round_s=cell.round_s,
+        device=device,
+    )
 
     def ratio(one: tuple[str, str], other: tuple[str, str]) -> dict[str, Any] | None:
         if not {one, other} <= ways.keys():
             return None
-        return spread([a / b for a, b in zip(times[ways[one]], times[ways[other]], strict=True)])
+        return spread(ratios(times, ways[one], ways[other]))
 
     methods: dict[str, Any] = {}
     for method in METHODS:
         step_s = statistics.median(times[ways[method, "ours"]])
-        flop = cell.batch_size * BarePasses(trainers[method]).flop_per_image()
+        trainer = trainers[method]
+        flop = cell.batch_size * BarePasses(trainer, *first_minibatch(trainer)).flop_per_image()
         methods[method] = {
             "step_s": {way: spread(times[run]) for (of, way), run in ways.items() if of == method},
             "images_per_s": cell.batch_size / step_s,
@@ -78,50 +88,24 @@ def measure_cell(cell: Cell, data: DataSplits, device: torch.device) -> dict[str
     }
 
 
-def time_interleaved_on_device(
-    ways: dict[StepFunction, None], rounds: int, round_s: float, device: torch.device
-) -> dict[StepFunction, list[float]]:
-    """Seconds a call of each way, round by round; in a round each is called as often as fills about `round_s`."""
-    calls = {way: max(1, round(round_s / _seconds(way, 1, device))) for way in ways}
-    times: dict[StepFunction, list[float]] = {way: [] for way in ways}
-    for _ in range(rounds):
-        for way in ways:
-            times[way].append(_seconds(way, calls[way], device))
-    return times
-
-
 def spread(values: list[float]) -> dict[str, float]:
     low, median, high = statistics.quantiles(values, n=4, method="inclusive")
     return {"median": median, "lower_quartile": low, "upper_quartile": high}
 
 
-def _seconds(way: StepFunction, calls: int, device: torch.device) -> float:
-    synchronise(device)
-    start = time.perf_counter()
-    for _ in range(calls):
-        way()
-    synchronise(device)
-    return (time.perf_counter() - start) / calls
-
-
-def synchronise(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
 def _warm_up(
     ways: dict[tuple[str, str], StepFunction], device: torch.device
 ) -> tuple[dict[StepFunction, float], dict[str, str]]:
-    """Seconds of each way's first steps, compiling among them; the ways that failed leave, with their reasons."""
+    """Seconds of the first steps of each way, compilation included; ways that fail are removed, with the reason."""
     seconds: dict[StepFunction, float] = {}
     failed: dict[str, str] = {}
     for (method, way), run in list(ways.items()):
         if run in seconds:
             continue
         try:
-            seconds[run] = _WARM_UP * _seconds(run, _WARM_UP, device)
+            seconds[run] = _WARM_UP * seconds_per_call(run, _WARM_UP, device)
         except Exception as error:
-            if way != "compiled":  # the only one that nobody runs by default
+            if way != "compiled":  # the only one that is not a default
                 raise
             failed[f"{method} {way}"] = f"{type(error).__name__}: {first_line(error)}"
             del ways[method, way]
@@ -129,7 +113,7 @@ def _warm_up(
 
 
 def _sync_warning(step: StepFunction, device: torch.device) -> str | None:
-    """What torch says of the first operation in a step that waits for the GPU; None: nothing waits."""
+    """torch's message about the first operation in a step that waits for the GPU; None if nothing waits."""
     if device.type != "cuda":
         return "not seen without a GPU"
     torch.cuda.set_sync_debug_mode("error")
@@ -143,7 +127,7 @@ def _sync_warning(step: StepFunction, device: torch.device) -> str | None:
 
 
 def _memory(trainer: Trainer, step: StepFunction, device: torch.device) -> float | None:
-    """Most memory of two steps above what is held between them, in copies of the weights."""
+    """Peak memory of two steps above what is held between them, in copies of the weights."""
     if device.type != "cuda":
         return None
     synchronise(device)
@@ -157,21 +141,21 @@ def _memory(trainer: Trainer, step: StepFunction, device: torch.device) -> float
 
 
 def _peak_flop_per_s(device: torch.device) -> float:
-    """Of a bfloat16 matrix product large enough to fill the GPU: the best of five."""
+    """The best of five bfloat16 matrix products that are large enough to fill the GPU."""
     n, calls = (8192, 20) if device.type == "cuda" else (256, 2)
     a = torch.randn(n, n, device=device, dtype=torch.bfloat16)
     torch.mm(a, a)
-    return max(2 * n**3 / _seconds(lambda: torch.mm(a, a), calls, device) for _ in range(5))
+    return max(2 * n**3 / seconds_per_call(lambda: torch.mm(a, a), calls, device) for _ in range(5))
 
 
 def _allow_many_programs() -> None:
-    """Five methods in two forms are more programs of one network than torch compiles by itself."""
+    """Five methods in two forms compile one network more often than torch's default limit."""
     torch._dynamo.reset()
     torch._dynamo.config.recompile_limit = 64
 
 
 def _goals(methods: dict[str, Any], cell: Cell) -> dict[str, dict[str, Any]]:
-    """Each goal beside what was found; None where a cell or a device does not show it."""
+    """Each goal with the value found; None where the cell or the device does not show it."""
     at = {name: methods[name]["over_at"]["median"] for name in ("at+ensgd", "at+awp")}
     memory = [methods[name]["memory_in_weights"] for name in ("at", "at+awp")]
     large = cell.batch_size >= 512

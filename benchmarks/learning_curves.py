@@ -3,10 +3,9 @@
     python benchmarks/learning_curves.py
 
 `python benchmarks/reproducing.py --keep` copies the logs of the four methods' runs into benchmarks/curves/NAME.csv
-(columns: method, seed, and the log's). Each such file becomes docs/figures/learning-curves-NAME.png: the mean over
-seeds, and the range of all seeds as a band, in the range of accuracies that the second half of training needs. Time is
-the seconds of training and validation of the median run, as the runs logged them: on a machine that they share they
-take longer than they must, all of them alike if nothing else ran.
+(columns: method, seed, and the log's). Each such file is drawn to docs/figures/learning-curves-NAME.png: the mean over
+seeds with the range of all seeds as a band. The accuracy axis shows the range of the second half of training. Time is
+that of training and validation of the median run, from the logs; parallel runs on one machine are slower.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from rb_smooth.training.run_folder.log import LogRow, read_log
 HERE = Path(__file__).parent
 STORED_CURVES, FIGURES = HERE / "curves", HERE.parent / "docs" / "figures"
 COLUMNS = ("epoch", "lr", "loss", "train_robust", "val_clean", "val_robust", "test_clean", "test_robust", "seconds")
-"""Of the logs, those that are kept; a cell is empty where a log has no such column."""
+"""Columns of the log that are stored; empty where a log lacks one."""
 
 Curves = dict[str, dict[int, list[LogRow]]]
 """Method -> seed -> rows of its log."""
@@ -41,9 +40,7 @@ def main() -> None:
 
 
 def logs_of(runs: Sequence[dict[str, Any]], folder: Path) -> Curves:
-    """The logs of the four methods' runs, of those that a sweep's file in `folder` names; of methods that it has not,
-    none.
-    """
+    """Logs of the four methods' runs that a sweep's file in `folder` names; methods without runs are left out."""
     logs = {
         method: {run["seed"]: folder / run["folder"] / "log.csv" for run in runs if run["method"] == method}
         for method in MAIN
@@ -71,7 +68,7 @@ def read_curves(path: Path) -> Curves:
 
 
 def draw(curves: Curves, path: Path) -> Path:
-    """Two panels: by epoch, and by the median seconds at which each epoch ended: one disturbed run moves it little."""
+    """Two panels: by epoch, and by the median time at which each epoch ended."""
     drawn = {method: list(seeds.values()) for method, seeds in curves.items()}
     tested = all("test_robust" in row for runs in drawn.values() for rows in runs for row in rows)
     column, images = ("test_robust", "test") if tested else ("val_robust", "validation")
@@ -96,7 +93,7 @@ def draw(curves: Curves, path: Path) -> Path:
 
 
 def _axis_limits(methods: Iterable[Sequence[Sequence[LogRow]]], column: str) -> tuple[float, float]:
-    """Limits in % that hold all of the second half of training, where methods differ; the first epochs begin below."""
+    """Limits in % that contain the second half of training; the first epochs are below."""
     late = [100 * row[column] for runs in methods for rows in runs for row in rows[len(rows) // 2 :]]
     margin = 0.25 * (max(late) - min(late)) + 0.5
     return min(late) - margin, max(late) + margin

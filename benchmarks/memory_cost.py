@@ -1,7 +1,7 @@
-"""Memory of the two papers' methods in copies of the weights: exact bytes of torch's allocator, not the process's size.
+"""Memory of the two papers' methods in copies of the weights (fp32), by bytes of torch's allocator.
 
-AWP's is the difference between two training steps' peaks. The attack is of one step: all its steps need the same.
-Precision and layout are the recipe's own; a copy is of the parameters, fp32.
+AWP's is the difference between the peaks of two training steps. The attack has one step, as all steps need the same
+memory. Precision and layout are the recipe's.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from benchmark_runs import SMALL_NET, first_minibatch, on_random_images, trainin
 from rb_smooth.training.trainer import Trainer
 
 _OPTIMIZERS = {"at": "SGD", "at+ensgd": "EntropySGD", "at+ensgd2": "EntropySGD2"}
-_KEPT = {"EntropySGD": 4.0}  # w, mu, m, M
+_STATE_GOALS = {"EntropySGD": 4.0}  # w, mu, m, M
 
 
 def measure(toy: bool) -> dict[str, Any]:
@@ -24,17 +24,17 @@ def measure(toy: bool) -> dict[str, Any]:
     peaks = {method: _step_peak(on_random_images(method, images, *smaller)) for method in ("at", "at+awp")}
     trainer = on_random_images("at+wa", images, *smaller)
     weights = _bytes(trainer)
-    figures = [_copies("AWP: peak of a step beyond AT's", peaks["at+awp"] - peaks["at"], weights, at_most=1.0)]
+    figures = [
+        _copies("AWP: peak memory of a step beyond that of `at`", peaks["at+awp"] - peaks["at"], weights, at_most=1.0)
+    ]
     deployed = trainer.optimizer.deployed()
     average = measure_allocations(lambda: trainer.averaging.update(deployed, 0))
     for method, name in _OPTIMIZERS.items():
         first, most = _optimizer(on_random_images(method, images, *smaller))
-        figures.append(
-            _copies(f"{name}: kept beyond parameters and gradients", first.retained, weights, _KEPT.get(name))
-        )
-        goal = 1.0 if name in _KEPT else None
-        figures.append(_copies(f"{name}: for a moment within a step, at most", most, weights, goal))
-    figures.append(_copies("EMA: kept", average.retained, weights))
+        figures.append(_copies(f"{name}: optimizer state", first.retained, weights, _STATE_GOALS.get(name)))
+        goal = 1.0 if name in _STATE_GOALS else None
+        figures.append(_copies(f"{name}: temporary memory of a step, at most", most, weights, goal))
+    figures.append(_copies("EMA: state", average.retained, weights))
     return {"figures": figures, "batch_size": images, "bytes_of_the_weights": weights, "peak_bytes_of_a_step": peaks}
 
 
@@ -47,13 +47,13 @@ def _bytes(trainer: Trainer) -> int:
 
 
 def _step_peak(trainer: Trainer) -> int:
-    """Of a step that follows another: the optimizer's state and the last gradients are there already."""
+    """Peak of the second step, when optimizer state and gradients exist."""
     step = training_step_of(trainer, *first_minibatch(trainer))
     return measure_allocations(step, after=step).peak
 
 
 def _optimizer(trainer: Trainer) -> tuple[AllocatedBytes, int]:
-    """The first step, which makes the state, and the most that any of the steps up to the outer one needs beyond it."""
+    """Allocations of the first step, which creates the state, and the highest peak of the steps up to the outer one."""
     for parameter in trainer.model.parameters():
         parameter.grad = 1e-3 * parameter.detach().clone()
     first = measure_allocations(trainer.optimizer.step)

@@ -1,7 +1,7 @@
-"""What EntropySGD's step costs beyond SGD's, as a part of the adversarial training step that it ends.
+"""Time of EntropySGD's update beyond SGD's, as a share of an adversarial training step.
 
-The training step is of the recipe's 128 images. Only two of its ten crafting passes are timed: it is counted as eleven
-of them, as if its training pass, which also goes back to the weights, cost no more. So the part is overestimated.
+The training step has the recipe's 128 images. Two of its ten attack passes are timed, and the step is counted as eleven
+of them. Its training pass costs more than an attack pass, so the share is an upper bound.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ def measure(toy: bool) -> dict[str, Any]:
     trainers = {method: on_random_images(method, images, *smaller) for method in ("at", "at+ensgd")}
     group = trainers["at+ensgd"].optimizer.param_groups[0]
     steps = group["inner_steps"]
-    contenders: dict[str, Callable[[], object]] = {name: _steps(each, steps) for name, each in trainers.items()}
-    contenders["crafting"] = _crafting(trainers["at"])
-    times = time_interleaved(contenders, seconds=0 if toy else 40, fewest=3)
+    functions: dict[str, Callable[[], object]] = {name: _steps(each, steps) for name, each in trainers.items()}
+    functions["crafting"] = _crafting(trainers["at"])
+    times = time_interleaved(functions, seconds=0 if toy else 40, fewest=3)
     parts = [
         100 * (entropy_sgd - sgd) / steps / (crafting * _COUNTED_PASSES / _TIMED_PASSES)
         for sgd, entropy_sgd, crafting in zip(*times.values(), strict=True)
     ]
-    what = f"EntropySGD's step beyond SGD's, of an AT step of {images} images"
+    what = f"EntropySGD's arithmetic beyond SGD's, as a share of an `at` step on {images} images"
     return {
         "figures": [figure(what, "%", parts, at_most=1.5)],
         "steps_averaged": steps,
@@ -42,7 +42,7 @@ def measure(toy: bool) -> dict[str, Any]:
 
 
 def _steps(trainer: Trainer, steps: int) -> Callable[[], None]:
-    """As many optimizer steps as make one outer step of EntropySGD, on one gradient."""
+    """The optimizer steps of one outer step of EntropySGD, on one gradient."""
     for parameter in trainer.model.parameters():
         parameter.grad = 1e-3 * parameter.detach().clone()
 
@@ -54,7 +54,7 @@ def _steps(trainer: Trainer, steps: int) -> Callable[[], None]:
 
 
 def _crafting(trainer: Trainer) -> Callable[[], object]:
-    """Two of the attack's passes, in the precision and the layout of training."""
+    """Two attack steps, in the precision and layout of training."""
     x, y = first_minibatch(trainer)
     trainer.objective.steps = _TIMED_PASSES  # type: ignore[attr-defined]
 

@@ -1,4 +1,4 @@
-"""The papers' tables in their layout, with what was measured of each cell: Markdown for docs/reproducing.md."""
+"""The papers' tables in their layout, with our results: Markdown for docs/reproducing.md."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from rb_smooth.core.formatting import percent
 from rb_smooth.evaluation.score import attack_title
 
 PROTOCOL_SETTINGS = ("train.select=", "train.keep=", "train.log_test=", "evaluate.")
-"""Settings that a cell does not name and that leave its figure a figure of the cell."""
+"""Settings that may differ from those of the paper's result."""
 
 COLUMNS = dict(zip(MAIN, ("AT", "AT+EnSGD", "AWP", "AWP+EnSGD"), strict=True))
-"""Of Table 1 of Kanai et al., by method."""
+"""Columns of Table 1 of Kanai et al., by method."""
 
 Record = dict[str, Any]
-"""What `reproducing` says of benchmarks/*.json."""
+"""A file of benchmarks/*.json as described in `reproducing`."""
 
 
 def overview_lines(paper_results: Sequence[PaperResult], results: Mapping[str, Record]) -> Iterator[str]:
-    """Table 1 of Kanai et al. in its layout, ours / theirs; below it the same methods where we measured others."""
+    """Table 1 of Kanai et al. in its layout, ours / theirs; then our results of the same methods on other data."""
     of_table = [
         paper_result
         for paper_result in paper_results
@@ -49,7 +49,7 @@ def overview_lines(paper_results: Sequence[PaperResult], results: Mapping[str, R
 
 
 def paper_lines(paper_results: Sequence[PaperResult], results: Mapping[str, Record]) -> Iterator[str]:
-    """A table for each row of the paper's tables; where they are several, a cell says in which it stands."""
+    """A table per row of the paper's tables; each result names its tables if they differ."""
     for row, group in groupby(paper_results, lambda paper_result: paper_result.row):
         columns = list(group)
         tables = {paper_result.table for paper_result in columns}
@@ -72,7 +72,7 @@ def command(paper_result: PaperResult) -> str:
 
 
 def result_lines(paper_result: PaperResult, results: Mapping[str, Record]) -> Iterator[str]:
-    """What was measured of it, a line for each protocol and length of training."""
+    """Our results of it, a line per protocol and training length."""
     for name, row, protocol in _measured(paper_result, results):
         yield f"{_ours(row, protocol)} ({_caveats(row, protocol)}; {anchor_link(name)})"
 
@@ -80,7 +80,7 @@ def result_lines(paper_result: PaperResult, results: Mapping[str, Record]) -> It
 def _measured(
     paper_result: PaperResult, results: Mapping[str, Record]
 ) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
-    """(file, row, protocol) of all that is this cell's: the same data, method and settings."""
+    """(file, row, protocol) of our results with the same data, method and settings."""
     for name, record in results.items():
         settings = [each for each in record["settings"] if not each.startswith(PROTOCOL_SETTINGS)]
         if record["dataset"] != paper_result.recipe.split("/")[0] or sorted(settings) != sorted(paper_result.settings):
@@ -92,12 +92,12 @@ def _measured(
 
 
 def _single_figure(key: str, paper_result: PaperResult, results: Mapping[str, Record]) -> str:
-    """One figure of it, without the rest."""
+    """One figure of our results."""
     return "; ".join(figure(key, row, to["n"]) for _, row, to in _measured(paper_result, results)) or "not measured yet"
 
 
 def _method(paper_result: PaperResult) -> str:
-    """Its recipe's, whatever the network."""
+    """The method of its recipe, for any network."""
     return paper_result.recipe.split("/")[1]
 
 
@@ -107,7 +107,7 @@ def _ours(row: dict[str, Any], protocol: dict[str, Any]) -> str:
 
 
 def _caveats(row: dict[str, Any], protocol: dict[str, Any]) -> str:
-    """How many seeds and points, and what was done otherwise than the recipe says: its title tells that."""
+    """Numbers of seeds and points, and changes to the recipe, which the title names."""
     seeds = f"{len(row['seeds'])} seed{'s' if len(row['seeds']) > 1 else ''}"
     note = row["title"].removeprefix(row["method"]).strip(" ()")
     return ", ".join(filter(None, [seeds, f"{protocol['n']:,} points", note]))

@@ -1,5 +1,5 @@
-"""Methods of which one seed was trained, compared on the test points: what the papers claim, tested as
-`python -m rb_smooth.leaderboard compare` does, and the difference that each test could have seen.
+"""Per-example tests of the papers' claims for methods with one seed, as `python -m rb_smooth.leaderboard compare` makes
+them, and the detectable differences.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from rb_smooth.training.sweep.comparison import SIGNIFICANT
 
 
 def entries_of(record: dict[str, Any], leaderboard: Path) -> dict[str, Entry]:
-    """method -> its entry, of the methods of which the record has one run and the leaderboard the entry."""
+    """method -> entry, for methods with one run in the record and an entry in the leaderboard."""
     by_run = {entry.own["run"]: entry for entry in list_entries(leaderboard)[0]}
     runs = [run for run in record["runs"] if run["identity"] in by_run]
     methods = [run["method"] for run in runs]
@@ -27,7 +27,7 @@ def entries_of(record: dict[str, Any], leaderboard: Path) -> dict[str, Entry]:
 
 
 def point_lines(entries: dict[str, Entry]) -> Iterator[str]:
-    """Paired tests on equal test points; nothing where no claim has both its entries."""
+    """Paired tests on equal test points; nothing if no claim has both entries."""
     pairs = [pair for pair in CLAIMS if set(pair) <= entries.keys()]
     rows = {method: own_row(entry) for method, entry in entries.items()}
     found = [differences(rows[method], rows[minus])["figures"]["autoattack"] for method, minus in pairs]
@@ -62,8 +62,8 @@ def point_lines(entries: dict[str, Entry]) -> Iterator[str]:
 
 
 def detectable(decided: int, power: float = POWER) -> float | None:
-    """By how many points one of two models must be ahead in truth, for McNemar's exact test at 5 % to find it with
-    probability `power`, if `decided` points are right for one of them only; None if so few can never tell them apart.
+    """The true difference in points that McNemar's exact test at 5 % finds with probability `power`, if `decided`
+    points are right for one of the two models only; None if so few never give a significant result.
     """
     from scipy.optimize import brentq
     from scipy.stats import binom
@@ -77,7 +77,7 @@ def detectable(decided: int, power: float = POWER) -> float | None:
         return None
 
     def missed(share: float) -> float:
-        """How far the power is from what is wanted, if the better one is right at `share` of these points."""
+        """Power minus the wanted one, if the better model is right at `share` of these points."""
         return float(binom.sf(telling[0] - 1, decided, share)) - power
 
     return decided * (2 * float(brentq(missed, 0.5, 1)) - 1)

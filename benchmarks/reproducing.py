@@ -1,29 +1,27 @@
-"""The tables of docs/reproducing.md: the papers' cells, from recipes/cells.yaml, and what was measured of them; and
-README's table of the digits.
+"""Write the tables of docs/reproducing.md (the results in the papers' tables and ours) and README's table of digits.
 
     python benchmarks/reproducing.py
     python benchmarks/reproducing.py --keep runs/digits/sweep-1f2e3d.json --as digits --images "scikit-learn's digits"
 
-Measured is what benchmarks/*.json hold in the form in which a command of several runs (`recipe digits at at+awp
---seeds 0-4`) leaves it, with two keys more, which --keep adds on the machine that ran it:
+The papers' results are listed in recipes/cells.yaml. Ours are the benchmarks/*.json that a command of several runs
+(`recipe digits at at+awp --seeds 0-4`) wrote, with two more keys, which --keep adds on the machine that ran it:
 
-    command, commit, versions     what was typed, with which code it was compared, with which packages
-    machine                       {cpu, cores}: its kind, no name; the device stands with each run
-    images                        on what, in words: "JPEG copies of CIFAR-10's images, not CIFAR-10"
-    dataset, settings             "cifar10", and what stood behind --set
-    groups                        one for each protocol, as `rb_smooth.training.sweep.comparison.compare_methods` makes
-    them:
+    command, commit, versions     the command line, the commit that compared the runs, the packages
+    machine                       {cpu, cores}; each run has its device
+    images                        a description: "JPEG copies of CIFAR-10's images, not CIFAR-10"
+    dataset, settings             "cifar10", and the --set arguments
+    groups                        one per protocol, by `rb_smooth.training.sweep.comparison.compare_methods`:
       protocol                    norm, eps, step_size, n, version, fingerprint, selected_on
-      methods                     rows: method, title, seeds, and for clean, pgd20, autoattack, last_pgd20, gap (shares
-                                  in [0, 1]) the mean, the std (None of one seed) and each seed's
+      methods                     rows: method, title, seeds, and for clean, pgd20, autoattack, last_pgd20, gap (in
+                                  [0, 1]) the mean, the std (None for one seed) and the value of each seed
       differences                 paired tests of AutoAttack accuracy: method, minus, seeds, mean, low, high, p, p_holm
-    runs, failed                  every run's figures, device, seconds and commit; what failed, and why
+    runs, failed                  figures, device, seconds and commit of every run; failures and their reasons
 
-Where a method has one seed only, the entries of leaderboard/ are compared point by point (`pointwise`). Below stands
-what `tuning` left in benchmarks/tuning*.json.
+If a method has one seed only, entries of leaderboard/ are compared per example (`per_example_tests`). The results of
+`tuning` are read from benchmarks/tuning*.json.
 
-A row belongs to a cell if data set, method and settings are the cell's. Settings that choose how the best epoch is
-chosen, how it is attacked, or what is logged may differ: they are told with the figure.
+A row belongs to a result of a paper if data set, method and settings are equal. Settings of epoch selection, evaluation
+and logging may differ and are shown with the figure.
 """
 
 from __future__ import annotations
@@ -54,10 +52,10 @@ HERE = Path(__file__).parent
 PAGE, README = HERE.parent / "docs" / "reproducing.md", HERE.parent / "README.md"
 BOARD = HERE.parent / "leaderboard"
 EXPECTED = {"digits": "scikit-learn's digits", "cifar-jpeg": "JPEG copies of CIFAR-10's images, a small network"}
-"""What is to be measured on any machine, by the file that will hold it."""
+"""Results that every version should have, by file name."""
 
 LEADERBOARD_KEY = ("folder-cifar10-jpeg", "Linf")
-"""The board on which a model that was trained elsewhere stands beside ours."""
+"""The board that also has a model trained elsewhere."""
 
 KEYS = {"command", "commit", "versions", "machine", "images", "dataset", "settings", "groups", "runs"}
 
@@ -75,9 +73,9 @@ def main() -> int:
 
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--keep", type=Path, metavar="SWEEP.json", help="put this among the results first")
+    parser.add_argument("--keep", type=Path, metavar="SWEEP.json", help="store this file as a result first")
     parser.add_argument("--as", dest="name", metavar="NAME", help="benchmarks/NAME.json")
-    parser.add_argument("--images", help="on what it was trained and tested, in words")
+    parser.add_argument("--images", help="description of the images")
     options = parser.parse_args()
     if len({each is None for each in (options.keep, options.name, options.images)}) == 2:
         raise UserError("expected --keep, --as and --images together, got only some; give all three")
@@ -85,9 +83,9 @@ def parse_options() -> argparse.Namespace:
 
 
 def keep(sweep: Path, place: Path, images: str) -> None:
-    """What a command of several runs left, with what it does not know of itself, and the curves of the four methods.
+    """Store a sweep's file with the machine and the description of its images, and the curves of the four methods.
 
-    Raises UserError if it is no such command's.
+    Raises UserError if the file is not that of a sweep.
     """
     record = files.read_json(sweep)
     versions = {"python": platform.python_version(), **record.get("versions", {})}
@@ -99,7 +97,7 @@ def keep(sweep: Path, place: Path, images: str) -> None:
 
 
 def read_results(folder: Path) -> dict[str, Record]:
-    """The results that are there, by the names of their files; other benchmarks' files hold no groups."""
+    """Results by file name; files of other benchmarks have no groups."""
     found = {path.stem: files.read_json(path) for path in sorted(folder.glob("*.json"))}
     return {name: check_record(record, folder / f"{name}.json") for name, record in found.items() if "groups" in record}
 
@@ -111,7 +109,7 @@ def check_record(record: Record, path: Path) -> Record:
 
 
 def write_page(page: Path, results: Mapping[str, Record]) -> None:
-    """Put the tables between their comments: the papers', what was measured, and what was tried on validation."""
+    """Write the tables between their markers: the papers', ours, and the grid searches."""
     papers = groupby(all_paper_results(), lambda paper_result: paper_result.paper.split()[0].lower())
     blocks = {name: list(paper_lines(list(paper_results), results)) for name, paper_results in papers}
     blocks["table 1"] = list(overview_lines(all_paper_results(), results))
@@ -122,7 +120,7 @@ def write_page(page: Path, results: Mapping[str, Record]) -> None:
 
 
 def readme_lines(record: Record) -> Iterator[str]:
-    """The methods that the papers' claims compare, on digits, and where the figures come from."""
+    """The methods in the papers' claims, on digits, and the commits of their runs."""
     for group in record["groups"]:
         chosen = restrict_to(group, CLAIMED_ON)
         if chosen["methods"]:
@@ -133,7 +131,7 @@ def readme_lines(record: Record) -> Iterator[str]:
 
 
 def measured_lines(results: Mapping[str, Record]) -> Iterator[str]:
-    """Of every file of results its tables, and where they come from; of one that is expected, that there is none."""
+    """Tables and provenance of every file of results; expected files that do not exist are named."""
     for name in [*EXPECTED, *(each for each in results if each not in EXPECTED)]:
         record = results.get(name)
         yield f"### {EXPECTED[name] if record is None else record['images']}"
@@ -154,7 +152,7 @@ def measured_lines(results: Mapping[str, Record]) -> Iterator[str]:
 
 
 def board_lines(leaderboard: Path, dataset: str, threat: str) -> Iterator[str]:
-    """A board's entries, the most robust first, with the intervals of their shares."""
+    """Entries of a board, the most robust first, with intervals."""
     entries = sorted(list_entries(leaderboard, dataset, threat)[0], key=lambda entry: -entry.own["score"]["autoattack"])
     yield from table_head("entry", "trained", "points", "clean", "PGD-20", "AutoAttack", "95 % interval")
     for entry in entries:
@@ -167,7 +165,7 @@ def board_lines(leaderboard: Path, dataset: str, threat: str) -> Iterator[str]:
 
 
 def tuning_lines(folder: Path) -> Iterator[str]:
-    """Of every file of `tuning` its table, and where it comes from."""
+    """Table and provenance of every file of `tuning`."""
     for path in sorted(folder.glob("tuning*.json")):
         record = files.read_json(path)
         yield f"{_provenance(record)}; {anchor_link(path.stem)})."
@@ -183,13 +181,13 @@ def tuning_lines(folder: Path) -> Iterator[str]:
 
 
 def _provenance(record: Record) -> str:
-    """Where it comes from; a bracket stays open for more."""
+    """Provenance of a result; the bracket is left open."""
     machine = f"{record['machine']['cpu']}, {record['machine']['cores']} cores"
     return f"`{record['command']}`, {_commits(record.get('runs', [record]))} ({machine}"
 
 
 def _commits(runs: Sequence[Record]) -> str:
-    """Of the code that measured them; a command that went on later may have gone on with newer code."""
+    """Commits of the runs; a resumed command may have used a newer one."""
     measured_by = sorted({run["commit"][:7] for run in runs})
     return f"commit{'s' if len(measured_by) > 1 else ''} {', '.join(measured_by)}"
 

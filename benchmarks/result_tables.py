@@ -1,4 +1,4 @@
-"""Results as tables: figures with their spread, paired tests of what was asked, and what each test could have seen."""
+"""Results as tables: figures with their spread, paired tests, and detectable differences."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ MAIN = ("at", "at+ensgd", "at+awp", "at+awp+ensgd")
 """The four methods of Kanai et al."""
 
 CLAIMED_ON = (*MAIN, *(f"{method}+wa" for method in MAIN))
-"""All that the claims compare."""
+"""All methods in the claims."""
 
 _CLAIMED = (("at+ensgd", "at"), ("at+awp", "at"), ("at+awp+ensgd", "at+awp"))
 CLAIMS = (*_CLAIMED, *((f"{method}+wa", f"{minus}+wa") for method, minus in _CLAIMED))
-"""(method, minus): what the papers claim to help, chosen before anything was measured, and hence tested together."""
+"""(method, minus): the improvements that the papers claim; chosen before any measurement and tested as one family."""
 
 FIGURES = {"clean": "clean", "pgd20": "PGD-20", "last_pgd20": "last PGD-20", "autoattack": "AutoAttack"}
 POWER = 0.8
 
 
 def group_lines(group: dict[str, Any], runs: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """Of runs under one attack on the same points: their figures, the claims, and the other single parts."""
+    """Figures, claims and other single parts of runs under one attack on the same points."""
     yield from figure_lines(group, runs)
     yield from claim_lines(group)
     others = [each for pair, each in _tests_by_pair(group).items() if pair not in CLAIMS and adds_one_part(*pair)]
@@ -41,21 +41,19 @@ def claim_lines(group: dict[str, Any]) -> Iterator[str]:
 
 
 def _tests_by_pair(group: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
-    """(method, minus) -> what its test found."""
+    """(method, minus) -> its test."""
     return {(each["method"], each["minus"]): each for each in group["differences"] if each["p"] is not None}
 
 
 def restrict_to(group: dict[str, Any], methods: Sequence[str]) -> dict[str, Any]:
-    """The same group without other methods, in this order."""
+    """The group with these methods only, in this order."""
     rows = [row for method in methods for row in group["methods"] if row["method"] == method]
     differences = [each for each in group["differences"] if {each["method"], each["minus"]} <= set(methods)]
     return {**group, "methods": rows, "differences": differences}
 
 
 def figure_lines(group: dict[str, Any], runs: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """runs: of which the seconds of training are told. They are of a machine that did other work besides: of several
-    seeds the median stands for all.
-    """
+    """runs: for the seconds of training, as the median over seeds, since the machine also did other work."""
     protocol = group["protocol"]
     headings = {**FIGURES, "autoattack": attack_title(protocol)}
     several = any(len(row["seeds"]) > 1 for row in group["methods"])
@@ -75,7 +73,7 @@ def figure_lines(group: dict[str, Any], runs: Sequence[dict[str, Any]]) -> Itera
 
 
 def difference_lines(differences: Sequence[dict[str, Any]], protocol: dict[str, Any], what: str) -> Iterator[str]:
-    """Paired t-tests of AutoAttack accuracy over common seeds, and what they come to; nothing where there are none."""
+    """Paired t-tests of AutoAttack accuracy over common seeds; nothing if there are none."""
     if not differences:
         return
     corrected = holm_correction([each["p"] for each in differences])
@@ -94,14 +92,14 @@ def difference_lines(differences: Sequence[dict[str, Any]], protocol: dict[str, 
 
 
 def significant_of(corrected: Sequence[float]) -> str:
-    """`1 of 6 differences is significant at 5 %`, of p values with Holm's correction."""
+    """`1 of 6 differences is significant at 5 %`, from p values with Holm's correction."""
     found = sum(p < SIGNIFICANT for p in corrected)
     return f"{found or 'none'} of {len(corrected)} differences {'is' if found == 1 else 'are'} significant at 5 %"
 
 
 def detectable(difference: dict[str, Any], power: float = POWER) -> float:
-    """The true difference that a two-sided paired t-test at 5 % finds with probability `power`, where differences
-    scatter by the standard deviation that the 95 % interval of `difference` was made of.
+    """The true difference that a two-sided paired t-test at 5 % finds with probability `power`, at the standard
+    deviation behind the 95 % interval of `difference`.
     """
     from scipy.optimize import brentq
     from scipy.stats import nct, t
@@ -111,8 +109,8 @@ def detectable(difference: dict[str, Any], power: float = POWER) -> float:
     standard_error = (difference["high"] - difference["low"]) / 2 / limit
 
     def missed(effect: float) -> float:
-        """How far the power is from what is wanted, at a true difference of `effect` standard errors; that the test
-        finds it with the wrong sign is too rare there to count.
+        """Power minus the wanted one at a true difference of `effect` standard errors; the chance of a significant
+        result with the wrong sign is neglected.
         """
         return float(nct.sf(limit, n - 1, effect)) - power
 
@@ -120,7 +118,7 @@ def detectable(difference: dict[str, Any], power: float = POWER) -> float:
 
 
 def figure(key: str, row: dict[str, Any], n: int) -> str:
-    """Percent: mean ± standard deviation; of one seed Wilson's 95 % interval."""
+    """Percent: mean ± standard deviation; for one seed Wilson's 95 % interval."""
     mean, std = percent(row[key]["mean"]), row[key]["std"]
     if std is not None:
         return with_spread(mean, std)
@@ -131,7 +129,7 @@ def figure(key: str, row: dict[str, Any], n: int) -> str:
 
 
 def with_spread(mean: str, std: float | None) -> str:
-    """std: a share; None of one seed."""
+    """std: in [0, 1]; None for one seed."""
     return mean if std is None else f"{mean} ± {percent(std)}"
 
 
@@ -145,5 +143,5 @@ def table_line(*cells: str) -> str:
 
 
 def signed(share: float) -> str:
-    """In points, with a minus that is as wide as the plus; nothing is +0.00."""
+    """Percentage points, with U+2212 as minus; zero is +0.00."""
     return f"{round(100 * share, 2) + 0.0:+.2f}".replace("-", "−")

@@ -1,5 +1,5 @@
-"""How time and memory grow: lines fitted to a step's time over images and attack steps, an evaluation's over points,
-and memory over the images of a folder. Draws scaling.png.
+"""Scaling of time and memory: straight lines fitted to the time of a step by images and attack steps, the time of an
+evaluation by points, and memory by the images of a folder. Draws scaling.png.
 """
 
 from __future__ import annotations
@@ -67,12 +67,12 @@ def measure(toy: bool) -> dict[str, Any]:
     }
 
 
-def _relative_times(contenders: Mapping[int, Callable[[], object]], toy: bool) -> Series:
-    """The median time of each, over that of the first."""
-    named = {str(size): work for size, work in contenders.items()}
+def _relative_times(functions: Mapping[int, Callable[[], object]], toy: bool) -> Series:
+    """Median time of each, relative to the first."""
+    named = {str(size): work for size, work in functions.items()}
     times = time_interleaved(named, seconds=0 if toy else 12, fewest=3)
     medians = [float(np.median(each)) for each in (times[name] for name in named)]
-    return fit_line([float(size) for size in contenders], [each / medians[0] for each in medians])
+    return fit_line([float(size) for size in functions], [each / medians[0] for each in medians])
 
 
 def _step_of_batches(sizes: Sequence[int]) -> dict[int, Callable[[], object]]:
@@ -100,7 +100,7 @@ def _evaluation_of_points(counts: Sequence[int]) -> dict[int, Callable[[], objec
 
 
 def _memory_of_folders(counts: Sequence[int]) -> dict[str, Series]:
-    """MiB that an epoch over a folder adds to a fresh process, streamed and in memory."""
+    """MiB that an epoch over a folder adds to a new process, streamed and in memory."""
     found: dict[str, list[float]] = {"streamed": [], "in memory": []}
     with TemporaryDirectory() as place:
         for count in counts:
@@ -115,7 +115,7 @@ def _memory_of_folders(counts: Sequence[int]) -> dict[str, Series]:
 
 
 def _write_images(root: Path, count: int) -> None:
-    """Four classes, as AutoAttack wants, under train and test. All files are links to one image."""
+    """Four classes, AutoAttack's minimum, under train and test. All files are links to one image."""
     from PIL import Image
 
     root.mkdir()

@@ -1,13 +1,12 @@
-"""Speed and memory beside their floors, on this machine's CPU: `make bench`, or python benchmarks/speed.py
+"""Measure speed and memory on this machine's CPU: `make bench`, or python benchmarks/speed.py
 
-    python benchmarks/speed.py                      every part, each in a process of its own; minutes on two quiet cores
-    python benchmarks/speed.py --only step,memory   these parts again; the others' rows stay
-    python benchmarks/speed.py --toy                everything tiny: does it run? Nothing is measured or written
-    python benchmarks/speed.py --table              the page's tables again, from speed.json alone
+    python benchmarks/speed.py                      every part, each in its own process; minutes on two idle cores
+    python benchmarks/speed.py --only step,memory   these parts again; other rows stay
+    python benchmarks/speed.py --toy                run everything on tiny inputs; nothing is measured or written
+    python benchmarks/speed.py --table              write the page's tables from speed.json
 
-Times are ratios to contenders timed in turn within one process, since an absolute time says as much about the machine.
-Leaves benchmarks/speed.json, the tables in docs/performance.md, and exit code 1 if a figure falls short of what it must
-reach.
+Times are ratios of functions timed in turn within one process, since absolute times depend on the machine. Writes
+benchmarks/speed.json and the tables in docs/performance.md; exit code 1 if a figure misses its goal.
 """
 
 from __future__ import annotations
@@ -33,20 +32,18 @@ from rb_smooth.core.errors import Failed, UserError, did_you_mean
 from rb_smooth.core.files import write_between
 
 PARTS = {
-    "step": "step_time",
-    "authors": "authors_time",
-    "methods": "methods_time",
-    "optimizer": "optimizer_cost",
-    "memory": "memory_cost",
-    "study": "study_cost",
-    "loop": "loop_overhead",
-    "startup": "startup_time",
-    "demo": "demo_time",
-    "attack": "attack_time",
-    "scaling": "scaling",
-    "profile": "time_shares",
+    "step": "step_time:measure_bare_passes",
+    "authors": "step_time:measure_authors",
+    "optimizer": "optimizer_cost:measure",
+    "memory": "memory_cost:measure",
+    "study": "study_cost:measure",
+    "startup": "startup_time:measure",
+    "demo": "startup_time:measure_demo",
+    "attack": "attack_time:measure",
+    "scaling": "scaling:measure",
+    "profile": "time_shares:measure",
 }
-"""Modules with a function `measure(toy)`, whose result has "figures" and whatever else is worth keeping."""
+"""module:function; called with `toy`, it returns a dict with "figures" and whatever else is stored."""
 
 RESULTS = Path(__file__).with_suffix(".json")
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
@@ -63,7 +60,7 @@ def main() -> int:
         write_table(PAGE, files.read_json(RESULTS))
         return 0
     results = {} if options.toy or not RESULTS.exists() else files.read_json(RESULTS)
-    source = git_commit()  # of what is measured: the results of the first part make the checkout another
+    source = git_commit()  # before results change the checkout
     for part in options.only:
         print(f"{part} …", flush=True)
         begun = time.monotonic()
@@ -76,9 +73,9 @@ def main() -> int:
     print("\n".join(table(results)))
     if options.toy:
         return 0
-    short = [each.what for each in figures(results) if not each.reached]
-    if short:
-        raise Failed(f"{len(short)} of {len(figures(results))} figures fall short: {'; '.join(short)}")
+    missed = [f"{each.what} ({each.goal})" for each in figures(results) if not each.reached]
+    if missed:
+        raise Failed(f"{len(missed)} of {len(figures(results))} figures miss their goals: {'; '.join(missed)}")
     return 0
 
 
@@ -87,12 +84,12 @@ def figures(results: dict[str, Any]) -> list[Figure]:
 
 
 def table(results: dict[str, Any]) -> list[str]:
-    """Lines of Markdown: a row for each figure, and on what they were measured."""
+    """Lines of Markdown: a row per figure, and the machines and commits."""
     rows = [each.cells for each in figures(results)]
-    lines = [f"| {' | '.join(cells)} |" for cells in [("what", "measured", "must reach", ""), ("---",) * 4, *rows]]
+    lines = [f"| {' | '.join(cells)} |" for cells in [("what", "measured"), ("---",) * 2, *rows]]
     machines = {f"{part['machine']['cpu']}, {part['machine']['cores']} cores" for part in results.values()}
     commits = {part["commit"][:7] for part in results.values()}
-    how = "Medians, with quartiles in brackets, of n rounds in which what is compared took turns"
+    how = "Medians of n interleaved rounds, quartiles in brackets"
     threads = max(part["machine"]["threads"] for part in results.values())
     return [
         *lines,
@@ -110,7 +107,7 @@ def write_table(page: Path, results: dict[str, Any]) -> None:
 
 
 def profile_table(found: dict[str, Any]) -> list[str]:
-    """Lines of Markdown: the parts of a step, and what share of the time each takes."""
+    """Lines of Markdown: the share of the time that each part of a step takes."""
     shares = found["shares"]
     lines = [f"| part of `{found['method']}` | {' | '.join(shares)} |", "|---|" + "---:|" * len(shares)]
     for part in next(iter(shares.values())):
@@ -121,9 +118,9 @@ def profile_table(found: dict[str, Any]) -> list[str]:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", type=_parts, default=list(PARTS), metavar="NAME[,NAME]", help=", ".join(PARTS))
-    parser.add_argument("--toy", action="store_true", help="everything tiny; nothing is measured or written")
-    parser.add_argument("--table", action="store_true", help="remake the page's tables from speed.json")
-    parser.add_argument("--into", type=Path, help=argparse.SUPPRESS)  # carry one part out here, into this file
+    parser.add_argument("--toy", action="store_true", help="tiny inputs; nothing is measured or written")
+    parser.add_argument("--table", action="store_true", help="write the page's tables from speed.json")
+    parser.add_argument("--into", type=Path, help=argparse.SUPPRESS)  # measure one part in this process, into this file
     return parser.parse_args()
 
 
@@ -135,18 +132,19 @@ def _parts(text: str) -> list[str]:
 
 
 def _measure_in_subprocess(part: str, toy: bool) -> dict[str, Any]:
-    """What `part` found in a fresh process: none finds caches, threads or memory that another has left."""
+    """Results of `part` in a fresh process, without the caches, threads and memory of another part."""
     with TemporaryDirectory() as folder:
         found = Path(folder) / "found.json"
         command = [sys.executable, __file__, "--only", part, "--into", str(found), *(["--toy"] if toy else [])]
         if code := subprocess.run(command, env=os.environ | _SILENT_PROFILER).returncode:
-            raise Failed(f"part {part} ended with code {code}; mend it, and go on with --only")
+            raise Failed(f"part {part} ended with code {code}; fix it, then continue with --only")
         return files.read_json(found)
 
 
 def _measure_here(part: str, toy: bool, path: Path) -> None:
     busy = os.getloadavg()[0]
-    found = import_module(PARTS[part]).measure(toy)
+    module, _, function = PARTS[part].partition(":")
+    found = getattr(import_module(module), function)(toy)
     import torch
 
     limit = f"OMP_NUM_THREADS={threads} " if (threads := os.environ.get("OMP_NUM_THREADS")) else ""
@@ -164,7 +162,7 @@ def _measure_here(part: str, toy: bool, path: Path) -> None:
 
 
 def machine_kind() -> dict[str, Any]:
-    """What stands beside results of this machine: its kind, no name."""
+    """CPU model and number of cores."""
     return {"cpu": cpu_name(), "cores": environment.usable_cores()}
 
 

@@ -1,7 +1,7 @@
-"""What looking at the theory and at trained networks costs: the programs as they are called, and Hessian products.
+"""Time of the theory and landscape programs, and time and memory of Hessian-vector products.
 
-The landscape is of the digits net, at weights that one epoch has trained: where they lie changes nothing of the work.
-A product is compared with the training step of the same images in fp32, in memory, and with a gradient, in time.
+The landscape is that of a digits run after one epoch; the work does not depend on the weights. A product's memory is
+compared with that of a training step on the same images in fp32, its time with that of a gradient.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ def measure(toy: bool) -> dict[str, Any]:
 def _theory(folder: Path, toy: bool) -> list[Figure]:
     only = ("--only", "Lemma 2") if toy else ()
     bare = _seconds(folder, "rb_smooth.theory", *only)
-    found = [figure("`rb_smooth.theory`", "s", [bare], at_most=60.0)]
+    found = [figure("`python -m rb_smooth.theory`", "s", [bare], at_most=60.0)]
     if not toy:
         drawn = _seconds(folder, "rb_smooth.theory", "--figures", "figures")
-        found.append(figure("`rb_smooth.theory` with its figures", "s", [drawn], at_most=300.0))
+        found.append(figure("`python -m rb_smooth.theory --figures DIR`", "s", [drawn], at_most=300.0))
     return found
 
 
@@ -50,7 +50,7 @@ def _landscape(folder: Path, toy: bool) -> Figure:
     (run,) = (folder / "runs/digits").iterdir()
     grid = ("--points", "3", "--n", "8") if toy else ("--points", "51", "--n", "1000")
     seconds = _seconds(folder, "rb_smooth.landscape", str(run), "--weights", "best", *grid)
-    return figure("landscape of the digits net, 51 points, 1,000 training and 360 test images", "s", [seconds], 120.0)
+    return figure("landscape of a digits run, 51 points, 1,000 training and 360 test images", "s", [seconds], 120.0)
 
 
 def _seconds(folder: Path, *command: str) -> float:
@@ -60,31 +60,31 @@ def _seconds(folder: Path, *command: str) -> float:
 
 
 def _products(toy: bool) -> list[Figure]:
-    trainer = _session(4 if toy else 128, toy)
+    trainer = _trainer(4 if toy else 128, toy)
     step = training_step_of(trainer, *first_minibatch(trainer))
     peak_of_step = measure_allocations(step, after=step).peak
     loss, x_adv, v = _loss(trainer)
     peak = measure_allocations(lambda: loss.hessian_vector_product(x_adv, v)).peak
-    few, held, u = _loss(_session(4 if toy else _TIMED_IMAGES, toy))
-    contenders: dict[str, Callable[[], object]] = {
+    few, held, u = _loss(_trainer(4 if toy else _TIMED_IMAGES, toy))
+    functions: dict[str, Callable[[], object]] = {
         "product": lambda: few.hessian_vector_product(held, u),
         "gradient": lambda: few.gradient(held),
     }
-    times = time_interleaved(contenders, seconds=0, fewest=1 if toy else 5)
-    what = "Hessian product, PreActResNet-18"
+    times = time_interleaved(functions, seconds=0, fewest=1 if toy else 5)
+    what = "Hessian-vector product, PreActResNet-18"
     return [
-        figure(f"{what}, 128 images: peak memory over a training step's", "×", [peak / peak_of_step], at_most=3.0),
-        figure(f"{what}, {_TIMED_IMAGES} images: time over a gradient's", "×", ratios(times, "product", "gradient")),
+        figure(f"{what}, 128 images: peak memory / a training step's", "×", [peak / peak_of_step], at_most=3.0),
+        figure(f"{what}, {_TIMED_IMAGES} images: time / a gradient's", "×", ratios(times, "product", "gradient")),
     ]
 
 
-def _session(images: int, toy: bool) -> Trainer:
+def _trainer(images: int, toy: bool) -> Trainer:
     settings = ("objective.steps=1", "train.precision=fp32", *((SMALL_NET,) if toy else ()))
     return on_random_images("at", images, *settings)
 
 
 def _loss(trainer: Trainer) -> tuple[AdversarialLoss, torch.Tensor, torch.Tensor]:
-    """The loss on the session's images, the images as held attacks, and a vector to multiply."""
+    """The loss on the trainer's images, fixed adversarial examples, and a random vector."""
     drawn = trainer.data.train.load()
     loss = AdversarialLoss(trainer.model, Images(drawn.x, drawn.y), None)
     return loss, loss.adversarial_examples(), torch.randn_like(loss.weights)

@@ -1,6 +1,6 @@
-"""Where training's time goes: torch.profiler over minibatches of digits and of PreActResNet-18, by part of the step.
+"""Share of each part of a training step in its time, by torch.profiler, for digits and for PreActResNet-18.
 
-Every operation is recorded, which costs small networks some time in every part alike: the shares are of that.
+The profiler's overhead is included; it is larger for small networks.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ def measure(toy: bool) -> dict[str, Any]:
 
 
 def _shares(trainer: Trainer, minibatches: int) -> dict[str, float]:
-    """Per cent of the time of `minibatches` passed through the loop, one before them to warm up."""
+    """Shares in %, over `minibatches` after one to warm up."""
     trainer.run_batch(trainer.batch_order())
     _label(trainer)
     with (
         TemporaryDirectory() as folder,
         profile(activities=[ProfilerActivity.CPU]) as recorded,
-        record_function("everything"),
+        record_function("total"),
     ):
         for _ in range(minibatches):
             trainer.batch %= trainer.batches
@@ -52,12 +52,12 @@ def _shares(trainer: Trainer, minibatches: int) -> dict[str, float]:
         with record_function("checks"):
             check_finite(trainer, Run(Path(folder)))
     spent = {each.key: each.cpu_time_total for each in recorded.key_averages()}
-    shares = {part: 100 * spent[part] / spent["everything"] for part in PARTS}
+    shares = {part: 100 * spent[part] / spent["total"] for part in PARTS}
     return shares | {"the loop's rest": 100 - sum(shares.values())}
 
 
 def _label(trainer: Trainer) -> None:
-    """Every part of the session says when it works; what it does stays as it is."""
+    """Label every part of the trainer for the profiler."""
     for holder, method, part in (
         (trainer.objective, "craft", "crafting"),
         (trainer.optimizer, "step", "optimizer"),
@@ -77,7 +77,7 @@ def _with_label(work: Callable[..., Any], part: str) -> Callable[..., Any]:
 
 
 class _LabelledPerturbation:
-    """Entering and leaving it is its own work; what is done inside is the training pass."""
+    """Entering and leaving are labelled as AWP, the body as the training pass."""
 
     def __init__(self, perturbation: Perturbation) -> None:
         self.perturbation = perturbation

@@ -1,13 +1,13 @@
-"""Hyperparameters of a recipe, tried on validation images alone: trained, never attacked on a test image.
+"""Grid search of a recipe's hyperparameters on validation images; no test image is used.
 
     python benchmarks/tuning.py digits at+ensgd --beside at \\
         --grid optimizer.inner_steps=10,20,30 optimizer.beta=0.25,0.75 --grid optimizer.lr=0.1 \\
         --write benchmarks/tuning.json
 
-Each --grid is tried at every combination of its values, beside the recipe as it is. Validation images are held out of
-the training images, and the recipe chooses its best epoch by them; so the best epoch's accuracy is a maximum, too high
-for all settings alike, and the last epoch's stands beside it. Runs that are there are not trained again: the same
-command goes on. benchmarks/reproducing.py makes the table.
+Each --grid is tried at every combination of its values, and the unchanged recipe too. The best epoch is chosen on the
+same validation images, which are held out of the training images; so its accuracy is biased upwards, for all settings
+alike, and the last epoch's is shown too. Finished runs are not trained again: the same command resumes.
+benchmarks/reproducing.py writes the table.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ BEST, LAST = "best", "last"
 
 @dataclass(frozen=True)
 class Trial:
-    """One row: a method, the point of a grid at which it is tried, and the settings that all rows share."""
+    """One row: a method, a point of a grid, and the settings that all rows share."""
 
     method: str
     point: tuple[str, ...] = ()
@@ -51,7 +51,7 @@ class Trial:
 
     @property
     def settings(self) -> tuple[str, ...]:
-        """What stands behind --set."""
+        """The --set arguments."""
         return (*self.shared, *self.point)
 
     @property
@@ -85,7 +85,7 @@ def main() -> int:
 
 
 def trials_of(options: argparse.Namespace) -> Iterator[Trial]:
-    """The recipe as it is, the methods beside it, and the grids' points, each recipe once."""
+    """The recipe, the methods of --beside, and the points of the grids; each recipe once."""
     shared = tuple(options.set)
     trials = [Trial(method, shared=shared) for method in (options.method, *options.beside)]
     for grid in options.grid:
@@ -104,13 +104,13 @@ def trials_of(options: argparse.Namespace) -> Iterator[Trial]:
 def trainer(
     dataset: str, epochs: int | None, runs: Path, workers: int
 ) -> Callable[[tuple[Trial, int]], dict[str, float]]:
-    """What each of `workers` processes does with one (trial, seed) after the other, on its part of the CPU's cores."""
+    """The task of each of `workers` processes, one (trial, seed) after the other, on its share of the cores."""
     torch.set_num_threads(min(torch.get_num_threads(), cores_per_worker(workers)))
     return lambda task: outcome(dataset, *task, epochs, runs)
 
 
 def outcome(dataset: str, trial: Trial, seed: int, epochs: int | None, runs: Path) -> dict[str, float]:
-    """Robust accuracy on the validation images, in [0, 1], of the best and of the last epoch of one run."""
+    """Robust validation accuracy, in [0, 1], of the best and the last epoch of one run."""
     changes = dict(setting.split("=", 1) for setting in trial.settings)
     recipe = f"{dataset}/{trial.method}"
     run = rb_smooth.train(recipe, seed=seed, epochs=epochs, set=changes, runs=runs, verbose=False)
@@ -120,7 +120,7 @@ def outcome(dataset: str, trial: Trial, seed: int, epochs: int | None, runs: Pat
 
 def table(record: dict[str, Any]) -> Iterator[str]:
     """Percent, mean ± standard deviation over n seeds; each row's difference from the first, paired by seed, and the
-    difference that its test could have seen.
+    detectable difference.
     """
     first, *others = record["rows"]
     differences = apply_holm([paired_t_test(_of(row, BEST), _of(first, BEST)) for row in others])
@@ -171,11 +171,11 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("dataset")
     parser.add_argument("method")
     parser.add_argument("--grid", nargs="+", action="append", default=[], metavar="SECTION.KEY=A,B,…")
-    parser.add_argument("--beside", nargs="+", default=[], metavar="METHOD", help="methods to train as they are")
-    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="for all alike")
+    parser.add_argument("--beside", nargs="+", default=[], metavar="METHOD", help="methods to train unchanged")
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="for all rows")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--epochs", type=int)
-    parser.add_argument("--workers", type=int, default=1, help="runs at a time")
+    parser.add_argument("--workers", type=int, default=1, help="parallel runs")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--write", type=Path, metavar="FILE.json")
     return parser.parse_args()

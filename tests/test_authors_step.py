@@ -1,4 +1,4 @@
-"""The step that speed is compared with is the AWP authors': the same attack, direction and move as ours, their way."""
+"""The AWP authors' step, the reference for speed, computes the same attack, direction and update as ours."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OURS = {"at": AT, "trades": TRADES}
 
 
 class FixedAdversarialExamples:
-    """One of our objectives, with x_adv given."""
+    """One of our objectives with given adversarial examples."""
 
     def __init__(self, objective, x_adv):
         self.loss, self.x_adv, self.threat = objective.loss, x_adv, objective.threat
@@ -32,12 +32,12 @@ class FixedAdversarialExamples:
 
 @pytest.fixture
 def float64_net(net, batch):
-    """A float64 network, its images and labels: rounding hides no difference."""
+    """A float64 network, images and labels."""
     return net.double().train(), batch[0].double(), batch[1]
 
 
 @pytest.mark.parametrize("objective", ["at", "trades"])
-def test_its_direction_times_gamma_is_the_shift_of_awp(float64_net, objective):
+def test_the_direction_times_gamma_is_the_shift_of_awp(float64_net, objective):
     net, x, y = float64_net
     theirs = AuthorsStep(copy.deepcopy(net), objective=objective, gamma=0.01)
     x_adv = theirs.craft(x, y)
@@ -51,7 +51,7 @@ def test_its_direction_times_gamma_is_the_shift_of_awp(float64_net, objective):
 
 @pytest.mark.parametrize("gamma", [0.0, 0.01])
 @pytest.mark.parametrize("objective", ["at", "trades"])
-def test_its_step_is_ours_but_for_weight_decay_at_w_plus_v(float64_net, objective, gamma):
+def test_the_update_is_ours_except_for_weight_decay_at_w_plus_v(float64_net, objective, gamma):
     """The difference is lr * wd * gamma * v, and nothing without AWP."""
     net, x, y = float64_net
     theirs = AuthorsStep(copy.deepcopy(net), objective=objective, gamma=gamma, lr=LR, weight_decay=DECAY)
@@ -68,7 +68,7 @@ def test_its_step_is_ours_but_for_weight_decay_at_w_plus_v(float64_net, objectiv
 
 
 @pytest.mark.parametrize("objective", ["at", "trades"])
-def test_its_attack_stays_in_the_ball_and_gains_what_ours_gains(net, batch, objective):
+def test_the_attack_stays_in_the_ball_and_raises_the_loss_as_ours_does(net, batch, objective):
     net, (x, y) = net.train(), batch
     theirs = AuthorsStep(copy.deepcopy(net), objective=objective)
     x_adv = theirs.craft(x, y)
@@ -79,7 +79,7 @@ def test_its_attack_stays_in_the_ball_and_gains_what_ours_gains(net, batch, obje
     assert losses[1] - losses[0] == pytest.approx(losses[2] - losses[0], rel=0.1)
 
 
-def test_the_attack_of_at_fills_the_gradients_of_the_parameters(net, batch):
+def test_the_attack_of_at_computes_parameter_gradients(net, batch):
     theirs = AuthorsStep(net.train())
     theirs.craft(*batch)
     assert all(p.grad is not None and p.grad.any() for p in net.parameters())

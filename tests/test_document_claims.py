@@ -1,5 +1,4 @@
-"""What README.md and docs/*.md say between their blocks, held to the code where that is cheap: links, files, commands
-within the text, messages of ours that are quoted, and figures that can be counted."""
+"""The text of README.md and docs/*.md agrees with the code: links, files, commands, quoted messages, and figures."""
 
 from __future__ import annotations
 
@@ -26,22 +25,22 @@ from rb_smooth.training import trainer, validate
 from rb_smooth.training.run_folder import run
 
 PROSE = {page: re.sub(r"<!-- run:.*?-->|^```.*?^```$", "", text, flags=re.M | re.S) for page, text in PAGES.items()}
-"""The pages without their blocks."""
+"""The pages without their code blocks."""
 
 
 def quoted(page: str) -> list[str]:
-    """What stands between backticks, on one line or over two."""
+    """Texts between backticks, on one line or over two."""
     return [" ".join(each[1].split()) for each in re.findall(r"(`+)(.+?)(?<!`)\1(?!`)", PROSE[page], re.DOTALL)]
 
 
 def anchors(text: str) -> set[str]:
-    """Of a page's headings, as GitHub makes them."""
+    """Anchors of a page's headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_links_lead_somewhere(page):
+def test_link_targets_exist(page):
     named = dict(re.findall(r"^\[(\w+)\]: (\S+)$", PROSE[page], re.MULTILINE))
     assert {*re.findall(r"\]\[(\w+)\]", PROSE[page])} == named.keys()
     for target in [*re.findall(r"\]\(([^)]+)\)", PROSE[page]), *named.values()]:
@@ -54,20 +53,20 @@ def test_links_lead_somewhere(page):
             assert anchor in anchors(file.read_text()), target
 
 
-def test_the_readme_leads_to_every_page():
+def test_the_readme_links_every_page():
     for page in PAGES.keys() - {"README.md"}:
         assert f"]({page})" in PAGES["README.md"], page
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page != "docs/adding-a-method.md"])  # its are to be made
-def test_files_that_are_named_are_there(page):
+@pytest.mark.parametrize("page", [page for page in PAGES if page != "docs/adding-a-method.md"])  # it creates files
+def test_named_files_exist(page):
     for name in quoted(page):
         if re.fullmatch(r"(rb_smooth|tests|benchmarks|examples|docs|recipes)/[\w./+-]+", name):
             assert (ROOT / name).exists(), name
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_commands_within_the_text_are_understood(page):
+def test_commands_in_the_text_are_valid(page):
     for command in quoted(page):
         if found := re.match(r"python -m (rb_smooth\.\w+)( (?!--help)[^…]+(?<!\.yaml)$)?", command):
             assert find_spec(found[1]), command
@@ -81,7 +80,7 @@ def test_commands_within_the_text_are_understood(page):
             )
 
 
-def test_examples_in_the_programs_own_help_are_understood():
+def test_examples_in_help_texts_are_valid():
     example = re.compile(r"^    (python -m rb_smooth\.\w+ \S.*?)(?:  .*)?$", re.MULTILINE)
     documented = [ast.get_docstring(ast.parse(path.read_text())) or "" for path in (ROOT / "rb_smooth").rglob("*.py")]
     examples = [each for text in documented for each in example.findall(text)]
@@ -92,7 +91,7 @@ def test_examples_in_the_programs_own_help_are_understood():
 
 
 def messages() -> Iterator[str]:
-    """Every text in our sources, with … for what is filled in."""
+    """Every string in the package, with … for the parts that are filled in."""
     for path in (ROOT / "rb_smooth").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.JoinedStr):
@@ -101,28 +100,28 @@ def messages() -> Iterator[str]:
                 yield node.value
 
 
-def test_messages_of_ours_are_quoted_as_they_are_written():
+def test_quoted_messages_exist_in_the_package():
     written = [*messages()]
     quotes = [each for page in PAGES for each in quoted(page) if re.match(r"expected \w|(collapsed|diverging): ", each)]
     quotes += [each for page in PAGES for each in quoted(page) if each.startswith("catastrophic overfitting: ")]
     assert len(quotes) > 10
     for quote in quotes:
-        if quote != "expected …, got …; do …":  # the form of them all
+        if quote != "expected …, got …; do …":  # the general form
             assert any(quote.rstrip("… ") in message for message in written), quote
 
 
-def test_the_folder_in_the_readme_is_that_of_its_command():
-    gathered = resolve_config("cifar10", "at", ["optimizer.lr=0.05", "train.seed=1"])
-    assert f"`{run.run_path(Path('runs'), *gathered).path}`" in PAGES["README.md"]
+def test_the_run_folder_in_the_readme_is_that_of_its_command():
+    resolved = resolve_config("cifar10", "at", ["optimizer.lr=0.05", "train.seed=1"])
+    assert f"`{run.run_path(Path('runs'), *resolved).path}`" in PAGES["README.md"]
 
 
 def row(page: str, first: str) -> int:
-    """The whole number in the row of a table of `page` whose first cell begins so."""
+    """The integer in the table row of `page` whose first cell starts with `first`."""
     (found,) = re.findall(rf"^\| {re.escape(first)}.*\| ([\d,]+) \|$", PAGES[page], re.MULTILINE)
     return int(found.replace(",", ""))
 
 
-def test_autoattack_costs_the_passes_that_are_told():
+def test_the_pages_passes_of_autoattack_are_those_of_the_code():
     def passes(version: str) -> int:
         return sum(
             autoattack.FORWARD_PASSES[name] + autoattack.BACKWARD_PASSES[name] for name in autoattack.VERSIONS[version]
@@ -133,7 +132,7 @@ def test_autoattack_costs_the_passes_that_are_told():
 
 
 @pytest.mark.parametrize("method", ["standard", "at", "trades", "mart", "at+awp", "trades+awp", "at+ensgd"])
-def test_a_training_step_costs_the_passes_that_are_told(method):
+def test_the_pages_passes_of_a_training_step_are_counted(method):
     recipe = validate.check_recipe(*resolve_config("digits", method, ["model.width=8"]))
     source = datasets.digits(Path("unused"))
     images = split(source, validation=60, split_seed=0, select="validation", train_examples=128)
@@ -141,11 +140,11 @@ def test_a_training_step_costs_the_passes_that_are_told(method):
     order = trained.batch_order()
     flop = flops.count_flops(lambda: trained.run_batch(order))
     forward = flops.forward_flops(trained.model, images.shape) * recipe.data.batch_size
-    told = row("docs/performance.md", f"`{method}`")
-    assert flop / forward == pytest.approx(told, rel=0.02)  # the first layer's images need no gradient in training
+    expected = row("docs/performance.md", f"`{method}`")
+    assert flop / forward == pytest.approx(expected, rel=0.02)  # the first layer's images need no gradient in training
 
 
-def test_what_parts_do_on_digits_is_as_told():
+def test_the_pages_effects_on_digits_are_those_of_the_results():
     page = " ".join(PAGES["docs/reproducing.md"].split())
     found = files.read_json(ROOT / "benchmarks/digits.json")["groups"]
     mean = {row["method"]: 100 * row["autoattack"]["mean"] for group in found for row in group["methods"]}
@@ -162,7 +161,7 @@ def test_what_parts_do_on_digits_is_as_told():
     assert abs(worst) < 0.28  # one test image
 
 
-def test_figures_of_speed_are_those_that_were_measured():
+def test_the_pages_speeds_are_those_of_the_results():
     page = " ".join(PAGES["docs/performance.md"].split())
     gpu = files.read_json(ROOT / "benchmarks/gpu.json")["speed preactresnet18 128"]["methods"]["at"]
     graphs, compiled, authors = (1e3 * gpu["step_s"][form]["median"] for form in ("graphs", "ours", "authors"))
@@ -181,5 +180,5 @@ def test_figures_of_speed_are_those_that_were_measured():
     speed = files.read_json(ROOT / "benchmarks/speed.json")
     (workers,) = speed["attack"]["figures"]
     (arithmetic,) = speed["optimizer"]["figures"]
-    assert f"is {workers['median']:.1f} times as fast as pyautoattack called plainly" in page
+    assert f"is {workers['median']:.1f} times as fast as pyautoattack called directly" in page
     assert f"{arithmetic['median']:.2f} % of a step of `at`" in page

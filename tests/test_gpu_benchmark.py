@@ -1,4 +1,4 @@
-"""The benchmark on a GPU, rehearsed without one: what is compared is comparable, and it goes on where it stopped."""
+"""The GPU benchmark on a CPU: the compared steps compute the same, and an interrupted benchmark resumes."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import gpu_speed
 import gpu_steps
 import pytest
 import torch
+from bare_passes import BarePasses
+from benchmark_runs import first_minibatch
 from gpu_data import random_images
 
 from rb_smooth.components.flops import count_flops
@@ -31,46 +33,46 @@ def run_benchmark(monkeypatch, *arguments):
 
 
 @pytest.mark.parametrize("method", gpu_steps.METHODS)
-def test_the_floor_computes_what_ours_computes_and_no_more(data, method):
+def test_the_bare_passes_have_the_flops_of_our_step(data, method):
     state = gpu_steps.make_trainer(CELL, method, data, CPU)
-    ours, floor = gpu_speed.training_steps(state), gpu_steps.BarePasses(state)
-    assert count_flops(floor) == count_flops(ours) == CELL.batch_size * floor.flop_per_image()
+    ours, bare = gpu_speed.training_steps(state), BarePasses(state, *first_minibatch(state))
+    assert count_flops(bare) == count_flops(ours) == CELL.batch_size * bare.flop_per_image()
 
 
 @pytest.mark.parametrize(("method", "more"), [("at", 0.2), ("at+awp", 0.3)])
-def test_the_authors_way_computes_more(data, method, more):
+def test_the_authors_step_has_more_flops(data, method, more):
     state = gpu_steps.make_trainer(CELL, method, data, CPU)
-    ours, theirs = (count_flops(work) for work in (gpu_steps.BarePasses(state), gpu_steps.authors_step(state, method)))
-    assert theirs > (1 + more) * ours
+    theirs, bare = gpu_steps.authors_step(state, method), BarePasses(state, *first_minibatch(state))
+    assert count_flops(theirs) > (1 + more) * count_flops(bare)
 
 
-def test_methods_are_those_of_the_last_epoch(data):
+def test_trainers_have_the_methods_of_the_last_epoch(data):
     """TRADES' AWP begins at epoch 10."""
     assert type(gpu_steps.make_trainer(CELL, "trades+awp", data, CPU).perturbation).__name__ == "AWP"
 
 
-def test_it_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):
-    out, counted = tmp_path / "out.json", []
-    monkeypatch.setattr(gpu.gpu_speed, "measure_cell", lambda cell, *_: counted.append(cell) or {"goals": {}})
-    rehearsal = ["--toy", "--device", "cpu", "--out", str(out), "--items", "speed"]
-    assert run_benchmark(monkeypatch, *rehearsal, "--minutes", "-1", "--commit", "abc") == 0
-    assert not counted
+def test_an_interrupted_benchmark_resumes(tmp_path, monkeypatch, capsys):
+    out, measured = tmp_path / "out.json", []
+    monkeypatch.setattr(gpu.gpu_speed, "measure_cell", lambda cell, *_: measured.append(cell) or {"goals": {}})
+    dry_run = ["--toy", "--device", "cpu", "--out", str(out), "--items", "speed"]
+    assert run_benchmark(monkeypatch, *dry_run, "--minutes", "-1", "--commit", "abc") == 0
+    assert not measured
     assert (
-        run_benchmark(monkeypatch, *rehearsal, "--commit", "abc-dirty") == 0
+        run_benchmark(monkeypatch, *dry_run, "--commit", "abc-dirty") == 0
     )  # the file it writes makes a checkout dirty
-    assert len(counted) == 3
-    assert run_benchmark(monkeypatch, *rehearsal, "--commit", "abc") == 0
-    assert len(counted) == 3
-    assert run_benchmark(monkeypatch, *rehearsal, "--commit", "abd") == 0
-    assert len(counted) == 6
-    assert run_benchmark(monkeypatch, *rehearsal, "--commit", "abd", "--again") == 0
-    assert len(counted) == 9
+    assert len(measured) == 3
+    assert run_benchmark(monkeypatch, *dry_run, "--commit", "abc") == 0
+    assert len(measured) == 3
+    assert run_benchmark(monkeypatch, *dry_run, "--commit", "abd") == 0
+    assert len(measured) == 6
+    assert run_benchmark(monkeypatch, *dry_run, "--commit", "abd", "--again") == 0
+    assert len(measured) == 9
     (first, *_) = json.loads(out.read_text()).values()
     assert {"commit", "command", "seed", "versions", "machine"} <= first.keys()
 
 
 @pytest.mark.slow
-def test_a_whole_item_is_measured_without_a_gpu_and_its_goals_stand_beside_it(data):
+def test_a_cell_is_measured_on_a_cpu_with_its_goals(data):
     found = gpu_speed.measure_cell(CELL, data, CPU)
     assert found["methods"].keys() == set(gpu_steps.METHODS)
     for method in found["methods"].values():
@@ -82,13 +84,13 @@ def test_a_whole_item_is_measured_without_a_gpu_and_its_goals_stand_beside_it(da
 
 
 @pytest.mark.slow
-def test_compiling_without_graphs_is_a_way_of_its_own_that_may_fail_alone(data, monkeypatch):
+def test_compilation_without_graphs_may_fail_without_ending_the_benchmark(data, monkeypatch):
     real = gpu_speed.training_steps
 
-    def stepping(state):
+    def failing(state):
         return (lambda: 1 // 0) if state.recipe.method == "at+awp" and state.compiled else real(state)
 
-    monkeypatch.setattr(gpu_speed, "training_steps", stepping)
+    monkeypatch.setattr(gpu_speed, "training_steps", failing)
     monkeypatch.setattr(gpu_speed, "METHODS", ("at", "at+awp", "at+ensgd"))
     monkeypatch.setattr(trainer, "compile_and_wrap", lambda model, *_: model)  # a compiler takes minutes
     found = gpu_speed.measure_cell(replace(CELL, without_graphs=True), data, CPU)
@@ -99,16 +101,16 @@ def test_compiling_without_graphs_is_a_way_of_its_own_that_may_fail_alone(data, 
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--toy", "--device", "cpu"], "--out FILE"),
         (["--device", "cpu"], "expected a GPU"),
         ([], "expected a GPU, got none"),
     ],
 )
-def test_without_a_gpu_only_a_rehearsal_into_another_file_is_accepted(monkeypatch, capsys, arguments, said):
+def test_without_a_gpu_only_a_dry_run_into_another_file_is_accepted(monkeypatch, capsys, arguments, message):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert run_benchmark(monkeypatch, *arguments) == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
-    assert said in lines[0]
+    assert message in lines[0]

@@ -1,4 +1,4 @@
-"""A tuning trains each recipe that it means once, and its table compares validation accuracies by seed."""
+"""A grid search trains each recipe once, and its table compares validation accuracies by seed."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from rb_smooth.core import environment, files
 from rb_smooth.training.run_folder.log import read_log
 
 
-def test_every_grid_is_crossed_and_a_recipe_that_is_there_comes_once():
+def test_grids_are_crossed_and_each_recipe_is_tried_once():
     grids = [["optimizer.inner_steps=10,20", "optimizer.beta=0.25,0.75"], ["optimizer.lr=0.1,1.0"]]
     shared = ("model.width=2",)
-    asked = Namespace(dataset="digits", method="at+ensgd", beside=["at"], grid=grids, set=list(shared))
-    trials = list(trials_of(asked))
+    options = Namespace(dataset="digits", method="at+ensgd", beside=["at"], grid=grids, set=list(shared))
+    trials = list(trials_of(options))
     assert trials == [
         Trial("at+ensgd", (), shared),  # which is L 20, beta 0.75 and lr 1
         Trial("at", (), shared),
@@ -33,7 +33,7 @@ def test_every_grid_is_crossed_and_a_recipe_that_is_there_comes_once():
     assert trials[5].settings == ("model.width=2", "optimizer.lr=0.1")
 
 
-def test_an_outcome_is_what_the_log_of_that_recipe_says(tmp_path):
+def test_an_outcome_is_read_from_the_log(tmp_path):
     trial = Trial("at", ("objective.steps=1",), ("model.width=2",))
     found = outcome("digits", trial, 3, 2, tmp_path)
     (folder,) = (tmp_path / "digits").iterdir()
@@ -61,12 +61,12 @@ def test_rows_are_compared_with_the_first_by_seed():
     assert lines[2:] == [
         "| recipe | 3 | 81.00 ± 1.00 | 80.00 ± 1.00 |  |  |  |  |",
         f"| other | 3 | 85.00 ± 1.00 | 84.00 ± 1.00 | +4.00 | +1.52 to +6.48 | {p:.2g} | {seen:.1f} |",
-        "| same | 3 | 80.00 ± 1.00 | 79.00 ± 1.00 | −1.00 |  |  |  |",  # by the same for every seed: no test
+        "| same | 3 | 80.00 ± 1.00 | 79.00 ± 1.00 | −1.00 |  |  |  |",  # the same difference for every seed: no test
     ]
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_the_command_leaves_every_figure_and_where_it_comes_from(tmp_path, monkeypatch, workers):
+def test_the_command_writes_every_figure_with_its_provenance(tmp_path, monkeypatch, workers):
     monkeypatch.setattr(tuning, "outcome", _fake_outcome)
     monkeypatch.setattr(tuning, "map_unordered", _run_in_process)
     monkeypatch.setattr(environment, "usable_cores", lambda: 4)
