@@ -183,6 +183,7 @@ MUTANTS = [
     *plant("training/loop.py", "training distributed", [
         ("on a tie the later epoch is the best", 'row["best"] = metric > trainer.best', 'row["best"] = metric >= trainer.best'),
         ("a stop signal reaches one process only", "distributed.all_reduce_any(bool(stop), time.monotonic() - saved_at > saved_every_s)", "bool(stop), False"),
+        ("training accuracy is of the first images, in a folder of one class", "torch.arange(count) * images // count", "torch.arange(count)"),
         ("the log has the loss of one process", "distributed.all_reduce_sum(trainer.sums)", "trainer.sums"),
     ]),
     *plant("core/distributed.py", "distributed", [
@@ -194,6 +195,8 @@ MUTANTS = [
         ("weights that differ between processes are not detected", "if others := distributed.ranks_that_differ(_checksums(trainer)):", "if others := []:"),
         ("a NaN loss in another process is not detected", "int(distributed.all_reduce_min(trainer.first_nonfinite_step))", "int(trainer.first_nonfinite_step)"),
         ("different images in a process are not detected", "distributed.ranks_that_differ(trainer.input_hashes)", "[]"),
+        ("a stage's minibatches are those of one epoch", "len(span) * batches", "batches"),
+        ("the time constant is of the rate before drops", '["lr"] * factor, len', '["lr"], len'),
         ("a NaN in the SGLD iterate is not detected", "*trainer.optimizer.deployed(), *trainer.model.parameters()", "*trainer.optimizer.deployed()"),
     ]),
     *plant("evaluation/checks/__init__.py", "trust", [

@@ -91,11 +91,27 @@ def test_a_star_marks_the_best_epoch_in_every_panel_of_accuracies(tmp_path, draw
 
 def test_what_a_log_has_is_drawn_and_nothing_else_is_named(tmp_path, drawn_figures):
     draw_curves({"run": log_rows()}, tmp_path / "curves.png")
-    assert labels(drawn_figures[0]) == ["training", "validation", "best epoch"]
+    assert labels(drawn_figures[0]) == ["training minibatches (at w' + v)", "validation", "best epoch"]
     more = dict.fromkeys(("val_w_clean", "val_w_robust", "test_robust", "train_clean"), lambda epoch: 0.4)
     draw_curves({"run": log_rows(**more)}, tmp_path / "curves.png")
-    assert labels(drawn_figures[1]) == ["training", "validation, w not averaged", "validation", "test", "best epoch"]
+    assert labels(drawn_figures[1]) == [
+        *("training minibatches (at w' + v)", "training (deployed weights)"),
+        *("validation, w not averaged", "validation", "test", "best epoch"),
+    ]
     assert [len(panel.lines) for panel in drawn_figures[1].axes[:4]] == [4, 4, 5, 5]  # and a star each
+
+
+def test_runs_are_compared_at_their_deployed_weights_where_the_log_has_them(tmp_path, drawn_figures):
+    """Accuracy on the minibatches is at EntropySGD's chain, and at SGD's deployed weights."""
+    log = log_rows(train_pgd20=lambda epoch: 0.7)
+    draw_curves({"one": log, "other": log_rows(train_pgd20=lambda epoch: 0.8)}, tmp_path / "curves.png")
+    draw_curves({"alone": log}, tmp_path / "curves.png")
+    drawn = [{line.get_ydata()[0] for line in figure.axes[2].lines} for figure in drawn_figures]
+    assert drawn[0] >= {0.7, 0.8}
+    assert 0.3 not in drawn[0]
+    assert drawn[1] >= {0.3, 0.7}
+    assert "training (deployed weights)" in labels(drawn_figures[0])
+    assert not any("minibatches" in label for label in labels(drawn_figures[0]))
 
 
 def test_epochs_that_lack_a_figure_are_a_gap_in_its_curve(tmp_path, drawn_figures):
@@ -109,8 +125,8 @@ def test_each_run_of_several_has_one_colour_and_kinds_keep_their_lines(tmp_path,
     draw_curves({"one": log_rows(3), "other": log_rows(5)}, tmp_path / "curves.png")
     lines = [line for line in drawn_figures[0].axes[2].lines if line.get_marker() != "*"]
     assert [(line.get_color(), line.get_linestyle()) for line in lines] == [
-        *((COLOURS[0], ":"), (COLOURS[0], "-")),
-        *((COLOURS[1], ":"), (COLOURS[1], "-")),
+        *((COLOURS[0], "-."), (COLOURS[0], "-")),
+        *((COLOURS[1], "-."), (COLOURS[1], "-")),
     ]
     assert labels(drawn_figures[0])[-2:] == ["one", "other"]
 

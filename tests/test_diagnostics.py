@@ -14,7 +14,7 @@ from rb_smooth.core.errors import UserError
 from rb_smooth.data.datasets import digits
 from rb_smooth.data.splits import split
 from rb_smooth.training import loop, trainer, validate
-from rb_smooth.training.diagnostics import training_warnings
+from rb_smooth.training.diagnostics import stage_warnings, training_warnings
 from rb_smooth.training.run_folder.resume import load_state
 from rb_smooth.training.run_folder.run import Run
 
@@ -130,6 +130,35 @@ def test_each_warning_gives_its_numbers_and_a_fix(before, now, said):
 )
 def test_no_warning_without_a_sign_of_failure(before, now):
     assert training_warnings([*before, {**HEALTHY_ROW, **now}], 10) == []
+
+
+def plan_warnings(batches, dataset, method, *settings, epochs=None):
+    return stage_warnings(
+        validate.check_recipe(*resolve_config(dataset, method, list(settings), epochs=epochs)), batches
+    )
+
+
+def test_a_learning_rate_too_short_for_entropy_sgd_is_warned_of_with_its_numbers():
+    (warning,) = plan_warnings(19, "digits", "at+ensgd", "optimizer.lr=0.1", epochs=20)
+    assert "190 instead of" not in warning  # ten epochs at lr 0.1, where 171 are needed
+    assert "95 instead of 340 (entropy_sgd, epochs 11 to 15, lr 0.01)" in warning
+    assert "95 instead of 1457 (entropy_sgd, epochs 16 to 20, lr 0.001)" in warning
+    (warning,) = plan_warnings(19, "digits", "at+ensgd2")
+    assert ": 190 instead of 340 (entropy_sgd2, epochs 31 to 40, lr 0.01); " in warning
+
+
+@pytest.mark.parametrize(
+    ("batches", "dataset", "method", "settings"),
+    [
+        (382, "cifar10", "at+ensgd", []),
+        (382, "cifar10", "trades+awp+ensgd", []),
+        (19, "digits", "at+ensgd-tuned", []),
+        (1, "digits", "at", []),  # SGD has no time constant
+        (1, "digits", "at+ensgd", ["schedule.name=cosine"]),  # no rate lasts
+    ],
+)
+def test_no_learning_rate_is_warned_of_where_the_weights_can_follow(batches, dataset, method, settings):
+    assert plan_warnings(batches, dataset, method, *settings) == []
 
 
 @pytest.mark.slow

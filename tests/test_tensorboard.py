@@ -41,7 +41,16 @@ def test_each_column_is_a_scalar_at_the_number_of_epochs_done(tmp_path):
         scalars.write(log[:epoch])
     scalars.close()
     shown = read(tmp_path)
-    assert set(shown) == {"lr", "loss", "train/robust", "val/clean", "val/robust", "val/w_clean", "seconds", "clamped"}
+    assert set(shown) == {
+        "lr",
+        "loss",
+        "train/robust_in_minibatches",
+        "val/clean",
+        "val/robust",
+        "val/w_clean",
+        "seconds",
+        "clamped",
+    }
     assert shown["val/clean"] == [(1, 0.6), (2, 0.61), (3, 0.62)]
     assert shown["clamped"] == [(2, 0.1)]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import signal
+from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -205,6 +206,28 @@ def test_the_best_epoch_is_the_earliest_of_the_most_robust(source, tmp_path, mon
     rows = list(csv.DictReader((run.path / "log.csv").open()))
     assert [row["best"] for row in rows] == ["True", "True", "False"]
     assert any(not torch.equal(run.load("best")[key], run.load("last")[key]) for key in run.load("best"))
+
+
+def test_training_accuracy_of_the_deployed_weights_is_of_a_fixed_sample_of_all_classes(source, tmp_path, monkeypatch):
+    """Even of images in the order of their classes, as those of a folder are."""
+    seen = []
+
+    def capture(model, validation, train, threat):
+        seen.append((train.y, dict(export_state_dict(model))))
+        return real(model, validation, train, threat)
+
+    real = loop.training_health
+    monkeypatch.setattr(loop, "training_health", capture)
+    monkeypatch.setattr(loop, "_DIAGNOSTIC_IMAGES", 40)
+    recipe, data = recipe_and_data(source, "at+ensgd")
+    data = replace(data, train=data.train[data.train.y.argsort(stable=True)])
+    run = Run(tmp_path / "run")
+    loop.train(recipe, run, data, CPU)
+    assert all(torch.equal(y, seen[0][0]) for y, _ in seen)
+    assert (seen[0][0].bincount(minlength=10) >= 3).all()
+    assert len(seen[0][0]) == 40
+    last = run.load("last")
+    assert all(torch.equal(value, seen[-1][1][key]) for key, value in last.items())
 
 
 def test_standard_training_selects_by_clean_accuracy(source, tmp_path, monkeypatch):

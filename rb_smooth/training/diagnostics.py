@@ -1,12 +1,14 @@
-"""Detect NaN, diverged replicas, collapse and overfitting during training."""
+"""Detect NaN, diverged replicas, collapse and overfitting during training, and too short stages before it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import groupby
 
 import torch
 
+from rb_smooth.config.schema import Recipe
 from rb_smooth.core import distributed, files
 from rb_smooth.training.run_folder.log import LogRow
 from rb_smooth.training.run_folder.run import Run
@@ -20,6 +22,9 @@ _ABOVE_GUESSING = 1.2
 
 _NEAR_ZERO, _STAYS = 0.1, 0.5
 """Catastrophic overfitting: PGD accuracy below the first, FGSM accuracy above the second fraction of its best."""
+
+_CURVATURE = 0.3
+"""Of a quadratic at whose minimum w of EntropySGD with the recipes' settings arrives fastest, at lr up to 0.1."""
 
 
 def check_finite(trainer: Trainer, run: Run) -> None:
@@ -78,6 +83,33 @@ def _checksums(trainer: Trainer) -> list[int]:
     integers = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
     sums = [each.detach().view(integers[each.element_size()]).sum(dtype=torch.int64) for each in tensors]
     return torch.stack([each.to(trainer.device) for each in sums]).tolist()
+
+
+def stage_warnings(recipe: Recipe, batches: int) -> list[str]:
+    """A warning of the learning rates that a run has for too short, with the numbers; usually none.
+
+    batches: minibatches per epoch. Considers optimizers with a `time_constant`, if lr is constant within epochs.
+    """
+    schedule, epochs = recipe.build("schedule"), recipe.train.epochs
+    if any(schedule(epoch, epochs) != schedule(epoch + 0.5, epochs) for epoch in range(epochs)):
+        return []
+    short = []
+    stages = groupby(range(epochs), lambda epoch: (recipe.stage("optimizer", epoch), schedule(epoch, epochs)))
+    for (stage, factor), together in stages:
+        span = list(together)
+        optimizer = recipe.build("optimizer", [torch.zeros(1, requires_grad=True)], epoch=span[0])
+        if hasattr(optimizer, "time_constant"):
+            lr, minibatches = optimizer.param_groups[0]["lr"] * factor, len(span) * batches
+            needed = optimizer.time_constant(lr, _CURVATURE)
+            if minibatches < needed:
+                where = f"{stage.name}, epochs {span[0] + 1} to {span[-1] + 1}, lr {lr:g}"
+                short.append(f"{minibatches} instead of {needed:.0f} ({where})")
+    if not short:
+        return []
+    return [
+        "too few minibatches at a learning rate for the deployed weights to come closer to a minimum by a factor of e "
+        f"(of curvature {_CURVATURE}): {', '.join(short)}; train longer, or there with sgd, as -tuned recipes do"
+    ]
 
 
 def training_warnings(log: Sequence[LogRow], classes: int) -> list[str]:

@@ -157,7 +157,7 @@ def _position(trainer: Trainer) -> str:
 def _epoch_line(row: dict[str, Any], epochs: int) -> str:
     return (
         f"epoch {row['epoch'] + 1:>3}/{epochs}  lr {row['lr']:<7.4g} loss {row['loss']:.3f}  "
-        f"train robust {row['train_robust']:6.1%}  "
+        f"train robust {row['train_pgd20']:6.1%} (minibatches {row['train_robust']:6.1%})  "
         f"validation clean {row['val_clean']:6.1%} robust {row['val_robust']:6.1%}"
         f"  {row['seconds']:.1f} s{'  best' if row['best'] else ''}"
     )
@@ -167,11 +167,16 @@ _DIAGNOSTIC_IMAGES = 128
 """Training images for FGSM and PGD accuracy after every epoch."""
 
 
+def _sample(images: int) -> torch.Tensor:
+    """Indices of _DIAGNOSTIC_IMAGES images at equal distances, or of all: a folder's are ordered by class."""
+    count = min(_DIAGNOSTIC_IMAGES, images)
+    return torch.arange(count) * images // count
+
+
 def end_epoch(trainer: Trainer, run: Run) -> dict[str, Any]:
     """Evaluate the deployed weights, save them if they are the best, and move to the next epoch.
 
-    Returns the log's row; accuracies are in [0, 1]. `train_robust` comes from the forward passes of training, at the
-    weights of the gradient: w' + v under AWP.
+    Returns the log's row, whose columns run_folder/log.py explains.
     """
     recipe, data = trainer.recipe, trainer.data
     seen = trainer.batches * recipe.data.batch_size
@@ -193,7 +198,7 @@ def end_epoch(trainer: Trainer, run: Run) -> dict[str, Any]:
             _save_weights(run, "best", model)
         if trainer.epoch + 1 in recipe.train.keep:
             _save_weights(run, f"epoch-{trainer.epoch + 1}", model)
-        row |= training_health(model, data.validation, data.train[:_DIAGNOSTIC_IMAGES], threat)
+        row |= training_health(model, data.validation, data.train[_sample(len(data.train))], threat)
     if recipe.stage("averaging").name != "none":
         with trainer.evaluation_model(averaged=False) as model:
             row |= _validation_metrics(trainer, model, threat, "w_")

@@ -195,10 +195,13 @@ def _build_network(recipe: Recipe, data: DataSplits, device: torch.device, progr
 
 
 def _print_estimate(recipe: Recipe, data: DataSplits, network: Normalized, device: torch.device, workers: int) -> None:
+    from rb_smooth.training.cost import estimate_cost
+    from rb_smooth.training.diagnostics import stage_warnings
+
+    for warning in stage_warnings(recipe, len(data.train) // recipe.data.batch_size):
+        console.print(f"warning: {warning}")
     if is_quiet():  # the estimate takes seconds
         return
-    from rb_smooth.training.cost import estimate_cost
-
     train = recipe.train
     if train.scaled_from is not None:
         stages = f" ({recipe.stages_text})" if recipe.stages_text else ""

@@ -31,7 +31,7 @@ _ARROWS = ("left", "right", "down", "up")
 
 CURVES = (
     ("val_clean", "clean, validation"),
-    ("train_robust", "robust, training"),
+    ("train_robust", "robust, training minibatches"),
     ("test_robust", "robust, test"),
     ("val_robust", "robust, validation"),
 )

@@ -26,7 +26,8 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 class _CurveStyle(NamedTuple):
     """Line style of the accuracies on one set of images. colour: in a figure of one run."""
 
-    prefix: str
+    clean: str
+    robust: str
     label: str
     colour: str
     dashes: str
@@ -34,13 +35,14 @@ class _CurveStyle(NamedTuple):
 
 
 _CURVE_STYLES = (
-    _CurveStyle("train", "training", "#777777", ":", 1.3),
-    _CurveStyle("val_w", "validation, w not averaged", "#56B4E9", "-", 0.8),
-    _CurveStyle("val", "validation", "#0072B2", "-", 1.4),
-    _CurveStyle("test_w", "test, w not averaged", "#E69F00", "--", 0.8),
-    _CurveStyle("test", "test", "#D55E00", "--", 1.4),
+    _CurveStyle("", "train_robust", "training minibatches (at w' + v)", "#aaaaaa", "-.", 0.9),
+    _CurveStyle("train_clean", "train_pgd20", "training (deployed weights)", "#777777", ":", 1.3),
+    _CurveStyle("val_w_clean", "val_w_robust", "validation, w not averaged", "#56B4E9", "-", 0.8),
+    _CurveStyle("val_clean", "val_robust", "validation", "#0072B2", "-", 1.4),
+    _CurveStyle("test_w_clean", "test_w_robust", "test, w not averaged", "#E69F00", "--", 0.8),
+    _CurveStyle("test_clean", "test_robust", "test", "#D55E00", "--", 1.4),
 )
-"""`val` and `test` are of the averaged weights, if the run averages them."""
+"""Columns of the log (see log.py). All but the first are of the deployed weights, averaged if the run averages them."""
 
 _MAX_MARKED_EPOCHS = 12
 """Number of epochs up to which each has a marker: a line needs two points."""
@@ -92,9 +94,9 @@ def _draw_run(column: Sequence[Axes], x: Sequence[float], rows: Sequence[LogRow]
     dot: dict[str, Any] = {"marker": "o", "markersize": 2.5} if len(rows) <= _MAX_MARKED_EPOCHS else {}
     best = rows.index(best_row(rows))
     for panel, what in ((clean, "clean"), (robust, "robust")):
-        for kind in _CURVE_STYLES:
-            if _has(rows, f"{kind.prefix}_{what}"):
-                y = _column(rows, f"{kind.prefix}_{what}")
+        for kind in _styles_in_use(rows, colour is None):
+            if _has(rows, getattr(kind, what)):
+                y = _column(rows, getattr(kind, what))
                 panel.plot(x, y, kind.dashes, color=colour or kind.colour, linewidth=kind.width, **dot)
         panel.plot(x[best], rows[best][f"val_{what}"], color=colour or "black", zorder=5, **_BEST_EPOCH_MARKER)
     loss.plot(x, _column(rows, "loss"), color=colour or "black", linewidth=1.3, **dot)
@@ -107,6 +109,12 @@ _BEST_EPOCH_MARKER: dict[str, Any] = {
     "markeredgecolor": "white",
     "markeredgewidth": 0.7,
 }
+
+
+def _styles_in_use(rows: Sequence[LogRow], alone: bool) -> list[_CurveStyle]:
+    """Of several runs, accuracy at w' + v only where the log has none of the deployed weights to compare."""
+    styles = [kind for kind in _CURVE_STYLES if _has(rows, kind.clean) or _has(rows, kind.robust)]
+    return styles if alone or not _has(rows, "train_pgd20") else [kind for kind in styles if kind.clean]
 
 
 def _has(rows: Sequence[LogRow], name: str) -> bool:
@@ -154,7 +162,7 @@ def _styles_legend(logs: Iterable[Sequence[LogRow]], alone: bool) -> list[Line2D
     lines = [
         _line(kind.label, kind.colour if alone else "black", kind.dashes, kind.width)
         for kind in _CURVE_STYLES
-        if any(_has(rows, f"{kind.prefix}_{what}") for rows in logs for what in ("clean", "robust"))
+        if any(kind in _styles_in_use(rows, alone) for rows in logs)
     ]
     return [*lines, _line("best epoch", "black", "none", 0, **_BEST_EPOCH_MARKER)]
 

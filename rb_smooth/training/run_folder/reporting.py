@@ -103,7 +103,13 @@ class TensorBoardWriter:
         return SummaryWriter(str(self.folder), purge_step=0)
 
 
+_TAGS = {"train_robust": "train/robust_in_minibatches", "train_pgd20": "train/robust_deployed"}
+"""Robust accuracy on training images at w' + v and at w, which only together are clear (see log.py)."""
+
+
 def _tag(column: str) -> str:
     """`val/w_clean` for val_w_clean: TensorBoard groups tags by the part before the slash."""
+    if column in _TAGS:
+        return _TAGS[column]
     prefix, _, rest = column.partition("_")
     return f"{prefix}/{rest}" if prefix in _IMAGE_SETS else column
