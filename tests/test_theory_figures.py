@@ -15,14 +15,15 @@ from scipy.special import expit
 
 from rb_smooth.analysis.plot_style import new_figure, save_png_and_svg
 from rb_smooth.analysis.theory import figures
-from rb_smooth.analysis.theory.figures import EPS, GAMMAS, X, Y
+from rb_smooth.analysis.theory.figures import GAMMAS, POSITIVE, TOY
 from rb_smooth.analysis.theory.plot_lines import draw_with_gaps
 from rb_smooth.analysis.theory.plot_surfaces import SurfacePanel, draw_surfaces
-from rb_smooth.analysis.theory.swish_toy import swish, swish_adversarial_loss, swish_loss
+from rb_smooth.analysis.theory.swish_toy import SWISH_ARGMIN, inside_margin, swish, swish_adversarial_loss, swish_loss
 from rb_smooth.core.errors import UserError
 
 FEW = 21
-SURFACES = ("figure-2", "figure-4", "figure-5")
+X, Y, EPS = TOY
+PANELS = {"figure-2-linear": 3, "figure-2-swish": 2, "figure-2-entropy": 4, "figure-4": 3, "gammas": 1 + len(GAMMAS)}
 
 
 @pytest.fixture(scope="module")
@@ -54,10 +55,10 @@ def test_pgd_on_the_swish_toy_finds_the_largest_loss_of_the_ball(norm, y, eps):
 @pytest.mark.parametrize("y", [-1.0, 1.0])
 def test_the_swish_toys_loss_is_that_of_the_worst_output_within_reach(norm, dual, y):
     """theta . x' takes all values up to eps ||theta||_dual from theta . x; swish falls up to -1.2785, then rises."""
-    theta, lowest = figures.theta_grid(13).reshape(-1, 2), -1.2784645427610738
+    theta = figures.theta_grid(13).reshape(-1, 2)
     reach = EPS * np.linalg.norm(theta, dual, axis=-1)
     low, high = theta @ X - reach, theta @ X + reach
-    worst = swish(np.clip(lowest, low, high)) if y > 0 else np.maximum(swish(low), swish(high))
+    worst = swish(np.clip(SWISH_ARGMIN, low, high)) if y > 0 else np.maximum(swish(low), swish(high))
     expected = np.log(1 + np.exp(-y * worst))
     np.testing.assert_allclose(swish_adversarial_loss(theta, X, y, EPS, norm), expected, rtol=0, atol=1e-8)
 
@@ -78,12 +79,16 @@ def slope_of_output(model, z):
 
 
 @pytest.mark.parametrize(
-    ("model", "surfaces"), [("linear", figures.linear_surfaces), ("swish", figures.swish_surfaces)]
+    ("model", "surfaces"),
+    [
+        ("linear", figures.linear_surfaces),
+        ("swish", lambda points: figures.swish_surfaces(points, TOY)),
+    ],
 )
 def test_surfaces_have_kinks_only_where_theory_predicts_them(model, surfaces):
     points = 61
     theta, h, middle = figures.theta_grid(points), 2 * figures.REACH / (points - 1), points // 2
-    standard, l2, linf = (jumps(surface.values, h) for surface in surfaces(points))
+    *standard, l2, linf = (jumps(surface.values, h) for surface in surfaces(points))
     elsewhere = np.arange(points - 2) != middle - 1
     away = np.abs(theta[:, 0, 1]) >= 0.5  # rows away from theta = 0
 
@@ -92,9 +97,30 @@ def test_surfaces_have_kinks_only_where_theory_predicts_them(model, surfaces):
     z = at @ X + EPS * np.abs(at).sum(1)
     np.testing.assert_allclose(linf[:, middle - 1], 2 * EPS * slope_of_output(model, z), rtol=0, atol=1.5 * h)
     assert np.abs(linf[:, elsewhere]).max() < 0.35  # curvature, which falls with h
-    assert np.abs(standard).max() < 0.1
+    assert all(np.abs(each).max() < 0.1 for each in standard)
     assert np.abs(l2[away]).max() < 0.25
     np.testing.assert_allclose(l2[middle, middle - 1], 2 * EPS * slope_of_output(model, 0.0), rtol=0, atol=1.5 * h)
+
+
+def test_the_swish_toys_loss_is_constant_where_the_attack_is_inside_and_has_kinks_only_elsewhere():
+    theta = figures.theta_grid(31)
+    for surface, norm in zip(figures.swish_surfaces(31), ("L2", "Linf")):
+        inside = inside_margin(theta, X, EPS, norm) > 0
+        assert 0.3 < inside.mean() < 0.9
+        np.testing.assert_allclose(surface.values[inside], np.log(1 + np.exp(0.2784645)), atol=1e-7)
+        assert (surface.values[~inside] < surface.values.max()).all()
+        assert all(inside_margin(k[~np.isnan(k).any(1)], X, EPS, norm).max() <= 0 for k in surface.kinks)
+        assert np.array_equal(surface.region > 0, inside)
+    line = surface.kinks[0]  # theta_2 = 0: the ball reaches the minimum of swish for theta_1 >= 0.511
+    assert np.nanmax(line[:, 0]) == pytest.approx(-SWISH_ARGMIN / 2.5, abs=0.01)
+    assert POSITIVE.y == 1
+
+
+def test_smoothed_losses_of_both_balls_are_almost_equally_smooth():
+    """Without smoothing, the second derivative of both has no bound; with it, they are less than a factor 1.5 apart."""
+    l2, linf = (float(panel.title.split("= ")[-1].rstrip("$")) for panel in figures.entropy_surfaces(FEW)[2:])
+    assert 1 < linf / l2 < 1.5
+    assert linf < GAMMAS[1]
 
 
 def test_smoothing_removes_the_kink():
@@ -102,7 +128,7 @@ def test_smoothing_removes_the_kink():
     across = []
     for points in (21, 41):
         h, middle, every = 2 * figures.REACH / (points - 1), points // 2, points // 20
-        surfaces = figures.entropy_surfaces(points)
+        surfaces = figures.gamma_surfaces(points)
         across.append(np.array([jumps(surface.values, h)[::every, middle - 1] for surface in surfaces]))
     ratios = across[1] / across[0]
     assert (ratios[0] > 0.95).all()
@@ -112,20 +138,21 @@ def test_smoothing_removes_the_kink():
 
 
 def test_the_entropy_loss_approaches_the_loss_as_gamma_grows():
-    loss, *smoothed = (surface.values for surface in figures.entropy_surfaces(FEW))
+    loss, *smoothed = (surface.values for surface in figures.gamma_surfaces(FEW))
     distances = [np.abs(each - loss).max() for each in smoothed]
     assert distances == sorted(distances)
     assert distances[0] < 0.3
 
 
-@pytest.mark.parametrize("name", SURFACES)
+@pytest.mark.parametrize("name", PANELS)
 def test_panels_of_a_figure_share_view_scale_and_contour_levels(drawn, name):
     panels = drawn[name].axes
     reliefs = [panel for panel in panels if panel.name == "3d"]
     maps = [panel for panel in panels if panel.findobj(QuadContourSet)]
-    assert len(reliefs) == len(maps) == {"figure-5": 1 + len(GAMMAS)}.get(name, 3)
+    assert len(reliefs) == len(maps) == PANELS[name]
     assert len({(relief.elev, relief.azim, relief.get_zlim(), relief.get_xlim()) for relief in reliefs}) == 1
     contours = [contour for panel in maps for contour in panel.findobj(QuadContourSet)]
+    contours = [contour for contour in contours if list(contour.levels) != [0.0]]  # the edge of a region
     filled = [contour for contour in contours if contour.filled]
     assert len({tuple(contour.levels) for contour in filled}) == 1
     assert len({tuple(contour.levels) for contour in contours if not contour.filled}) == 1
@@ -136,9 +163,7 @@ def test_panels_of_a_figure_share_view_scale_and_contour_levels(drawn, name):
 
 def test_a_constant_surface_is_drawn(tmp_path):
     axis = np.linspace(-1, 1, 5)
-    flat = draw_surfaces(
-        axis, axis, [SurfacePanel("", np.full((5, 5), -2.0))], labels=("", "", ""), title="", caption=""
-    )
+    flat = draw_surfaces(axis, [SurfacePanel("", np.full((5, 5), -2.0))], title="", caption="")
     assert all(path.stat().st_size for path in save_png_and_svg(flat, tmp_path / "flat"))
 
 
@@ -151,15 +176,23 @@ def test_no_text_is_smaller_than_eight_points(drawn):
 
 def test_every_figure_states_its_own_x_and_eps(drawn):
     for figure in drawn.values():
-        assert any("our own x and ε" in text.get_text() for text in figure.texts)
+        assert any("our own" in text.get_text() for text in figure.texts)
 
 
 def test_the_linf_example_jumps_between_corners_and_the_l2_example_moves_continuously(drawn):
     l2, linf = drawn["figure-1"].axes[-1].get_lines()[:2]
     moved = linf.get_ydata()
-    assert set(moved[~np.isnan(moved)]) == {EPS, -EPS}
+    assert set(moved[~np.isnan(moved)]) == {1, -1}
     assert np.isnan(moved).sum() == 1  # the line is broken where it jumps
-    assert np.abs(np.diff(l2.get_ydata())).max() < EPS * np.radians(80) / (2 * FEW - 1) + 1e-12
+    assert np.abs(np.diff(l2.get_ydata())).max() < np.radians(80) / (2 * FEW - 1) + 1e-12
+
+
+def test_attacks_of_a_curved_loss_move_continuously_inside_the_ball_and_on_its_surface(drawn):
+    inside, surface = drawn["figure-1-curved"].axes[-1].get_lines()[:2]
+    for line in (inside, surface):
+        assert np.abs(np.diff(line.get_ydata())).max() < 3 * np.radians(90) / (2 * FEW - 1)
+    assert np.abs(inside.get_ydata()).max() < 0.8
+    assert surface.get_ydata().max() == pytest.approx(1, abs=1e-2)
 
 
 def test_a_line_has_a_dotted_gap_at_each_jump():

@@ -1,23 +1,24 @@
-"""Figures 1, 2, 4 and 5 of Kanai et al., arXiv 2103.01400, on toy losses of two parameters."""
+"""Figures 1, 2 and 4 of Kanai et al., arXiv 2103.01400, on toy losses of two parameters; and EntropySGD by gamma."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from rb_smooth.analysis.plot_style import save_png_and_svg
 from rb_smooth.analysis.theory import linear
 from rb_smooth.analysis.theory.entropy import EntropyLoss, covering_rule
+from rb_smooth.analysis.theory.implicit_statements import concave_loss
 from rb_smooth.analysis.theory.linear import NORMS
 from rb_smooth.analysis.theory.numeric import Array
-from rb_smooth.analysis.theory.plot_balls import BALLS, draw_rotation
+from rb_smooth.analysis.theory.plot_balls import BallPanel, draw_rotation
 from rb_smooth.analysis.theory.plot_lines import LinePanel, draw_panels
 from rb_smooth.analysis.theory.plot_surfaces import SurfacePanel, draw_surfaces
-from rb_smooth.analysis.theory.swish_toy import swish_adversarial_loss, swish_loss
+from rb_smooth.analysis.theory.swish_toy import inside_margin, swish_adversarial_loss
 from rb_smooth.core.errors import UserError
 from rb_smooth.training.run_folder.curves import COLOURS
 
@@ -25,14 +26,31 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-X, Y, EPS = np.array([-1.0, -0.5]), -1.0, 1.5
-"""The data point, and the radius of both balls."""
+class Toy(NamedTuple):
+    """One data point, and the radius of both balls."""
+
+    x: Array
+    y: float
+    eps: float
+
+    @property
+    def caption(self) -> str:
+        values = f"x = ({self.x[0]:g}, {self.x[1]:g}), y = {self.y:g}, ε = {self.eps:g}".replace("-", "−")
+        return f"{values}: our own x and ε; those of the paper's figures are unknown."
+
+
+TOY = Toy(np.array([-1.0, -0.5]), -1.0, 1.5)
+POSITIVE = TOY._replace(y=1.0)
+SECOND = Toy(np.array([1.0, 2.0]), 1.0, 0.6)
+"""Fig. 4's: eps is smaller than both coordinates of x, so that the loss falls without end."""
 
 GAMMAS = (30.0, 6.0, 1.0)
-"""EntropySGD's gamma in Fig. 5: standard deviations of the Gaussian of 0.18, 0.41 and 1."""
+"""EntropySGD's gamma: standard deviations of the Gaussian of 0.18, 0.41 and 1."""
 
 REACH = 1.5
 """Surfaces are drawn for |theta_1|, |theta_2| <= REACH."""
+
+BALLS = {"L2": "$L_2$ ball", "Linf": "$L_∞$ ball"}
 
 _LINES = {"θ = (0.5, t)": ([0.5, 0.0], [0.0, 1.0]), "θ = (t, t)": ([0.0, 0.0], [1.0, 1.0])}
 """Start and direction: the first crosses a single kink of the Linf loss, the second goes through 0."""
@@ -40,8 +58,7 @@ _LINES = {"θ = (0.5, t)": ([0.5, 0.0], [0.0, 1.0]), "θ = (t, t)": ([0.0, 0.0],
 _KINKS_CAPTION = (
     "θ = (0.5, t) crosses one kink, that of the $L_∞$ ball's loss at $θ_2 = 0$; θ = (t, t) goes through θ = 0."
 )
-_SETUP_CAPTION = "x = (−1, −0.5), y = −1, ε = 1.5: our own x and ε; those of the paper's figures are unknown."
-_LINES_CAPTION = "Dashes and dot: points without a gradient according to the theory."
+_KINKS_REMARK = "Orange dashes and dots: points without a gradient according to the theory."
 
 
 def draw_all(folder: Path, grid_size: int = 91) -> list[Path]:
@@ -55,40 +72,34 @@ def draw_all(folder: Path, grid_size: int = 91) -> list[Path]:
 
 
 def draw_examples(grid_size: int) -> Figure:
-    """Fig. 1: x' while theta turns by 80 degrees, past theta_1 = 0."""
-    angles = np.linspace(50, 130, 2 * grid_size)  # an even number, so that theta_1 is never 0
-    theta = np.stack([np.cos(np.radians(angles)), np.sin(np.radians(angles))], -1)
-    return draw_rotation(
-        X,
-        EPS,
-        angles,
-        {norm: linear.closed_form_attack(theta, X, Y, EPS, norm) for norm in NORMS},
-        np.searchsorted(angles, [60, 72, 84, 96, 108, 120]),
-        title="Adversarial examples $x'$ while $θ$ turns and $θ_1$ changes its sign",
-        caption=f"Linear model. Six $θ$, drawn as arrows from $x$, and the $x'$ of each.\n{_SETUP_CAPTION}",
-    )
+    """Fig. 1 a: x' of the linear model while theta turns by 80 degrees, past theta_1 = 0."""
+    angles, theta = _rotation(50, 130, grid_size)
+    balls = [
+        BallPanel(BALLS[norm], norm, TOY.x, TOY.eps, linear.closed_form_attack(theta, *TOY, norm), -TOY.y * theta)
+        for norm in NORMS
+    ]
+    title = "Adversarial examples $x'$ of a linear model while $θ$ turns and $θ_1$ changes its sign"
+    caption = "Six $θ$: the loss's gradient at $x$ as arrows, and the $x'$ of each; $θ_1 = 0$ at 90 degrees."
+    return draw_rotation(balls, angles, title=title, caption=f"{caption}\n{TOY.caption}")
 
 
-def linear_surfaces(grid_size: int) -> list[SurfacePanel]:
-    """Losses of Fig. 2: the linear model, in closed form."""
-    theta = theta_grid(grid_size)
-    attacked = {norm: linear.logistic_adversarial_loss(theta, X, Y, EPS, norm) for norm in NORMS}
-    return [SurfacePanel("standard", linear.logistic_loss(theta, X, Y)), *_surfaces_with_kinks(attacked)]
+def draw_curved_examples(grid_size: int) -> Figure:
+    """Fig. 1 b and c: x' of a loss that is curved in x', inside a large ball and on the surface of a small one."""
+    angles, theta = _rotation(-10, 80, grid_size)
+    losses = {"inside the ball": concave_loss((0, 0), 0.7), "on its surface": concave_loss((0, 0), 0.3)}
+    balls = [
+        BallPanel(f"{title}, ε = {loss.eps}", "L2", loss.c, loss.eps, loss.attack(theta), np.sin(theta @ loss.A.T))
+        for title, loss in losses.items()
+    ]
+    title = "Adversarial examples $x'$ of a loss that is curved in $x'$ (Lemmas 4 and 5)"
+    caption = "Six $θ$: the loss's gradient at $x$ as arrows, and the $x'$ of each.\nThe loss, x = 0 and ε are our own."
+    return draw_rotation(balls, angles, title=title, caption=caption)
 
 
-def swish_surfaces(grid_size: int) -> list[SurfacePanel]:
-    """Losses of Fig. 4: the swish model under PGD."""
-    theta = theta_grid(grid_size)
-    attacked = {norm: swish_adversarial_loss(theta, X, Y, EPS, norm) for norm in NORMS}
-    return [SurfacePanel("standard", swish_loss(theta, X, Y)), *_surfaces_with_kinks(attacked)]
-
-
-def entropy_surfaces(grid_size: int) -> list[SurfacePanel]:
-    """Losses of Fig. 5: the linear model's Linf loss, and its L_gamma for each of GAMMAS."""
-    theta = theta_grid(grid_size)
-    smoothed = {gamma: _smoothed(gamma).value(theta) for gamma in GAMMAS}
-    itself = _surfaces_with_kinks({"Linf": linear.logistic_adversarial_loss(theta, X, Y, EPS, "Linf")})
-    return [*itself, *(SurfacePanel(f"EntropySGD, $γ = {gamma:g}$", values) for gamma, values in smoothed.items())]
+def _rotation(first: float, last: float, grid_size: int) -> tuple[Array, Array]:
+    """Angles in degrees (m,), and theta of norm 1 at each of them, (m, 2)."""
+    angles = np.linspace(first, last, 2 * grid_size)  # an even number, so that the middle one, of a kink, is left out
+    return angles, np.stack([np.cos(np.radians(angles)), np.sin(np.radians(angles))], -1)
 
 
 def theta_grid(grid_size: int) -> Array:
@@ -96,19 +107,54 @@ def theta_grid(grid_size: int) -> Array:
     return np.stack(np.meshgrid(*[np.linspace(-REACH, REACH, grid_size)] * 2), -1)
 
 
+def linear_surfaces(grid_size: int, toy: Toy = TOY) -> list[SurfacePanel]:
+    """The linear model's standard loss and its adversarial losses, in closed form."""
+    theta = theta_grid(grid_size)
+    attacked = {norm: linear.logistic_adversarial_loss(theta, *toy, norm) for norm in NORMS}
+    return [SurfacePanel("standard", linear.logistic_loss(theta, toy.x, toy.y)), *_surfaces_with_kinks(attacked)]
+
+
+def swish_surfaces(grid_size: int, toy: Toy = POSITIVE) -> list[SurfacePanel]:
+    """The swish model's adversarial losses by PGD; for y = 1 also the edge of where the attack is inside the ball."""
+    theta = theta_grid(grid_size)
+    panels = _surfaces_with_kinks({norm: swish_adversarial_loss(theta, *toy, norm) for norm in NORMS})
+    if toy.y < 0:
+        return panels
+    margins = [partial(inside_margin, x=toy.x, eps=toy.eps, norm=norm) for norm in NORMS]
+    return [
+        panel._replace(
+            kinks=[np.where(margin(kink)[:, None] > 0, np.nan, kink) for kink in panel.kinks], region=margin(theta)
+        )
+        for panel, margin in zip(panels, margins, strict=True)
+    ]
+
+
+def entropy_surfaces(grid_size: int) -> list[SurfacePanel]:
+    """Fig. 2 g: both adversarial losses of the linear model, and EntropySGD's of each at one gamma."""
+    theta, coarse, gamma = theta_grid(grid_size), theta_grid(31), GAMMAS[1]
+    attacked = {norm: _linear(TOY, norm).value(theta) for norm in NORMS}
+    panels = _surfaces_with_kinks(attacked)
+    for norm in NORMS:
+        smoothed = _smoothed(norm, gamma)
+        steepest = np.linalg.eigvalsh(smoothed.hessian(coarse)).max()
+        title = f"EntropySGD, {BALLS[norm]}, $γ = {gamma:g}$\n$λ_\\max(∇^2 L_γ) = {steepest:.2f}$"
+        panels.append(SurfacePanel(title, smoothed.value(theta)))
+    return panels
+
+
+def gamma_surfaces(grid_size: int) -> list[SurfacePanel]:
+    """The linear model's Linf loss, and its L_gamma for each of GAMMAS."""
+    theta = theta_grid(grid_size)
+    smoothed = {gamma: _smoothed("Linf", gamma).value(theta) for gamma in GAMMAS}
+    itself = _surfaces_with_kinks({"Linf": _linear(TOY, "Linf").value(theta)})
+    return [*itself, *(SurfacePanel(f"EntropySGD, $γ = {gamma:g}$", values) for gamma, values in smoothed.items())]
+
+
 def _surfaces_with_kinks(attacked: Mapping[str, Array]) -> list[SurfacePanel]:
     """One panel per norm with its kinks: theta = 0 in L2, points with a coordinate 0 in Linf."""
-    line = np.stack([np.linspace(-REACH, REACH, 101), np.zeros(101)], -1)
+    line = np.stack([np.linspace(-REACH, REACH, 301), np.zeros(301)], -1)
     kinks = {"L2": [np.zeros((1, 2))], "Linf": [line, line[:, ::-1]]}
     return [SurfacePanel(f"adversarial, {BALLS[norm]}", values, kinks[norm]) for norm, values in attacked.items()]
-
-
-def _draw_surfaces(surfaces: Callable[[int], list[SurfacePanel]], title: str, remark: str, grid_size: int) -> Figure:
-    axis = np.linspace(-REACH, REACH, grid_size)
-    labels = ("$θ_1$", "$θ_2$", "loss")
-    return draw_surfaces(
-        axis, axis, surfaces(grid_size), labels=labels, title=title, caption=f"{remark}\n{_SETUP_CAPTION}"
-    )
 
 
 class _Loss(NamedTuple):
@@ -119,32 +165,44 @@ class _Loss(NamedTuple):
     hessian: Callable[[Array], Array]
 
 
-def _linear(eps: float, norm: str) -> _Loss:
+def _linear(toy: Toy, norm: str) -> _Loss:
     functions = (linear.logistic_adversarial_loss, linear.gradient, linear.hessian)
-    return _Loss(*(partial(function, x=X, y=Y, eps=eps, norm=norm) for function in functions))
+    return _Loss(*(partial(function, x=toy.x, y=toy.y, eps=toy.eps, norm=norm) for function in functions))
 
 
-def _smoothed(gamma: float) -> _Loss:
-    """L_gamma of the linear model's Linf loss minus log(gamma / 2 pi), its value for the zero loss by Eq. (10)."""
-    smooth = EntropyLoss(_linear(EPS, "Linf").value, gamma, covering_rule(REACH, gamma, 2, order=6))
+def _smoothed(norm: str, gamma: float) -> _Loss:
+    """L_gamma of the linear model's loss minus log(gamma / 2 pi), its value for the zero loss by Eq. (10)."""
+    smooth = EntropyLoss(_linear(TOY, norm).value, gamma, covering_rule(REACH, gamma, 2, order=6))
     return _Loss(lambda theta: smooth.value(theta) - np.log(gamma / (2 * np.pi)), smooth.gradient, smooth.hessian)
 
 
+def _surface_figure(
+    surfaces: Callable[[int], list[SurfacePanel]], title: str, toy: Toy = TOY, remark: str = _KINKS_REMARK
+) -> Callable[[int], Figure]:
+    def draw(grid_size: int) -> Figure:
+        axis = np.linspace(-REACH, REACH, grid_size)
+        return draw_surfaces(axis, surfaces(grid_size), title=title, caption=f"{remark}\n{toy.caption}")
+
+    return draw
+
+
 def draw_linear_lines(grid_size: int) -> Figure:
-    """Losses and slopes along lines across the kinks of Fig. 2."""
-    losses = {"standard": _linear(0.0, "L2"), **{BALLS[norm]: _linear(EPS, norm) for norm in NORMS}}
+    """Losses and slopes along lines across the kinks of the linear model."""
+    losses = {"standard": _linear(TOY._replace(eps=0.0), "L2"), **{BALLS[norm]: _linear(TOY, norm) for norm in NORMS}}
     colours = (COLOURS[6], COLOURS[0], COLOURS[1])
     return _draw_lines(losses, colours, grid_size, rows=2, title="Across the kinks of the linear model")
 
 
-def draw_entropy_lines(grid_size: int) -> Figure:
-    """Losses, slopes and second derivatives along lines across the kinks of Fig. 5."""
-    losses = {BALLS["Linf"]: _linear(EPS, "Linf"), **{f"$γ = {gamma:g}$": _smoothed(gamma) for gamma in GAMMAS}}
+def draw_gamma_lines(grid_size: int) -> Figure:
+    """Losses, slopes and second derivatives along lines across the kinks, for each of GAMMAS."""
+    losses = {BALLS["Linf"]: _linear(TOY, "Linf"), **{f"$γ = {gamma:g}$": _smoothed("Linf", gamma) for gamma in GAMMAS}}
     colours = (COLOURS[1], COLOURS[6], COLOURS[0], COLOURS[5])
     return _draw_lines(losses, colours, grid_size, rows=3, title="Across the kinks, with EntropySGD and without")
 
 
-def _draw_lines(losses: Mapping[str, _Loss], colours: Any, grid_size: int, *, rows: int, title: str) -> Figure:
+def _draw_lines(
+    losses: Mapping[str, _Loss], colours: tuple[str, ...], grid_size: int, *, rows: int, title: str
+) -> Figure:
     """One column per line, with the first `rows` of: loss, slope in t, second derivative in t."""
     t = np.linspace(-REACH, REACH, 4 * grid_size)  # an even number, so that none is the kink at 0
     columns = []
@@ -159,29 +217,36 @@ def _draw_lines(losses: Mapping[str, _Loss], colours: Any, grid_size: int, *, ro
             LinePanel(f"second derivative at {line}", seconds, jump=0.3),
         )
         columns.append(panels[:rows])
-    return draw_panels(
-        t,
-        list(zip(*columns, strict=True)),
-        {name: {"color": colour} for name, colour in zip(losses, colours, strict=True)},
-        label="t",
-        title=title,
-        caption=f"{_KINKS_CAPTION}\n{_SETUP_CAPTION}",
-    )
+    styles = {name: {"color": colour} for name, colour in zip(losses, colours, strict=True)}
+    caption = f"{_KINKS_CAPTION}\n{TOY.caption}"
+    return draw_panels(t, list(zip(*columns, strict=True)), styles, label="t", title=title, caption=caption)
 
 
 TOY_FIGURES: dict[str, Callable[[int], Figure]] = {
     "figure-1": draw_examples,
-    "figure-2": partial(_draw_surfaces, linear_surfaces, "Losses of the linear model", _LINES_CAPTION),
-    "figure-2-lines": draw_linear_lines,
-    "figure-4": partial(
-        _draw_surfaces, swish_surfaces, "Losses of the model with swish, attacked by PGD", _LINES_CAPTION
+    "figure-1-curved": draw_curved_examples,
+    "figure-2-linear": _surface_figure(linear_surfaces, "Losses of the linear model"),
+    "figure-2-linear-lines": draw_linear_lines,
+    "figure-2-swish": _surface_figure(
+        swish_surfaces,
+        "Losses of the model with swish, attacked by PGD",
+        POSITIVE,
+        f"{_KINKS_REMARK}\nBeyond the dotted lines, the attack is inside the ball and the loss constant.",
     ),
-    "figure-5": partial(
-        _draw_surfaces,
-        entropy_surfaces,
+    "figure-2-swish-kinks": _surface_figure(
+        partial(swish_surfaces, toy=TOY), "The same, for the other label: attacks on the surface"
+    ),
+    "figure-2-entropy": _surface_figure(
+        entropy_surfaces, "The linear model's adversarial losses, and EntropySGD's losses of them"
+    ),
+    "figure-4": _surface_figure(
+        partial(linear_surfaces, toy=SECOND), "Losses of the linear model at another point", SECOND
+    ),
+    "gammas": _surface_figure(
+        gamma_surfaces,
         "The loss of EntropySGD: the linear model's adversarial loss, smoothed",
-        "Dashes: points without a gradient according to the theory. The smaller γ, the wider the smoothing Gaussian.",
+        remark=f"{_KINKS_REMARK} The smaller γ, the wider the smoothing Gaussian.",
     ),
-    "figure-5-lines": draw_entropy_lines,
+    "gammas-lines": draw_gamma_lines,
 }
 """By file name; the argument is draw_all's grid_size."""

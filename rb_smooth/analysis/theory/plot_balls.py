@@ -1,10 +1,10 @@
-"""Adversarial examples in their balls as the parameters rotate."""
+"""Adversarial examples in their balls while the parameters rotate."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -17,72 +17,77 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-BALLS = {"L2": "$L_2$ ball", "Linf": "$L_∞$ ball"}
-_BALL_COLOURS = dict(zip(BALLS, COLOURS, strict=False))
 _MARGIN = 1.5
 """Half the side of a panel, in units of eps."""
 
 
-def draw_rotation(
-    x: np.ndarray,
-    eps: float,
-    angles: np.ndarray,
-    paths: Mapping[str, np.ndarray],
-    marked: np.ndarray,
-    *,
-    title: str,
-    caption: str,
-) -> Figure:
-    """One panel with the ball around x (2,) for each norm of `paths` ("L2", "Linf"), and a last one with x'_1 - x_1.
+class BallPanel(NamedTuple):
+    """The ball of `norm` (L2 or Linf) around x (2,)."""
 
-    angles: (m,) of theta, in degrees, ascending. paths: x' at each of them, (m, 2). marked: (k,) indices of the few
-    angles whose theta and x' are numbered and coloured.
+    title: str
+    norm: str
+    x: np.ndarray
+    eps: float
+    path: np.ndarray
+    """(m, 2): x' while theta turns."""
+    uphill: np.ndarray
+    """(m, 2): the loss's gradient at x."""
+
+
+def draw_rotation(balls: Sequence[BallPanel], angles: np.ndarray, *, title: str, caption: str) -> Figure:
+    """One panel with each ball, and a last one with the first coordinate of x' - x, over eps.
+
+    angles: (m,) of theta, in degrees, ascending. Six of them, evenly spaced, are numbered and coloured.
     """
     import matplotlib
 
+    marked = np.linspace(0, len(angles) - 1, 8).round().astype(int)[1:-1]
     colours = matplotlib.colormaps[COLOUR_MAP](np.linspace(0, 0.8, len(marked)))  # the upper end is too pale on white
     with apply_style():
-        figure = new_figure(3.1 * len(paths) + 3.4, 4.2)
+        figure = new_figure(3.1 * len(balls) + 3.4, 4.2)
         inch = 1 / figure.get_figwidth()
         margins = {"left": 0.5 * inch, "right": 1 - 0.1 * inch, "top": 0.84, "bottom": 0.24}
-        *balls, last = figure.subplots(1, len(paths) + 1, gridspec_kw={**margins, "wspace": 0.25})
-        for panel, (norm, path) in zip(balls, paths.items(), strict=True):
-            _draw_ball(panel, x, eps, norm)
-            _draw_directions(panel, x, eps, angles[marked], colours)
-            _draw_examples(panel, x, eps, path[marked], colours)
-        for norm, path in paths.items():
-            moved = path[:, 0] - x[0]
-            draw_with_gaps(last, angles, moved, jump=eps, color=_BALL_COLOURS[norm], label=BALLS[norm], linewidth=1.8)
+        *panels, last = figure.subplots(1, len(balls) + 1, gridspec_kw={**margins, "wspace": 0.25})
+        for panel, ball, edge in zip(panels, balls, COLOURS, strict=False):
+            _draw_ball(panel, ball, edge)
+            _draw_gradients(panel, ball.x, ball.eps, ball.uphill[marked], colours)
+            _draw_examples(panel, ball.x, ball.eps, ball.path[marked], colours)
+            moved = (ball.path[:, 0] - ball.x[0]) / ball.eps
+            draw_with_gaps(last, angles, moved, jump=1.0, color=edge, label=ball.title, linewidth=1.8)
             last.scatter(angles[marked], moved[marked], s=26, c=colours, zorder=3, edgecolors="white")
-        _format_paths(last, eps)
+        last.set(title="first coordinate of $(x' - x)/ε$", xlabel="angle of $θ$ in degrees")
+        last.set(yticks=[-1, 0, 1], ylim=(-1.1, 1.1))
+        last.legend(frameon=False, loc="lower left")
+        last.grid()
         figure.suptitle(title, y=0.985)
         figure.text(0.5, 0.02, caption, ha="center", va="bottom", fontsize=FONT_SIZE)
     return figure
 
 
-def _draw_ball(panel: Axes, x: np.ndarray, eps: float, norm: str) -> None:
+def _draw_ball(panel: Axes, ball: BallPanel, edge: str) -> None:
     from matplotlib.patches import Circle, Rectangle
 
-    style: dict[str, Any] = {"facecolor": "#f4f4f4", "edgecolor": _BALL_COLOURS[norm], "linewidth": 1.8}
-    square = Rectangle((x[0] - eps, x[1] - eps), 2 * eps, 2 * eps, **style)
-    panel.add_patch(Circle((x[0], x[1]), eps, **style) if norm == "L2" else square)
-    panel.plot(*x, "o", color="black", markersize=4)
-    _annotate(panel, "$x$", x, (0, -9), "black")
-    panel.set(xlim=x[0] + _MARGIN * eps * np.array([-1, 1]), ylim=x[1] + _MARGIN * eps * np.array([-1, 1]))
-    panel.set(aspect="equal", title=BALLS[norm], xlabel="first coordinate")
+    (x, y), eps = ball.x, ball.eps
+    style: dict[str, Any] = {"facecolor": "#f4f4f4", "edgecolor": edge, "linewidth": 1.8}
+    square = Rectangle((x - eps, y - eps), 2 * eps, 2 * eps, **style)
+    panel.add_patch(Circle((x, y), eps, **style) if ball.norm == "L2" else square)
+    panel.plot(x, y, "o", color="black", markersize=4)
+    _annotate(panel, "$x$", ball.x, (0, -9), "black")
+    side = _MARGIN * eps
+    panel.set(xlim=(x - side, x + side), ylim=(y - side, y + side), aspect="equal", title=ball.title)
+    panel.set_xlabel("first coordinate")
     panel.set_ylabel("second coordinate", labelpad=0)
 
 
-def _draw_directions(panel: Axes, x: np.ndarray, eps: float, angles: np.ndarray, colours: np.ndarray) -> None:
-    """Each theta as an arrow of fixed length from x; the first and the last are numbered."""
-    for k, (angle, colour) in enumerate(zip(np.radians(angles), colours, strict=True), start=1):
-        direction = np.array([np.cos(angle), np.sin(angle)])
+def _draw_gradients(panel: Axes, x: np.ndarray, eps: float, uphill: np.ndarray, colours: np.ndarray) -> None:
+    """Each gradient as an arrow of fixed length from x; the first and the last are numbered."""
+    for k, (gradient, colour) in enumerate(zip(uphill, colours, strict=True), start=1):
+        direction = gradient / np.linalg.norm(gradient)
         arrow = {"arrowstyle": "-|>", "color": colour, "linewidth": 1.1, "shrinkA": 2, "shrinkB": 0}
-        tip = x + 0.5 * eps * direction
+        tip = x + 0.3 * eps * direction
         panel.annotate("", tuple(tip), tuple(x), arrowprops=arrow)
-        if k in (1, len(angles)):
+        if k in (1, len(uphill)):
             _annotate(panel, str(k), tip, 8 * direction, colour, weight="bold")
-    _annotate(panel, "$θ$", x + 0.25 * eps, (10, -4), "black")
 
 
 def _draw_examples(panel: Axes, x: np.ndarray, eps: float, examples: np.ndarray, colours: np.ndarray) -> None:
@@ -100,13 +105,6 @@ def _draw_examples(panel: Axes, x: np.ndarray, eps: float, examples: np.ndarray,
             arrow = {"arrowstyle": "-|>", "color": "black", "linestyle": "--", "shrinkA": 14, "shrinkB": 14}
             panel.annotate("", tuple(after), tuple(before), arrowprops={**arrow, "connectionstyle": "arc3,rad=0.12"})
             _annotate(panel, "one jump, 2ε long", (before + after) / 2, (0, 24), "black")
-
-
-def _format_paths(panel: Axes, eps: float) -> None:
-    panel.set(title="first coordinate of $x' - x$", xlabel="angle of $θ$ in degrees; $θ_1 = 0$ at 90")
-    panel.set_yticks([-eps, 0, eps], ["$-ε$", "0", "$ε$"])
-    panel.legend(frameon=False, loc="upper right")
-    panel.grid()
 
 
 def _annotate(panel: Axes, text: str, at: np.ndarray, shift: Any, colour: Any, weight: str = "normal") -> None:

@@ -84,7 +84,7 @@ class BoundCheck:
 
 
 def counterexample(sentence: str, bound: float, measured: ArrayLike, near: ArrayLike = NEAR) -> Counterexample:
-    """A counterexample; `sentence` has one {} for the values measured, then one for the points `near` which they are."""
+    """A counterexample. `sentence` has a {} for `measured`, and after it one for `near`, the points of measurement."""
     values, points = np.asarray(measured, float).tolist(), np.asarray(near, float).tolist()
     lists = (", ".join(f"{each:.3g}" for each in listed) for listed in (values, points))
     return Counterexample(sentence.format(*lists), bound, tuple(values))

@@ -24,14 +24,26 @@ _STEP_DECAY = 0.8
 """Step k is eps * _FIRST_STEP_SIZE * _STEP_DECAY**k: from twice the ball's diameter to 1e-5 of eps."""
 
 
+SWISH_ARGMIN = -1.2784645427610738
+
+
 def swish(z: Array) -> Array:
-    """z sigma(z), of z's shape; its minimum is -0.2785, at z = -1.2785."""
+    """z sigma(z), of z's shape; its minimum is -0.2785, at SWISH_ARGMIN."""
     return z * expit(z)
 
 
 def swish_loss(theta: Array, x: Array, y: float) -> Array:
     """The standard loss (...) of theta (..., d) at x (..., d); leading axes broadcast."""
     return np.logaddexp(0.0, -y * swish((theta * x).sum(-1)))
+
+
+def inside_margin(theta: Array, x: Array, eps: float, norm: str) -> Array:
+    """How far -1.2785 lies within the outputs theta . x' of the ball, (...); negative where it lies outside.
+
+    Where it is positive and y = 1, the attack is inside the ball and L_eps is constant, log(1 + exp(0.2785)).
+    """
+    reach = eps * np.linalg.norm(theta, 2 if norm == "L2" else 1, axis=-1)
+    return np.asarray(reach - np.abs(theta @ x - SWISH_ARGMIN), float)
 
 
 def swish_adversarial_loss(theta: Array, x: Array, y: float, eps: float, norm: str) -> Array:
