@@ -273,6 +273,16 @@ def test_the_noise_depends_on_the_generator_only():
     assert not torch.equal(run(1), run(2))
 
 
+def test_a_copy_draws_its_noise_from_torchs_generator():
+    """torch copies param groups and state, and no other attribute."""
+    p = torch.zeros(5, requires_grad=True)
+    copied, q = copy.deepcopy((EntropySGD([p], noise=0.1, generator=torch.Generator().manual_seed(1)), p))
+    torch.manual_seed(1)
+    descend(copied, [q], lambda point, _: torch.zeros_like(point), 1)
+    torch.manual_seed(1)
+    torch.testing.assert_close(q.detach(), 0.1 * 0.2**0.5 * torch.randn(5))
+
+
 def test_a_parameter_without_gradient_does_not_change():
     moving, still = torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True)
     optimizer = EntropySGD([moving, still], inner_steps=2, weight_decay=0.5)
