@@ -140,7 +140,11 @@ def _add_legend(figure: Figure, summaries: Sequence[LandscapeSummary], colours: 
         Line2D([], [], color=colour, marker=mark, markersize=4, linewidth=1.6, label=titles[label])
         for (label, colour), mark in zip(colours.items(), _MARKERS, strict=False)
     ]
-    title = "mean ± standard deviation over (…)" if any(summary.over for summary in summaries) else None
+    title = (
+        "mean ± standard deviation over the runs or directions in brackets"
+        if any(summary.over for summary in summaries)
+        else None
+    )
     style: dict[str, Any] = {"title_fontsize": 8.5, "title": title, "frameon": False}
     rows = math.ceil(len(handles) / (figure.get_figwidth() // _LEGEND_WIDTH))
     figure.legend(handles=handles, loc="outside lower center", ncols=math.ceil(len(handles) / rows), **style)

@@ -86,7 +86,7 @@ def draw_examples(grid_size: int) -> Figure:
 def draw_curved_examples(grid_size: int) -> Figure:
     """Fig. 1 b and c: x' of a loss that is curved in x', inside a large ball and on the surface of a small one."""
     angles, theta = _rotation(-10, 80, grid_size)
-    losses = {"inside the ball": concave_loss((0, 0), 0.7), "on its surface": concave_loss((0, 0), 0.3)}
+    losses = {"inside the ball": concave_loss((0, 0), 0.6), "on its surface": concave_loss((0, 0), 0.3)}
     balls = [
         BallPanel(f"{title}, ε = {loss.eps}", "L2", loss.c, loss.eps, loss.attack(theta), np.sin(theta @ loss.A.T))
         for title, loss in losses.items()

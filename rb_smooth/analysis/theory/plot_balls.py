@@ -75,6 +75,7 @@ def _draw_ball(panel: Axes, ball: BallPanel, edge: str) -> None:
     _annotate(panel, "$x$", ball.x, (0, -9), "black")
     side = _MARGIN * eps
     panel.set(xlim=(x - side, x + side), ylim=(y - side, y + side), aspect="equal", title=ball.title)
+    panel.locator_params(nbins=7, steps=[1, 2, 5, 10])
     panel.set_xlabel("first coordinate")
     panel.set_ylabel("second coordinate", labelpad=0)
 

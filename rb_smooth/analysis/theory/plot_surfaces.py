@@ -91,7 +91,7 @@ def _draw_surface_3d(panel: Any, axis: np.ndarray, surface: SurfacePanel, norm: 
     for each, text in zip((panel.xaxis, panel.yaxis, panel.zaxis), ("$θ_1$", "$θ_2$", label), strict=True):
         each.set_label_text(text)
         each.set_rotate_label(False)
-        each.labelpad = -4 if each is panel.zaxis else -7  # keeps the label off the tick labels
+        each.labelpad = 0 if each is panel.zaxis else -7  # keeps the label off the tick labels
         each.set_tick_params(pad=0 if each is panel.zaxis else -3)
         each.set_pane_color((1, 1, 1, 0))
     panel.locator_params(nbins=4, steps=[1, 2, 5, 10])
