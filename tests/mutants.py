@@ -385,6 +385,7 @@ MUTANTS = [
         ("linear model: the Hessian ignores the attack's dependence on theta", 'return curved + s * eps * _jacobian_of_direction(theta) if norm == "L2" and eps else curved', "return curved"),
         ("linear model: derivatives at kinks raise no error", "if _check_ball(eps, norm) > 0 and kinks.any():", "if False:"),
         ("linear model: a constant of the loss is too small", "surest + radius * largest / 4)", "surest)"),
+        ("linear model: the search finds the least loss of the ball", "corners[(-y * theta @ corners.T).argmax(-1)]", "corners[(-y * theta @ corners.T).argmin(-1)]"),
     ]),
     *plant("analysis/theory/implicit.py", "theory_problems theory_properties", [
         ("implicit differentiation: PGD leaves the ball", "            x_adv *= self.eps / np.maximum(np.linalg.norm(x_adv, axis=-1, keepdims=True), self.eps)\n", ""),
@@ -403,6 +404,10 @@ MUTANTS = [
     ]),
     *plant("analysis/theory/numeric.py", "theory", [
         ("no sampled pair is close together", "np.arange(count) % 2 == 0", "np.arange(count) < 0"),
+    ]),
+    *plant("analysis/theory/swish_toy.py", "theory theory_figures", [
+        ("swish toy: PGD leaves the ball", "delta = _project(delta + eps", "delta = (lambda moved, *_: moved)(delta + eps"),
+        ("swish toy: the attack counts as inside the ball in the wrong norm", 'theta, 2 if norm == "L2" else 1, axis=-1', "theta, 2, axis=-1"),
     ]),
     *plant("analysis/theory/smoothing_statements.py", "theory_problems theory", [
         ("the second-order step is multiplied, not divided", "/ (1 - gamma * variance)", "* (1 - gamma * variance)"),
@@ -459,8 +464,8 @@ MUTANTS = [
         ("training images are not shuffled", "trained_model.train[order[: settings.n]]", "trained_model.train[: settings.n]"),
     ]),
     *plant("analysis/landscape/aggregate.py", "landscape", [
-        ("directions count as independent runs", "[np.mean([s.values[name] for s in run.values()], axis=0) for run in runs.values()]", "[s.values[name] for run in runs.values() for s in run.values()]"),
-        ("the spread is the population's", "axis=0, ddof=1", "axis=0"),
+        ("directions count as independent runs", "each.mean(1) if shape[0] > 1", "each.reshape(-1, *each.shape[2:]) if shape[0] > 1"),
+        ("the spread is the population's", "std(0, ddof=1)", "std(0)"),
         ("different losses share an axis", "            if mine != its:\n", "            if False:\n"),
     ]),
     *plant("analysis/landscape/plot.py", "landscape", [

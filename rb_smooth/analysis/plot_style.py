@@ -54,12 +54,9 @@ def apply_style() -> AbstractContextManager[None]:
 
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure of `width` x `height` inches, without pyplot's global state."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), dpi=_DPI)
-    FigureCanvasAgg(figure)
-    return figure
+    return Figure(figsize=(width, height), dpi=_DPI)
 
 
 def save_png_and_svg(figure: Figure, path: Path) -> list[Path]:

@@ -108,24 +108,17 @@ def _summarise(landscapes: Sequence[LossLandscape], label: str) -> LandscapeSumm
         raise UserError(
             f"expected the same directions for every run of {label}, got different ones; compute the missing ones"
         )
-    firsts = [next(iter(run.values())) for run in runs.values()]
-    if len(runs) > 1:
-        over = f"{len(runs)} runs"
-        members = [
-            [np.mean([s.values[name] for s in run.values()], axis=0) for run in runs.values()] for name in QUANTITIES
-        ]
-    else:
-        (run,) = runs.values()
-        over = f"{len(run)} directions" if len(run) > 1 else ""
-        members = [[s.values[name] for s in run.values()] for name in QUANTITIES]
+    shape = (len(runs), len(directions[0]))
+    over = f"{shape[0]} runs" if shape[0] > 1 else f"{shape[1]} directions" if shape[1] > 1 else ""
+    values = {
+        name: np.array([[each.values[name] for each in run.values()] for run in runs.values()]) for name in QUANTITIES
+    }
+    members = {name: each.mean(1) if shape[0] > 1 else each[0] for name, each in values.items()}
     return LandscapeSummary(
         label=label,
         weights=landscapes[0].meta.weights,
         over=over,
-        mean={name: np.mean(each, axis=0) for name, each in zip(QUANTITIES, members, strict=True)},
-        std={
-            name: np.std(each, axis=0, ddof=1) if over else np.zeros_like(each[0])
-            for name, each in zip(QUANTITIES, members, strict=True)
-        },
-        centres=[first.centre for first in firsts],
+        mean={name: each.mean(0) for name, each in members.items()},
+        std={name: each.std(0, ddof=1) if over else np.zeros_like(each[0]) for name, each in members.items()},
+        centres=[next(iter(run.values())).centre for run in runs.values()],
     )

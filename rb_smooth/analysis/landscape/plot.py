@@ -107,14 +107,12 @@ def _draw_gaps(
 ) -> None:
     """Each run's gap as a marker, their mean as a horizontal line."""
     width = min(0.3, 0.8 / len(colours))
-    for number, (label, colour) in enumerate(colours.items()):
-        for summary in summaries:
-            if summary.label != label:
-                continue
-            x = weights.index(summary.weights) + (number - (len(colours) - 1) / 2) * width
-            gaps = [100 * gap for gap in summary.at_centre("robust_gap")]
-            panel.plot([x] * len(gaps), gaps, _MARKERS[number], color=colour, markersize=4, alpha=0.7, linewidth=0)
-            panel.hlines(np.mean(gaps), x - 0.4 * width, x + 0.4 * width, color=colour, linewidth=1.6)
+    for summary in summaries:
+        number, colour = list(colours).index(summary.label), colours[summary.label]
+        x = weights.index(summary.weights) + (number - (len(colours) - 1) / 2) * width
+        gaps = [100 * gap for gap in summary.at_centre("robust_gap")]
+        panel.plot([x] * len(gaps), gaps, _MARKERS[number], color=colour, markersize=4, alpha=0.7, linewidth=0)
+        panel.hlines(np.mean(gaps), x - 0.4 * width, x + 0.4 * width, color=colour, linewidth=1.6)
     panel.axhline(0, color="black", linewidth=0.8)
     panel.set_xticks(range(len(weights)), weights)
     panel.set_xlim(-0.6, len(weights) - 0.4)

@@ -16,7 +16,7 @@ from rb_smooth.analysis.theory.implicit_statements import concave_loss
 from rb_smooth.analysis.theory.linear import NORMS
 from rb_smooth.analysis.theory.numeric import Array
 from rb_smooth.analysis.theory.plot_balls import BallPanel, draw_rotation
-from rb_smooth.analysis.theory.plot_lines import LinePanel, draw_panels
+from rb_smooth.analysis.theory.plot_lines import draw_lines
 from rb_smooth.analysis.theory.plot_surfaces import SurfacePanel, draw_surfaces
 from rb_smooth.analysis.theory.swish_toy import inside_margin, swish_adversarial_loss
 from rb_smooth.core.errors import UserError
@@ -205,21 +205,14 @@ def _draw_lines(
 ) -> Figure:
     """One column per line, with the first `rows` of: loss, slope in t, second derivative in t."""
     t = np.linspace(-REACH, REACH, 4 * grid_size)  # an even number, so that none is the kink at 0
-    columns = []
+    columns = {}
     for line, (start, direction) in _LINES.items():
         theta = np.array(start) + t[:, None] * direction
-        values = {name: loss.value(theta) for name, loss in losses.items()}
-        slopes = {name: loss.gradient(theta) @ direction for name, loss in losses.items()}
-        seconds = {name: loss.hessian(theta) @ direction @ direction for name, loss in losses.items()}
-        panels = (
-            LinePanel(f"loss at {line}", values),
-            LinePanel(f"slope at {line}", slopes, jump=0.3),
-            LinePanel(f"second derivative at {line}", seconds, jump=0.3),
-        )
-        columns.append(panels[:rows])
-    styles = {name: {"color": colour} for name, colour in zip(losses, colours, strict=True)}
-    caption = f"{_KINKS_CAPTION}\n{TOY.caption}"
-    return draw_panels(t, list(zip(*columns, strict=True)), styles, label="t", title=title, caption=caption)
+        columns[line] = {
+            name: (loss.value(theta), loss.gradient(theta) @ direction, loss.hessian(theta) @ direction @ direction)
+            for name, loss in losses.items()
+        }
+    return draw_lines(t, columns, colours, rows, title=title, caption=f"{_KINKS_CAPTION}\n{TOY.caption}")
 
 
 TOY_FIGURES: dict[str, Callable[[int], Figure]] = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,50 +14,41 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-class LinePanel(NamedTuple):
-    """Contents of one panel. lines: by name, one value for each x."""
-
-    title: str
-    lines: Mapping[str, np.ndarray]
-    jump: float = np.inf
-    """A line that changes by more from one x to the next has a gap there."""
+_DERIVATIVES = ("loss", "slope", "second derivative")
 
 
-def draw_panels(
+def draw_lines(
     x: np.ndarray,
-    rows: Sequence[Sequence[LinePanel]],
-    styles: Mapping[str, Mapping[str, Any]],
+    columns: Mapping[str, Mapping[str, Sequence[np.ndarray]]],
+    colours: Sequence[str],
+    rows: int,
     *,
-    label: str,
     title: str,
     caption: str,
 ) -> Figure:
-    """Rows of panels over one x-axis with name `label`; panels of one row share their scale.
+    """One column for each line in the plane of theta: losses, and below them their derivatives along it.
 
-    styles: keyword arguments of matplotlib's plot, by line name, in the legend's order. title, caption: of the figure,
-    with line breaks.
+    columns: by name of the line, then of the loss: values, first and second derivative at each x, of which the first
+    `rows` are drawn. colours: of the losses. title, caption: of the figure, with line breaks.
     """
     with apply_style():
-        figure = new_figure(3.3 * len(rows[0]) + 0.2, 2.3 * len(rows) + 1.5)
-        inch = 1 / figure.get_figheight()
-        side = 0.5 / figure.get_figwidth()
+        figure = new_figure(3.3 * len(columns) + 0.2, 2.3 * rows + 1.5)
+        inch, side = 1 / figure.get_figheight(), 0.5 / figure.get_figwidth()
         margins = {"left": side, "right": 1 - side / 2, "top": 1 - 0.65 * inch, "bottom": 1.15 * inch}
         grid = {**margins, "hspace": 0.3, "wspace": 0.2}
-        panels = figure.subplots(len(rows), len(rows[0]), sharex=True, sharey="row", squeeze=False, gridspec_kw=grid)
-        for row, contents in zip(panels, rows, strict=True):
-            for panel, content in zip(row, contents, strict=True):
-                for name, values in content.lines.items():
-                    draw_with_gaps(panel, x, values, content.jump, **{"label": name, **styles[name]})
-                panel.set_title(content.title)
+        panels = figure.subplots(rows, len(columns), sharex=True, sharey="row", squeeze=False, gridspec_kw=grid)
+        for column, (line, losses) in zip(panels.T, columns.items(), strict=True):
+            for order, panel in enumerate(column):
+                for (name, derivatives), colour in zip(losses.items(), colours, strict=True):
+                    jump = 0.3 if order else np.inf
+                    draw_with_gaps(panel, x, derivatives[order], jump, color=colour, label=name)
+                panel.set_title(f"{_DERIVATIVES[order]} at {line}")
                 panel.margins(x=0)
                 panel.grid()
-        for panel in panels[-1]:
-            panel.set_xlabel(label)
-        handles = {line.get_label(): line for panel in panels.flat for line in panel.get_lines()}
-        shown = [handles[name] for name in styles]
-        figure.legend(
-            handles=shown, loc="lower center", bbox_to_anchor=(0.5, 0.4 * inch), ncols=len(shown), frameon=False
-        )
+            column[-1].set_xlabel("t")
+        handles, names = panels[0, 0].get_legend_handles_labels()
+        place: Any = {"loc": "lower center", "bbox_to_anchor": (0.5, 0.4 * inch), "ncols": len(names)}
+        figure.legend(handles, names, frameon=False, **place)
         figure.suptitle(title, y=1 - 0.1 * inch)
         figure.text(0.5, 0.1 * inch, caption, ha="center", va="bottom", fontsize=FONT_SIZE)
     return figure
