@@ -11,7 +11,7 @@ PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 .PHONY: demo test unit test-slow test-all lint style types bench clean
 
 demo: .venv/.installed
-	$(BIN)/python -m rb_smooth.recipe digits at+ensgd --n-examples 100 --runs demo/runs --leaderboard demo/leaderboard
+	$(BIN)/python -m rb_smooth.recipe digits at+awp --n-examples 100 --runs demo/runs --leaderboard demo/leaderboard
 
 test: style
 	@$(MAKE) --no-print-directory --jobs 2 types unit

@@ -1,4 +1,4 @@
-"""Write the tables of docs/reproducing.md (the results in the papers' tables and ours) and README's table of digits.
+"""Write the tables of docs/reproducing.md: the results in the papers' tables, and ours.
 
     python benchmarks/reproducing.py
     python benchmarks/reproducing.py --keep runs/digits/sweep-1f2e3d.json --as digits --images "scikit-learn's digits"
@@ -37,7 +37,7 @@ import tuning
 from learning_curves import logs_of, write_curves
 from paper_tables import Record, anchor_link, overview_lines, paper_lines
 from per_example_tests import entries_of, point_lines
-from result_tables import CLAIMED_ON, claim_lines, figure_lines, group_lines, restrict_to, table_head, table_line
+from result_tables import group_lines, table_head, table_line
 from speed import machine_kind
 
 from rb_smooth.config.listing import all_paper_results
@@ -49,7 +49,7 @@ from rb_smooth.core.formatting import percent
 from rb_smooth.leaderboard.entries import list_entries
 
 HERE = Path(__file__).parent
-PAGE, README = HERE.parent / "docs" / "reproducing.md", HERE.parent / "README.md"
+PAGE = HERE.parent / "docs" / "reproducing.md"
 BOARD = HERE.parent / "leaderboard"
 EXPECTED = {"digits": "scikit-learn's digits", "cifar-jpeg": "JPEG copies of CIFAR-10's images, a small network"}
 """Results that every version should have, by file name."""
@@ -66,8 +66,6 @@ def main() -> int:
         keep(options.keep, HERE / f"{options.name}.json", options.images)
     results = read_results(HERE)
     write_page(PAGE, results)
-    if "digits" in results:
-        write_between(README, {"digits": list(readme_lines(results["digits"]))})
     return 0
 
 
@@ -117,17 +115,6 @@ def write_page(page: Path, results: Mapping[str, Record]) -> None:
     blocks["door"] = list(board_lines(BOARD, *LEADERBOARD_KEY))
     blocks["tried"] = list(tuning_lines(HERE))
     write_between(page, blocks)
-
-
-def readme_lines(record: Record) -> Iterator[str]:
-    """The methods in the papers' claims, on digits, and the commits of their runs."""
-    for group in record["groups"]:
-        chosen = restrict_to(group, CLAIMED_ON)
-        if chosen["methods"]:
-            yield from figure_lines(chosen, record["runs"])
-            yield from claim_lines(chosen)
-    shown = [run for run in record["runs"] if run["method"] in CLAIMED_ON]
-    yield f"{_commits(shown).capitalize()}; [every method](docs/reproducing.md#what-was-measured)."
 
 
 def measured_lines(results: Mapping[str, Record]) -> Iterator[str]:

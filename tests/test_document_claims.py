@@ -53,6 +53,10 @@ def test_link_targets_exist(page):
             assert anchor in anchors(file.read_text()), target
 
 
+def test_the_readme_is_short():
+    assert PAGES["README.md"].count("\n") <= 150
+
+
 def test_the_readme_links_every_page():
     for page in PAGES.keys() - {"README.md"}:
         assert f"]({page})" in PAGES["README.md"], page
@@ -110,9 +114,9 @@ def test_quoted_messages_exist_in_the_package():
             assert any(quote.rstrip("… ") in message for message in written), quote
 
 
-def test_the_run_folder_in_the_readme_is_that_of_its_command():
+def test_the_run_folder_on_the_page_is_that_of_its_command():
     resolved = resolve_config("cifar10", "at", ["optimizer.lr=0.05", "train.seed=1"])
-    assert f"`{run.run_path(Path('runs'), *resolved).path}`" in PAGES["README.md"]
+    assert f"`{run.run_path(Path('runs'), *resolved).path}`" in PAGES["docs/training.md"]
 
 
 def row(page: str, first: str) -> int:

@@ -9,8 +9,7 @@ import reproducing
 from fake_entries import make_entry
 from learning_curves import read_curves
 from paper_tables import command, overview_lines, result_lines
-from reproducing import PAGE, README, board_lines, check_record, read_results, readme_lines, tuning_lines, write_page
-from result_tables import CLAIMED_ON
+from reproducing import PAGE, board_lines, check_record, read_results, tuning_lines, write_page
 from run_program import run_program
 
 from rb_smooth.config.listing import all_paper_results
@@ -77,14 +76,16 @@ def test_the_page_is_what_the_generator_writes(tmp_path):
     assert page_with(tmp_path, **read_results(reproducing.HERE)) == PAGE.read_text()
 
 
-def test_readmes_table_is_of_what_the_claims_compare_and_says_where_it_comes_from():
-    found = [each for method in ("trades", *CLAIMED_ON) for each in results(method, 0.5, 0.52, 0.55)]
-    lines = list(readme_lines(record(found, dataset="digits")))
-    assert [line.split(" | ")[0] for line in lines if " 0.00 |" in line] == [f"| `{method}`" for method in CLAIMED_ON]
-    assert lines[-1] == "Commit 0123456; [every method](docs/reproducing.md#what-was-measured)."
-    kept = read_results(reproducing.HERE)
-    if "digits" in kept:
-        assert "\n".join(["<!-- digits -->", *readme_lines(kept["digits"]), "<!-- /digits -->"]) in README.read_text()
+def test_the_readme_states_the_measured_differences_on_digits():
+    kept = read_results(reproducing.HERE)["digits"]
+    (group,) = (each for each in kept["groups"] if each["protocol"]["norm"] == "Linf")
+    pairs = {(each["method"], each["minus"]): each for each in group["differences"]}
+    text = " ".join((reproducing.HERE.parent / "README.md").read_text().split())
+    awp, ensgd = pairs["at+awp", "at"], pairs["at+ensgd", "at"]
+    points = [f"{100 * value:+.2f}".replace("-", "−") for each in (awp, ensgd) for value in (each["low"], each["high"])]
+    assert f"`at+awp` is {100 * awp['mean']:.2f} points above `at`" in text
+    assert f"(95 % interval {points[0]} to {points[1]}), `at+ensgd` {-100 * ensgd['mean']:.2f} below" in text
+    assert f"({points[2]} to {points[3]})" in text
 
 
 @pytest.mark.parametrize(
@@ -167,13 +168,6 @@ def test_what_was_measured_elsewhere_has_a_table_and_what_is_expected_is_missed(
     assert "| `at+awp` | 3 | 80.00 ± 0.00 | 50.00 ± 0.00 | 45.00 ± 0.00 | 55.33 ± 2.08 | +5.00 ± 0.00 | 110 |" in shown
     assert "| `at+awp` − `at` | 3 | +3.00 |" in shown
     assert "`at+ensgd` − `at+awp`" not in shown
-
-
-def test_every_commit_that_measured_a_run_is_told():
-    found = record(results("at", 0.5, 0.52) + results("trades", 0.5))
-    found["runs"][1]["commit"], found["runs"][2]["commit"] = "fedcba9876543210", "ababababab"  # README has no trades
-    *_, last = readme_lines(found)
-    assert last == "Commits 0123456, fedcba9; [every method](docs/reproducing.md#what-was-measured)."
 
 
 def test_table_1_stands_in_its_layout_with_ours_and_says_what_is_missing():
