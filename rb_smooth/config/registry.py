@@ -108,7 +108,12 @@ def build_component(kind: str, name: str, options: Mapping[str, Any], *args: Any
 
     Raises UserError for an unknown name and for an unknown, missing or invalid option.
     """
-    constructor, checked = find_component(kind, name), check_options(kind, name, options)
+    return construct_component(kind, name, check_options(kind, name, options), *args, **injected)
+
+
+def construct_component(kind: str, name: str, checked: Mapping[str, Any], *args: Any, **injected: Any) -> Any:
+    """`build_component` for the result of `check_options`. Raises UserError for an option out of its range."""
+    constructor = find_component(kind, name)
     taken = {key: value for key, value in injected.items() if key in inspect.signature(constructor).parameters}
     try:
         return constructor(*args, **checked, **taken)

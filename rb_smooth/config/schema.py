@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 
-from rb_smooth.config.registry import build_component, package_of, packages_of, validation_message
+from rb_smooth.config import registry
 from rb_smooth.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -85,8 +86,8 @@ def load_raw_dataset(section: Mapping[str, Any], data_dir: Path) -> RawDataset:
     One of another package is never `official`, since the verification of its files is unknown.
     """
     options = {key: value for key, value in section.items() if key not in Data.model_fields}
-    source: RawDataset = build_component("data", section["name"], options, data_dir)
-    return source if package_of("data", section["name"]) is None else replace(source, official=False)
+    source: RawDataset = registry.build_component("data", section["name"], options, data_dir)
+    return source if registry.package_of("data", section["name"]) is None else replace(source, official=False)
 
 
 class Train(_Section):
@@ -161,16 +162,26 @@ def parse_protocol(keys: Mapping[str, Any]) -> Evaluate:
     try:
         return Evaluate(**keys)
     except ValidationError as error:
-        raise UserError(validation_message(error, "evaluate")) from None
+        raise UserError(registry.validation_message(error, "evaluate")) from None
 
 
 @dataclass(frozen=True)
 class Stage:
     """A component with its options, active from epoch `from_epoch` on (from 0)."""
 
+    kind: str
     name: str
     options: Mapping[str, Any]
     from_epoch: int = 0
+
+    @cached_property
+    def checked(self) -> dict[str, Any]:
+        """`options` in the types that the constructor takes. Raises UserError for an invalid name or option."""
+        return registry.check_options(self.kind, self.name, self.options)
+
+    def build(self, *args: Any, **injected: Any) -> Any:
+        """Build the component with `args` and those of `injected` that it takes. Raises UserError."""
+        return registry.construct_component(self.kind, self.name, self.checked, *args, **injected)
 
 
 @dataclass(frozen=True)
@@ -209,7 +220,7 @@ class Recipe:
         """Packages of the components that are not built in: {"perturbation.sam": "rb-smooth-sam 0.1"}."""
         named = [(kind, stage.name) for kind, stages in self.stages.items() for stage in stages]
         named += [("data", self.data.name), *(("augmentation", name) for name, _ in self.data.augmentations)]
-        return packages_of(named)
+        return registry.packages_of(named)
 
     def stage(self, kind: str, epoch: int = 0) -> Stage:
         """The stage of section `kind` that is active at `epoch`."""
@@ -217,15 +228,19 @@ class Recipe:
 
     def build(self, kind: str, *args: Any, epoch: int = 0, **injected: Any) -> Any:
         """Build the component of section `kind` at `epoch`, with `args` and those of `injected` that it takes."""
-        stage = self.stage(kind, epoch)
-        return build_component(kind, stage.name, stage.options, *args, **injected)
+        return self.stage(kind, epoch).build(*args, **injected)
 
-    @property
+    @cached_property
+    def augmentations(self) -> tuple[Stage, ...]:
+        return tuple(Stage("augmentation", name, options) for name, options in self.data.augmentations)
+
+    @cached_property
     def trained_threat(self) -> Threat | None:
         """Threat model of the last objective, used to select the best epoch; None for standard training."""
-        return self.build("objective", epoch=self.train.epochs - 1).threat
+        threat: Threat | None = self.build("objective", epoch=self.train.epochs - 1).threat
+        return threat
 
-    @property
+    @cached_property
     def threat(self) -> Threat:
         """Threat model of the evaluation: `evaluate`, with defaults from the last objective.
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rb_smooth.components.models import Normalized
-from rb_smooth.config.registry import build_component, build_model
+from rb_smooth.config.registry import build_model
 from rb_smooth.config.schema import Recipe
 from rb_smooth.core import distributed
 from rb_smooth.core.determinism import AUGMENT, SHUFFLE, derive_seed, preserve_rng
@@ -45,7 +45,7 @@ class BatchLoader:
         self.data, self.seed, self.size = data, recipe.train.seed, recipe.data.batch_size
         extra = recipe.data.extra
         self.of_extra = 0 if extra is None or data.extra is None else round(extra.share * self.size)
-        self.augmentations = [build_component("augmentation", *each) for each in recipe.data.augmentations]
+        self.augmentations = [each.build() for each in recipe.augmentations]
 
     @property
     def per_epoch(self) -> int:

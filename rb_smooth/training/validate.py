@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from rb_smooth.config.registry import build_component, build_model, check_options, validation_message
+from rb_smooth.config.registry import build_model, check_options, validation_message
 from rb_smooth.config.schema import Data, Evaluate, Extra, Recipe, Stage, Train
 from rb_smooth.config.sections import Sections, result_config
 from rb_smooth.core import environment, robustbench
@@ -57,18 +57,17 @@ def check_recipe(dataset: str, method: str, sections: Sections, progress: Progre
         )
     if recipe.train.select == "validation" and recipe.data.validation == 0:
         raise UserError(f"expected data.validation > 0 in {where}, got 0; hold some out, or set train.select: test")
-    for augmentation in recipe.data.augmentations:
-        build_component("augmentation", *augmentation)
+    for augmentation in recipe.augmentations:
+        augmentation.build()
     options = check_options("data", recipe.data.name, recipe.data.options, also=Data.model_fields)
     import torch
 
     for kind, stages in recipe.stages.items():
         for stage in stages:
             if kind == "model":
-                check_options(kind, stage.name, stage.options)  # built where image shape and classes are known
+                _ = stage.checked  # raises UserError; built where image shape and classes are known
             else:
-                weights = [[torch.zeros(1, requires_grad=True)]] if kind == "optimizer" else []
-                build_component(kind, stage.name, stage.options, *weights)
+                stage.build(*([[torch.zeros(1, requires_grad=True)]] if kind == "optimizer" else []))
     _ = recipe.threat  # raises UserError
     if (image_spec := known_image_spec(recipe.data.name, options)) is not None:
         check_against_data(recipe, image_spec, progress)
@@ -86,7 +85,7 @@ def _stages(kind: str, section: Any, where: str) -> tuple[Stage, ...]:
         name, start = options.pop("name", None), options.pop("from_epoch", None)
         if not isinstance(name, str) or type(start) is not int:
             raise UserError(f"expected name and from_epoch in each stage of {kind} in {where}, got {entry!r}; add them")
-        stages.append(Stage(name, MappingProxyType(options), start))
+        stages.append(Stage(kind, name, MappingProxyType(options), start))
     starts = [stage.from_epoch for stage in stages]
     if starts[:1] != [0] or starts != sorted(set(starts)):
         raise UserError(
@@ -150,11 +149,11 @@ def _check_augmentations(recipe: Recipe, image_spec: ImageSpec) -> None:
     import torch
 
     blank = torch.zeros(1, *image_spec.shape, dtype=torch.uint8)
-    for name, options in recipe.data.augmentations:
+    for augmentation in recipe.augmentations:
         try:
-            build_component("augmentation", name, options)(blank, torch.Generator())
+            augmentation.build()(blank, torch.Generator())
         except ValueError as error:
-            raise UserError(f"augmentation {name}: {error}; change data.augment") from None
+            raise UserError(f"augmentation {augmentation.name}: {error}; change data.augment") from None
 
 
 def _check_extra(recipe: Recipe, image_spec: ImageSpec) -> None:
