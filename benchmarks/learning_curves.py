@@ -22,7 +22,7 @@ from result_tables import MAIN
 
 from rb_smooth.analysis.plot_style import apply_style, new_figure, save_picture
 from rb_smooth.core import files
-from rb_smooth.training.run_folder.curves import COLOURS
+from rb_smooth.core.colours import method_colours
 from rb_smooth.training.run_folder.log import LogRow, read_log
 
 HERE = Path(__file__).parent
@@ -72,16 +72,17 @@ def draw(curves: Curves, path: Path) -> Path:
     drawn = {method: list(seeds.values()) for method, seeds in curves.items()}
     tested = all("test_robust" in row for runs in drawn.values() for rows in runs for row in rows)
     column, images = ("test_robust", "test") if tested else ("val_robust", "validation")
+    colours = method_colours(drawn)
     with apply_style():
         figure = new_figure(7.2, 3.8)
         by_epoch, by_time = figure.subplots(1, 2, sharey=True)
-        for (method, runs), colour in zip(drawn.items(), COLOURS, strict=False):
+        for method, runs in drawn.items():
             means, lows, highs = zip(*_over_seeds([[100 * row[column] for row in rows] for rows in runs]), strict=True)
             ends = zip(*(accumulate(row["seconds"] for row in rows) for rows in runs), strict=True)
             epochs = [row["epoch"] + 1 for row in runs[0]]
             for panel, x in ((by_epoch, epochs), (by_time, list(map(median, ends)))):
-                panel.plot(x, means, color=colour, label=f"{method} ({len(runs)})")
-                panel.fill_between(x, lows, highs, color=colour, alpha=0.15, linewidth=0)
+                panel.plot(x, means, color=colours[method], label=f"{method} ({len(runs)})")
+                panel.fill_between(x, lows, highs, color=colours[method], alpha=0.15, linewidth=0)
                 panel.grid(True)
         by_epoch.set_ylim(*_axis_limits(drawn.values(), column))
         by_epoch.set(xlabel="epoch", ylabel=f"PGD accuracy on {images} images (%)")

@@ -8,9 +8,10 @@ import pytest
 from fake_logs import log_rows, write_run
 from matplotlib.image import imread
 
+from rb_smooth.core.colours import COLOURS, METHODS, method_colours
 from rb_smooth.core.errors import UserError
 from rb_smooth.training.run_folder import reporting
-from rb_smooth.training.run_folder.curves import COLOURS, draw_curves
+from rb_smooth.training.run_folder.curves import draw_curves
 from rb_smooth.training.run_folder.log import best_row, read_log
 from rb_smooth.training.run_folder.reporting import RunReporter
 from rb_smooth.training.run_folder.run import Run
@@ -194,3 +195,13 @@ def test_curves_cost_no_torch_and_nothing_of_matplotlib_until_they_are_drawn():
 
     code = "import sys, rb_smooth.runs; assert not {'torch', 'matplotlib'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_method_has_its_colour_in_every_picture_whatever_stands_beside_it():
+    alone = method_colours(["digits/at+awp-s0"])
+    beside = method_colours(["something", "at+awp_small_preactresnet_s0", "at (10 epochs)", "at+awp+x", "at+awp-s1"])
+    assert alone["digits/at+awp-s0"] == beside["at+awp_small_preactresnet_s0"] == COLOURS[METHODS.index("at+awp")]
+    assert beside["at (10 epochs)"] == COLOURS[METHODS.index("at")]
+    assert len(set(beside.values())) == len(beside)
+    assert next(iter(beside)) == "something"
+    assert set(method_colours(map(str, range(20))).values()) == set(COLOURS)

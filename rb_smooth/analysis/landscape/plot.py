@@ -18,9 +18,9 @@ from rb_smooth.analysis.landscape.aggregate import (
 )
 from rb_smooth.analysis.landscape.grid import LandscapeMeta, LossLandscape
 from rb_smooth.analysis.plot_style import COLOUR_MAP, apply_style, new_figure, save_picture
+from rb_smooth.core.colours import COLOURS, method_colours
 from rb_smooth.core.errors import UserError
 from rb_smooth.core.formatting import number_text
-from rb_smooth.training.run_folder.curves import COLOURS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -66,7 +66,7 @@ def draw_landscapes(landscapes: Sequence[LossLandscape], path: Path) -> None:
 
 
 def _plot_lines(summaries: Sequence[LandscapeSummary], meta: LandscapeMeta) -> Figure:
-    colours = dict(zip(dict.fromkeys(summary.label for summary in summaries), COLOURS, strict=False))
+    colours = method_colours(summary.label for summary in summaries)
     weights = [each for each in CHECKPOINTS if any(summary.weights == each for summary in summaries)]
     figure = new_figure(2.4 * len(weights) + 3.0, 3.7)
     figure.set_layout_engine("constrained")

@@ -17,8 +17,8 @@ from rb_smooth.analysis.smoothness.records import (
     group_by_method,
     lipschitz,
 )
+from rb_smooth.core.colours import COLOURS
 from rb_smooth.core.statistics import Estimate, mean_interval
-from rb_smooth.training.run_folder.curves import COLOURS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -19,8 +19,8 @@ from rb_smooth.analysis.theory.plot_balls import BallPanel, draw_rotation
 from rb_smooth.analysis.theory.plot_lines import draw_lines
 from rb_smooth.analysis.theory.plot_surfaces import SurfacePanel, draw_surfaces
 from rb_smooth.analysis.theory.swish_toy import inside_margin, swish_adversarial_loss
+from rb_smooth.core.colours import COLOURS
 from rb_smooth.core.errors import UserError
-from rb_smooth.training.run_folder.curves import COLOURS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

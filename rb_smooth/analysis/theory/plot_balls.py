@@ -10,7 +10,7 @@ import numpy as np
 
 from rb_smooth.analysis.plot_style import COLOUR_MAP, FONT_SIZE, apply_style, new_figure
 from rb_smooth.analysis.theory.plot_lines import draw_with_gaps
-from rb_smooth.training.run_folder.curves import COLOURS
+from rb_smooth.core.colours import COLOURS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rb_smooth.core import files
+from rb_smooth.core.colours import COLOURS, method_colours
 from rb_smooth.core.errors import UserError
 from rb_smooth.training.run_folder.log import LogRow, best_row
 
@@ -17,10 +18,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
-
-
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe and Ito's palette, distinct for colour-blind readers too; without yellow, which is faint on white."""
 
 
 class _CurveStyle(NamedTuple):
@@ -66,21 +63,21 @@ def draw_curves(logs: Mapping[str, Sequence[LogRow]], path: Path) -> None:
     canvas = FigureCanvasAgg(figure)  # pyplot would keep the figure in memory
     panels = figure.subplots(4, 2, sharex="col", sharey="row", height_ratios=(4, 4, 3, 1.6))
     unit, length = _time_unit(logs.values())
-    alone = len(logs) == 1
-    for rows, colour in zip(logs.values(), COLOURS, strict=False):
+    alone, colours = len(logs) == 1, method_colours(logs)
+    for name, rows in logs.items():
         scales = (
             [row["epoch"] + 1 for row in rows],
             [seconds / length for seconds in accumulate(row["seconds"] for row in rows)],
         )
         for column, x in zip(panels.T, scales, strict=True):
-            _draw_run(column, x, rows, None if alone else colour)
+            _draw_run(column, x, rows, None if alone else colours[name])
     _format_axes(panels, logs.values())
     for panel, label in zip(panels[-1], ("epoch", f"training time ({unit})"), strict=True):
         panel.set_xlabel(label, fontsize=9)
     caption = _caption(*next(iter(logs.items()))) if alone else None
     _add_legend(figure, "upper", _styles_legend(logs.values(), alone), 3, caption)
     if not alone:
-        handles = [_line(name, colour, "-", 2.5) for name, colour in zip(logs, COLOURS, strict=False)]
+        handles = [_line(name, colour, "-", 2.5) for name, colour in colours.items()]
         _add_legend(figure, "lower", handles, 2)
     png = io.BytesIO()
     figure.set_dpi(150)
