@@ -554,7 +554,7 @@ MUTANTS = [
 def first_failure(mutant: Mutant) -> str | None:
     """The first test that fails on `mutant`; None if it survives."""
     with tempfile.TemporaryDirectory() as scratch:
-        for part in ("rb_smooth", "tests", "recipes", "docs", "leaderboard/published"):
+        for part in ("rb_smooth", "tests", "benchmarks", "recipes", "docs", "leaderboard/published"):
             shutil.copytree(ROOT / part, Path(scratch, part), ignore=shutil.ignore_patterns("__pycache__"))
         for name in ("pyproject.toml", "CHANGELOG.md"):
             shutil.copy(ROOT / name, scratch)
