@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import platform
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -35,27 +36,28 @@ class Diagnosis:
 
 def run_checks() -> Iterator[Diagnosis]:
     """Run all checks in turn; each imports what it checks, and none raises."""
-    for check in (
-        _python,
-        _torch,
-        _torchvision,
-        _gpu,
-        _onednn,
-        _torchattacks,
-        _pkg_resources,
-        _autoattack,
-        _timm,
-        _robustbench,
-        _digits,
-        _plugins,
-    ):
-        yield check()
+    yield Diagnosis("Python", platform.python_version())
+    yield _check_import("torch", "pip install torch")
+    yield _check_import("torchvision", "pip install --force-reinstall torch torchvision (both from the same index)")
+    yield _guarded_check("GPU", _gpu, "pip install torch")
+    yield _guarded_check("oneDNN", _onednn, "pip install torch")
+    yield _check_import("torchattacks", f"pip install torchattacks, then {robustbench.REPAIR}")
+    there = importlib.util.find_spec("pkg_resources") is not None
+    yield Diagnosis("pkg_resources", "there" if there else "not there (setuptools >= 82); rb_smooth stands in for it")
+    yield _autoattack()
+    yield _timm()
+    yield _robustbench()
+    yield _check_import("sklearn", "pip install scikit-learn")
+    yield _plugins()
 
 
 def repair() -> None:
     """Reinstall RobustBench if torchattacks' wheel has overwritten its files. Raises UserError if pip fails."""
     if _robustbench().fix:
-        wanted = _required_version("robustbench")
+        try:
+            wanted = f"robustbench=={version('robustbench')}"
+        except PackageNotFoundError:
+            wanted = "robustbench"
         log_info(f"repairing: reinstalling {wanted} over torchattacks' files")
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--force-reinstall", "--no-deps", wanted]
         if subprocess.run(pip).returncode:
@@ -81,60 +83,24 @@ def main() -> int:
     return int(any(finding.fatal for finding in findings))
 
 
-def _required_version(package: str) -> str:
-    try:
-        return f"{package}=={version(package)}"
-    except PackageNotFoundError:
-        return package
-
-
-def _python() -> Diagnosis:
-    found = ".".join(map(str, sys.version_info[:3]))
-    return Diagnosis("Python", found)
-
-
-def _torch() -> Diagnosis:
-    return _check_import("torch", "pip install torch")
-
-
-def _torchvision() -> Diagnosis:
-    return _check_import("torchvision", "pip install --force-reinstall torch torchvision (both from the same index)")
-
-
 def _gpu() -> Diagnosis:
-    def look() -> Diagnosis:
-        import torch
+    import torch
 
-        if torch.cuda.is_available():
-            return Diagnosis("GPU", torch.cuda.get_device_name())
-        return Diagnosis(
-            "GPU", "none; the CPU trains digits in minutes, CIFAR-10 in weeks", "train CIFAR-10 where there is one"
-        )
-
-    return _guarded_check("GPU", look, "pip install torch")
+    if torch.cuda.is_available():
+        return Diagnosis("GPU", torch.cuda.get_device_name())
+    found = "none; the CPU trains digits in minutes, CIFAR-10 in weeks"
+    return Diagnosis("GPU", found, "train CIFAR-10 where there is one")
 
 
 def _onednn() -> Diagnosis:
-    def look() -> Diagnosis:
-        from rb_smooth.components import memory_format
+    from rb_smooth.components import memory_format
 
-        instructions = memory_format.instruction_set()
-        layout = {
-            "AVX2": "channels_last but for strided 1x1 convolutions of few channels, where oneDNN is wrong",
-            "unknown": "plain memory layout: channels_last has not been tested on this kind of CPU",
-        }
-        return Diagnosis("oneDNN", f"{instructions}; {layout.get(instructions, 'channels_last')}")
-
-    return _guarded_check("oneDNN", look, "pip install torch")
-
-
-def _torchattacks() -> Diagnosis:
-    return _check_import("torchattacks", "pip install torchattacks, then python -m rb_smooth.doctor --repair")
-
-
-def _pkg_resources() -> Diagnosis:
-    there = importlib.util.find_spec("pkg_resources") is not None
-    return Diagnosis("pkg_resources", "there" if there else "not there (setuptools >= 82); rb_smooth stands in for it")
+    instructions = memory_format.instruction_set()
+    layout = {
+        "AVX2": "channels_last but for strided 1x1 convolutions of few channels, where oneDNN is wrong",
+        "unknown": "plain memory layout: channels_last has not been tested on this kind of CPU",
+    }
+    return Diagnosis("oneDNN", f"{instructions}; {layout.get(instructions, 'channels_last')}")
 
 
 def _autoattack() -> Diagnosis:
@@ -165,10 +131,6 @@ def _robustbench() -> Diagnosis:
         return Diagnosis("RobustBench", f"{version('robustbench')}, whole")
 
     return _guarded_check("RobustBench", look, _autoattack().fix or robustbench.REPAIR)  # it imports AutoAttack
-
-
-def _digits() -> Diagnosis:
-    return _check_import("sklearn", "pip install scikit-learn")
 
 
 def _plugins() -> Diagnosis:

@@ -67,4 +67,4 @@ def test_the_interval_is_wilsons():
     n, share, z = 200, 0.4, 1.959963984540054
     centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * (share * (1 - share) / n + z**2 / (4 * n**2)) ** 0.5
-    assert statistics.share_interval(share, n) == pytest.approx((centre - half, centre + half))
+    assert statistics.wilson_interval(share * n, n) == pytest.approx((centre - half, centre + half))

@@ -102,12 +102,9 @@ def instruction_set() -> InstructionSet:
 
 def _isa_limit(name: str) -> InstructionSet:
     """The newest instructions that a value of ONEDNN_MAX_CPU_ISA allows; oneDNN ignores unknown values."""
-    name = name.upper()
-    if name == "SSE41":
-        return "SSE4.1"
-    if name == "AVX":
-        return "AVX"
-    return "AVX2" if name in ("AVX2", "AVX2_VNNI", "AVX2_VNNI_2") else "AVX-512"
+    limits: dict[str, InstructionSet] = {"SSE41": "SSE4.1", "AVX": "AVX"}
+    limits |= dict.fromkeys(("AVX2", "AVX2_VNNI", "AVX2_VNNI_2"), "AVX2")
+    return limits.get(name.upper(), "AVX-512")
 
 
 def find_convolutions(model: nn.Module, shape: tuple[int, int, int]) -> list[Convolution]:

@@ -12,7 +12,7 @@ See docs/adding-a-method.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -89,10 +89,8 @@ def _plugin_entries() -> dict[str, list[PluginEntry]]:
     """Entry points by group; both are read in one slow scan of the installed packages."""
     from importlib.metadata import entry_points  # here, to keep `--help` fast
 
-    found = entry_points()
-    return {group: _sorted_entries(found.select(group=group)) for group in (_METHODS, _RECIPES)}
-
-
-def _sorted_entries(entries: Iterable[EntryPoint]) -> list[PluginEntry]:
-    offers = [PluginEntry(f"{each.dist.name} {each.dist.version}", each) for each in entries if each.dist]
-    return sorted(offers, key=lambda offer: (offer.package, offer.entry_point.name))
+    found, offers = entry_points(), {}
+    for group in (_METHODS, _RECIPES):
+        named = [(f"{each.dist.name} {each.dist.version}", each) for each in found.select(group=group) if each.dist]
+        offers[group] = [PluginEntry(*each) for each in sorted(named, key=lambda pair: (pair[0], pair[1].name))]
+    return offers

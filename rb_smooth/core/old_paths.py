@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import warnings
+from functools import cache
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
@@ -18,16 +19,12 @@ from typing import Any
 _RENAMED = {
     "attacks": {"ball": "make_threat", "crafting": "input_gradient_mode"},
     "audit": {},
-    "averaging": {},
     "batchnorm": {"layers": "batchnorm_layers", "mode": "batchnorm_mode", "modes_kept": "preserve_modes"},
     "board.bundle": {"pack": "write_bundle"},
     "board.papertables": {"tabulated": "render_table"},
     "comparison": {"Result": "RunResult", "groups": "compare_methods"},
     "contracts": {},
-    "objectives": {},
-    "optimizers": {},
     "page.building": {},
-    "perturbations": {},
     "pipeline": {"Options": "RunOptions", "carry_out": "run_recipe"},
     "processes": {"average": "all_reduce_mean"},
     "ranges": {},
@@ -36,7 +33,10 @@ _RENAMED = {
     "summaries": {},
     "weights": {"shifted": "perturbed", "replaced": "swapped", "frozen": "no_param_grad"},
 }
-"""Modules that forward, with the names in them that changed. A folder's modules forward with it."""
+"""Modules that forward, with the names in them that changed."""
+
+_FOLDERS = ("objectives", "optimizers", "perturbations", "averaging")
+"""Packages of methods; each module in them forwards too."""
 
 
 class OldPaths(MetaPathFinder, Loader):
@@ -44,17 +44,17 @@ class OldPaths(MetaPathFinder, Loader):
 
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         package, _, old = fullname.partition(".")
-        if package != "rb_smooth" or (new := _new_path(old)) is None:
+        if package != "rb_smooth" or (new := _new_paths().get(old)) is None:
             return None
         if _promised(old) is None:
             raise ImportError(
                 f"expected a module of rb_smooth, got {fullname}; it is now rb_smooth.{new}", name=fullname
             )
-        return ModuleSpec(fullname, self, is_package=old in ("objectives", "optimizers", "perturbations", "averaging"))
+        return ModuleSpec(fullname, self, is_package=old in _FOLDERS)
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         old = spec.name.partition(".")[2]
-        return _ForwardingModule(spec.name, f"rb_smooth.{_new_path(old)}", _promised(old) or {})
+        return _ForwardingModule(spec.name, f"rb_smooth.{_new_paths()[old]}", _promised(old) or {})
 
     def exec_module(self, module: ModuleType) -> None:
         """Nothing to execute: names are looked up in the new module."""
@@ -85,12 +85,11 @@ def forward_old_paths() -> None:
 
 def _promised(old: str) -> dict[str, str] | None:
     """The changed names of an old module that forwards; None for one that does not."""
-    if old in _RENAMED:
-        return _RENAMED[old]
-    folder = old.partition(".")[0]
-    return {} if folder in ("objectives", "optimizers", "perturbations", "averaging") else None
+    return _RENAMED.get(old, {} if old.partition(".")[0] in _FOLDERS else None)
 
 
-def _new_path(old: str) -> str | None:
+@cache
+def _new_paths() -> dict[str, str]:
+    """New module of each old one, below rb_smooth."""
     paths: dict[str, str] = json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8"))
-    return paths.get(old)
+    return paths

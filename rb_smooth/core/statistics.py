@@ -157,11 +157,6 @@ def apply_holm(differences: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return differences
 
 
-def share_interval(share: float, n: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share measured on n points, which is a whole number of them."""
-    return wilson_interval(round(share * n), n)
-
-
 class Estimate(NamedTuple):
     """A mean and its 95 % interval by Student's t over n seeds; low and high are None for one seed."""
 

@@ -137,7 +137,8 @@ def folder(
         process; by default one less than the cores, at most 8. Source: ours.
 
     `stream` and `workers` change no result: recipes that differ only in them are one run. Only the images that a run
-    uses are decoded, and up to 10,000 training images for the channel statistics of a new model.
+    uses are decoded. A new model's channel statistics are those of up to 10,000 training images, with
+    `data.train_examples` of that part alone.
     """
     folder_path = Path(root).expanduser()
     label = folder_path.resolve().name if label is None else label
@@ -229,23 +230,22 @@ def _download(title: str, url: str, archive: str, data_dir: Path) -> Iterator[No
         with suppress(OSError):  # a read-only folder needs no lock: nothing can be downloaded into it
             data_dir.mkdir(parents=True, exist_ok=True)
             stack.enter_context(filelock.FileLock(data_dir / ".lock"))
-        with _explain_download_errors(title, url, archive, data_dir):
+        stack.callback(socket.setdefaulttimeout, socket.getdefaulttimeout())
+        socket.setdefaulttimeout(_DOWNLOAD_TIMEOUT_S)
+        try:
             yield
-
-
-@contextmanager
-def _explain_download_errors(title: str, url: str, archive: str, data_dir: Path) -> Iterator[None]:
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(_DOWNLOAD_TIMEOUT_S)
-    try:
-        yield
-    except (urllib.error.URLError, TimeoutError, ConnectionError, RuntimeError, EOFError, tarfile.TarError) as error:
-        cause = first_line(error)
-        if (data_dir / archive).exists():
-            cause = f"and {archive} there is damaged or incomplete: delete it"
-        raise UserError(
-            f"expected {title} in {data_dir}, got none and no download ({cause}); put {archive} from {url} there, "
-            "or try `digits`, which needs no download"
-        ) from None
-    finally:
-        socket.setdefaulttimeout(before)
+        except (
+            urllib.error.URLError,
+            TimeoutError,
+            ConnectionError,
+            RuntimeError,
+            EOFError,
+            tarfile.TarError,
+        ) as error:
+            cause = first_line(error)
+            if (data_dir / archive).exists():
+                cause = f"and {archive} there is damaged or incomplete: delete it"
+            raise UserError(
+                f"expected {title} in {data_dir}, got none and no download ({cause}); put {archive} from {url} there, "
+                "or try `digits`, which needs no download"
+            ) from None

@@ -22,7 +22,7 @@ from rb_smooth.core.console import log_info, progress_bars
 from rb_smooth.core.determinism import full_float32
 from rb_smooth.core.environment import git_commit
 from rb_smooth.core.errors import UserError
-from rb_smooth.core.statistics import share_interval
+from rb_smooth.core.statistics import wilson_interval
 from rb_smooth.core.threat import Threat
 from rb_smooth.data.images import Images
 from rb_smooth.data.splits import fingerprint
@@ -92,7 +92,7 @@ def measure(
     robust = fraction(result.robust)
     seconds = sum(attack.seconds for attack in result.attacks.values())
     processes = distributed.world_size() * workers
-    interval = share_interval(robust, len(points))
+    interval = wilson_interval(int(result.robust.sum()), len(points))
     return Measurement(clean, pgd20, robust, interval, seconds, result, cache.path, processes)
 
 

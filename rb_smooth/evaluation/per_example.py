@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rb_smooth.core.errors import UserError
+from rb_smooth.core.robustbench import ATTACKS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 HEADER = ["index", "label", "clean_prediction", "broken_by", "margin"]
 CLEAN, PGD = "clean", "pgd-20"
 """Values of `broken_by` beside the names of attacks: misclassified without attack; broken by PGD-20 (`quick` only)."""
-
-ATTACKS = ("apgd-ce", "apgd-t", "fab-t", "square")
 
 
 class PerExampleResults(NamedTuple):
