@@ -23,8 +23,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from rb_smooth.analysis.landscape.aggregate import LandscapeSummary, summarise_landscapes
-from rb_smooth.analysis.landscape.grid import LossLandscape, read_landscape
+from rb_smooth.analysis.landscape.grid import LandscapeSummary, LossLandscape, read_landscape, summarise_landscapes
 from rb_smooth.analysis.landscape.plot import check_drawable, draw_landscapes
 from rb_smooth.core import environment
 from rb_smooth.core.cli import make_parser, run_cli
@@ -32,7 +31,7 @@ from rb_smooth.core.console import console
 from rb_smooth.core.errors import UserError
 
 if TYPE_CHECKING:
-    from rb_smooth.analysis.landscape.slices import Slice
+    from rb_smooth.analysis.landscape.compute import Slice
 
 
 def main() -> int:
@@ -90,8 +89,7 @@ def _stored_landscapes(options: argparse.Namespace) -> list[LossLandscape]:
 
 
 def _compute(options: argparse.Namespace) -> list[LossLandscape]:
-    from rb_smooth.analysis.landscape.compute import compute_landscapes
-    from rb_smooth.analysis.landscape.slices import LandscapeSettings, make_slices
+    from rb_smooth.analysis.landscape.compute import LandscapeSettings, compute_landscapes, make_slices
     from rb_smooth.analysis.trained_model import find_trained_model
     from rb_smooth.training.validate import resolve_device
 

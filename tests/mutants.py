@@ -453,17 +453,13 @@ MUTANTS = [
         ("one network's values are used for all", "if number != self._number:", "if self._number < 0:"),
         ("partial landscapes are not saved", "if time.monotonic() - saved_at > _SAVE_S:", "if False:"),
         ("saved landscapes are computed again", "            landscape = read_landscape(part.path)\n", "            landscape = LossLandscape(part.meta)\n"),
+        ("a landscape of one point is accepted", "self.points < 3 or ", "self.points < 1 or "),
+        ("training images are not shuffled", "trained_model.train[order[: settings.n]]", "trained_model.train[: settings.n]"),
     ]),
     *plant("analysis/landscape/grid.py", "landscape", [
         ("the generalisation gap has the wrong sign", 'centre["train_robust"] - centre["test_robust"]', 'centre["test_robust"] - centre["train_robust"]'),
         ("landscape files are named by the weights", '_NAME_FIELDS = ("run",', '_NAME_FIELDS = ("weights_sha256", "run",'),
         ("the middle of an axis is not the checkpoint", "np.arange(-half, half + 1) / half", "(np.arange(-half, half + 1) + 0.01) / half"),
-    ]),
-    *plant("analysis/landscape/slices.py", "landscape", [
-        ("a landscape of one point is accepted", "self.points < 3 or ", "self.points < 1 or "),
-        ("training images are not shuffled", "trained_model.train[order[: settings.n]]", "trained_model.train[: settings.n]"),
-    ]),
-    *plant("analysis/landscape/aggregate.py", "landscape", [
         ("directions count as independent runs", "each.mean(1) if shape[0] > 1", "each.reshape(-1, *each.shape[2:]) if shape[0] > 1"),
         ("the spread is the population's", "std(0, ddof=1)", "std(0)"),
         ("different losses share an axis", "            if mine != its:\n", "            if False:\n"),

@@ -23,10 +23,20 @@ from worker_tasks import workers_are_gone
 from rb_smooth import landscape
 from rb_smooth.analysis.adversarial_loss import AdversarialLoss
 from rb_smooth.analysis.landscape import compute
-from rb_smooth.analysis.landscape.aggregate import summarise_landscapes
-from rb_smooth.analysis.landscape.compute import filter_normalised, random_direction
-from rb_smooth.analysis.landscape.grid import QUANTITIES, LandscapeMeta, LossLandscape, read_landscape
-from rb_smooth.analysis.landscape.slices import LandscapeSettings, Slice, make_slices
+from rb_smooth.analysis.landscape.compute import (
+    LandscapeSettings,
+    Slice,
+    filter_normalised,
+    make_slices,
+    random_direction,
+)
+from rb_smooth.analysis.landscape.grid import (
+    QUANTITIES,
+    LandscapeMeta,
+    LossLandscape,
+    read_landscape,
+    summarise_landscapes,
+)
 from rb_smooth.analysis.trained_model import find_trained_model
 from rb_smooth.config.overrides import resolve_config
 from rb_smooth.config.registry import build_model

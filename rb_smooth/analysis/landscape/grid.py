@@ -1,9 +1,11 @@
-"""Losses on a grid of weights, and the .npz file that stores them, complete or partial. Imports no torch."""
+"""Losses on a grid of weights, their .npz file, and their means over runs and directions. Imports no torch."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,6 +19,15 @@ QUANTITIES = ("train_loss", "train_robust", "test_loss", "test_robust")
 
 _NAME_FIELDS = ("run", "method", "dataset", "seed", "weights")
 """LandscapeMeta's fields that do not change the values; they are left out of the file name's hash."""
+
+
+CHECKPOINTS = ("first", "best", "last")
+
+_COMPARABLE_FIELDS = (
+    *("dataset", "norm", "eps", "steps", "fixed_attacks", "train_points", "test_points", "random_seed"),
+    *("dimensions", "radius", "points"),
+)
+"""LandscapeMeta's fields that must be equal within one picture."""
 
 
 @dataclass(frozen=True)
@@ -118,3 +129,107 @@ def read_landscape(path: Path) -> LossLandscape:
             f"expected a loss landscape in {path}, got other arrays; name files of <run>/landscapes"
         ) from None
     return landscape
+
+
+@dataclass(frozen=True)
+class LandscapeSummary:
+    """Mean landscape of one checkpoint over the runs of one method that differ only in their seed, or of one run.
+
+    over:    what std is taken over: `3 runs`; for a single run `3 directions`; empty for a single landscape.
+    mean, std: for each of QUANTITIES an array (points,) or (points, points): over runs, each averaged over its
+             directions first, or over the directions of a single run. std is the sample standard deviation; 0 if
+             `over` is empty.
+    centres: for each run, `LossLandscape.centre`.
+    """
+
+    label: str
+    weights: str
+    over: str
+    mean: dict[str, np.ndarray]
+    std: dict[str, np.ndarray]
+    centres: list[dict[str, float]]
+
+    @property
+    def title(self) -> str:
+        return f"{self.label} ({self.over})" if self.over else self.label
+
+    def at_centre(self, name: str) -> list[float]:
+        """One of the values in `centres`, for each run."""
+        return [centre[name] for centre in self.centres]
+
+
+def check_comparable(metas: Sequence[LandscapeMeta]) -> None:
+    """Raise UserError if losses or grids differ, or if two different runs have the same name."""
+    first = metas[0]
+    sha256s: dict[tuple[str, str], str] = {}
+    for other in metas:
+        if sha256s.setdefault((other.run, other.weights), other.weights_sha256) != other.weights_sha256:
+            raise UserError(f"expected runs with different names, got two named {other.run}; rename one's folder")
+        for name in _COMPARABLE_FIELDS:
+            mine, its = getattr(first, name), getattr(other, name)
+            if mine != its:
+                raise UserError(
+                    f"expected landscapes of equal {name}, got {mine} for {first.run} and {its} for {other.run}; "
+                    "draw them separately"
+                )
+
+
+def summarise_landscapes(landscapes: Sequence[LossLandscape]) -> list[LandscapeSummary]:
+    """One summary for each method and checkpoint: methods in the order of `landscapes`, then first, best, last.
+
+    Raises UserError if losses, grids or directions differ.
+    """
+    check_comparable([landscape.meta for landscape in landscapes])
+    groups = dict.fromkeys(run_group(landscape.meta) for landscape in landscapes)
+    summaries = []
+    for group in groups:
+        members = [landscape for landscape in landscapes if run_group(landscape.meta) == group]
+        same_method = [other[0] for other in groups].count(group[0])
+        label = _label(members[0].meta, {s.meta.run for s in members}, same_method)
+        for weights in CHECKPOINTS:
+            chosen = [landscape for landscape in members if landscape.meta.weights == weights]
+            if chosen:
+                summaries.append(_summarise(chosen, label))
+    return summaries
+
+
+def _label(meta: LandscapeMeta, runs: set[str], groups_of_method: int) -> str:
+    """The method, with the seed of a single run; the runs' name if the picture has several groups of the method."""
+    if groups_of_method > 1:
+        return meta.run if len(runs) == 1 else run_group(meta)[1]
+    return meta.method if len(runs) > 1 else f"{meta.method}, seed {meta.seed}"
+
+
+def run_group(meta: LandscapeMeta) -> tuple[str, str]:
+    """Method and run name without the seed: equal for runs that differ only in their seed.
+
+    In two dimensions each run is its own group.
+    """
+    if meta.dimensions == 2:
+        return meta.method, meta.run
+    return meta.method, re.sub(rf"[-_]s{meta.seed}(?=[-_]|$)", "", meta.run)
+
+
+def _summarise(landscapes: Sequence[LossLandscape], label: str) -> LandscapeSummary:
+    runs: dict[str, dict[tuple[int, ...], LossLandscape]] = {}
+    for landscape in landscapes:
+        runs.setdefault(landscape.meta.weights_sha256, {})[landscape.meta.directions] = landscape
+    directions = [set(run) for run in runs.values()]
+    if any(each != directions[0] for each in directions):
+        raise UserError(
+            f"expected the same directions for every run of {label}, got different ones; compute the missing ones"
+        )
+    shape = (len(runs), len(directions[0]))
+    over = f"{shape[0]} runs" if shape[0] > 1 else f"{shape[1]} directions" if shape[1] > 1 else ""
+    values = {
+        name: np.array([[each.values[name] for each in run.values()] for run in runs.values()]) for name in QUANTITIES
+    }
+    members = {name: each.mean(1) if shape[0] > 1 else each[0] for name, each in values.items()}
+    return LandscapeSummary(
+        label=label,
+        weights=landscapes[0].meta.weights,
+        over=over,
+        mean={name: each.mean(0) for name, each in members.items()},
+        std={name: each.std(0, ddof=1) if over else np.zeros_like(each[0]) for name, each in members.items()},
+        centres=[next(iter(run.values())).centre for run in runs.values()],
+    )

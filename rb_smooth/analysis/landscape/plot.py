@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from rb_smooth.analysis.landscape.aggregate import (
+from rb_smooth.analysis.landscape.grid import (
     CHECKPOINTS,
+    LandscapeMeta,
     LandscapeSummary,
+    LossLandscape,
     check_comparable,
     run_group,
     summarise_landscapes,
 )
-from rb_smooth.analysis.landscape.grid import LandscapeMeta, LossLandscape
 from rb_smooth.analysis.plot_style import COLOUR_MAP, apply_style, new_figure, save_picture
 from rb_smooth.core.colours import COLOURS, method_colours
 from rb_smooth.core.errors import UserError
