@@ -28,7 +28,7 @@ from rb_smooth.core.cli import make_parser, run_cli
 from rb_smooth.core.console import console, log_info
 from rb_smooth.core.errors import Failed, UserError, did_you_mean
 
-STATEMENTS: dict[str, Callable[[np.random.Generator, float], list[BoundCheck]]] = {
+STATEMENTS: dict[str, Callable[[np.random.Generator, float], Iterator[BoundCheck]]] = {
     "Prop. 1": lambda rng, _: linear_statements.proposition_1(rng),
     "Eq. (13)": lambda rng, _: linear_statements.equation_13(rng),
     "Lemma 1": lambda rng, _: implicit_statements.lemma_1(rng),

@@ -5,7 +5,7 @@ Three instances of the loss: all attacks inside the ball, all on its surface, an
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from scipy.special import expit
@@ -30,7 +30,7 @@ def concave_loss(c: tuple[float, float], eps: float) -> ConcaveLoss:
 INSIDE, BOTH, ON_SURFACE = concave_loss((0, 0), 1.5), concave_loss((3, 1.5), 2.0), concave_loss((8, 6), 3.0)
 
 
-def lemma_1(rng: np.random.Generator) -> list[BoundCheck]:
+def lemma_1(rng: np.random.Generator) -> Iterator[BoundCheck]:
     """Eqs. (24) and (25), with attacks inside the ball and on its surface.
 
     The attack's Lipschitz constant follows without derivatives: on any convex set, the maximum over x' of an m-strongly
@@ -39,60 +39,56 @@ def lemma_1(rng: np.random.Generator) -> list[BoundCheck]:
     C, theta1, theta2 = BOTH.constants, *_parameter_pairs(rng)
     lipschitz = C.C_theta_x / C.C_xx
     bound = C.C_theta_theta + lipschitz * C.C_theta_x
-    return [
-        BoundCheck(
-            "Eq. (24)",
-            "Where the attack is C-Lipschitz, the adversarial loss is smooth.",
-            "‖∇L_ε(θ₁) − ∇L_ε(θ₂)‖ ≤ (C_θθ + C C_θx) ‖θ₁ − θ₂‖",
-            bound=bound,
-            measured=largest_ratio(BOTH.gradient, theta1, theta2),
-            constants={"C_θθ": C.C_theta_theta, "C": lipschitz, "C_θx": C.C_theta_x},
-            counterexample=counterexample(
-                "Where it is not (of the loss θx′ on |x′| ≤ 1 it is sign θ), gradients differ across 0 by {} times "
-                "‖θ₁ − θ₂‖, at |θ| = {}.",
-                bound,
-                _ratios_across_0(np.sign),
-            ),
-        )
-    ]
+    yield BoundCheck(
+        "Eq. (24)",
+        "Where the attack is C-Lipschitz, the adversarial loss is smooth.",
+        "‖∇L_ε(θ₁) − ∇L_ε(θ₂)‖ ≤ (C_θθ + C C_θx) ‖θ₁ − θ₂‖",
+        bound=bound,
+        measured=largest_ratio(BOTH.gradient, theta1, theta2),
+        constants={"C_θθ": C.C_theta_theta, "C": lipschitz, "C_θx": C.C_theta_x},
+        counterexample=counterexample(
+            "Where it is not (of the loss θx′ on |x′| ≤ 1 it is sign θ), gradients differ across 0 by {} times "
+            "‖θ₁ − θ₂‖, at |θ| = {}.",
+            bound,
+            _ratios_across_0(np.sign),
+        ),
+    )
 
 
-def lemma_4(rng: np.random.Generator) -> list[BoundCheck]:
+def lemma_4(rng: np.random.Generator) -> Iterator[BoundCheck]:
     """Eq. (19), the derivative behind it, and the smoothness it implies."""
     C, theta1, theta2 = INSIDE.constants, *_parameter_pairs(rng)
     constants = {"C_θx": C.C_theta_x, "C_xx": C.C_xx}
-    return [
-        BoundCheck(
-            "Eq. (19)",
-            "An attack inside the ball is Lipschitz where the loss is curved in every direction of x′.",
-            "‖x′(θ₁) − x′(θ₂)‖ ≤ (C_θx/C_xx) ‖θ₁ − θ₂‖",
-            bound=C.C_theta_x / C.C_xx,
-            measured=largest_ratio(INSIDE.attack, theta1, theta2),
-            constants=constants,
-            counterexample=counterexample(
-                "Where the Hessian by x′ is singular (of the loss θx′ − x′⁴/4, whose attack is ∛θ, at 0), it moves {} "
-                "times as far as θ, at |θ| = {}.",
-                C.C_theta_x / C.C_xx,
-                _ratios_across_0(np.cbrt),
-            ),
+    yield BoundCheck(
+        "Eq. (19)",
+        "An attack inside the ball is Lipschitz where the loss is curved in every direction of x′.",
+        "‖x′(θ₁) − x′(θ₂)‖ ≤ (C_θx/C_xx) ‖θ₁ − θ₂‖",
+        bound=C.C_theta_x / C.C_xx,
+        measured=largest_ratio(INSIDE.attack, theta1, theta2),
+        constants=constants,
+        counterexample=counterexample(
+            "Where the Hessian by x′ is singular (of the loss θx′ − x′⁴/4, whose attack is ∛θ, at 0), it moves {} "
+            "times as far as θ, at |θ| = {}.",
+            C.C_theta_x / C.C_xx,
+            _ratios_across_0(np.cbrt),
         ),
-        BoundCheck(
-            "the derivative",
-            "There its derivative is that of the implicit function; differences of attacks agree.",
-            "∂x′/∂θ = −(∇ₓ²ℓ)⁻¹ ∇_θ∇ₓℓ",
-            bound=1e-7,
-            measured=derivative_error(INSIDE.attack, INSIDE.jacobian_inside, theta1),
-        ),
-        BoundCheck(
-            "smoothness",
-            "So there the adversarial loss is smooth.",
-            "‖∇L_ε(θ₁) − ∇L_ε(θ₂)‖ ≤ (C_θθ + C_θx²/C_xx) ‖θ₁ − θ₂‖",
-            bound=C.C_theta_theta + C.C_theta_x**2 / C.C_xx,
-            measured=largest_ratio(INSIDE.gradient, theta1, theta2),
-            constants={"C_θθ": C.C_theta_theta} | constants,
-        ),
-        _swish_inside(),
-    ]
+    )
+    yield BoundCheck(
+        "the derivative",
+        "There its derivative is that of the implicit function; differences of attacks agree.",
+        "∂x′/∂θ = −(∇ₓ²ℓ)⁻¹ ∇_θ∇ₓℓ",
+        bound=1e-7,
+        measured=derivative_error(INSIDE.attack, INSIDE.jacobian_inside, theta1),
+    )
+    yield BoundCheck(
+        "smoothness",
+        "So there the adversarial loss is smooth.",
+        "‖∇L_ε(θ₁) − ∇L_ε(θ₂)‖ ≤ (C_θθ + C_θx²/C_xx) ‖θ₁ − θ₂‖",
+        bound=C.C_theta_theta + C.C_theta_x**2 / C.C_xx,
+        measured=largest_ratio(INSIDE.gradient, theta1, theta2),
+        constants={"C_θθ": C.C_theta_theta} | constants,
+    )
+    yield _swish_inside()
 
 
 def _swish_inside() -> BoundCheck:
@@ -123,45 +119,43 @@ def _swish_inside() -> BoundCheck:
     )
 
 
-def lemma_5(rng: np.random.Generator) -> list[BoundCheck]:
+def lemma_5(rng: np.random.Generator) -> Iterator[BoundCheck]:
     """Eq. (21), and the derivative behind it, which for a linear model is Eq. (32)."""
     C, theta1, theta2 = ON_SURFACE.constants, *_parameter_pairs(rng)
     near = np.outer(NEAR, [np.cos(0.7), np.sin(0.7)])
     seen = ratios(lambda theta: linear.closed_form_attack(theta, X, Y, EPS, "L2"), near, -near)
     singular = np.linalg.svd(_linear_border(near), compute_uv=False)[:, -1]
     away_from_0 = theta1[distances(theta1, 0 * theta1) > 0.5]
-    return [
-        BoundCheck(
-            "Eq. (21)",
-            "An attack on the L2 ball's surface is Lipschitz where the bordered Hessian is far from singular.",
-            "‖x′(θ₁) − x′(θ₂)‖ ≤ (C_θx/C_H) ‖θ₁ − θ₂‖",
-            bound=C.C_theta_x / C.C_H,
-            measured=largest_ratio(ON_SURFACE.attack, theta1, theta2),
-            constants={"C_θx": C.C_theta_x, "C_H": C.C_H},
-            counterexample=counterexample(
-                "Where that becomes singular (the linear model's towards θ = 0, whose least singular value is at most "
-                f"{singular[0]:.3g}), it moves {{}} times as far as θ, at ‖θ‖ = {{}}.",
-                C.C_theta_x / C.C_H,
-                seen,
-            ),
+    yield BoundCheck(
+        "Eq. (21)",
+        "An attack on the L2 ball's surface is Lipschitz where the bordered Hessian is far from singular.",
+        "‖x′(θ₁) − x′(θ₂)‖ ≤ (C_θx/C_H) ‖θ₁ − θ₂‖",
+        bound=C.C_theta_x / C.C_H,
+        measured=largest_ratio(ON_SURFACE.attack, theta1, theta2),
+        constants={"C_θx": C.C_theta_x, "C_H": C.C_H},
+        counterexample=counterexample(
+            "Where that becomes singular (the linear model's towards θ = 0, whose least singular value is at most "
+            f"{singular[0]:.3g}), it moves {{}} times as far as θ, at ‖θ‖ = {{}}.",
+            C.C_theta_x / C.C_H,
+            seen,
         ),
-        BoundCheck(
-            "the derivative",
-            "There the bordered Hessian gives its derivative; differences of attacks agree.",
-            "∂(ν, x′)/∂θ = −H⁻¹ [0; ∇_θ∇ₓℓ], H = [[0, −δᵀ], [−δ, ∇ₓ²ℓ − νI]]",
-            bound=1e-7,
-            measured=derivative_error(ON_SURFACE.attack, ON_SURFACE.jacobian_on_surface, theta1),
+    )
+    yield BoundCheck(
+        "the derivative",
+        "There the bordered Hessian gives its derivative; differences of attacks agree.",
+        "∂(ν, x′)/∂θ = −H⁻¹ [0; ∇_θ∇ₓℓ], H = [[0, −δᵀ], [−δ, ∇ₓ²ℓ − νI]]",
+        bound=1e-7,
+        measured=derivative_error(ON_SURFACE.attack, ON_SURFACE.jacobian_on_surface, theta1),
+    )
+    yield BoundCheck(
+        "of a linear model",
+        "Of a linear model, it gives Lemma 2's derivative; differences of searched attacks agree.",
+        "−H⁻¹ [0; ∇_θ∇ₓℓ] = [∂ν/∂θ; −yε (I/‖θ‖ − θθᵀ/‖θ‖³)]",
+        bound=1e-7,
+        measured=derivative_error(
+            lambda theta: linear.searched_attack(theta, X, Y, EPS, "L2"), _linear_jacobian, away_from_0
         ),
-        BoundCheck(
-            "of a linear model",
-            "Of a linear model, it gives Lemma 2's derivative; differences of searched attacks agree.",
-            "−H⁻¹ [0; ∇_θ∇ₓℓ] = [∂ν/∂θ; −yε (I/‖θ‖ − θθᵀ/‖θ‖³)]",
-            bound=1e-7,
-            measured=derivative_error(
-                lambda theta: linear.searched_attack(theta, X, Y, EPS, "L2"), _linear_jacobian, away_from_0
-            ),
-        ),
-    ]
+    )
 
 
 def _parameter_pairs(rng: np.random.Generator) -> tuple[Array, Array]:

@@ -6,7 +6,7 @@ Two losses of two parameters: the L-infinity adversarial loss of a linear model,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -41,42 +41,40 @@ def plateau_loss(edge: float) -> Callable[[Array], Array]:
     return lambda theta: np.where(np.abs(theta).max(-1) < edge, HEIGHT, 0.0)
 
 
-def theorem_3(rng: np.random.Generator, gamma: float) -> list[BoundCheck]:
+def theorem_3(rng: np.random.Generator, gamma: float) -> Iterator[BoundCheck]:
     """Eq. (23), Eq. (11) behind it, and the Lipschitz constants that follow for two kinds of losses."""
     edge = 2 / gamma**0.5  # the width at which the smoothed loss is least convex
     rule = covering_rule(_REACH + 0.5, gamma, 2, kinks=(-edge, 0.0, edge))
     convex, jumping = EntropyLoss(kinked_loss, gamma, rule), EntropyLoss(plateau_loss(edge), gamma, rule)
     theta = rng.uniform(-_REACH, _REACH, (_COUNT, 2))
     nearby = theta + 10 ** rng.uniform(-3, -1, (_COUNT, 1)) * rng.standard_normal((_COUNT, 2))
-    return [
-        BoundCheck(
-            "Eq. (11)",
-            "The smoothed loss's gradient is γ times the way from the mean of p_θ; differences of the loss agree.",
-            "∇L_γ(θ) = γ (θ − E[θ′])",
-            bound=1e-7,
-            measured=max(derivative_error(each.value, each.gradient, theta) for each in (convex, jumping)),
-            constants={"γ": gamma},
-        ),
-        BoundCheck(
-            "Eq. (23)",
-            "Its Hessian is γ less γ² times the covariance of p_θ, kinks or not; differences of gradients agree.",
-            "∇²L_γ(θ) = γI − γ²Σ_θ",
-            bound=1e-7,
-            measured=max(derivative_error(each.gradient, each.hessian, theta) for each in (convex, jumping)),
-            constants={"γ": gamma},
-        ),
-        _absolute_value(gamma),
-        BoundCheck(
-            "upper bound",
-            "Whatever the loss, no eigenvalue of that Hessian is above γ; by second differences of the loss.",
-            "λ_max(∇²L_γ(θ)) ≤ γ",
-            bound=gamma,
-            measured=max(_steepest_bend(each, theta, (nearby - theta)) for each in (convex, jumping)),
-            constants={"γ": gamma},
-        ),
-        _convex(convex, theta, nearby),
-        _bounded(jumping, theta, nearby),
-    ]
+    yield BoundCheck(
+        "Eq. (11)",
+        "The smoothed loss's gradient is γ times the way from the mean of p_θ; differences of the loss agree.",
+        "∇L_γ(θ) = γ (θ − E[θ′])",
+        bound=1e-7,
+        measured=max(derivative_error(each.value, each.gradient, theta) for each in (convex, jumping)),
+        constants={"γ": gamma},
+    )
+    yield BoundCheck(
+        "Eq. (23)",
+        "Its Hessian is γ less γ² times the covariance of p_θ, kinks or not; differences of gradients agree.",
+        "∇²L_γ(θ) = γI − γ²Σ_θ",
+        bound=1e-7,
+        measured=max(derivative_error(each.gradient, each.hessian, theta) for each in (convex, jumping)),
+        constants={"γ": gamma},
+    )
+    yield _absolute_value(gamma)
+    yield BoundCheck(
+        "upper bound",
+        "Whatever the loss, no eigenvalue of that Hessian is above γ; by second differences of the loss.",
+        "λ_max(∇²L_γ(θ)) ≤ γ",
+        bound=gamma,
+        measured=max(_steepest_bend(each, theta, (nearby - theta)) for each in (convex, jumping)),
+        constants={"γ": gamma},
+    )
+    yield _convex(convex, theta, nearby)
+    yield _bounded(jumping, theta, nearby)
 
 
 def _steepest_bend(smoothed: EntropyLoss, theta: Array, directions: Array) -> float:
@@ -144,7 +142,7 @@ def _bounded(smoothed: EntropyLoss, theta1: Array, theta2: Array) -> BoundCheck:
     )
 
 
-def equation_77(rng: np.random.Generator, gamma: float) -> list[BoundCheck]:
+def equation_77(rng: np.random.Generator, gamma: float) -> Iterator[BoundCheck]:
     """One step with eta = 1 on quadratic losses with minimum at 0."""
     theta = rng.uniform(-_REACH, _REACH, (_COUNT, 2))
     aligned, tilted = np.diag([0.5, 4.0]), np.array([[2.0, 1.0], [1.0, 1.5]])
@@ -152,30 +150,28 @@ def equation_77(rng: np.random.Generator, gamma: float) -> list[BoundCheck]:
     missed = [
         _distance_to_minimum(np.array([[1, r], [r, 1]]), gamma, theta, diagonal_newton_step) for r in correlations
     ]
-    return [
-        BoundCheck(
-            "aligned",
-            "On a quadratic loss along the axes, one second-order step with η = 1 lands on the minimum.",
-            "θ − η (θ − E[θ′]) ⊙ 1/(1 − γσ²) = 0, L = ½ Σ aᵢθᵢ²",
-            bound=1e-9,
-            measured=_distance_to_minimum(aligned, gamma, theta, diagonal_newton_step),
-            constants={"γ": gamma, "a₁": 0.5, "a₂": 4.0},
-            counterexample=counterexample(
-                "It misses by {} where parameters are correlated, by {}, for σ² is the diagonal of Σ alone.",
-                1e-9,
-                missed,
-                correlations,
-            ),
+    yield BoundCheck(
+        "aligned",
+        "On a quadratic loss along the axes, one second-order step with η = 1 lands on the minimum.",
+        "θ − η (θ − E[θ′]) ⊙ 1/(1 − γσ²) = 0, L = ½ Σ aᵢθᵢ²",
+        bound=1e-9,
+        measured=_distance_to_minimum(aligned, gamma, theta, diagonal_newton_step),
+        constants={"γ": gamma, "a₁": 0.5, "a₂": 4.0},
+        counterexample=counterexample(
+            "It misses by {} where parameters are correlated, by {}, for σ² is the diagonal of Σ alone.",
+            1e-9,
+            missed,
+            correlations,
         ),
-        BoundCheck(
-            "tilted",
-            "With the whole covariance the step is Newton's, and lands on the minimum of any quadratic loss.",
-            "θ − (γI − γ²Σ)⁻¹ γ (θ − E[θ′]) = 0, L = ½ θᵀAθ",
-            bound=1e-9,
-            measured=_distance_to_minimum(tilted, gamma, theta, newton_step),
-            constants={"γ": gamma},
-        ),
-    ]
+    )
+    yield BoundCheck(
+        "tilted",
+        "With the whole covariance the step is Newton's, and lands on the minimum of any quadratic loss.",
+        "θ − (γI − γ²Σ)⁻¹ γ (θ − E[θ′]) = 0, L = ½ θᵀAθ",
+        bound=1e-9,
+        measured=_distance_to_minimum(tilted, gamma, theta, newton_step),
+        constants={"γ": gamma},
+    )
 
 
 def diagonal_newton_step(theta: Array, moments: Moments, gamma: float, eta: float = 1.0) -> Array:
