@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
@@ -121,6 +122,7 @@ def test_smoothed_losses_of_both_balls_are_almost_equally_smooth():
     l2, linf = (float(panel.title.split("= ")[-1].rstrip("$")) for panel in figures.entropy_surfaces(FEW)[2:])
     assert 1 < linf / l2 < 1.5
     assert linf < GAMMAS[1]
+    assert f"is {l2} (L2) and {linf} (L∞)." in (Path(__file__).parents[1] / "docs/theory.md").read_text()
 
 
 def test_smoothing_removes_the_kink():
