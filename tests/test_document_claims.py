@@ -57,9 +57,10 @@ def test_the_readme_is_short():
     assert PAGES["README.md"].count("\n") <= 150
 
 
-def test_the_readme_links_every_page():
-    for page in PAGES.keys() - {"README.md"}:
-        assert f"]({page})" in PAGES["README.md"], page
+def test_the_readme_links_the_index_and_the_index_every_page():
+    assert "](docs/index.md)" in PAGES["README.md"]
+    for page in PAGES.keys() - {"README.md", "docs/index.md"}:
+        assert re.search(rf"\]\({page.removeprefix('docs/')}[#)]", PAGES["docs/index.md"]), page
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page != "docs/adding-a-method.md"])  # it creates files
