@@ -24,8 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from rb_smooth.config import resolver, yaml
 from rb_smooth.config.listing import print_recipes, recipes_as_dict
-from rb_smooth.config.overrides import resolve_config
-from rb_smooth.config.sections import Sections
+from rb_smooth.config.overrides import ResolvedRecipe, resolve_config
 from rb_smooth.core import environment
 from rb_smooth.core.cli import make_parser, run_cli
 from rb_smooth.core.console import console, use_stderr
@@ -184,9 +183,7 @@ def _sweep_runs(options: argparse.Namespace) -> list[SweepRun]:
     sweep_runs = []
     for seed in seeds:
         chosen = argparse.Namespace(**vars(options) | {"seed": seed})
-        sweep_runs += [
-            SweepRun(tuple(what), *_resolve(*_target(what), chosen), options, is_entered) for what in targets
-        ]
+        sweep_runs += [SweepRun(tuple(what), _resolve(*_target(what), chosen), options, is_entered) for what in targets]
     return sweep_runs
 
 
@@ -232,7 +229,7 @@ def _show_keys(topics: list[str], options: argparse.Namespace) -> None:
         reference.print_keys(topics)
 
 
-def _resolve(target: str, method: str | None, options: argparse.Namespace) -> tuple[str, str, Sections]:
+def _resolve(target: str, method: str | None, options: argparse.Namespace) -> ResolvedRecipe:
     return resolve_config(target, method, _settings(options), options.epochs)
 
 

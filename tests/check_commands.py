@@ -46,9 +46,7 @@ def check_call(call: Call) -> None:
     if program == "recipe" and options.what[0] not in ("list", "keys"):
         options.what = options.what[options.what[0] == "show" :]
         for member in recipe._sweep_runs(options):
-            validate.check_recipe(
-                member.dataset, member.method, member.sections, "trained"
-            )  # its files need not be there
+            validate.check_recipe(*member.recipe, "trained")  # its files need not be there
 
 
 def options_of_calls(calls: Sequence[Call]) -> set[tuple[str, str]]:

@@ -358,9 +358,9 @@ MUTANTS = [
         ("a killed process counts as crashed", "return crash_signal(self.process.returncode)", 'return crash_signal(self.process.returncode) or ("SIGABRT" if self.process.returncode < 0 else None)'),
     ]),
     *plant("training/sweep/sweep.py", "sweep", [
-        ("the network key depends on the seed", 'short_hash([data, self.sections["model"]])', 'short_hash([data, self.sections["model"], self.seed])'),
-        ("the network key ignores the model", 'short_hash([data, self.sections["model"]])', "short_hash([data])"),
-        ("the network key ignores the data", 'short_hash([data, self.sections["model"]])', 'short_hash([self.sections["model"]])'),
+        ("the network key depends on the seed", 'short_hash([data, self.recipe.sections["model"]])', 'short_hash([data, self.recipe.sections["model"], self.seed])'),
+        ("the network key ignores the model", 'short_hash([data, self.recipe.sections["model"]])', "short_hash([data])"),
+        ("the network key ignores the data", 'short_hash([data, self.recipe.sections["model"]])', 'short_hash([self.recipe.sections["model"]])'),
         ("recipes are not checked before the first run starts", "        _check(ahead)\n", ""),
         ("finished runs are started again", "return finished and", "return False and"),
         ("one user error hides a crash in the exit code", "all(failure.is_user_error", "any(failure.is_user_error"),

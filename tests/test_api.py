@@ -77,7 +77,7 @@ def no_work(monkeypatch):
 
 def test_a_run_lies_where_the_command_line_would_put_it_and_is_not_trained_again(run, no_work):
     command = [f"{key}={value}" for key, value in TINY.items()]
-    assert run == run_path(Path("runs"), *resolve_config("digits", "at", command, epochs=1))
+    assert run == run_path(Path("runs"), resolve_config("digits", "at", command, epochs=1))
     assert run.is_trained
     assert rb_smooth.train(**RECIPE) == run
     assert rb_smooth.train(**RECIPE | {"recipe": "digits/at", "seed": 0}) == run
@@ -251,8 +251,8 @@ def test_what_a_user_can_mend_is_refused_in_one_line_by_an_exception(tmp_path, m
 def test_a_run_has_its_own_points_and_must_be_trained(run, tmp_path):
     with pytest.raises(rb_smooth.Refused, match="no points with a run"):
         rb_smooth.evaluate(run, "digits")
-    begun = run_path(tmp_path, *(gathered := resolve_config("digits", "at")))
-    begun.begin(*gathered)
+    begun = run_path(tmp_path, gathered := resolve_config("digits", "at"))
+    begun.begin(gathered)
     for wanting in (rb_smooth.evaluate, rb_smooth.submit, rb_smooth.load_model):
         with pytest.raises(rb_smooth.Refused, match=r"expected a (trained|finished) run"):
             wanting(begun)

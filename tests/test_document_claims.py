@@ -117,7 +117,7 @@ def test_quoted_messages_exist_in_the_package():
 
 def test_the_run_folder_on_the_page_is_that_of_its_command():
     resolved = resolve_config("cifar10", "at", ["optimizer.lr=0.05", "train.seed=1"])
-    assert f"`{run.run_path(Path('runs'), *resolved).path}`" in PAGES["docs/training.md"]
+    assert f"`{run.run_path(Path('runs'), resolved).path}`" in PAGES["docs/training.md"]
 
 
 def row(page: str, first: str) -> int:

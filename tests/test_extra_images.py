@@ -341,7 +341,7 @@ def labeller(source, tmp_path_factory):
     """A finished run whose last weights predict class 3 for every image."""
     gathered = resolve_config("digits", "at", [*QUICK, "optimizer.lr=0.05"])
     run = Run(tmp_path_factory.mktemp("labeller") / "run")
-    run.begin(*gathered)
+    run.begin(gathered)
     data = split(source, validation=60, split_seed=0, select="validation", train_examples=200)
     loop.train(validate.check_recipe(*gathered), run, data, CPU)
     last = run.load("last")

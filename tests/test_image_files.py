@@ -18,7 +18,6 @@ from PIL import Image
 from tiers import mark_slow_except
 
 from rb_smooth.config.overrides import resolve_config
-from rb_smooth.config.sections import config_hash
 from rb_smooth.core.cli import run_cli
 from rb_smooth.core.errors import Interrupted, UserError
 from rb_smooth.data import datasets, images, prefetch
@@ -260,18 +259,17 @@ def test_channel_statistics_are_equal_streamed_and_in_memory(root, monkeypatch):
 
 
 def test_stream_and_workers_do_not_change_the_run(root, tmp_path):
-    def sections(*settings):
-        return resolve_config("digits", "at", [*QUICK, f"data.root={root}", *settings])[-1]
+    def recipe(*settings):
+        return resolve_config("digits", "at", [*QUICK, f"data.root={root}", *settings])
 
-    plain, streamed = sections(), sections("data.stream=true", "data.workers=3")
-    assert config_hash(plain) == config_hash(streamed)
-    assert config_hash(plain) != config_hash(sections("data.image_size=8"))
-    run = run_folder.run_path(tmp_path, "digits", "at", plain)
-    run.begin("digits", "at", plain)
-    run.begin("digits", "at", streamed)  # is not refused
+    plain, streamed = recipe(), recipe("data.stream=true", "data.workers=3")
+    assert plain.config_hash == streamed.config_hash != recipe("data.image_size=8").config_hash
+    run = run_folder.run_path(tmp_path, plain)
+    run.begin(plain)
+    run.begin(streamed)  # is not refused
     assert run.header["data"]["stream"] is True
     with pytest.raises(UserError, match=r"data\.batch_size"):
-        run.begin("digits", "at", sections("data.batch_size=30"))
+        run.begin(recipe("data.batch_size=30"))
 
 
 @pytest.mark.parametrize("workers", mark_slow_except([0], [0, 1]))

@@ -190,7 +190,7 @@ def trained(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("rb_smooth.training.run_folder.reporting.draw_curves", lambda logs, path: None)
         run = Run(runs / "digits/at-s0")
-        run.begin(*config)
+        run.begin(config)
         loop.train(
             recipe, run, split(source, validation=200, split_seed=0, select="validation", train_examples=128), CPU
         )

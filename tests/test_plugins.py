@@ -83,15 +83,15 @@ def test_a_packages_names_are_known_with_whose_they_are(package_site, empty_fold
 
 def test_a_run_of_its_unchanged_recipe_is_named_by_it_alone(package_site, empty_folder):
     package_site.add_sample()
-    assert run_path(Path("runs"), *resolve_config("digits", "at+sam")).path.name == "at+sam-s0"
+    assert run_path(Path("runs"), resolve_config("digits", "at+sam")).path.name == "at+sam-s0"
     assert re.fullmatch(
-        "at[+]sam-s0-[0-9a-f]{6}", run_path(Path("runs"), *resolve_config("digits", "at+sam", QUICK)).path.name
+        "at[+]sam-s0-[0-9a-f]{6}", run_path(Path("runs"), resolve_config("digits", "at+sam", QUICK)).path.name
     )
     Path("recipes/digits").mkdir(parents=True)
     Path("recipes/digits/+sam.yaml").write_text("perturbation: {name: sam, rho: 0.1}\n")
     yours = resolve_config("digits", "at+sam")
     assert yours[2]["perturbation"]["rho"] == 0.1
-    assert re.fullmatch("at[+]sam-s0-[0-9a-f]{6}", run_path(Path("runs"), *yours).path.name)
+    assert re.fullmatch("at[+]sam-s0-[0-9a-f]{6}", run_path(Path("runs"), yours).path.name)
 
 
 def test_sam_in_a_recipe_moves_the_weights_as_its_paper_prints(package_site, empty_folder):

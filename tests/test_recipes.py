@@ -12,7 +12,7 @@ from rb_smooth.config.overrides import resolve_config, scale_epochs
 from rb_smooth.config.sections import SECTIONS
 from rb_smooth.core.errors import UserError
 from rb_smooth.training import validate
-from rb_smooth.training.run_folder.run import config_suffix, run_path
+from rb_smooth.training.run_folder.run import Run, run_path
 
 
 @pytest.fixture
@@ -168,9 +168,7 @@ def test_recipes_in_the_current_folder_take_precedence(kitchen):
     text = (kitchen / "at.yaml").read_text().replace("lr: 0.1", "lr: 0.07")
     (mine / "at.yaml").write_text(text)
     assert resolver.resolve_method("digits", "at")[1]["optimizer"]["lr"] == 0.07
-    assert re.fullmatch(
-        "_[0-9a-f]{6}", config_suffix(*resolve_config("digits", "at"), "_")
-    )  # not mistaken for the shipped one
+    assert re.fullmatch("_[0-9a-f]{6}", resolve_config("digits", "at").suffix("_"))  # not mistaken for the shipped one
 
 
 def test_a_users_file_can_inherit_from_a_recipe(kitchen):
@@ -182,10 +180,15 @@ def test_a_users_file_can_inherit_from_a_recipe(kitchen):
 
 
 def test_a_stored_recipe_is_a_recipe_again(kitchen):
-    dataset, method, sections = resolve_config("toy", "at+awp", ["optimizer.lr=0.3"])
-    run = run_path(Path("runs"), dataset, method, sections)
-    run.begin(dataset, method, sections)
-    assert resolve_config(str(run.path / "recipe.yaml")) == ("toy", "at+awp", sections)
+    recipe = resolve_config("toy", "at+awp", ["optimizer.lr=0.3"])
+    run = run_path(Path("runs"), recipe)
+    run.begin(recipe)
+    assert resolve_config(str(run.path / "recipe.yaml")) == ("toy", "at+awp", recipe.sections) == recipe
+    assert Run(run.path).recipe == run.recipe == recipe
+    run.begin(other := resolve_config("toy", "at+awp", ["optimizer.lr=0.3", "evaluate.n_examples=7"]))
+    assert Run(run.path).recipe == run.recipe == other != recipe
+    run.discard()
+    assert run.recipe.sections == {}
 
 
 def test_scaling_epochs_scales_drops_and_stages_rounding_half_up(kitchen):
@@ -201,7 +204,7 @@ def test_scaling_epochs_scales_drops_and_stages_rounding_half_up(kitchen):
 
 def test_other_settings_are_another_folder_and_the_evaluation_is_not_one(kitchen):
     def folder(*settings):
-        return run_path(Path("runs"), *resolve_config("digits", "at", settings)).path.name
+        return run_path(Path("runs"), resolve_config("digits", "at", settings)).path.name
 
     assert folder() == "at-s0"
     assert folder("train.seed=3") == "at-s3"
@@ -209,10 +212,8 @@ def test_other_settings_are_another_folder_and_the_evaluation_is_not_one(kitchen
     assert re.fullmatch("at-s0-[0-9a-f]{6}", folder("optimizer.lr=0.3"))
     assert folder("optimizer.lr=0.3") != folder("optimizer.lr=0.4")
     assert folder("optimizer.momentum=0.90", "model.width=16.0") == "at-s0"  # the same numbers
-    assert config_suffix(*resolve_config("digits", "at"), "_") == ""
-    assert re.fullmatch(
-        "_[0-9a-f]{6}", config_suffix(*resolve_config("toy", "at"), "_")
-    )  # yours are not the shipped ones
+    assert resolve_config("digits", "at").suffix("_") == ""
+    assert re.fullmatch("_[0-9a-f]{6}", resolve_config("toy", "at").suffix("_"))  # yours are not the shipped ones
 
 
 def test_a_new_name_removes_the_options_of_the_old_one(kitchen):

@@ -15,6 +15,7 @@ import torch
 from digits_run import QUICK, SETTINGS
 from test_recipe_program import run_recipe_program
 
+from rb_smooth.config.overrides import ResolvedRecipe
 from rb_smooth.core import environment
 from rb_smooth.core.errors import UserError
 from rb_smooth.data.datasets import _download
@@ -195,7 +196,9 @@ def test_images_of_other_shapes_are_another_network(elsewhere):
     sections = {"train": {"seed": 0}, "model": {"name": "resnet18"}}
 
     def network(**data):
-        return sweep.SweepRun(("mine.yaml",), "folder", "mine", {**sections, "data": data}, None, None).network_key
+        return sweep.SweepRun(
+            ("mine.yaml",), ResolvedRecipe("folder", "mine", {**sections, "data": data}), None, None
+        ).network_key
 
     assert network(name="folder", image_size=32) != network(name="folder", image_size=64)
     assert network(name="folder", image_size=32, stream=True) == network(name="folder", image_size=32)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import signal
+from collections import Counter
 from dataclasses import replace
 from functools import cache
 from itertools import pairwise
@@ -20,7 +21,8 @@ from tiers import mark_slow_except
 from rb_smooth import recipe as recipe_program
 from rb_smooth.components import batchnorm, schedules
 from rb_smooth.components.checkpoints import export_state_dict
-from rb_smooth.config import registry
+from rb_smooth.config import registry, resolver
+from rb_smooth.config import yaml as config_yaml
 from rb_smooth.config.overrides import resolve_config
 from rb_smooth.core import worker_pool
 from rb_smooth.core.determinism import AUGMENT, derive_seed
@@ -485,15 +487,38 @@ def test_weights_of_chosen_epochs_are_kept_and_test_accuracy_is_logged_if_asked(
     assert measure_accuracy(model, data.test[:30]) == float(rows[1]["test_clean"])
 
 
-def test_a_run_builds_at_most_four_models(tmp_path, monkeypatch, short_attacks):
-    """The check of the recipe, the network of estimate, training and evaluation, and two for the entry's round trip."""
+def test_a_run_resolves_checks_and_builds_no_more_often_than_needed(tmp_path, monkeypatch, short_attacks):
+    """At most, with where:
+
+    models: the check of the recipe, the network of estimate, training and evaluation, two for the entry's round trip.
+    recipe files: the run's recipe, and the shipped one, which decides the folder's name. YAML: each setting, the
+    shipped recipe, recipe.yaml, the papers that entries name. options: of seven components, and again where data and
+    models are built. trainers: two of the estimate, one of training.
+    """
     monkeypatch.chdir(tmp_path)
     validate._check_model.cache_clear()
-    built, build = [], registry.build_component
-    monkeypatch.setattr(
-        registry, "build_component", lambda *args, **more: built.append(args[0]) or build(*args, **more)
-    )
+    config_yaml._load.cache_clear()
+    counts: Counter[str] = Counter()
+
+    def count(owner, name, key=lambda *args: ""):
+        function = getattr(owner, name)
+
+        def counted(*args, **more):
+            counts[name + key(*args)] += 1
+            return function(*args, **more)
+
+        monkeypatch.setattr(owner, name, counted)
+
+    count(registry, "build_component", lambda kind, *_: f" {kind}")
+    count(registry, "configurable_options")
+    count(resolver, "recipe_files")
+    count(config_yaml.yaml, "load")
+    count(trainer.Trainer, "__init__")
     settings = ["data.train_examples=128", "objective.steps=1", "model.width=2", "evaluate.version=quick"]
     arguments = ["--epochs=1", "--n-examples=8", *(f"--set={setting}" for setting in settings)]
     assert run_program(recipe_program.main, "digits", "at", *arguments) == 0
-    assert 1 <= built.count("model") <= 4
+    assert 1 <= counts["build_component model"] <= 4
+    assert 1 <= counts["recipe_files"] <= 2
+    assert 1 <= counts["load"] <= len(settings) + 4
+    assert 1 <= counts["configurable_options"] <= 12
+    assert 1 <= counts["__init__"] <= 3

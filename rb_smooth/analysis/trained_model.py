@@ -11,7 +11,7 @@ from torch import nn
 
 from rb_smooth.config.registry import build_model
 from rb_smooth.config.schema import load_raw_dataset
-from rb_smooth.config.sections import SECTIONS, Sections
+from rb_smooth.config.sections import Sections
 from rb_smooth.core.errors import UserError, did_you_mean
 from rb_smooth.core.threat import Threat
 from rb_smooth.data.datasets import RawDataset
@@ -85,14 +85,13 @@ def first_images(images: AnyImages, n: int) -> Images:
 
 
 def _from_run(run: Run, data_dir: Path) -> TrainedModel:
-    header = run.header
-    dataset, _, method = header["name"].partition("/")
+    resolved = run.recipe
     if not run.is_trained:
         raise UserError(
             f"expected a trained run in {run.path}, got one without last.pt; repeat its recipe to resume it"
         )
-    recipe = validate.check_recipe(dataset, method, {key: header[key] for key in SECTIONS}, "trained")
-    source, train = _images(header, data_dir)
+    recipe = validate.check_recipe(*resolved, "trained")
+    source, train = _images(resolved.sections, data_dir)
     net = recipe.stage("model")
     epochs = sorted(run.path.glob("epoch-*.pt"), key=lambda path: int(path.stem.partition("-")[2]))
     weights = {"first": epochs[0]} if epochs else {}

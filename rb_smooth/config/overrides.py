@@ -6,19 +6,47 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rb_smooth.config.resolver import resolve_file, resolve_method
-from rb_smooth.config.sections import SECTIONS, STAGED, Sections
+from rb_smooth.config.sections import SECTIONS, STAGED, Sections, config_hash
 from rb_smooth.config.yaml import parse_yaml
 from rb_smooth.core.errors import UserError, did_you_mean
 from rb_smooth.core.files import validate_name
 
 
+class _Parts(NamedTuple):
+    dataset: str
+    method: str
+    sections: Sections
+
+
+class ResolvedRecipe(_Parts):
+    """A recipe of plain values, the tuple (dataset, method, sections). `validate.check_recipe` makes it a `Recipe`."""
+
+    @cached_property
+    def config_hash(self) -> str:
+        """Hash of all that affects training, except the seed; six hex digits."""
+        return config_hash(self.sections)
+
+    @cached_property
+    def is_shipped(self) -> bool:
+        """Whether the shipped recipe of this name has the same hash."""
+        try:
+            return self.config_hash == config_hash(resolve_method(self.dataset, self.method, shipped_only=True)[1])
+        except UserError:  # none of this name
+            return False
+
+    def suffix(self, separator: str) -> str:
+        """`separator` and the hash if the recipe differs from the shipped one; else empty."""
+        return "" if self.is_shipped else separator + self.config_hash
+
+
 def resolve_config(
     target: str, method: str | None = None, settings: Sequence[str] = (), epochs: int | None = None
-) -> tuple[str, str, Sections]:
+) -> ResolvedRecipe:
     """(dataset, method, sections) of ("cifar10", "at+awp") or of a FILE.yaml, with overrides, scaled to `epochs`."""
     if method is None:
         dataset, method, sections = resolve_file(Path(target))
@@ -27,7 +55,7 @@ def resolve_config(
     sections = apply_overrides(sections, settings)
     validate_name(method)
     _check_plain(sections, f"recipe {dataset}/{method}")
-    return dataset, method, sections if epochs is None else scale_epochs(sections, epochs)
+    return ResolvedRecipe(dataset, method, sections if epochs is None else scale_epochs(sections, epochs))
 
 
 def to_set_args(changes: Mapping[str, Any]) -> list[str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from copy import deepcopy
+from functools import lru_cache
 from typing import Any
 
 import yaml
@@ -25,9 +27,15 @@ class _Dumper(yaml.SafeDumper):
 def parse_yaml(text: str, where: str) -> Any:
     """Parse `text`. Raises UserError, naming `where`, for invalid or unsafe YAML."""
     try:
-        return yaml.load(text, _Loader)
+        return deepcopy(_load(text))
     except (yaml.YAMLError, ZeroDivisionError, ValueError, RecursionError) as error:
         raise UserError(f"expected YAML in {where}, got {' '.join(str(error).split())}; correct it") from None
+
+
+@lru_cache(maxsize=1024)
+def _load(text: str) -> Any:
+    """Parsing takes a millisecond for a recipe, of which a command reads the same ones several times."""
+    return yaml.load(text, _Loader)
 
 
 def dump_sections(sections: dict[str, Any]) -> str:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import filelock
 
-from rb_smooth.config.sections import SECTIONS
 from rb_smooth.core import files, robustbench
 from rb_smooth.core.environment import git_commit
 from rb_smooth.core.errors import UserError
@@ -20,7 +19,7 @@ from rb_smooth.evaluation.score import attack_title
 from rb_smooth.leaderboard.entries import Entry, link_or_copy, read_entry
 from rb_smooth.leaderboard.metadata import architecture_name, paper_link, used_extra_data
 from rb_smooth.leaderboard.zoo import build_entry_network
-from rb_smooth.training.run_folder.run import Run, config_suffix
+from rb_smooth.training.run_folder.run import Run
 
 if TYPE_CHECKING:
     from torch import nn
@@ -132,11 +131,10 @@ def entry_info(
 
 
 def _entry(run: Run, score: dict[str, Any], leaderboard: Path) -> Entry:
-    header = run.header
-    dataset, _, method = header["name"].partition("/")
-    sections = {key: header[key] for key in SECTIONS} | {"evaluate": score["asked"]}
+    recipe = run.recipe
+    sections = recipe.sections | {"evaluate": score["asked"]}
     model, seed = score["model"], sections["train"]["seed"]
-    name = validate_name(f"{method}_{model['name']}_s{seed}{config_suffix(dataset, method, sections, '_')}")
+    name = validate_name(f"{recipe.method}_{model['name']}_s{seed}{recipe.suffix('_')}")
     is_standard = score["version"] == "standard"
     metadata = {
         "link": paper_link(sections),
@@ -145,7 +143,12 @@ def _entry(run: Run, score: dict[str, Any], leaderboard: Path) -> Entry:
         "venue": "local",
         "additional_data": used_extra_data(sections, score),
     }
-    own = {"run": run.identity, "method": score["title"], "trained_as": header["name"], "recipe": sections}
+    own = {
+        "run": run.identity,
+        "method": score["title"],
+        "trained_as": f"{recipe.dataset}/{recipe.method}",
+        "recipe": sections,
+    }
     info = entry_info({"checks": []} | score, model, metadata, own)
     return Entry(leaderboard, score["board"], score["threat"]["norm"], name, info)
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from rb_smooth.config import registry
-from rb_smooth.config.sections import SECTIONS, Sections
+from rb_smooth.config.overrides import ResolvedRecipe
+from rb_smooth.config.sections import Sections
 from rb_smooth.core import crashes, environment, files, robustbench
 from rb_smooth.core.console import console, is_quiet, log_info
 from rb_smooth.core.errors import UserError
@@ -56,8 +57,9 @@ def run_recipe(resolved: tuple[str, str, Sections], options: RunOptions) -> Run:
 
     Imports no torch if the run is finished.
     """
-    run = run_path(options.runs, *resolved)
-    if environment.WORLD_SIZE > 1 or not _is_done(run, resolved[-1], options):
+    resolved = ResolvedRecipe(*resolved)
+    run = run_path(options.runs, resolved)
+    if environment.WORLD_SIZE > 1 or not _is_done(run, resolved, options):
         _run_stages(run, resolved, options)
     if environment.RANK == 0 and options.until in ("evaluation", "entry"):
         _print_score(run)
@@ -69,24 +71,23 @@ def evaluate_run(run: Run, options: RunOptions, changes: Mapping[str, Any] | Non
 
     Evaluations are cached by these settings. Raises UserError if the run is not trained.
     """
-    header = run.header
-    dataset, _, method = header["name"].partition("/")
-    sections = {key: header[key] for key in SECTIONS}
+    recipe = run.recipe
     if not run.is_trained:
         raise UserError(f"expected a trained run in {run.path}, got one without last.pt; train it first")
-    sections["evaluate"] = {**sections["evaluate"], **(changes or {})}
+    evaluate = {**recipe.sections["evaluate"], **(changes or {})}
+    recipe = recipe._replace(sections={**recipe.sections, "evaluate": evaluate})
     options = replace(options, fresh=False, until="evaluation")
-    if environment.WORLD_SIZE > 1 or not _is_done(run, sections, options):
+    if environment.WORLD_SIZE > 1 or not _is_done(run, recipe, options):
         registry.check_installed(files.read_json(run.path / "training.json").get("packages", {}))
-        _run_stages(run, (dataset, method, sections), options, write_recipe=False)
+        _run_stages(run, recipe, options, write_recipe=False)
 
 
-def _is_done(run: Run, sections: Sections, options: RunOptions) -> bool:
+def _is_done(run: Run, resolved: ResolvedRecipe, options: RunOptions) -> bool:
     is_done = run.is_ready if options.until == "training" else run.is_finished
-    return not options.starts_over and is_done(sections)
+    return not options.starts_over and is_done(resolved.sections)
 
 
-def _run_stages(run: Run, resolved: tuple[str, str, Sections], options: RunOptions, write_recipe: bool = True) -> None:
+def _run_stages(run: Run, resolved: ResolvedRecipe, options: RunOptions, write_recipe: bool = True) -> None:
     """Carry out the run's missing stages. Checks recipe, device, data and initial weights before any file is written.
 
     write_recipe: whether to write `resolved` to recipe.yaml.
@@ -100,7 +101,7 @@ def _run_stages(run: Run, resolved: tuple[str, str, Sections], options: RunOptio
         raise UserError(f"expected --workers of at least 1, got {options.workers}; correct it")
     device = resolve_device(options.device)
     with distributed.process_group():
-        if distributed.rank_zero_call(lambda: _is_done(run, resolved[-1], options)):
+        if distributed.rank_zero_call(lambda: _is_done(run, resolved, options)):
             return
         progress = distributed.rank_zero_call(lambda: run.progress)
         if any(distributed.all_reduce_any(_is_further(run.progress, progress))):
@@ -135,7 +136,7 @@ def _run_stages(run: Run, resolved: tuple[str, str, Sections], options: RunOptio
                 train(recipe, run, data, device, network)
             if options.until == "training":
                 return
-            if not distributed.rank_zero_call(lambda: run.restore_score(resolved[-1]["evaluate"])):
+            if not distributed.rank_zero_call(lambda: run.restore_score(resolved.sections["evaluate"])):
                 from rb_smooth.training.scoring import score_run
 
                 score_run(recipe, run, data, network, device, workers)
@@ -146,10 +147,10 @@ def _is_further(one: Progress, other: Progress) -> bool:
     return stages.index(one) > stages.index(other)
 
 
-def _open(run: Run, resolved: tuple[str, str, Sections], fresh: bool) -> None:
+def _open(run: Run, resolved: ResolvedRecipe, fresh: bool) -> None:
     if fresh:
         run.discard()
-    run.begin(*resolved)
+    run.begin(resolved)
 
 
 def _load_data(recipe: Recipe, options: RunOptions, device: torch.device, progress: Progress) -> DataSplits:

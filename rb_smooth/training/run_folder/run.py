@@ -11,14 +11,15 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import filelock
 
-from rb_smooth.config import resolver, yaml
-from rb_smooth.config.sections import SECTIONS, Sections, config_hash, result_config, short_hash
+from rb_smooth.config import yaml
+from rb_smooth.config.overrides import ResolvedRecipe
+from rb_smooth.config.sections import SECTIONS, Sections, result_config, short_hash
 from rb_smooth.core import crashes, files
 from rb_smooth.core.errors import UserError, first_line
 from rb_smooth.training.run_folder import resume
@@ -37,11 +38,13 @@ _POLL_SECONDS = 0.2
 class Run:
     """A run in the folder `path`; its files are read without torch.
 
-    is_trained, progress ("new", "begun", "trained") and is_in_use: its state. header: its resolved recipe.
-    score: its last evaluation, or None. All raise UserError for a damaged file.
+    is_trained, progress ("new", "begun", "trained") and is_in_use: its state. header: content of recipe.yaml.
+    recipe: the recipe in it. score: its last evaluation, or None. All raise UserError for a damaged file.
     """
 
     path: Path
+    requested: ResolvedRecipe | None = field(default=None, compare=False, repr=False)
+    """The recipe for which `run_path` made it, whose hash is known."""
 
     @property
     def is_trained(self) -> bool:
@@ -58,12 +61,12 @@ class Run:
         """Whether the run has this recipe, is trained, and is evaluated by these `evaluate` settings."""
         if not self.is_trained or (score := self.score) is None:
             return False
-        trained = {**sections, "evaluate": self.header["evaluate"]}
+        trained = {**sections, "evaluate": self.header.get("evaluate")}
         return self.is_ready(trained) and score["asked"] == sections["evaluate"]
 
     def is_ready(self, sections: Sections) -> bool:
         """Whether the run has this recipe, `evaluate` included, and is trained; it may lack a score."""
-        return self.is_trained and result_config({key: self.header[key] for key in SECTIONS}) == result_config(sections)
+        return self.is_trained and result_config(self.recipe.sections) == result_config(sections)
 
     @property
     def score(self) -> dict[str, Any] | None:
@@ -119,6 +122,14 @@ class Run:
         return header
 
     @property
+    def recipe(self) -> ResolvedRecipe:
+        """The recipe in recipe.yaml; without sections after `discard`. Raises UserError as `header` does."""
+        header = self.header
+        dataset, _, method = header["name"].partition("/")
+        found = ResolvedRecipe(dataset, method, {key: header[key] for key in SECTIONS if key in header})
+        return self.requested if self.requested == found else found
+
+    @property
     def crash_file(self) -> Path:
         """File with the trace of a crashed process of this run."""
         return self.path / "crash.txt"
@@ -168,19 +179,20 @@ class Run:
                 self.crash_file.unlink(missing_ok=True)
             lock.release()
 
-    def begin(self, dataset: str, method: str, sections: Sections) -> None:
+    def begin(self, recipe: ResolvedRecipe) -> None:
         """Write recipe.yaml. Raises UserError if the existing one differs in settings of training."""
         path = self.path / "recipe.yaml"
         identity = uuid.uuid4().hex
         if path.exists():
             found = self.header
             identity = found["run"]
-            if differences := _differences(found, sections):
+            if differences := _differences(found, recipe.sections):
                 raise UserError(
                     f"expected {self.path} to hold this recipe, got another ({differences}); use --fresh or another "
                     "--runs"
                 )
-        files.write_text(path, yaml.dump_sections({"name": f"{dataset}/{method}", "run": identity, **sections}))
+        content = {"name": f"{recipe.dataset}/{recipe.method}", "run": identity, **recipe.sections}
+        files.write_text(path, yaml.dump_sections(content))
 
     def discard(self) -> None:
         """Delete all results of the run, but not its identity, if recipe.yaml is readable."""
@@ -232,19 +244,10 @@ class Run:
             ) from None
 
 
-def run_path(runs: Path, dataset: str, method: str, sections: Sections) -> Run:
-    """The run of these settings; other settings have another folder."""
-    return Run(runs / dataset / f"{method}-s{sections['train']['seed']}{config_suffix(dataset, method, sections, '-')}")
-
-
-def config_suffix(dataset: str, method: str, sections: Sections, separator: str) -> str:
-    """`separator` and six hex digits if the recipe differs from the shipped one; else empty."""
-    own = config_hash(sections)
-    try:
-        shipped = config_hash(resolver.resolve_method(dataset, method, shipped_only=True)[1])
-    except UserError:  # not shipped
-        shipped = ""
-    return "" if own == shipped else f"{separator}{own}"
+def run_path(runs: Path, recipe: ResolvedRecipe) -> Run:
+    """The run of this recipe; one with other settings has another folder."""
+    name = f"{recipe.method}-s{recipe.sections['train']['seed']}{recipe.suffix('-')}"
+    return Run(runs / recipe.dataset / name, recipe)
 
 
 def _differences(stored: Sections, requested: Sections) -> str:

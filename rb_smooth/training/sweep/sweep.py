@@ -11,7 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from rb_smooth.config.sections import Sections, short_hash
+from rb_smooth.config.overrides import ResolvedRecipe
+from rb_smooth.config.sections import short_hash
 from rb_smooth.core import environment, files, robustbench
 from rb_smooth.core.console import console, log_info
 from rb_smooth.core.environment import git_commit
@@ -40,38 +41,36 @@ class SweepRun:
     """
 
     what: tuple[str, ...]
-    dataset: str
-    method: str
-    sections: Sections
+    recipe: ResolvedRecipe
     options: argparse.Namespace
     is_entered: Callable[[Run, Path], bool]
 
     @property
     def seed(self) -> Any:
-        return self.sections["train"]["seed"]
+        return self.recipe.sections["train"]["seed"]
 
     @cached_property
     def run(self) -> Run:
-        return run_path(self.options.runs, self.dataset, self.method, self.sections)
+        return run_path(self.options.runs, self.recipe)
 
     @property
     def job(self) -> Job:
         command = (sys.executable, "-m", "rb_smooth.recipe", *self.what, f"--seed={self.seed}")
-        name, command = f"{self.method}, seed {self.seed}", (*command, *_forwarded_options(self.options))
+        name, command = f"{self.recipe.method}, seed {self.seed}", (*command, *_forwarded_options(self.options))
         return Job(name, self.run, command, self.is_done, self.network_key)
 
     @property
     def network_key(self) -> str:
         """Equal for runs with the same layers and image shape."""
-        data = {key: value for key, value in self.sections["data"].items() if key not in _KEYS_WITHOUT_SHAPE}
-        return short_hash([data, self.sections["model"]])
+        data = {key: value for key, value in self.recipe.sections["data"].items() if key not in _KEYS_WITHOUT_SHAPE}
+        return short_hash([data, self.recipe.sections["model"]])
 
     def is_done(self) -> bool:
         """Whether the run is complete. Imports no torch. False for a damaged run, whose process reports the damage."""
         if self.options.fresh:
             return False
         try:
-            finished = self.run.is_finished(self.sections)
+            finished = self.run.is_finished(self.recipe.sections)
             return finished and (self.options.no_submit or self.is_entered(self.run, self.options.leaderboard))
         except UserError:
             return False
@@ -79,10 +78,10 @@ class SweepRun:
     def result(self) -> RunResult | None:
         """The run's evaluation, if it is finished."""
         try:
-            score = self.run.score if self.run.is_finished(self.sections) else None
+            score = self.run.score if self.run.is_finished(self.recipe.sections) else None
         except UserError:
             return None
-        return None if score is None else RunResult(self.method, self.seed, score)
+        return None if score is None else RunResult(self.recipe.method, self.seed, score)
 
 
 def run_sweep(sweep_runs: Sequence[SweepRun], options: argparse.Namespace) -> Path | None:
@@ -143,14 +142,14 @@ def _check_distinct(sweep_runs: Sequence[SweepRun]) -> None:
         raise UserError(
             "expected one process for several runs, got several from torchrun; start without torchrun, or with one run"
         )
-    datasets = sorted({sweep_run.dataset for sweep_run in sweep_runs})
+    datasets = sorted({sweep_run.recipe.dataset for sweep_run in sweep_runs})
     if len(datasets) > 1:
         raise UserError(f"expected runs on one data set, got {' and '.join(datasets)}; use one command for each")
     seen: set[tuple[str, Any]] = set()
     for sweep_run in sweep_runs:
-        if (sweep_run.method, sweep_run.seed) in seen:
-            raise UserError(f"expected each method once, got {sweep_run.method} twice; drop one, or rename it")
-        seen.add((sweep_run.method, sweep_run.seed))
+        if (sweep_run.recipe.method, sweep_run.seed) in seen:
+            raise UserError(f"expected each method once, got {sweep_run.recipe.method} twice; drop one, or rename it")
+        seen.add((sweep_run.recipe.method, sweep_run.seed))
 
 
 def _check(sweep_runs: Sequence[SweepRun]) -> None:
@@ -160,21 +159,19 @@ def _check(sweep_runs: Sequence[SweepRun]) -> None:
     robustbench.import_robustbench()
     for sweep_run in sweep_runs:
         new = sweep_run.options.fresh or sweep_run.options.plan
-        validate.check_recipe(
-            sweep_run.dataset, sweep_run.method, sweep_run.sections, "new" if new else sweep_run.run.progress
-        )
+        validate.check_recipe(*sweep_run.recipe, "new" if new else sweep_run.run.progress)
 
 
 def _plan(sweep_runs: Sequence[SweepRun], devices: Sequence[str]) -> None:
     """Print the estimated cost of one run of each method, and the number of runs."""
     from rb_smooth.training.pipeline import RunOptions, run_recipe
 
-    first = {sweep_run.method: sweep_run for sweep_run in reversed(sweep_runs)}
+    first = {sweep_run.recipe.method: sweep_run for sweep_run in reversed(sweep_runs)}
     workers = 1 if len(devices) > 1 else None  # the command's own workers are runs, not attack processes
     for sweep_run in reversed(first.values()):
         folders = {"runs": sweep_run.options.runs, "data_dir": sweep_run.options.data_dir}
         run_recipe(
-            (sweep_run.dataset, sweep_run.method, sweep_run.sections),
+            sweep_run.recipe,
             RunOptions(**folders, device=devices[0], workers=workers, until="plan"),
         )
     seeds = len({sweep_run.seed for sweep_run in sweep_runs})
@@ -190,12 +187,12 @@ def _report(
     results = {sweep_run: result for sweep_run, result in measured if result is not None}
     if not results:
         return None
-    order = list(dict.fromkeys(sweep_run.method for sweep_run in sweep_runs))  # of the command line
+    order = list(dict.fromkeys(sweep_run.recipe.method for sweep_run in sweep_runs))  # of the command line
     compared = compare_methods(sorted(results.values(), key=lambda result: order.index(result.method)))
-    for table in render_tables(sweep_runs[0].dataset, compared):
+    for table in render_tables(sweep_runs[0].recipe.dataset, compared):
         console.print(table)
-    names = [[sweep_run.run.path.name, sweep_run.sections["evaluate"]] for sweep_run in sweep_runs]
-    path = options.runs / sweep_runs[0].dataset / f"sweep-{short_hash(names)}.json"
+    names = [[sweep_run.run.path.name, sweep_run.recipe.sections["evaluate"]] for sweep_run in sweep_runs]
+    path = options.runs / sweep_runs[0].recipe.dataset / f"sweep-{short_hash(names)}.json"
     if starts_over or not path.exists():
         files.write_json(path, _record(results, compared, failures))
     console.print(f"all results: {path}")
@@ -214,12 +211,12 @@ def _record(
         "command": f"python -m rb_smooth.recipe {shlex.join(sys.argv[1:])}",
         "commit": git_commit(),
         "versions": robustbench.package_versions(),
-        "dataset": first.dataset,
+        "dataset": first.recipe.dataset,
         "settings": first.options.set,
         "groups": compared,
         "runs": [
             {
-                "method": sweep_run.method,
+                "method": sweep_run.recipe.method,
                 "seed": sweep_run.seed,
                 "folder": sweep_run.run.path.name,
                 "identity": sweep_run.run.identity,
