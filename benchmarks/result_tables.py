@@ -122,9 +122,9 @@ def figure(key: str, row: dict[str, Any], n: int) -> str:
     mean, std = percent(row[key]["mean"]), row[key]["std"]
     if std is not None:
         return with_spread(mean, std)
-    from rb_smooth.core.statistics import share_interval
+    from rb_smooth.core.statistics import wilson_interval
 
-    low, high = map(percent, share_interval(row[key]["mean"], n))
+    low, high = map(percent, wilson_interval(round(row[key]["mean"] * n), n))
     return f"{mean} ({low} to {high})"
 
 

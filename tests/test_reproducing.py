@@ -85,7 +85,13 @@ def test_the_readme_states_the_measured_differences_on_digits():
     points = [f"{100 * value:+.2f}".replace("-", "−") for each in (awp, ensgd) for value in (each["low"], each["high"])]
     assert f"`at+awp` is {100 * awp['mean']:.2f} points above `at`" in text
     assert f"(95 % interval {points[0]} to {points[1]}), `at+ensgd` {-100 * ensgd['mean']:.2f} below" in text
-    assert f"({points[2]} to {points[3]})" in text
+    assert f"({points[2]} to {points[3]};" in text
+    (paper_lr,) = (
+        each
+        for each in read_results(reproducing.HERE)["digits-paper-lr"]["groups"][0]["differences"]
+        if (each["method"], each["minus"]) == ("at+ensgd", "at")
+    )
+    assert f"{-100 * paper_lr['mean']:.2f} below): no paper's claim" in text
 
 
 @pytest.mark.parametrize(

@@ -137,8 +137,7 @@ def folder(
         process; by default one less than the cores, at most 8. Source: ours.
 
     `stream` and `workers` change no result: recipes that differ only in them are one run. Only the images that a run
-    uses are decoded. A new model's channel statistics are those of up to 10,000 training images, with
-    `data.train_examples` of that part alone.
+    uses are decoded, and up to 10,000 training images for the channel statistics of a new model.
     """
     folder_path = Path(root).expanduser()
     label = folder_path.resolve().name if label is None else label

@@ -68,8 +68,6 @@ def split(
     train, chosen = _stratified(source.train, held_out, split_seed, "data.validation")
     if train_examples is not None and train_examples < len(train):
         _, train = _stratified(train, train_examples, split_seed, "data.train_examples")
-        if isinstance(train, ImageFiles):
-            source = replace(source, train=train)  # channel statistics decode no other images
     if len(train) < batch_size:
         raise UserError(
             f"expected {batch_size} training images, one minibatch, got {len(train)}; lower data.batch_size"
