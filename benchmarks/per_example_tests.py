@@ -13,8 +13,8 @@ from result_tables import CLAIMS, POWER, signed, significant_of, table_head, tab
 from rb_smooth.core.statistics import PairedCounts, holm_correction, mcnemar_test
 from rb_smooth.evaluation.score import attack_title
 from rb_smooth.leaderboard.entries import Entry, list_entries
-from rb_smooth.leaderboard.reports.board import own_row
 from rb_smooth.leaderboard.reports.comparison import differences
+from rb_smooth.leaderboard.reports.rows import own_row
 from rb_smooth.training.sweep.comparison import SIGNIFICANT
 
 

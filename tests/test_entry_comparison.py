@@ -20,9 +20,12 @@ from rb_smooth.core.errors import UserError
 from rb_smooth.core.statistics import PairedCounts, holm_correction
 from rb_smooth.evaluation import per_example
 from rb_smooth.leaderboard import entries, metadata
+from rb_smooth.leaderboard.page import reference_models
 from rb_smooth.leaderboard.reports import comparison, ranking
-from rb_smooth.leaderboard.reports.board import own_row, published_rows
-from rb_smooth.leaderboard.reports.entry_report import loading_code, render_entry_report
+from rb_smooth.leaderboard.reports.entry_report import loading_code, render_entry_report, render_report
+from rb_smooth.leaderboard.reports.lookup import find_models
+from rb_smooth.leaderboard.reports.ranking import place_entry
+from rb_smooth.leaderboard.reports.rows import own_row, published_rows
 
 COUNTS = st.builds(PairedCounts, *[st.integers(0, 40)] * 4).filter(lambda pairs: pairs.n > 0)
 
@@ -119,7 +122,7 @@ def differences(one, other):
 
 
 def table(*entries):
-    return rendered(comparison.comparison_table([own_row(entry) for entry in entries]))
+    return rendered(comparison.comparison_table([place_entry(entry) for entry in entries]))
 
 
 def pair(folder, **changed):
@@ -185,8 +188,10 @@ def test_other_protocols_are_not_ranked_and_the_difference_is_shown(tmp_path, ch
     found = differences(one, two)
     assert why in found["apart"]
     text = table(one, two)
-    assert f"not ranked: one and two differ in {'; '.join(found['apart'])}" in text
-    assert re.search(r"^ *– +one ", text, re.M)
+    ranked = bool(changed.keys() & {"seed", "batch_size"})  # they make no other quantity
+    said = "ranked together" if ranked else "not ranked together"
+    assert re.search(rf"^{said}: one and two differ in {re.escape('; '.join(found['apart']))}$", text, re.M)
+    assert re.search(r"^ *1 +one " if ranked else r"^ *– +one ", text, re.M)
     of_one_thing = not {"version", "threat"} & changed.keys()
     assert (found["figures"]["autoattack"] is not None) == of_one_thing
     if of_one_thing:
@@ -247,36 +252,94 @@ def test_rounded_eps_equals_exact_eps(tmp_path):
     assert differences(make_entry(tmp_path, "one"), near)["apart"] == []
 
 
-def test_positions_among_all_among_equal_data_and_in_the_family(tmp_path):
-    rows = [row for row in entries.published_entries("cifar10", "Linf")["entries"] if row["eps"] == "8/255"]
+def test_positions_among_all_with_equal_data_in_the_family_and_both_count_published_and_ours(tmp_path):
+    other = make_entry(tmp_path, "other", autoattack=0.6)
     mine = make_entry(tmp_path, "mine", autoattack=0.53, interval=[0.52, 0.54])
-    found = ranking.position(mine)
+    row, board = place_entry(mine)
+    rows = [each for each in board.groups[0].rows if each is not row]
+    assert other.name in {each.name for each in rows}
+    found = ranking.position(row, board)
     assert found["unranked"] == ""
     everyone, plain, kin, plain_kin = found["places"]
     for place, members in (
         (everyone, rows),
-        (plain, [row for row in rows if not row["extra_data"]]),
-        (kin, [row for row in rows if row["architecture"] in ("ResNet-18", "PreActResNet-18")]),
+        (plain, [each for each in rows if not each.extra_data]),
+        (kin, [each for each in rows if each.architecture in ("ResNet-18", "PreActResNet-18")]),
     ):
-        better = [row["best_known"] for row in members if row["best_known"] > 0.53]
+        better = [each.best_known for each in members if each.best_known > 0.53]
         assert (place["rank"], place["of"]) == (len(better) + 1, len(members) + 1)
         assert place["above"]["best_known"] == min(better)
-        assert place["below"]["best_known"] == max(r["best_known"] for r in members if r["best_known"] <= 0.53)
-        assert place["ranks"] == [1 + sum(r["best_known"] > end for r in members) for end in (0.54, 0.52)]
+        assert place["below"]["best_known"] == max(each.best_known for each in members if each.best_known <= 0.53)
+        assert place["ranks"] == [1 + sum(each.best_known > end for each in members) for end in (0.54, 0.52)]
     assert plain_kin["of"] < kin["of"]
     assert not plain_kin["above"]["extra_data"]
     assert json.loads(json.dumps(found)) == found
-    text = rendered(ranking.position_table(mine))
+    text = rendered(ranking.position_table(row, board))
     assert everyone["above"]["name"] in text
     assert found["date"] in text
 
 
+def test_page_show_compare_and_submit_say_one_rank(tmp_path):
+    entries_ = [make_entry(tmp_path, name, autoattack=value) for name, value in (("a", 0.56), ("b", 0.55), ("c", 0.55))]
+    row, board = place_entry(entries_[1])
+    of = len(board.groups[0].rows)
+    said = f"{row.rank} of {of} models"
+    assert said in reference_models.rank_sentence(row, board)
+    assert f"b: rank {said}" in table(*entries_)
+    assert re.search(rf"^ *{row.rank} +b ", table(*entries_), re.M)
+    assert re.search(rf"^ *models +{row.rank} +{of} ", rendered(render_entry_report(entries_[1])), re.M)
+    assert re.search(rf"^ *{row.rank} +b ", rendered(ranking.ranking_table(entries_[1])), re.M)
+    assert row.rank == place_entry(entries_[2])[0].rank
+    assert row.rank == 1 + sum(each.best_known > 0.55 for each in board.groups[0].rows)
+
+
+def test_entries_without_published_ones_are_ranked_among_ours(tmp_path):
+    mine, _ = (make_entry(tmp_path, name, dataset="digits", autoattack=a) for name, a in (("a", 0.5), ("b", 0.6)))
+    text = rendered(ranking.position_table(*place_entry(mine)))
+    assert "published entries not ranked: RobustBench has no board digits Linf" in text
+    assert ranking.position(*place_entry(mine))["places"][0]["above"]["name"] == "b"
+
+
+def test_published_models_are_found_shown_and_compared_without_a_folder(tmp_path):
+    ((row, board),) = find_models(["Wu2020Adversarial"], tmp_path / "none")
+    text = rendered(render_report(row, board))
+    assert "best known robust accuracy" in text
+    assert re.search(rf"^ *models +{row.rank} +{len(board.group_of(row).rows)} ", text, re.M)
+    assert "load_model('Wu2020Adversarial', dataset='cifar10', threat_model='Linf')" in text
+    pair = find_models(["Wu2020Adversarial", "Rebuffi2021Fixing_70_16_cutmix_extra"], tmp_path / "none", threat="Linf")
+    compared = rendered(comparison.comparison_table(pair))
+    assert "difference in points" in compared
+    assert f"Wu2020Adversarial: rank {row.rank} of" in compared
+    assert set(comparison.compare_entries(pair)["positions"]) == {each.name for each, _ in pair}
+    with pytest.raises(UserError, match="Wu2020Adversarial"):
+        find_models(["Wu2020Adversaria"], tmp_path)
+
+
+def test_a_name_of_several_boards_is_taken_on_that_of_the_first_or_must_be_told(tmp_path):
+    for threat in ("Linf", "L2"):
+        make_entry(tmp_path, "both", threat=SCORE["threat"] | {"norm": threat, "eps": 0.5})
+    make_entry(tmp_path, "one", threat=SCORE["threat"] | {"norm": "L2", "eps": 0.5})
+    with pytest.raises(UserError, match="one in each of cifar10 L2, cifar10 Linf; say --dataset and --threat"):
+        find_models(["both"], tmp_path)
+    assert find_models(["one", "both"], tmp_path)[1][0].threat == "L2"
+    assert find_models(["both"], tmp_path, threat="Linf")[0][0].threat == "Linf"
+
+
+def test_only_what_we_trained_is_ours(tmp_path):
+    mine = make_entry(tmp_path, "mine")
+    theirs = make_entry(tmp_path, "theirs", autoattack=0.6, own={"origin": {"checkpoint": "net.pt", "sha256": "ab"}})
+    assert [own_row(entry).whose for entry in (mine, theirs)] == ["ours", "external"]
+    assert "theirs (external)" in rendered(ranking.ranking_table(mine))
+    _, board = place_entry(mine)
+    assert reference_models.headline(board).startswith("Our best, mine,")
+
+
 def test_the_first_has_no_model_above(tmp_path):
-    found = ranking.position(make_entry(tmp_path, "mine", autoattack=0.9, interval=[0.89, 0.91]))
+    found = ranking.position(*place_entry(make_entry(tmp_path, "mine", autoattack=0.9, interval=[0.89, 0.91])))
     assert found["places"][0]["above"] is None
     assert found["places"][0]["ranks"] == [1, 1]
     assert "none" in rendered(
-        ranking.position_table(make_entry(tmp_path, "mine", autoattack=0.9, interval=[0.89, 0.91]))
+        ranking.position_table(*place_entry(make_entry(tmp_path, "mine", autoattack=0.9, interval=[0.89, 0.91])))
     )
 
 
@@ -290,9 +353,9 @@ def test_the_first_has_no_model_above(tmp_path):
 )
 def test_unranked_entries_have_a_reason(tmp_path, changed, why):
     mine = make_entry(tmp_path, "mine", **changed)
-    assert why in ranking.position(mine)["unranked"]
-    assert ranking.position(mine)["places"] == []
-    assert why in rendered(ranking.position_table(mine))
+    assert why in ranking.position(*place_entry(mine))["unranked"]
+    assert ranking.position(*place_entry(mine))["places"] == []
+    assert why in rendered(ranking.position_table(*place_entry(mine)))
 
 
 @pytest.mark.parametrize(
@@ -312,7 +375,7 @@ def test_architecture_families(architecture, kin):
 def test_a_single_entry_is_compared_with_its_neighbours(tmp_path):
     mine = make_entry(tmp_path, "mine")
     text = table(mine)
-    above = ranking.position(mine)["places"][0]["above"]["name"]
+    above = ranking.position(*place_entry(mine))["places"][0]["above"]["name"]
     assert text.count(above) >= 2
     assert "difference in points" in text
 
@@ -403,3 +466,19 @@ def test_reports_do_not_import_torch():
     modules = ", ".join(f"rb_smooth.leaderboard.reports.{name}" for name in reports)
     code = f"import {modules}, sys; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_names_in_reports_are_readable(tmp_path):
+    for stored in ("SmallPreActResNet-26", "SmallPreActResNet (width 26)"):  # the first by earlier versions
+        entry = make_entry(tmp_path, "mine", metadata={"architecture": stored}, own={"method": "at+awp (10 epochs)"})
+        assert own_row(entry).architecture == "SmallPreActResNet (width 26)"
+        assert own_row(entry).title == "AT+AWP (10 epochs)"
+    new = {"name": "small_preactresnet", "options": {"width": 26}}
+    assert metadata.architecture_name(new) == "SmallPreActResNet (width 26)"
+    assert metadata.method_title("trades+ensgd2-wrn34") == "TRADES+2ndEnSGD-wrn34"
+    assert metadata.class_name("cifar10", 3) == "cat"
+    assert metadata.class_name("cifar100", 99) == "worm"
+    assert metadata.class_name("cifar10", 10) == "class 10"
+    assert metadata.class_name("folder-x", 0) == "class 0"
+    assert len(metadata._CLASSES["cifar100"]) == 100
+    assert metadata._CLASSES["cifar100"] == sorted(metadata._CLASSES["cifar100"])

@@ -91,7 +91,7 @@ def test_an_external_checkpoint_is_evaluated_as_a_run_is(trained_copy, capsys):
     assert theirs.protocol() == trained_copy.protocol()
     assert theirs.points.read_text() == trained_copy.points.read_text()
     assert theirs.info["name"] == "<b>Theirs</b>"
-    assert theirs.info["architecture"] == "SmallPreActResNet-4"
+    assert theirs.info["architecture"] == "SmallPreActResNet (width 4)"
     assert theirs.own["origin"]["sha256"] == files.sha256(Path("net.pt"))
     x = torch.rand(3, 1, 8, 8)
     ours = rb_smooth.load_model(trained_copy.name, dataset="digits")(x)

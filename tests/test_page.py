@@ -21,7 +21,8 @@ from PIL import Image
 from rb_smooth.core import files
 from rb_smooth.core.errors import UserError
 from rb_smooth.leaderboard.page import charts, details, reference_models, render, server
-from rb_smooth.leaderboard.reports.board import read_boards, safe_link
+from rb_smooth.leaderboard.reports.board import read_boards
+from rb_smooth.leaderboard.reports.rows import safe_link
 
 LOG = """epoch,lr,loss,train_robust,val_clean,val_robust,best,seconds
 0,0.1,2.1,0.30,0.60,0.35,True,60.0
@@ -93,7 +94,7 @@ def test_incomparable_entries_are_in_a_group_of_their_own_with_the_reason(tmp_pa
     assert last.rows[0].rank is None
     assert last.why == f"Not ranked with those above: {why}"
     assert last.why in reference_models.headline(board)
-    assert last.why in reference_models.rank_sentence(last.rows[0], last)
+    assert last.why in reference_models.rank_sentence(last.rows[0], board)
 
 
 def test_an_entry_of_the_smaller_eps_is_ranked_among_the_published_of_that_eps(tmp_path):
@@ -120,9 +121,9 @@ def test_a_board_without_published_models_ranks_within_equal_protocols(tmp_path)
 def test_quick_is_never_called_autoattack(tmp_path):
     make_entry(tmp_path, "mine", dataset="digits", official=False, version="quick")
     board = board_of(tmp_path, "digits-Linf")
-    assert board.figure == "Robust accuracy, upper bound (quick, not AutoAttack)"
+    assert board.figure == "Robust accuracy"
     assert "not AutoAttack" in reference_models.headline(board)
-    assert board_of(tmp_path).figure == "AutoAttack robust accuracy"
+    assert board_of(tmp_path).figure == "Best known robust accuracy"
 
 
 def test_rank_range_from_the_interval_and_reference_models_of_the_same_family(tmp_path):
@@ -132,7 +133,7 @@ def test_rank_range_from_the_interval_and_reference_models_of_the_same_family(tm
     group = group_of(board, mine)
     others = [row.best_known for row in group.rows if row is not mine]
     best, worst = (1 + sum(other > end for other in others) for end in (0.56, 0.45))
-    assert f"({best} to {worst} by its 95 % interval)" in reference_models.rank_sentence(mine, group)
+    assert f"({best} to {worst} by its 95 % interval)" in reference_models.rank_sentence(mine, board)
     marks = dict(reference_models.model_references(mine, group))
     kin = marks["best other ResNet-18 without extra data"]
     assert kin.architecture in ("ResNet-18", "PreActResNet-18")

@@ -154,24 +154,26 @@ def _find_entry(options: argparse.Namespace) -> Entry:
 
 
 def _show(options: argparse.Namespace) -> None:
-    from rb_smooth.leaderboard.reports.entry_report import render_entry_report
+    from rb_smooth.leaderboard.reports.entry_report import render_report
+    from rb_smooth.leaderboard.reports.lookup import find_models
 
-    entry = _find_entry(options)
+    ((row, board),) = find_models([options.what], options.leaderboard, options.dataset, options.threat)
     if options.json:
-        print(json.dumps(entry.info, indent=2, ensure_ascii=False))
+        print(json.dumps(row.info, indent=2, ensure_ascii=False))
         return
-    _print(render_entry_report(entry))
+    _print(render_report(row, board))
 
 
 def _compare(options: argparse.Namespace) -> None:
-    """Compare entries with each other and with published entries of their board."""
-    from rb_smooth.leaderboard.reports.comparison import compare_entries, comparison_table, select_rows
+    """Compare entries and published models with each other, or one with its neighbours."""
+    from rb_smooth.leaderboard.reports.comparison import compare_entries, comparison_table
+    from rb_smooth.leaderboard.reports.lookup import find_models
 
-    rows = select_rows(options.what, options.leaderboard, options.dataset, options.threat)
+    models = find_models(options.what, options.leaderboard, options.dataset, options.threat)
     if options.json:
-        print(json.dumps(compare_entries(rows), indent=2, ensure_ascii=False))
+        print(json.dumps(compare_entries(models), indent=2, ensure_ascii=False))
         return
-    _print(comparison_table(rows))
+    _print(comparison_table(models))
 
 
 def _table(options: argparse.Namespace) -> None:

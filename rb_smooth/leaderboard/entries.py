@@ -45,6 +45,11 @@ class Entry:
         return self.info["rb_smooth"]
 
     @property
+    def is_external(self) -> bool:
+        """Whether it was submitted as a checkpoint that was trained elsewhere."""
+        return "origin" in self.own
+
+    @property
     def packages(self) -> dict[str, str]:
         """Packages of its third-party methods: {"perturbation.sam": "rb-smooth-sam 0.1"}."""
         packages: dict[str, str] = self.own["score"].get("packages", {})

@@ -34,6 +34,8 @@ class Paper(NamedTuple):
 _REFERENCES = yaml.safe_load(Path(__file__).with_name("references.yaml").read_text(encoding="utf-8"))
 _ARCHITECTURES: dict[str, str] = _REFERENCES["architectures"]
 PAPERS = tuple(Paper(**paper | {"methods": tuple(paper["methods"])}) for paper in _REFERENCES["papers"])
+_METHODS: dict[str, str] = _REFERENCES["methods"]
+_CLASSES: dict[str, list[str]] = _REFERENCES["classes"]
 AUTOATTACK, ROBUSTBENCH = "croce2020reliable", "croce2020robustbench"
 """Keys of papers in references.yaml."""
 
@@ -52,6 +54,32 @@ def architecture_name(model: dict[str, Any]) -> str:
         return _ARCHITECTURES[model["name"]].format(**model["options"])
     except KeyError:
         return str(model["name"])
+
+
+def dataset_title(dataset: str) -> str:
+    """Return `CIFAR-10` for cifar10; unknown names are unchanged."""
+    return str(_REFERENCES["datasets"].get(dataset, dataset))
+
+
+def class_name(dataset: str, label: int) -> str:
+    """Return `cat` for CIFAR-10's 3; `class 3` for data sets whose class names the board does not have."""
+    names = _CLASSES.get(dataset, [])
+    return names[label].replace("_", " ") if 0 <= label < len(names) else f"class {label}"
+
+
+def method_title(method: str) -> str:
+    """Return `AT+AWP (10 epochs)` for a recipe's at+awp (10 epochs): papers' names of the parts that have one."""
+    name, space, notes = method.partition(" ")
+    parts = [_METHODS.get(part, part) for part in re.split(r"([+-])", name)]
+    return "".join(parts) + space + notes
+
+
+def entry_title(entry: Entry) -> str:
+    """Return the readable title of an entry: its method's; of an external checkpoint, the paper's."""
+    method = entry.own.get("method")
+    if entry.is_external or not method:
+        return str(entry.info.get("name") or entry.name)
+    return method_title(str(method))
 
 
 def used_extra_data(sections: Sections, score: dict[str, Any]) -> bool:
@@ -103,7 +131,7 @@ _UNNAMED_ARCHITECTURES = ("preactresnet18", "resnet18", "wideresnet")
 
 def architecture_title(entry: Entry) -> str:
     """Return RobustBench's name of the architecture, `WideResNet-34-10`, also for entries of earlier versions."""
-    name = str(entry.info["architecture"])
+    name = re.sub(r"^SmallPreActResNet-(\d+)$", r"SmallPreActResNet (width \1)", str(entry.info["architecture"]))
     if name not in _UNNAMED_ARCHITECTURES:
         return name
     return architecture_name(

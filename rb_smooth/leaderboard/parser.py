@@ -23,7 +23,7 @@ def parse_options(description: str) -> argparse.Namespace:
             ("evaluate", "accuracy against the radius, of an entry or a model of RobustBench's zoo"),
             ("verify", "evaluate an entry again from its stored weights: same or different"),
             ("reproduce", "train an entry again from its stored recipe and compare the results"),
-            ("show", "all data of one entry"),
+            ("show", "all data of one entry, or what is known of a published model"),
             ("compare", "ranks, neighbours, and differences with intervals"),
             ("table", "the board as a table for a paper: mean and standard deviation over seeds"),
             ("bundle", "a folder with what RobustBench's new-model issue requires"),
@@ -36,7 +36,7 @@ def parse_options(description: str) -> argparse.Namespace:
     parsers["submit"].add_argument(
         "what", type=Path, metavar="RUN|CHECKPOINT", help="a run's folder, or a file of weights"
     )
-    parsers["compare"].add_argument("what", nargs="+", metavar="NAME", help="of entries of one board")
+    parsers["compare"].add_argument("what", nargs="+", metavar="NAME", help="of entries or published models")
     for command in parsers.values():
         command.add_argument(
             "--leaderboard", type=Path, default=Path("leaderboard"), help="the board's folder (default: leaderboard)"

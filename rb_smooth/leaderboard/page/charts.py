@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from rb_smooth.core.formatting import percent
-from rb_smooth.leaderboard.reports.board import Board, ModelRow
+from rb_smooth.leaderboard.reports.board import Board
+from rb_smooth.leaderboard.reports.rows import ModelRow
 from rb_smooth.training.run_folder.log import LogRow, best_row
 
 _WIDTH, _LEFT, _RIGHT, _TOP, _BOTTOM = 560, 40, 10, 40, 56
@@ -184,11 +185,10 @@ def _without_outliers(values: Sequence[float]) -> list[float]:
 def _accessible_label(row: ModelRow) -> str:
     low_high = f", 95 % interval {percent(row.interval[0])} to {percent(row.interval[1])}" if row.interval else ""
     rank = f", rank {row.rank}" if row.rank else ""
-    whose = "ours" if row.ours else "published"
     attack = "" if row.attack == "AutoAttack" else f" ({row.attack})"
     return (
         f"{row.name}: {percent(row.clean)} % clean, {percent(row.best_known)} % robust{attack}{low_high}; "
-        f"{row.architecture}, {whose}{rank}"
+        f"{row.architecture}, {row.whose}{rank}"
     )
 
 

@@ -18,7 +18,8 @@ from rb_smooth.core.errors import UserError
 from rb_smooth.core.formatting import duration, percent
 from rb_smooth.leaderboard.page import charts, reference_models
 from rb_smooth.leaderboard.page.details import Details, read_details
-from rb_smooth.leaderboard.reports.board import ModelRow, read_boards
+from rb_smooth.leaderboard.reports.board import read_boards
+from rb_smooth.leaderboard.reports.rows import ModelRow
 
 MAX_DETAIL_BYTES = 1_200_000
 """Total characters of galleries and training curves: 150 entries stay under 3 MB. The best come first."""
@@ -48,9 +49,9 @@ def render_page(leaderboard: Path) -> str:
         .get_template("template.html.j2")
         .render(
             boards=boards,
-            current=max(boards, key=lambda board: len(board.ours)).key if boards else "",
+            current=max(boards, key=lambda board: (len(board.ours), len(board.local))).key if boards else "",
             charts={board.key: charts.scatter_chart(board) for board in boards if len(board.rows) > 1},
-            details=_read_all_details([row for board in boards for row in board.ours], complaints),
+            details=_read_all_details([row for board in boards for row in board.local], complaints),
             complaints=complaints,
             style=Markup((_FOLDER / "page.css").read_text(encoding="utf-8")),
             first_script=Markup(_FIRST_SCRIPT),
@@ -76,6 +77,7 @@ def _environment() -> Environment:
         value_counts=_count_values,
         filter_values=_filter_values,
         headline=reference_models.headline,
+        accuracy_text=reference_models.accuracy_text,
         board_references=reference_models.board_references,
         model_references=reference_models.model_references,
         rank_sentence=reference_models.rank_sentence,
@@ -102,8 +104,8 @@ def _read_all_details(rows: Sequence[ModelRow], complaints: list[str]) -> dict[s
 
 def _filter_values(row: ModelRow) -> dict[str, str]:
     """The values that the page filters by, as its choices show them."""
-    whose, extra = "ours" if row.ours else "published", "with" if row.extra_data else "without"
-    return {"whose": whose, "extra": extra, "architecture": row.architecture, "eps": row.eps}
+    extra = "with" if row.extra_data else "without"
+    return {"whose": row.whose, "extra": extra, "architecture": row.architecture, "eps": row.eps}
 
 
 def _count_values(rows: Sequence[ModelRow], name: str) -> list[tuple[str, int]]:

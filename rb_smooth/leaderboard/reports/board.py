@@ -3,154 +3,65 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
 from rb_smooth.core.environment import data_roots
-from rb_smooth.core.errors import UserError
-from rb_smooth.core.formatting import eps_text
-from rb_smooth.evaluation.per_example import PerExampleResults
-from rb_smooth.evaluation.score import attack_title
-from rb_smooth.leaderboard.entries import Entry, list_entries, published_entries, read_per_example_results
-from rb_smooth.leaderboard.metadata import architecture_title
+from rb_smooth.leaderboard.entries import Entry, list_entries, published_entries
+from rb_smooth.leaderboard.metadata import dataset_title
+from rb_smooth.leaderboard.reports.rows import GROUP_TERMS, ModelRow, own_row, published_rows, separation
 
-_TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "svhn": "SVHN", "digits": "Digits", "imagenet": "ImageNet"}
 _NORMS = {"Linf": "ℓ∞", "L2": "ℓ2"}
-_PUBLISHED_POINTS = 10_000
-"""RobustBench's figures are of CIFAR's whole test sets."""
-
-GROUP_TERMS = ("data set", "norm", "eps", "attack", "test points")
-"""Terms of a protocol that agree within a group."""
 
 
-@dataclass(frozen=True, eq=False)
-class ModelRow:
-    """One model. Accuracies are shares in [0, 1]; models are ranked by `best_known`, the lowest under any attack.
+@dataclass(frozen=True)
+class Seeds:
+    """Models of one method of ours that differ only in the seed; or a single model. rows: best first."""
 
-    link: to its paper, http or https, or "". unreliable: None if not known. points: the test points in words, equal for
-    equal ones. info: RobustBench's fields. entry: None for a published
-    model. key: its unique id on the page. rank: None without comparable models.
-    """
-
-    name: str
-    title: str
-    link: str
-    venue: str
-    architecture: str
-    extra_data: bool
-    dataset: str
-    threat: str
-    eps: str
-    n: int
-    points: str
-    clean: float
-    robust: float
-    best_known: float
-    unreliable: bool | None
-    info: dict[str, Any]
-    entry: Entry | None = None
-    key: str = ""
-    rank: int | None = None
+    rows: list[ModelRow]
 
     @property
-    def ours(self) -> bool:
-        return self.entry is not None
+    def mean(self) -> float:
+        """Of the accuracy that ranks."""
+        return self.mean_of("best_known")
+
+    def mean_of(self, figure: str) -> float:
+        return fmean(getattr(row, figure) for row in self.rows)
+
+    def std_of(self, figure: str) -> float | None:
+        """Sample standard deviation over seeds; None for a single model."""
+        return stdev(getattr(row, figure) for row in self.rows) if len(self.rows) > 1 else None
 
     @property
-    def score(self) -> dict[str, Any]:
-        """The score of our entry; of a published model, what is known of it."""
-        return self.entry.own["score"] if self.entry else {"version": "standard"}
+    def title(self) -> str:
+        """`AT+AWP (5 seeds)`; of a single model, its name."""
+        return f"{self.rows[0].title} ({len(self.rows)} seeds)" if len(self.rows) > 1 else self.rows[0].name
 
     @property
-    def attack(self) -> str:
-        """The name of `robust`."""
-        return attack_title(self.score)
+    def ranks(self) -> str:
+        """`3`, or `3 to 7` if the seeds' ranks differ; empty without a rank."""
+        ranks = [row.rank for row in self.rows if row.rank]
+        return "" if not ranks else f"{ranks[0]}" if ranks[0] == ranks[-1] else f"{ranks[0]} to {ranks[-1]}"
 
-    @property
-    def interval(self) -> tuple[float, float] | None:
-        """Wilson's 95 % interval of our entry; None for a published model."""
-        return tuple(self.score["interval"]) if self.entry else None
 
-    @property
-    def selected_on_test(self) -> bool:
-        return bool(self.score.get("selected_on") == "test")
+@dataclass(frozen=True)
+class RankedRows:
+    """Models, best first. Ranks are found by bisection, so that a board's cost stays about linear in its entries."""
 
-    @property
-    def terms(self) -> dict[str, Any]:
-        """The protocol in words; None for a term that is not known."""
-        attack = "AutoAttack" if self.score["version"] == "standard" else self.score["version"]
-        terms = (self.dataset, self.threat, self.eps, attack, self.points)
-        return dict(zip(GROUP_TERMS, terms, strict=True)) | {
-            "seed": self.score.get("seed"),
-            "batch size": self.score.get("batch_size"),
-        }
+    rows: list[ModelRow]
 
     @cached_property
-    def results(self) -> PerExampleResults | str | None:
-        """Per-example results; None if there is no points.csv; the error message if the file is damaged."""
-        try:
-            return read_per_example_results(self.entry) if self.entry else None
-        except UserError as error:
-            return str(error)
+    def _descending(self) -> list[float]:
+        return [-row.best_known for row in self.rows]
 
-
-def own_row(entry: Entry) -> ModelRow:
-    info, score = entry.info, entry.own["score"]
-    eps = score["threat"]["eps"]
-    exact = round(255 * eps) / 255
-    official = score["official"] and score["whole"]
-    return ModelRow(
-        name=entry.name,
-        title=str(info.get("name") or entry.name),
-        link=safe_link(info.get("link")),
-        venue=str(info.get("venue") or ""),
-        architecture=architecture_title(entry),
-        extra_data=info.get("additional_data") is True,
-        dataset=entry.dataset,
-        threat=score["threat"]["norm"],
-        eps=eps_text(exact if abs(exact - eps) < 1e-9 else eps),  # 8/255, also for a rounded 0.0313725
-        n=score["n"],
-        points=f"the official {score['n']}" if official else f"{score['n']} (SHA-256 {score['fingerprint'][:12]}…)",
-        clean=score["clean"],
-        robust=score["autoattack"],
-        best_known=score["autoattack"],
-        unreliable=True if info.get("unreliable") else False if score.get("checks") else None,
-        info=info,
-        entry=entry,
-    )
-
-
-def published_rows(dataset: str, threat: str) -> list[ModelRow]:
-    """RobustBench's models of one board, in its order."""
-    same = ("name", "title", "venue", "architecture", "extra_data", "eps", "clean", "best_known", "unreliable")
-    return [
-        ModelRow(
-            link=safe_link(each["link"]),
-            dataset=dataset,
-            threat=threat,
-            n=_PUBLISHED_POINTS,
-            points=f"the official {_PUBLISHED_POINTS}",
-            robust=each["autoattack"],
-            info=each,
-            **{name: each[name] for name in same},
-        )
-        for each in published_entries(dataset, threat)["entries"]
-    ]
-
-
-def differing_terms(one: ModelRow, other: ModelRow) -> dict[str, str]:
-    """The terms in which two protocols differ: {"eps": "8/255 and 0.031"}; empty if they are equal where known."""
-    pairs = {term: (value, other.terms[term]) for term, value in one.terms.items()}
-    return {term: f"{a} and {b}" for term, (a, b) in pairs.items() if a != b and None not in (a, b)}
-
-
-def separation(row: ModelRow, first: ModelRow) -> str:
-    """Why two models are not in one group: `eps: 0.031 and 8/255`; empty if they are."""
-    differing = differing_terms(row, first)
-    return "; ".join(f"{term}: {differing[term]}" for term in GROUP_TERMS if term in differing)
+    def better(self, accuracy: float) -> int:
+        """The number of models that are better than `accuracy`; one less than its rank."""
+        return bisect_left(self._descending, -accuracy)
 
 
 @dataclass(frozen=True)
@@ -167,6 +78,29 @@ class Group:
         points = f"{first.n} test points" if first.score.get("whole") is False else "all test points"
         return f"ε = {first.eps}, {points}, {first.attack}"
 
+    @cached_property
+    def subsets(self) -> dict[tuple[str, bool | None], RankedRows]:
+        """By (architecture family or "" for any, with extra data or without or None for any)."""
+        found: dict[tuple[str, bool | None], list[ModelRow]] = {}
+        for row in self.rows:
+            for family in ("", row.family):
+                for extra in (None, row.extra_data):
+                    found.setdefault((family, extra), []).append(row)
+        return {key: RankedRows(rows) for key, rows in found.items()}
+
+    @cached_property
+    def places(self) -> dict[str, int]:
+        """The index of each model, by key."""
+        return {row.key: place for place, row in enumerate(self.rows)}
+
+    @cached_property
+    def methods(self) -> list[Seeds]:
+        """The models with the seeds of one method together, by the mean of the accuracy that ranks."""
+        found: dict[tuple[bool, str], list[ModelRow]] = {}
+        for row in self.rows:
+            found.setdefault((row.ours, row.method), []).append(row)
+        return sorted(map(Seeds, found.values()), key=lambda seeds: (-seeds.mean, seeds.rows[0].name))
+
 
 @dataclass(frozen=True)
 class Board:
@@ -180,34 +114,64 @@ class Board:
 
     @property
     def title(self) -> str:
-        return f"{_TITLES.get(self.dataset, self.dataset)} {_NORMS.get(self.threat, self.threat)}"
+        return f"{dataset_title(self.dataset)} {_NORMS.get(self.threat, self.threat)}"
 
-    @property
+    @cached_property
     def rows(self) -> list[ModelRow]:
         return [row for group in self.groups for row in group.rows]
 
-    @property
+    @cached_property
     def ours(self) -> list[ModelRow]:
+        """The models that we trained."""
         return [row for row in self.rows if row.ours]
 
     @property
+    def local(self) -> list[ModelRow]:
+        """The entries of the leaderboard's folder: ours, and external checkpoints."""
+        return [row for row in self.rows if row.entry]
+
+    @cached_property
+    def _groups_by_key(self) -> dict[str, Group]:
+        return {row.key: group for group in self.groups for row in group.rows}
+
+    def group_of(self, row: ModelRow) -> Group:
+        return self._groups_by_key[row.key]
+
+    @property
+    def shows_two_figures(self) -> bool:
+        """Whether AutoAttack's accuracy and the best known one differ for any model."""
+        return any(row.robust != row.best_known for row in self.rows)
+
+    @property
     def figure(self) -> str:
-        """Column title of the robust accuracies: AutoAttack, unless no model of the board has it."""
-        attacks = sorted({row.attack for row in self.rows})
-        return "AutoAttack robust accuracy" if "AutoAttack" in attacks else f"Robust accuracy, {attacks[0]}"
+        """Column title of the accuracies that rank."""
+        if self.shows_two_figures:
+            return "Best known robust accuracy"
+        attacks = {row.attack for row in self.rows}
+        return f"{attacks.pop()} accuracy" if attacks == {"AutoAttack"} else "Robust accuracy"
 
 
 def read_boards(leaderboard: Path) -> tuple[list[Board], list[str]]:
     """(boards, complaints): boards with published models first. Each unreadable entry is one complaint."""
     entries, complaints = list_entries(leaderboard)
-    folders = [root / folder for root in data_roots() for folder in ("leaderboard/published", "published")]
-    names = (path.stem.rpartition("-") for folder in folders for path in folder.glob("*-*.json"))
-    published = sorted({(dataset, threat) for dataset, _, threat in names}, key=lambda name: (name[0], name[1] == "L2"))
-    boards: dict[tuple[str, str], list[Entry]] = {name: [] for name in published}
+    boards: dict[tuple[str, str], list[Entry]] = {name: [] for name in published_boards()}
     for entry in entries:
         boards.setdefault((entry.dataset, entry.threat), []).append(entry)
     taken: set[str] = set()
     return [make_board(*name, members, taken) for name, members in boards.items()], complaints
+
+
+def read_board(leaderboard: Path, dataset: str, threat: str) -> tuple[Board, list[str]]:
+    """(board, complaints) of one data set and norm."""
+    entries, complaints = list_entries(leaderboard, dataset, threat)
+    return make_board(dataset, threat, entries), complaints
+
+
+def published_boards() -> list[tuple[str, str]]:
+    """(data set, norm) of RobustBench's boards, of which published entries are there."""
+    folders = [root / folder for root in data_roots() for folder in ("leaderboard/published", "published")]
+    names = {path.stem.rpartition("-")[::2] for folder in folders for path in folder.glob("*-*.json")}
+    return sorted(names, key=lambda name: (name[0], name[1] == "L2"))
 
 
 def make_board(dataset: str, threat: str, entries: Iterable[Entry], taken: set[str] | None = None) -> Board:
@@ -229,7 +193,7 @@ def make_board(dataset: str, threat: str, entries: Iterable[Entry], taken: set[s
 
 def _group_order(rows: list[ModelRow]) -> tuple[Any, ...]:
     """Ascending: published models, their most frequent eps first; then AutoAttack, the whole test set, more points."""
-    published, score = sum(not row.ours for row in rows), rows[0].score
+    published, score = sum(row.entry is None for row in rows), rows[0].score
     return -published, score["version"] != "standard", not score.get("whole"), -rows[0].n, -len(rows), rows[0].key
 
 
@@ -240,11 +204,6 @@ def rank_rows(rows: Sequence[ModelRow]) -> list[ModelRow]:
     for place, row in enumerate(ordered, 1):
         first.setdefault(row.best_known, place)
     return [replace(row, rank=first[row.best_known] if len(rows) > 1 else None) for row in ordered]
-
-
-def safe_link(link: object) -> str:
-    """`link` if it is an http or https address; "" for anything else, such as `javascript:…`."""
-    return link if isinstance(link, str) and re.match(r"https?://\S+$", link, re.IGNORECASE) else ""
 
 
 def _unique_key(name: str, taken: set[str]) -> str:

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -27,9 +26,12 @@ from rb_smooth.core.statistics import (
     wilson_interval,
 )
 from rb_smooth.evaluation.per_example import PerExampleResults
-from rb_smooth.leaderboard.entries import Entry, find_entry
-from rb_smooth.leaderboard.reports.board import ModelRow, differing_terms, own_row, published_rows
-from rb_smooth.leaderboard.reports.ranking import caveats, position, position_sentence, position_table, rank
+from rb_smooth.leaderboard.reports.board import Board
+from rb_smooth.leaderboard.reports.ranking import caveats, position, position_sentence, position_table
+from rb_smooth.leaderboard.reports.rows import ModelRow, differing_terms, separation
+
+Placed = tuple[ModelRow, Board]
+"""A model, and its board."""
 
 _BALL_AND_ATTACK = {"data set", "norm", "eps", "attack"}
 """If one of these differs, robust accuracies are different quantities and are not subtracted."""
@@ -44,30 +46,14 @@ _METHOD_NOTES = {
 }
 
 
-def select_rows(
-    names: Sequence[str], leaderboard: Path, dataset: str | None = None, threat: str | None = None
-) -> list[ModelRow]:
-    """The models named: first one of ours, then further ones of ours or published ones of its board, each once.
-
-    Raises UserError for an unknown name.
-    """
-    first = find_entry(names[0], leaderboard, dataset, threat)
-    published = {row.name: row for row in published_rows(first.dataset, first.threat)}
-    found = {first.name: own_row(first)}
-    for name in names[1:]:
-        if name not in found:
-            found[name] = published.get(name) or own_row(find_entry(name, leaderboard, dataset, threat, also=published))
-    return list(found.values())
-
-
 def differences(one: ModelRow, other: ModelRow) -> dict[str, Any]:
     """`one` minus `other`, as JSON-ready values.
 
-    one, other: names. apart: the terms in which their protocols differ, in words; if there are any, they are not
-    ranked. figures: for `clean` and `autoattack` the `difference` of shares, its 95 % interval `low` to `high`, `p` of
-    no difference, `kind` (paired, same points, other points) with `test` and `interval` by name, and `pairs`: the
-    number of points that both, only one, only the other, neither classifies correctly; None unless paired. A figure is
-    None if the two are not the same quantity: other ball, other attack. notes: unusable files, and why.
+    one, other: names. apart: the terms in which their protocols differ, in words. figures: for `clean` and `autoattack`
+    the `difference` of shares, its 95 % interval `low` to `high`, `p` of no difference, `kind` (paired, same points,
+    other points) with `test` and `interval` by name, and `pairs`: the number of points that both, only one, only the
+    other, neither classifies correctly; None unless paired. A figure is None if the two are not the same quantity:
+    other ball, other attack. notes: unusable files, and why.
     """
     differing = differing_terms(one, other)
     robust = (one.robust, other.robust, "is_robust")
@@ -83,38 +69,37 @@ def differences(one: ModelRow, other: ModelRow) -> dict[str, Any]:
     }
 
 
-def compare_entries(rows: Sequence[ModelRow]) -> dict[str, Any]:
-    """JSON-ready values: `positions` of our entries by name (`ranking.position`), `differences` of every pair."""
+def compare_entries(models: Sequence[Placed]) -> dict[str, Any]:
+    """JSON-ready values: `positions` of the models by name (`ranking.position`), `differences` of every pair."""
     return {
-        "positions": {row.name: position(row.entry) for row in rows if row.entry},
-        "differences": [differences(one, other) for one, other in combinations(rows, 2)],
+        "positions": {row.name: position(row, board) for row, board in models},
+        "differences": [differences(one, other) for (one, _), (other, _) in combinations(models, 2)],
     }
 
 
-def comparison_table(rows: Sequence[ModelRow]) -> list[Table | str]:
-    """Lines to print: accuracies, ranked if all protocols agree, and the difference of every pair.
+def comparison_table(models: Sequence[Placed]) -> list[Table | str]:
+    """Lines to print: accuracies, the difference of every pair, and each model's rank on its board.
 
-    For a single entry of ours: its position among the published entries, and its differences from its neighbours.
+    For a single model: its rank with its neighbours, and its differences from them.
     """
-    if len(rows) == 1 and rows[0].entry is not None:
-        return _single_entry_table(rows[0], rows[0].entry)
-    models = sorted(rows, key=lambda row: -row.robust)
-    found = [differences(*pair) for pair in combinations(models, 2)]
-    lines: list[Table | str] = [_figures_table(models, ranked=not any(pair["apart"] for pair in found))]
-    lines += [
-        f"not ranked: {pair['one']} and {pair['other']} differ in {'; '.join(pair['apart'])}"
-        for pair in found
-        if pair["apart"]
-    ]
-    lines += _differences_lines(found, " or ".join(dict.fromkeys(row.attack for row in models)))
-    return lines + [position_sentence(position(row.entry)) for row in models if row.entry]
+    if len(models) == 1:
+        return _single_model_table(*models[0])
+    ordered = sorted(models, key=lambda placed: -placed[0].best_known)
+    found = [differences(one, other) for (one, _), (other, _) in combinations(ordered, 2)]
+    lines: list[Table | str] = [_figures_table(ordered)]
+    for pair, (one, other) in zip(found, combinations(ordered, 2), strict=True):
+        if pair["apart"]:
+            what = "not ranked together" if separation(one[0], other[0]) else "ranked together"
+            lines.append(f"{what}: {pair['one']} and {pair['other']} differ in {'; '.join(pair['apart'])}")
+    lines += _differences_lines(found, " or ".join(dict.fromkeys(row.attack for row, _ in ordered)))
+    return lines + [position_sentence(position(row, board)) for row, board in ordered]
 
 
-def _single_entry_table(row: ModelRow, entry: Entry) -> list[Table | str]:
-    published = {each.name: each for each in published_rows(row.dataset, row.threat)}
-    neighbours = [place[side] for place in position(entry)["places"] for side in ("above", "below")]
+def _single_model_table(row: ModelRow, board: Board) -> list[Table | str]:
+    rows = {each.name: each for each in board.group_of(row).rows}
+    neighbours = [place[side] for place in position(row, board)["places"] for side in ("above", "below")]
     names = dict.fromkeys(each["name"] for each in neighbours if each is not None)
-    return position_table(entry) + _differences_lines([differences(row, published[name]) for name in names], row.attack)
+    return position_table(row, board) + _differences_lines([differences(row, rows[name]) for name in names], row.attack)
 
 
 def _difference(one: ModelRow, other: ModelRow, share: float, other_share: float, flags: str) -> dict[str, Any]:
@@ -152,18 +137,18 @@ def _paired_counts(one: list[bool], other: list[bool]) -> dict[str, Any]:
     }
 
 
-def _figures_table(rows: list[ModelRow], ranked: bool) -> Table:
+def _figures_table(models: Sequence[Placed]) -> Table:
+    """Ranks are those of the board, among all of its comparable models."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("rank", justify="right")
     table.add_column("model", overflow="fold")
     for heading in ("clean", "robust", "95 % interval", "points", "eps", "attack"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for row in rows:
-        place = str(rank(row.robust, (other.robust for other in rows))) if ranked else "–"
+    for row, _ in models:
+        place = str(row.rank or "–")
         low, high = wilson_interval(row.robust * row.n, row.n)
         figures = f"{row.clean:.2%}", f"{row.robust:.2%}", f"{low:.1%} – {high:.1%}", str(row.n)
-        name = row.name + (caveats(row) if row.ours else " (published)")
-        table.add_row(place, name, *figures, f"{row.threat} {row.eps}", row.terms["attack"])
+        table.add_row(place, row.name + caveats(row), *figures, f"{row.threat} {row.eps}", row.terms["attack"])
     return table
 
 

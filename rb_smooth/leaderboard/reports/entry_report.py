@@ -15,7 +15,9 @@ from rb_smooth.evaluation.per_example import CLEAN, PGD, PerExampleResults, coun
 from rb_smooth.evaluation.score import attack_title
 from rb_smooth.leaderboard.entries import Entry, model_dir, read_per_example_results
 from rb_smooth.leaderboard.metadata import architecture_title
-from rb_smooth.leaderboard.reports.ranking import position_table
+from rb_smooth.leaderboard.reports.board import Board
+from rb_smooth.leaderboard.reports.ranking import place_entry, position_table
+from rb_smooth.leaderboard.reports.rows import ModelRow
 from rb_smooth.training.run_folder.log import LogRow, best_row
 
 
@@ -120,8 +122,35 @@ def loading_code(entry: Entry) -> str:
     )
 
 
-def render_entry_report(entry: Entry) -> list[Table | str]:
-    """Lines to print. A damaged points.csv is named, and the rest is shown."""
+def render_report(row: ModelRow, board: Board) -> list[Table | str]:
+    """Lines to print: all of an entry, or what is known of a published model."""
+    if row.entry is not None:
+        return render_entry_report(row.entry, (row, board))
+    facts = {
+        "standard accuracy": f"{percent(row.clean)} %",
+        "AutoAttack": f"{percent(row.robust)} %",
+        "best known robust accuracy": f"{percent(row.best_known)} %",
+        "threat": f"{row.threat}, eps {row.eps}",
+        "test points": row.points,
+        "model": f"{row.architecture}, {'extra' if row.extra_data else 'no extra'} data",
+        "paper": f"{row.title}, {row.venue}",
+        "link": row.link,
+    } | ({"unreliable": "yes, according to RobustBench"} if row.unreliable else {})
+    table = _key_value_table(f"{row.name}: published", facts)
+    return [table, *position_table(row, board), f"load it (RobustBench downloads it):\n{published_loading_code(row)}"]
+
+
+def published_loading_code(row: ModelRow) -> str:
+    """Python that loads a published model with RobustBench, which downloads its weights."""
+    return (
+        "import rb_smooth  # so that robustbench can be imported\n"
+        "from robustbench.utils import load_model\n"
+        f"model = load_model({row.name!r}, dataset={row.dataset!r}, threat_model={row.threat!r})"
+    )
+
+
+def render_entry_report(entry: Entry, placed: tuple[ModelRow, Board] | None = None) -> list[Table | str]:
+    """Lines to print. A damaged points.csv is named, and the rest is shown. placed: its row and board, if read."""
     score = entry.own["score"]
     results: PerExampleResults | None = None
     notes = [f"AutoAttack warned: {warning}" for warning in score.get("warnings", [])]
@@ -131,14 +160,21 @@ def render_entry_report(entry: Entry) -> list[Table | str]:
         notes.append(f"not used: {error}")
     accuracies, *others = [_key_value_table(heading, facts) for heading, facts in facts_by_heading(entry).items()]
     accuracies.title = f"{entry.name}: accuracies"
-    lines: list[Table | str] = [accuracies, _attacks_table(score, results), *notes, *others, *position_table(entry)]
+    lines: list[Table | str] = [
+        accuracies,
+        _attacks_table(score, results),
+        *notes,
+        *others,
+        *position_table(*(placed or place_entry(entry))),
+    ]
     checks = score.get("checks", [])
     lines.append(_checks_table(checks) if checks else "checks: none recorded (an older entry); submit it again")
     lines.append(f"recipe:\n{dump_sections(entry.own['recipe'])}".rstrip())
     paths = {"entry": entry.path, "weights": entry.weights, "points": entry.points}
     paths |= {"training log": entry.curves, "examples": entry.examples}
     files = {name: f"{path}{'' if path.exists() else ' (missing)'}" for name, path in paths.items()}
-    return [*lines, _key_value_table("Files", files), f"load it:\n{loading_code(entry)}"]
+    load = [f"load it:\n{loading_code(entry)}"] if entry.weights.exists() else []
+    return [*lines, _key_value_table("Files", files), *load]
 
 
 def _attacks_table(score: dict[str, Any], results: PerExampleResults | None) -> Table:

@@ -15,10 +15,11 @@ from typing import Any
 from rb_smooth.core.errors import UserError
 from rb_smooth.core.formatting import eps_text, percent
 from rb_smooth.evaluation.score import attack_title
-from rb_smooth.leaderboard.entries import Entry, published_entries
+from rb_smooth.leaderboard.entries import Entry
 from rb_smooth.leaderboard.metadata import AUTOATTACK, ROBUSTBENCH, architecture_title, papers_of, to_bibtex
-from rb_smooth.leaderboard.reports.board import ModelRow, own_row, published_rows, separation
+from rb_smooth.leaderboard.reports.board import make_board
 from rb_smooth.leaderboard.reports.ranking import unranked_reason
+from rb_smooth.leaderboard.reports.rows import ModelRow
 from rb_smooth.training.sweep.comparison import RunResult, best_method, compare_methods
 
 _COLUMN_TITLES = {
@@ -146,11 +147,12 @@ def _table(group: dict[str, Any], by_run: dict[tuple[str, int], Entry], add_publ
     first = members[0]
     remark, source = "", ""
     if add_published:
-        own, board = own_row(first), published_entries(first.dataset, first.threat)
-        comparable = [row for row in published_rows(first.dataset, first.threat) if not separation(own, row)]
+        board = make_board(first.dataset, first.threat, [first])
+        own = board.local[0]
+        comparable = [row for row in board.group_of(own).rows if row.entry is None]
         rows += map(_published_row, comparable[:add_published])
-        remark = unranked_reason(own)
-        source = "" if remark else f"{board['source']}, {board['date']}"
+        remark = unranked_reason(own, board)
+        source = "" if remark or not board.source else f"{board.source['source']}, {board.source['date']}"
     rows.sort(key=lambda row: -row["autoattack"]["mean"])
     if not rows[0]["ours"]:  # best of ours, but below a published model
         rows = [row | {"best": False} for row in rows]

@@ -1,16 +1,16 @@
-"""Rank an entry among our comparable entries and RobustBench's: `ranking_table` to print, `position` as values."""
+"""Rank of a model among the comparable ones of its board, ours and published: the same in page, show and compare."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from rb_smooth.leaderboard.entries import Entry, list_entries, published_entries
-from rb_smooth.leaderboard.metadata import architecture_family
-from rb_smooth.leaderboard.reports.board import ModelRow, make_board, own_row, published_rows, separation
+from rb_smooth.leaderboard.entries import Entry
+from rb_smooth.leaderboard.reports.board import Board, RankedRows, read_board
+from rb_smooth.leaderboard.reports.rows import ModelRow, separation
 
 _NEIGHBOURS = 4
 """Rows shown above and below each of ours."""
@@ -19,23 +19,17 @@ _MAX_UNWRAPPED = 20
 """Characters of a column's title above which it may wrap."""
 
 
-def rank(robust: float, others: Iterable[float]) -> int:
-    """1 + the number of `others` with a higher accuracy: equal models share a rank."""
-    return 1 + sum(other > robust for other in others)
-
-
-def rank_range(interval: Sequence[float], others: Sequence[float]) -> list[int]:
-    """[best, worst]: the ranks at the two ends of a confidence interval, `others` taken as exact."""
-    low, high = interval
-    return [rank(high, others), rank(low, others)]
+def place_entry(entry: Entry) -> tuple[ModelRow, Board]:
+    """The entry's row on its board, which is read from its leaderboard's folder."""
+    board, _ = read_board(entry.leaderboard, entry.dataset, entry.threat)
+    return next(row for row in board.rows if row.entry and row.name == entry.name), board
 
 
 def ranking_table(entry: Entry) -> list[Table | str]:
     """Lines to print: the board around `entry`, entries that are not comparable and why, and unreadable files."""
-    entries, complaints = list_entries(entry.leaderboard, entry.dataset, entry.threat)
-    board = make_board(entry.dataset, entry.threat, entries)
-    group = next(group for group in board.groups if any(row.ours and row.name == entry.name for row in group.rows))
-    own = next(row for row in group.rows if row.ours and row.name == entry.name)
+    board, complaints = read_board(entry.leaderboard, entry.dataset, entry.threat)
+    own = next(row for row in board.rows if row.entry and row.name == entry.name)
+    group = board.group_of(own)
     table = Table(title=f"{own.dataset} {own.threat} eps {own.eps}, {own.n} test points", title_justify="left")
     table.box = SIMPLE_HEAD
     table.add_column("rank", justify="right")
@@ -46,20 +40,20 @@ def ranking_table(entry: Entry) -> list[Table | str]:
         cells = [str(row.rank or 1), *_cells(row)] if row else ["…"]
         table.add_row(*cells, style="bold" if row is own else None)
     lines: list[Table | str] = [table]
-    if board.source and not all(row.ours for row in group.rows):
+    if board.source and any(row.entry is None for row in group.rows):
         lines.append(f"published entries: {board.source['source']}, {board.source['date']}")
     elif board.source:
-        lines.append(f"published entries not ranked: {unranked_reason(own)}")
+        lines.append(f"published entries not ranked: {unranked_reason(own, board)}")
     lines += [
         f"not ranked: {row.name}, {row.attack} {row.robust:.2%} ({separation(row, own)})"
-        for row in board.ours
-        if row not in group.rows
+        for row in board.local
+        if board.group_of(row) is not group
     ]
     return lines + list(complaints)
 
 
 def _cells(row: ModelRow) -> list[str]:
-    figures = [f"{row.clean:.2%}", f"{row.score['pgd20']:.2%}" if row.ours else "", f"{row.robust:.2%}"]
+    figures = [f"{row.clean:.2%}", f"{row.score['pgd20']:.2%}" if row.entry else "", f"{row.robust:.2%}"]
     if row.interval:
         low, high = row.interval
         return [row.name + caveats(row), *figures, f"{low:.1%} – {high:.1%}"]
@@ -68,88 +62,117 @@ def _cells(row: ModelRow) -> list[str]:
 
 
 def caveats(row: ModelRow) -> str:
-    """What to know about the accuracy of one of ours, in brackets; empty if there is nothing."""
-    remarks = ["selected on test"] * row.selected_on_test + ["unreliable"] * bool(row.unreliable)
+    """What to know about a model beside its figures, in brackets; empty if there is nothing."""
+    remarks = [row.whose] * (not row.ours) + ["selected on test"] * row.selected_on_test
+    remarks += ["unreliable"] * bool(row.unreliable)
     return f" ({', '.join(remarks)})" if remarks else ""
 
 
 def _excerpt(rows: list[ModelRow]) -> list[ModelRow | None]:
-    """The best rows, ours, and the neighbours of ours; None stands for a gap."""
-    centres = [place for place, row in enumerate(rows) if row.ours]
+    """The best rows, those of the leaderboard's folder, and their neighbours; None stands for a gap."""
+    shown: set[int] = set(range(_NEIGHBOURS))
+    for place, row in enumerate(rows):
+        if row.entry:
+            shown.update(range(place - _NEIGHBOURS, place + _NEIGHBOURS + 1))
     found: list[ModelRow | None] = []
     for place, row in enumerate(rows):
-        if place < _NEIGHBOURS or any(abs(place - centre) <= _NEIGHBOURS for centre in centres):
+        if place in shown:
             found.append(row)
         elif found[-1] is not None:
             found.append(None)
     return found
 
 
-def unranked_reason(row: ModelRow) -> str:
-    """Why no published entry is comparable with `row`; empty if one is."""
-    reasons = [separation(row, other) for other in published_rows(row.dataset, row.threat)]
-    return min(reasons, key=len, default=f"RobustBench has no board {row.dataset} {row.threat}")
+def unranked_reason(row: ModelRow, board: Board) -> str:
+    """Why no published model is comparable with `row`; empty if one is."""
+    reasons = [separation(row, group.rows[0]) for group in board.groups if any(not each.entry for each in group.rows)]
+    if not reasons:
+        return f"RobustBench has no board {row.dataset} {row.threat}"
+    return min(reasons, key=lambda reason: (reason != "", reason.count("; ")))
 
 
-def position(entry: Entry) -> dict[str, Any]:
-    """The rank of `entry` among the published entries of its data set, norm and eps, as JSON-ready values.
+def position(row: ModelRow, board: Board) -> dict[str, Any]:
+    """The rank of a model among all comparable ones of its board, ours and published, as JSON-ready values.
 
-    unranked: why there is no rank, with `places` empty; or "". places: one among all published entries, one among those
-    with the same use of extra data, and both again among its architecture family. Each has `among` (in words), `rank`
-    and `of` (both count the entry itself), `ranks` (best and worst, at the ends of its 95 % interval, published figures
-    taken as exact), and the published entries next `above` and `below`, None at the ends. Equal models share a rank.
+    unranked: why there is no rank, with `places` empty; or "". places: one among all comparable models, then among
+    those with the same use of extra data, of its architecture family, and of both; without those that are the same set
+    or the model alone. Each has `among` (in words), `rank` and `of` (both count the model itself), `ranks` (best and
+    worst, at the ends of its 95 % interval, the others taken as exact; None for a published model), and the models next
+    `above` and `below`, None at the ends. Equal models share a rank.
     """
-    board, own = published_entries(entry.dataset, entry.threat), own_row(entry)
-    rows = [row for row in published_rows(entry.dataset, entry.threat) if not separation(own, row)]
-    data, family = f"{'with' if own.extra_data else 'without'} extra data", architecture_family(own.architecture)
-    same_data = [row for row in rows if row.extra_data == own.extra_data]
-    groups = {"published": rows, f"published, {data}": same_data}
-    if family is not None:
-        for name, group in list(groups.items()):
-            kin = [row for row in group if architecture_family(row.architecture) == family]
-            groups[name.replace("published", f"published {family}")] = kin
+    group = board.group_of(row)
+    data = f"{'with' if row.extra_data else 'without'} extra data"
+    names = {
+        ("", None): "models",
+        ("", row.extra_data): f"models {data}",
+        (row.family, None): row.family,
+        (row.family, row.extra_data): f"{row.family} {data}",
+    }
+    sizes: set[int] = {1}
+    places = []
+    for key, among in names.items():
+        if len(group.subsets[key].rows) not in sizes:
+            sizes.add(len(group.subsets[key].rows))
+            places.append(_place(among, row, group.subsets[key]))
     return {
-        "name": entry.name,
-        "autoattack": own.robust,
-        "interval": list(own.score["interval"]),
-        "unranked": unranked_reason(own),
-        "source": board.get("source"),
-        "date": board.get("date"),
-        "places": [_place(name, own, group) for name, group in groups.items() if group],
+        "name": row.name,
+        "autoattack": row.robust,
+        "interval": list(row.interval) if row.interval else None,
+        "unranked": "" if places else unranked_reason(row, board) or "no other model has its protocol",
+        "source": board.source and board.source["source"],
+        "date": board.source and board.source["date"],
+        "places": places,
     }
 
 
-def _place(among: str, own: ModelRow, rows: Sequence[ModelRow]) -> dict[str, Any]:
-    figures = [row.best_known for row in rows]
-    above = [row for row in rows if row.best_known > own.robust]
-    below = [row for row in rows if row.best_known <= own.robust]
+def _place(among: str, own: ModelRow, ranked: RankedRows) -> dict[str, Any]:
+    better = ranked.better(own.best_known)
+    after = (row for row in ranked.rows[better : better + 2] if row.key != own.key)
+    ranks = None
+    if own.interval:
+        low, high = own.interval
+        ranks = [1 + ranked.better(high), 1 + ranked.better(low) - (own.best_known > low)]
     return {
         "among": among,
-        "rank": len(above) + 1,
-        "of": len(rows) + 1,
-        "ranks": rank_range(own.score["interval"], figures),
-        "above": min(above, key=lambda row: (row.best_known, row.name)).info if above else None,
-        "below": max(below, key=lambda row: (row.best_known, row.name)).info if below else None,
+        "rank": better + 1,
+        "of": len(ranked.rows),
+        "ranks": ranks,
+        "above": _neighbour(ranked.rows[better - 1]) if better else None,
+        "below": _neighbour(next(after, None)),
     }
+
+
+def _neighbour(row: ModelRow | None) -> dict[str, Any] | None:
+    if row is None:
+        return None
+    names = ("name", "whose", "clean", "best_known", "architecture", "extra_data", "venue", "title")
+    return {name: getattr(row, name) for name in names}
 
 
 def position_sentence(found: dict[str, Any]) -> str:
     """A `position` in one line."""
     if found["unranked"]:
         return f"{found['name']}: no rank; {found['unranked']}"
-    places = [
-        f"{place['rank']} of {place['of']} {place['among']} ({_range_text(place['ranks'])})"
-        for place in found["places"]
-    ]
-    return f"{found['name']}: rank {'; '.join(places)}"
+    return f"{found['name']}: rank {places_text(found)}"
 
 
-def position_table(entry: Entry) -> list[Table | str]:
-    """Lines to print: the entry's `position` with its neighbours, or why it has no rank."""
-    found = position(entry)
+def places_text(found: dict[str, Any]) -> str:
+    """`61 of 96 models (59 to 63 by its 95 % interval); 4 of 12 ResNet-18 without extra data (3 to 5)`."""
+    first, *others = found["places"]
+    ranks = f" ({_range_text(first['ranks'])} by its 95 % interval)" if first["ranks"] else ""
+    texts = [f"{first['rank']} of {first['of']} {first['among']}{ranks}"]
+    for place in others:
+        ranks = f" ({_range_text(place['ranks'])})" if place["ranks"] else ""
+        texts.append(f"{place['rank']} of {place['of']} {place['among']}{ranks}")
+    return "; ".join(texts)
+
+
+def position_table(row: ModelRow, board: Board) -> list[Table | str]:
+    """Lines to print: the model's `position` with its neighbours, or why it has no rank."""
+    found = position(row, board)
     if found["unranked"]:
         return [position_sentence(found)]
-    title = f"{entry.name} among published entries of {entry.dataset} {entry.threat} eps {entry.info['eps']}"
+    title = f"{row.name} on the board {row.dataset} {row.threat}, eps {row.eps}"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("among", overflow="fold")
     for heading in ("rank", "of", "95 %"):
@@ -158,12 +181,19 @@ def position_table(entry: Entry) -> list[Table | str]:
         table.add_column(heading, overflow="fold")
     for place in found["places"]:
         neighbours = [_neighbour_text(place[side]) for side in ("above", "below")]
-        table.add_row(place["among"], str(place["rank"]), str(place["of"]), _range_text(place["ranks"]), *neighbours)
-    foot = "95 %: ranks at the ends of the entry's 95 % interval; published figures are taken as exact."
-    return [table, foot, f"published entries: {found['source']}, {found['date']}"]
+        ranks = _range_text(place["ranks"]) if place["ranks"] else ""
+        table.add_row(place["among"], str(place["rank"]), str(place["of"]), ranks, *neighbours)
+    lines: list[Table | str] = [table]
+    if row.interval:
+        lines.append("95 %: ranks at the ends of the model's 95 % interval; the others' figures are taken as exact.")
+    if reason := unranked_reason(row, board):
+        lines.append(f"published entries not ranked: {reason}")
+    else:
+        lines.append(f"published entries: {found['source']}, {found['date']}")
+    return lines
 
 
-def _range_text(ranks: list[int]) -> str:
+def _range_text(ranks: Sequence[int]) -> str:
     best, worst = ranks
     return f"{best}" if best == worst else f"{best} to {worst}"
 
