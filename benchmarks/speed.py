@@ -40,6 +40,7 @@ PARTS = {
     "startup": "startup_time:measure",
     "demo": "startup_time:measure_demo",
     "attack": "attack_time:measure",
+    "measuring": "measuring_cost:measure",
     "scaling": "scaling:measure",
     "profile": "time_shares:measure",
 }

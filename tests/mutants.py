@@ -183,13 +183,18 @@ MUTANTS = [
     *plant("training/loop.py", "training distributed", [
         ("on a tie the later epoch is the best", 'row["best"] = metric > trainer.best', 'row["best"] = metric >= trainer.best'),
         ("a stop signal reaches one process only", "distributed.all_reduce_any(bool(stop), time.monotonic() - saved_at > saved_every_s)", "bool(stop), False"),
-        ("training accuracy is of the first images, in a folder of one class", "torch.arange(count) * images // count", "torch.arange(count)"),
         ("the log has the loss of one process", "distributed.all_reduce_sum(trainer.sums)", "trainer.sums"),
     ]),
     *plant("core/distributed.py", "distributed", [
         ("shards miss images", "tensor[rank() :: world_size()]", "tensor[rank() : len(tensor) // 2 : world_size()]"),
         ("all_reduce_mean returns the sum", "    torch._foreach_div_(list(tensors), world_size())\n", ""),
         ("gather returns images in the wrong order", "torch.stack(parts, dim=1).flatten(0, 1)", "torch.cat(parts)"),
+    ]),
+    *plant("training/measurement.py", "training measurement diagnostics", [
+        ("training accuracy is of the first images, in a folder of one class", "torch.arange(count) * len(images) // count", "torch.arange(count)"),
+        ("training accuracy is measured after every epoch", "(epoch + 1) % EVERY == 0 or epoch + 1 == epochs", "True"),
+        ("FGSM is PGD-20", ", steps=1)", ")"),
+        ("the estimate forgets the average's second validation", "epochs + complete * averages", "epochs"),
     ]),
     *plant("training/diagnostics.py", "diagnostics distributed", [
         ("weights that differ between processes are not detected", "if others := distributed.ranks_that_differ(_checksums(trainer)):", "if others := []:"),

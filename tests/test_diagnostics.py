@@ -20,7 +20,7 @@ from rb_smooth.training.run_folder.run import Run
 
 CPU = torch.device("cpu")
 QUICK = ["objective.steps=1", "train.epochs=3", "schedule.drops=[2]", "model.width=2"]
-HEALTHY_ROW = {"val_top_class": 0.12, "train_fgsm": 0.6, "train_pgd20": 0.5, "loss": 1.0}
+HEALTHY_ROW = {"val_top_class": 0.12, "val_fgsm": 0.6, "val_robust": 0.5, "loss": 1.0}
 
 pytestmark = pytest.mark.usefixtures("no_curve_plots")
 
@@ -106,7 +106,7 @@ def test_healthy_training_prints_no_warning(data, tmp_path, capsys):
     [
         ([HEALTHY_ROW], {"val_top_class": 0.99}, "collapsed: 99%"),
         ([{**HEALTHY_ROW, "val_top_class": 1.0}] * 2, {"val_top_class": 1.0}, "collapsed: 100%"),
-        ([HEALTHY_ROW], {"train_pgd20": 0.01}, "catastrophic overfitting: training accuracy under FGSM 60%"),
+        ([HEALTHY_ROW], {"val_robust": 0.01}, "catastrophic overfitting: validation accuracy under FGSM 60%"),
         ([HEALTHY_ROW], {"loss": 2.4}, "diverging: loss 2.4 (best 1, guessing 2.3)"),
     ],
 )
@@ -121,8 +121,8 @@ def test_each_warning_gives_its_numbers_and_a_fix(before, now, said):
     [
         ([], {"val_top_class": 1.0, "loss": 9.0}),  # no warning in the first epoch
         ([{**HEALTHY_ROW, "val_top_class": 1.0}], {"val_top_class": 1.0}),
-        ([HEALTHY_ROW], {"train_pgd20": 0.2}),
-        ([HEALTHY_ROW], {"train_pgd20": 0.01, "train_fgsm": 0.1}),  # FGSM accuracy is lost too
+        ([HEALTHY_ROW], {"val_robust": 0.2}),
+        ([HEALTHY_ROW], {"val_robust": 0.01, "val_fgsm": 0.1}),  # FGSM accuracy is lost too
         ([HEALTHY_ROW], {"loss": 1.4}),
         ([{**HEALTHY_ROW, "loss": 2.2}], {"loss": 2.3}),  # no worse than guessing
         ([{**HEALTHY_ROW, "loss": 2.9}], {"loss": 2.9}),  # an objective may need a few epochs
@@ -167,4 +167,4 @@ def test_fgsm_is_one_step_and_catches_less_than_pgd_where_training_saw_one_step_
     run = train_with(data, tmp_path / "run", "objective.step_size=0.3", "train.epochs=12", "model.width=8")
     last = run.path.joinpath("log.csv").read_text().splitlines()
     row = dict(zip(last[0].split(","), last[-1].split(",")))
-    assert float(row["train_fgsm"]) > float(row["train_pgd20"])
+    assert float(row["val_fgsm"]) > float(row["val_robust"])

@@ -32,7 +32,7 @@ from rb_smooth.data.augmentations import flip
 from rb_smooth.data.datasets import digits
 from rb_smooth.data.splits import split
 from rb_smooth.evaluation.accuracy import measure_accuracy
-from rb_smooth.training import loop, trainer, validate
+from rb_smooth.training import loop, measurement, trainer, validate
 from rb_smooth.training.run_folder.run import Run
 
 CPU = torch.device("cpu")
@@ -214,13 +214,15 @@ def test_training_accuracy_of_the_deployed_weights_is_of_a_fixed_sample_of_all_c
     """Even of images in the order of their classes, as those of a folder are."""
     seen = []
 
-    def capture(model, validation, train, threat):
-        seen.append((train.y, dict(export_state_dict(model))))
-        return real(model, validation, train, threat)
+    def capture(model, images, threat=None, **more):
+        if len(images) == 40 and not more:  # FGSM, on validation images, says its steps
+            seen.append((images.y, dict(export_state_dict(model))))
+        return real(model, images, threat, **more)
 
-    real = loop.training_health
-    monkeypatch.setattr(loop, "training_health", capture)
-    monkeypatch.setattr(loop, "_DIAGNOSTIC_IMAGES", 40)
+    real = measurement.measure_accuracy
+    monkeypatch.setattr(measurement, "measure_accuracy", capture)
+    monkeypatch.setattr(measurement, "SAMPLE_IMAGES", 40)
+    monkeypatch.setattr(measurement, "EVERY", 1)
     recipe, data = recipe_and_data(source, "at+ensgd")
     data = replace(data, train=data.train[data.train.y.argsort(stable=True)])
     run = Run(tmp_path / "run")
@@ -480,8 +482,10 @@ def test_weights_of_chosen_epochs_are_kept_and_test_accuracy_is_logged_if_asked(
     kept = sorted(path.stem for path in run.path.glob("epoch-*.pt"))
     assert kept == ["epoch-0", "epoch-2"]
     rows = list(csv.DictReader((run.path / "log.csv").open()))
-    for column in ("test_clean", "test_robust", "test_w_clean", "test_w_robust", "train_clean"):
+    for column in ("test_clean", "test_robust"):
         assert all(0 <= float(row[column]) <= 1 for row in rows)
+    for column in ("test_w_clean", "test_w_robust", "train_clean", "train_pgd20"):
+        assert [bool(row[column]) for row in rows] == [False, False, True]
     model = trainer.Trainer(recipe, data, CPU).model
     run.load_into(model, "epoch-2")
     assert measure_accuracy(model, data.test[:30]) == float(rows[1]["test_clean"])

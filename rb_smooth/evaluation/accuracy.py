@@ -58,23 +58,6 @@ def is_correct(
     return distributed.all_reduce_sum(flags).bool().cpu()
 
 
-def training_health(model: nn.Module, validation: AnyImages, train: AnyImages, threat: Threat) -> dict[str, float]:
-    """Return the log columns that `diagnostics.training_warnings` reads; fractions in [0, 1].
-
-    val_top_class: fraction of validation images in the most frequent predicted class.
-    train_clean, train_fgsm, train_pgd20: accuracy on training images: clean, after one step of size eps from a random
-    start, after PGD-20.
-    """
-    with input_gradient_mode(model, "eval"):
-        predictions = predict_classes(model, validation, _device(model))
-    return {
-        "val_top_class": predictions.bincount().max().item() / len(predictions),
-        "train_clean": measure_accuracy(model, train),
-        "train_fgsm": measure_accuracy(model, train, threat._replace(step_size=threat.eps), steps=1),
-        "train_pgd20": measure_accuracy(model, train, threat),
-    }
-
-
 def fraction(flags: Tensor) -> float:
     """Return the fraction of True in (N,) bool flags."""
     return flags.double().mean().item()

@@ -22,6 +22,7 @@ from rb_smooth.data.images import iterate_batches
 from rb_smooth.data.splits import DataSplits
 from rb_smooth.evaluation.autoattack import BACKWARD_PASSES, FORWARD_PASSES, VERSIONS
 from rb_smooth.evaluation.score import attack_title
+from rb_smooth.training import measurement
 from rb_smooth.training.model_setup import choose_compute_config
 from rb_smooth.training.trainer import Trainer
 
@@ -37,10 +38,12 @@ class CostEstimate:
     """Times in seconds, sizes in bytes.
 
     attack: title of the final attack. attack_s: upper bound of its time, reached if every point is robust.
+    measuring_s: of all accuracies that training measures, as one process would.
     """
 
     device: str
     steps: int
+    measuring_s: float
     step_s: float
     step_flop: float
     attack: str
@@ -53,6 +56,7 @@ class CostEstimate:
         return (
             f"estimate on {self.device}: training {duration(self.steps * self.step_s)} "
             f"({self.steps} steps of {duration(self.step_s)}, {self.steps * self.step_flop:.1e} FLOP), "
+            f"accuracies after each epoch {duration(self.measuring_s)}, "
             f"{self.attack} at most {duration(self.attack_s)} on {self.points} points, "
             f"memory {self.memory / 2**30:.1f} GiB"
         )
@@ -95,17 +99,19 @@ def estimate_cost(
             _first_batch(scratch)
         step_s = min(_timed(lambda: _first_batch(scratch), device) for _ in range(_TIMED_STEPS)) * full / images
         points = min(recipe.evaluate.n_examples, len(data.test))
-        per_point_s = _attack_seconds(scratch, min(images, recipe.evaluate.batch_size), device)
+        pass_s = _pass_seconds(scratch, min(images, recipe.evaluate.batch_size), device)
         batches_each = math.ceil(math.ceil(points / recipe.evaluate.batch_size) / (shares * workers))
+        attacked = min(points, batches_each * recipe.evaluate.batch_size)
         memory = _memory(device)
         step_flop = count_flops(lambda: _first_batch(scratch)) * full / images
     return CostEstimate(
         device=_device_name(device) + (f", {shares} processes" if shares > 1 else ""),
         steps=recipe.train.epochs * (len(data.train) // recipe.data.batch_size),
+        measuring_s=_total(pass_s, measurement.count_passes(recipe, data)),
         step_s=step_s,
         step_flop=step_flop * shares,
         attack=attack_title(recipe.sections["evaluate"]),
-        attack_s=per_point_s * min(points, batches_each * recipe.evaluate.batch_size),
+        attack_s=_total(pass_s, _passes(recipe.evaluate.version)) * attacked,
         points=points,
         memory=memory,
     )
@@ -132,8 +138,8 @@ def _first_batch(scratch: Trainer) -> None:
     scratch.run_batch(scratch.batch_order())
 
 
-def _attack_seconds(scratch: Trainer, images: int, device: torch.device) -> float:
-    """Seconds of the final attack per robust point."""
+def _pass_seconds(scratch: Trainer, images: int, device: torch.device) -> tuple[float, float]:
+    """Seconds of a forward and of a backward pass to an image, in evaluation."""
     x, _ = next(iterate_batches(scratch.data.train, images, device))
     model = scratch.model.eval()
 
@@ -147,8 +153,11 @@ def _attack_seconds(scratch: Trainer, images: int, device: torch.device) -> floa
 
     forward_s = min(_timed(forward, device) for _ in range(_TIMED_STEPS))
     backward_s = max(min(_timed(backward, device) for _ in range(_TIMED_STEPS)) - forward_s, 0.0)
-    forwards, backwards = _passes(scratch.recipe.evaluate.version)
-    return (forwards * forward_s + backwards * backward_s) / len(x)
+    return forward_s / len(x), backward_s / len(x)
+
+
+def _total(pass_s: tuple[float, float], passes: tuple[int, int]) -> float:
+    return sum(seconds * number for seconds, number in zip(pass_s, passes, strict=True))
 
 
 def _passes(version: str) -> tuple[int, int]:

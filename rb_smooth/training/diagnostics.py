@@ -115,7 +115,8 @@ def stage_warnings(recipe: Recipe, batches: int) -> list[str]:
 def training_warnings(log: Sequence[LogRow], classes: int) -> list[str]:
     """Warnings about the last row of a log, with a fix each; usually none.
 
-    Needs the columns loss, val_top_class (share of the most predicted class), train_fgsm and train_pgd20.
+    Needs the columns loss, val_top_class (share of the most predicted class), val_robust, and val_fgsm, which rows of
+    runs begun before 0.2 lack.
     """
     *before, now = log
     warnings = []
@@ -125,12 +126,13 @@ def training_warnings(log: Sequence[LogRow], classes: int) -> list[str]:
             f"collapsed: {now['val_top_class']:.0%} of validation images get one class; lower optimizer.lr, or "
             "perturbation.gamma if weights are perturbed"
         )
-    best_pgd = max((r["train_pgd20"] for r in before), default=0.0)
-    best_fgsm = max((r["train_fgsm"] for r in before), default=0.0)
-    if now["train_pgd20"] < _NEAR_ZERO * best_pgd and now["train_fgsm"] > _STAYS * best_fgsm:
+    best_pgd = max((r["val_robust"] for r in before), default=0.0)
+    best_fgsm = max((r.get("val_fgsm", 0.0) for r in before), default=0.0)
+    fgsm = now.get("val_fgsm", 0.0)
+    if now["val_robust"] < _NEAR_ZERO * best_pgd and fgsm > _STAYS * best_fgsm:
         warnings.append(
-            f"catastrophic overfitting: training accuracy under FGSM {now['train_fgsm']:.0%}, under PGD-20 "
-            f"{now['train_pgd20']:.0%} (best {best_pgd:.0%}); raise objective.steps or lower objective.step_size"
+            f"catastrophic overfitting: validation accuracy under FGSM {fgsm:.0%}, under PGD-20 "
+            f"{now['val_robust']:.0%} (best {best_pgd:.0%}); raise objective.steps or lower objective.step_size"
         )
     best_loss, guessing = min((r["loss"] for r in before), default=math.inf), math.log(classes)
     risen = now["loss"] > max(1.5 * best_loss, guessing)

@@ -23,7 +23,8 @@ from rb_smooth.core.errors import Interrupted
 from rb_smooth.core.threat import Threat
 from rb_smooth.core.worker_pool import catch_stop_signals
 from rb_smooth.data.splits import DataSplits
-from rb_smooth.evaluation.accuracy import measure_accuracy, training_health
+from rb_smooth.evaluation.accuracy import measure_accuracy
+from rb_smooth.training import measurement
 from rb_smooth.training.diagnostics import check_finite, check_input_hashes, check_replicas, training_warnings
 from rb_smooth.training.run_folder.reporting import RunReporter
 from rb_smooth.training.run_folder.resume import delete_states, load_state, save_state
@@ -155,22 +156,13 @@ def _position(trainer: Trainer) -> str:
 
 
 def _epoch_line(row: dict[str, Any], epochs: int) -> str:
+    sample = f"  train robust {row['train_pgd20']:.1%}" if "train_pgd20" in row else ""
     return (
         f"epoch {row['epoch'] + 1:>3}/{epochs}  lr {row['lr']:<7.4g} loss {row['loss']:.3f}  "
-        f"train robust {row['train_pgd20']:6.1%} (minibatches {row['train_robust']:6.1%})  "
+        f"minibatches robust {row['train_robust']:6.1%}  "
         f"validation clean {row['val_clean']:6.1%} robust {row['val_robust']:6.1%}"
-        f"  {row['seconds']:.1f} s{'  best' if row['best'] else ''}"
+        f"  {row['seconds']:.1f} s{'  best' if row['best'] else ''}{sample}"
     )
-
-
-_DIAGNOSTIC_IMAGES = 128
-"""Training images for FGSM and PGD accuracy after every epoch."""
-
-
-def _sample(images: int) -> torch.Tensor:
-    """Indices of _DIAGNOSTIC_IMAGES images at equal distances, or of all: a folder's are ordered by class."""
-    count = min(_DIAGNOSTIC_IMAGES, images)
-    return torch.arange(count) * images // count
 
 
 def end_epoch(trainer: Trainer, run: Run) -> dict[str, Any]:
@@ -179,6 +171,7 @@ def end_epoch(trainer: Trainer, run: Run) -> dict[str, Any]:
     Returns the log's row, whose columns run_folder/log.py explains.
     """
     recipe, data = trainer.recipe, trainer.data
+    is_complete = measurement.is_complete(trainer.epoch, recipe.train.epochs)
     seen = trainer.batches * recipe.data.batch_size
     loss, correct = distributed.all_reduce_sum(trainer.sums).tolist()
     trained = trainer.seconds + time.monotonic() - trainer.clock
@@ -198,8 +191,10 @@ def end_epoch(trainer: Trainer, run: Run) -> dict[str, Any]:
             _save_weights(run, "best", model)
         if trainer.epoch + 1 in recipe.train.keep:
             _save_weights(run, f"epoch-{trainer.epoch + 1}", model)
-        row |= training_health(model, data.validation, data.train[_sample(len(data.train))], threat)
-    if recipe.stage("averaging").name != "none":
+        row |= measurement.failure_signs(model, data.validation, threat)
+        if is_complete:
+            row |= measurement.training_accuracy(model, data.train, threat)
+    if is_complete and recipe.stage("averaging").name != "none":
         with trainer.evaluation_model(averaged=False) as model:
             row |= _validation_metrics(trainer, model, threat, "w_")
     row |= trainer.optimizer.report()

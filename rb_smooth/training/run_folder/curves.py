@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
@@ -92,12 +91,13 @@ def _draw_run(column: Sequence[Axes], x: Sequence[float], rows: Sequence[LogRow]
     best = rows.index(best_row(rows))
     for panel, what in ((clean, "clean"), (robust, "robust")):
         for kind in _styles_in_use(rows, colour is None):
-            if _has(rows, getattr(kind, what)):
-                y = _column(rows, getattr(kind, what))
-                panel.plot(x, y, kind.dashes, color=colour or kind.colour, linewidth=kind.width, **dot)
+            if _has(rows, name := getattr(kind, what)):
+                at = [place for place, row in zip(x, rows, strict=True) if row.get(name) is not None]
+                y = [row[name] for row in rows if row.get(name) is not None]
+                panel.plot(at, y, kind.dashes, color=colour or kind.colour, linewidth=kind.width, **dot)
         panel.plot(x[best], rows[best][f"val_{what}"], color=colour or "black", zorder=5, **_BEST_EPOCH_MARKER)
-    loss.plot(x, _column(rows, "loss"), color=colour or "black", linewidth=1.3, **dot)
-    lr.plot(x, _column(rows, "lr"), color=colour or "black", linewidth=1.3, drawstyle="steps-pre", **dot)
+    loss.plot(x, [row["loss"] for row in rows], color=colour or "black", linewidth=1.3, **dot)
+    lr.plot(x, [row["lr"] for row in rows], color=colour or "black", linewidth=1.3, drawstyle="steps-pre", **dot)
 
 
 _BEST_EPOCH_MARKER: dict[str, Any] = {
@@ -116,11 +116,6 @@ def _styles_in_use(rows: Sequence[LogRow], alone: bool) -> list[_CurveStyle]:
 
 def _has(rows: Sequence[LogRow], name: str) -> bool:
     return any(row.get(name) is not None for row in rows)
-
-
-def _column(rows: Sequence[LogRow], name: str) -> list[float]:
-    """Values of a column; nan for an empty cell."""
-    return [math.nan if (value := row.get(name)) is None else value for row in rows]
 
 
 def _format_axes(panels: Any, logs: Iterable[Sequence[LogRow]]) -> None:

@@ -3,7 +3,7 @@
 Two columns are robust accuracy on training images, and only the second can be compared between optimizers:
 
     train_robust   of the epoch's minibatches, at the weights w' + v at which gradients were taken, while they moved
-    train_pgd20    of a fixed sample, at the deployed weights w, after PGD-20; train_clean, train_fgsm: likewise
+    train_pgd20    of a fixed sample, at the deployed weights w, after PGD-20, every fifth epoch; train_clean: likewise
 
 w' is EntropySGD's chain, whose step size stays large after the learning rate drops; v is AWP's perturbation.
 """
