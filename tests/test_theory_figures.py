@@ -64,11 +64,6 @@ def test_the_swish_toys_loss_is_that_of_the_worst_output_within_reach(norm, dual
     np.testing.assert_allclose(swish_adversarial_loss(theta, X, y, EPS, norm), expected, rtol=0, atol=1e-8)
 
 
-def test_an_unknown_norm_is_rejected():
-    with pytest.raises(UserError, match="expected a norm, got 'L1'"):
-        swish_adversarial_loss(np.ones((1, 2)), X, Y, EPS, "L1")
-
-
 def jumps(values, h):
     """Jump of the slope along theta_1 at each inner column of a surface."""
     return np.diff(values, n=2, axis=1) / h

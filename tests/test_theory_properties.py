@@ -118,7 +118,7 @@ def test_lemma_2_and_theorem_1(case):
     C = case.constants()
     smooth = C.C_theta_theta + eps / case.smallest_norm * C.C_theta_x
     assert at_most(case.change(linear.gradient), smooth * case.distance, scale=10)
-    spectrum = np.sort(np.abs(np.linalg.eigvalsh(linear.attack_jacobian(theta, y[0], eps, "L2"))))
+    spectrum = np.sort(np.abs(np.linalg.eigvalsh(linear.attack_jacobian(theta, y[0], eps))))
     steepest = eps / size(theta)
     np.testing.assert_allclose(spectrum, [0.0] + [steepest] * (len(theta) - 1), atol=1e-9 * steepest)
 

@@ -40,19 +40,13 @@ def dominant_eigenvalue(product: Product, start: Tensor, *, products: int = 100,
 
 
 def top_eigenvalue(
-    product: Product,
-    start: Tensor,
-    *,
-    dominant: Eigenvalue | None = None,
-    products: int = 100,
-    tolerance: float = 1e-3,
+    product: Product, start: Tensor, dominant: Eigenvalue, *, products: int = 100, tolerance: float = 1e-3
 ) -> Eigenvalue:
     """The largest (most positive) eigenvalue of H.
 
     If the eigenvalue of largest magnitude is negative, a second power iteration runs on H shifted by it. Arguments as
-    of `dominant_eigenvalue`, `products` for each iteration. dominant: its result, if already computed.
+    of `dominant_eigenvalue`; dominant: its result.
     """
-    dominant = dominant or dominant_eigenvalue(product, start, products=products, tolerance=tolerance)
     if dominant.value >= 0:
         return dominant
     shift = -dominant.value

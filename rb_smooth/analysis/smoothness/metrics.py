@@ -113,7 +113,7 @@ def smoothness_metrics(
 
     start = torch.randn(w.shape, generator=generator(_POWER), dtype=w.dtype).to(w)
     norm = dominant_eigenvalue(product, start, products=settings.products)
-    top = top_eigenvalue(product, start, dominant=norm, products=settings.products)
+    top = top_eigenvalue(product, start, norm, products=settings.products)
     return {
         "clean": clean,
         "loss": loss.value(x_adv),

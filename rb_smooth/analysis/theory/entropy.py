@@ -20,7 +20,6 @@ from numpy.typing import ArrayLike
 from scipy.special import expit, log_ndtr, roots_legendre
 
 from rb_smooth.analysis.theory.numeric import Array
-from rb_smooth.core.errors import UserError
 
 _CHUNK_SIZE = 2**22
 """Most elements of an intermediate array."""
@@ -54,21 +53,20 @@ def covering_rule(
     max_abs_theta: float,
     gamma: float,
     dimension: int,
-    width: float = 1.0,
     order: int = 10,
     kinks: Sequence[float] = (0.0,),
 ) -> QuadratureRule:
-    """A rule for every theta with all |theta_i| <= `max_abs_theta`. Raises UserError unless gamma > 0.
+    """A rule for every theta with all |theta_i| <= `max_abs_theta`.
 
-    Panels are at most `width` (the length scale of L) and 1.5 standard deviations of the Gaussian wide; coordinates in
+    Panels are at most 1 (the length scale of L) and 1.5 standard deviations of the Gaussian wide; coordinates in
     `kinks` are edges. One rule serves all theta, so that differences in theta are those of the loss, not of a grid.
     The box extends 8 standard deviations further: with e^-L <= 1, the rest is at most 2e-15 of the Gaussian's integral
     for each coordinate.
     """
-    deviation = 1 / np.sqrt(_check_positive(gamma))
+    deviation = 1 / np.sqrt(gamma)
     half = max_abs_theta + 8 * deviation
     ends = np.unique([-half, *kinks, half])
-    panels = np.ceil(np.diff(ends) / min(width, 1.5 * deviation)).astype(int)
+    panels = np.ceil(np.diff(ends) / min(1.0, 1.5 * deviation)).astype(int)
     between = [np.linspace(a, b, n, endpoint=False) for (a, b), n in zip(pairwise(ends), panels, strict=True)]
     return gauss_legendre([np.append(np.concatenate(between), half)] * dimension, order)
 
@@ -88,15 +86,12 @@ class Moments(NamedTuple):
 class EntropyLoss:
     """L_gamma of a loss L that maps (m, d) to (m,), integrated by `rule`.
 
-    Every method takes theta (..., d). Raises UserError unless gamma > 0.
+    Every method takes theta (..., d).
     """
 
     loss: Callable[[Array], Array]
     gamma: float
     rule: QuadratureRule
-
-    def __post_init__(self) -> None:
-        _check_positive(self.gamma)
 
     def value(self, theta: ArrayLike) -> Array:
         """L_gamma(theta), (...)."""
@@ -159,10 +154,9 @@ def smoothed_absolute_value(theta: ArrayLike, gamma: float) -> SmoothedLoss:
         a = 1/(2 gamma) - theta + log Phi( sqrt(gamma) theta - 1/sqrt(gamma))
         b = 1/(2 gamma) + theta + log Phi(-sqrt(gamma) theta - 1/sqrt(gamma))
 
-    With p = sigma(a - b), the mass of p_theta on t > 0: L_gamma' = E[sign t] = 2 p - 1. Raises UserError unless
-    gamma > 0.
+    With p = sigma(a - b), the mass of p_theta on t > 0: L_gamma' = E[sign t] = 2 p - 1.
     """
-    theta, root = np.asarray(theta, float), np.sqrt(_check_positive(gamma))
+    theta, root = np.asarray(theta, float), np.sqrt(gamma)
     right, left = root * theta - 1 / root, -root * theta - 1 / root
     a = 1 / (2 * gamma) - theta + log_ndtr(right)
     b = 1 / (2 * gamma) + theta + log_ndtr(left)
@@ -174,9 +168,3 @@ def smoothed_absolute_value(theta: ArrayLike, gamma: float) -> SmoothedLoss:
 def _hazard(z: Array) -> Array:
     """Derivative of log Phi."""
     return np.exp(-(z**2) / 2 - np.log(2 * np.pi) / 2 - log_ndtr(z))
-
-
-def _check_positive(gamma: float) -> float:
-    if not 0 < gamma < np.inf:
-        raise UserError(f"expected gamma > 0, got {gamma}; raise it")
-    return gamma

@@ -7,7 +7,7 @@ with the maximum at delta = -y eps theta / ||theta|| in L2 (Eqs. 27-31) and at -
 3). L2's loss is twice differentiable except at theta = 0, L-infinity's except where a coordinate of theta is 0.
 
 Every function takes theta (..., d), x (..., d) and y (...) in {-1, 1}, which broadcast; eps >= 0; norm "L2" or "Linf".
-Everything is float64. Raises UserError for another norm or a negative eps.
+Everything is float64.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from numpy.typing import ArrayLike
 from scipy.special import expit
 
 from rb_smooth.analysis.theory.numeric import Array
-from rb_smooth.core.errors import UserError, did_you_mean
 
 NORMS = ("L2", "Linf")
 
@@ -40,7 +39,7 @@ def closed_form_attack(theta: ArrayLike, x: ArrayLike, y: ArrayLike, eps: float,
 
     Where theta (L2) or a coordinate of it (L-infinity) is 0, every delta is a maximum; this returns delta = 0.
     """
-    return np.asarray(x, float) - eps * _column(y) * _direction(np.asarray(theta, float), eps, norm)
+    return np.asarray(x, float) - eps * _column(y) * _direction(np.asarray(theta, float), norm)
 
 
 def searched_attack(theta: Array, x: Array, y: float, eps: float, norm: str) -> Array:
@@ -63,7 +62,7 @@ def searched_attack(theta: Array, x: Array, y: float, eps: float, norm: str) -> 
 def gradient(theta: ArrayLike, x: ArrayLike, y: ArrayLike, eps: float, norm: str) -> Array:
     """The gradient of L_eps by theta, -sigma(-m) y x'(theta), of shape (..., d).
 
-    Raises UserError where L_eps is not differentiable.
+    Raises ValueError where L_eps is not differentiable.
     """
     theta = _check_differentiable(theta, eps, norm)
     return -_column(y) * expit(-_margin(theta, x, y, eps, norm))[..., None] * closed_form_attack(theta, x, y, eps, norm)
@@ -75,7 +74,7 @@ def hessian(theta: ArrayLike, x: ArrayLike, y: ArrayLike, eps: float, norm: str)
         s (1 - s) v v^T                                                 in L-infinity, and in L2
         s (1 - s) v v^T + s eps (I - theta theta^T / ||theta||^2) / ||theta||
 
-    whose second term is unbounded towards theta = 0. Raises UserError where L_eps is not differentiable.
+    whose second term is unbounded towards theta = 0. Raises ValueError where L_eps is not differentiable.
     """
     theta = _check_differentiable(theta, eps, norm)
     s = expit(-_margin(theta, x, y, eps, norm))[..., None, None]
@@ -84,14 +83,11 @@ def hessian(theta: ArrayLike, x: ArrayLike, y: ArrayLike, eps: float, norm: str)
     return curved + s * eps * _jacobian_of_direction(theta) if norm == "L2" and eps else curved
 
 
-def attack_jacobian(theta: ArrayLike, y: ArrayLike, eps: float, norm: str) -> Array:
-    """The derivative of x' by theta, (..., d, d): -y eps (I/||theta|| - theta theta^T/||theta||^3) in L2 (Eq. 32),
-    and 0 in L-infinity. Raises UserError where L_eps is not differentiable.
+def attack_jacobian(theta: ArrayLike, y: ArrayLike, eps: float) -> Array:
+    """The derivative of the L2 attack x' by theta, (..., d, d), Eq. (32): -y eps (I - theta theta^T/||theta||^2) /
+    ||theta||. In L-infinity it is 0. Raises ValueError for theta = 0.
     """
-    theta = _check_differentiable(theta, eps, norm)
-    if norm == "L2" and eps:
-        return -eps * _column(y)[..., None] * _jacobian_of_direction(theta)
-    return np.zeros((*theta.shape, theta.shape[-1]))
+    return -eps * _column(y)[..., None] * _jacobian_of_direction(_check_differentiable(theta, eps, "L2"))
 
 
 class LogisticLossConstants(NamedTuple):
@@ -115,7 +111,7 @@ def constants(x: ArrayLike, eps: float, norm: str, radius: float) -> LogisticLos
     x: (d,), or (n, d) for n points; then the constants hold for all of them.
     """
     x = np.asarray(x, float)
-    in_l2 = np.linalg.norm(x, axis=-1) + _check_ball(eps, norm)
+    in_l2 = np.linalg.norm(x, axis=-1) + eps
     largest = float(np.max(in_l2 if norm == "L2" else np.linalg.norm(np.abs(x) + eps, axis=-1)))
     surest = float(expit(radius * largest))
     return LogisticLossConstants(largest * surest, largest**2 / 4, surest + radius * largest / 4)
@@ -124,12 +120,11 @@ def constants(x: ArrayLike, eps: float, norm: str, radius: float) -> LogisticLos
 def _margin(theta: Array, x: ArrayLike, y: ArrayLike, eps: float, norm: str) -> Array:
     """The margin m, of shape (...)."""
     dual = np.linalg.norm(theta, axis=-1) if norm == "L2" else np.abs(theta).sum(-1)
-    return np.asarray(y, float) * (theta * np.asarray(x, float)).sum(-1) - _check_ball(eps, norm) * dual
+    return np.asarray(y, float) * (theta * np.asarray(x, float)).sum(-1) - eps * dual
 
 
-def _direction(theta: Array, eps: float, norm: str) -> Array:
+def _direction(theta: Array, norm: str) -> Array:
     """The ascent direction of the attack, of norm 1 in the attack's norm."""
-    _check_ball(eps, norm)
     if norm == "Linf":
         return np.sign(theta)
     length = np.linalg.norm(theta, axis=-1, keepdims=True)
@@ -154,16 +149,6 @@ def _column(y: ArrayLike) -> Array:
 def _check_differentiable(theta: ArrayLike, eps: float, norm: str) -> Array:
     theta = np.asarray(theta, float)
     kinks = (theta == 0).all(-1) if norm == "L2" else (theta == 0).any(-1)
-    if _check_ball(eps, norm) > 0 and kinks.any():
-        found = ", ".join(f"{value:g}" for value in theta[kinks][0])
-        where = "theta other than 0" if norm == "L2" else "theta without a coordinate that is 0"
-        raise UserError(f"expected {where}, got ({found}), where the {norm} loss is not differentiable; change it")
+    if eps and kinks.any():
+        raise ValueError(f"the {norm} loss is not differentiable at {theta[kinks][0]}")
     return theta
-
-
-def _check_ball(eps: float, norm: str) -> float:
-    if norm not in NORMS:
-        raise UserError(f"expected a norm, {did_you_mean(norm, NORMS)}")
-    if not eps >= 0:
-        raise UserError(f"expected eps >= 0, got {eps}; raise it")
-    return eps

@@ -106,7 +106,7 @@ def lemma_2(rng: np.random.Generator) -> Iterator[BoundCheck]:
     seen = _kink_ratios(_attack("L2"), "L2")
     spectra = np.linalg.eigvalsh(central_differences(_searched("L2"), theta1))
     expected = np.stack([-EPS / np.linalg.norm(theta1, axis=-1), np.zeros(len(theta1))], -1)
-    by_formula = derivative_error(_searched("L2"), lambda theta: linear.attack_jacobian(theta, Y, EPS, "L2"), theta1)
+    by_formula = derivative_error(_searched("L2"), lambda theta: linear.attack_jacobian(theta, Y, EPS), theta1)
     yield BoundCheck(
         "the attack",
         "Of the L2 ball, the worst x′ for a linear model lies against θ; a search over the circle finds the same.",
