@@ -14,7 +14,7 @@ from rb_smooth.analysis.theory import linear
 from rb_smooth.analysis.theory.implicit import ConcaveLoss, build_bordered_hessian, implicit_jacobian
 from rb_smooth.analysis.theory.linear_statements import EPS, X, Y
 from rb_smooth.analysis.theory.numeric import NEAR, Array, derivative_error, distances, largest_ratio, ratios
-from rb_smooth.analysis.theory.results import BoundCheck, counterexample
+from rb_smooth.analysis.theory.results import BoundCheck
 from rb_smooth.analysis.theory.swish_toy import swish_adversarial_loss
 
 _COUNT = 5_000
@@ -46,12 +46,10 @@ def lemma_1(rng: np.random.Generator) -> Iterator[BoundCheck]:
         bound=bound,
         measured=largest_ratio(BOTH.gradient, theta1, theta2),
         constants={"C_θθ": C.C_theta_theta, "C": lipschitz, "C_θx": C.C_theta_x},
-        counterexample=counterexample(
-            "Where it is not (of the loss θx′ on |x′| ≤ 1 it is sign θ), gradients differ across 0 by {} times "
-            "‖θ₁ − θ₂‖, at |θ| = {}.",
-            bound,
-            _ratios_across_0(np.sign),
-        ),
+    ).broken_by(
+        "Where it is not (of the loss θx′ on |x′| ≤ 1 it is sign θ), gradients differ across 0 by {} times "
+        "‖θ₁ − θ₂‖, at |θ| = {}.",
+        _ratios_across_0(np.sign),
     )
 
 
@@ -66,12 +64,10 @@ def lemma_4(rng: np.random.Generator) -> Iterator[BoundCheck]:
         bound=C.C_theta_x / C.C_xx,
         measured=largest_ratio(INSIDE.attack, theta1, theta2),
         constants=constants,
-        counterexample=counterexample(
-            "Where the Hessian by x′ is singular (of the loss θx′ − x′⁴/4, whose attack is ∛θ, at 0), it moves {} "
-            "times as far as θ, at |θ| = {}.",
-            C.C_theta_x / C.C_xx,
-            _ratios_across_0(np.cbrt),
-        ),
+    ).broken_by(
+        "Where the Hessian by x′ is singular (of the loss θx′ − x′⁴/4, whose attack is ∛θ, at 0), it moves {} "
+        "times as far as θ, at |θ| = {}.",
+        _ratios_across_0(np.cbrt),
     )
     yield BoundCheck(
         "the derivative",
@@ -110,12 +106,10 @@ def _swish_inside() -> BoundCheck:
         "−1.2785 ∈ {θᵀx′ : ‖x′ − x‖_∞ ≤ ε} ⇒ ∇L_ε(θ₂ = 0₊) − ∇L_ε(θ₂ = 0₋) = 0, at θ₁ = 0.6 to 1.4",
         bound=1e-5,
         measured=float(np.abs(jumps(np.linspace(0.6, 1.4, 9))).max()),
-        counterexample=counterexample(
-            "Where the ball does not reach it, the attack is at a corner, and the slope jumps by {}, at θ₁ = {}.",
-            1e-5,
-            jumps(corners),
-            corners,
-        ),
+    ).broken_by(
+        "Where the ball does not reach it, the attack is at a corner, and the slope jumps by {}, at θ₁ = {}.",
+        jumps(corners),
+        corners,
     )
 
 
@@ -133,12 +127,10 @@ def lemma_5(rng: np.random.Generator) -> Iterator[BoundCheck]:
         bound=C.C_theta_x / C.C_H,
         measured=largest_ratio(ON_SURFACE.attack, theta1, theta2),
         constants={"C_θx": C.C_theta_x, "C_H": C.C_H},
-        counterexample=counterexample(
-            "Where that becomes singular (the linear model's towards θ = 0, whose least singular value is at most "
-            f"{singular[0]:.3g}), it moves {{}} times as far as θ, at ‖θ‖ = {{}}.",
-            C.C_theta_x / C.C_H,
-            seen,
-        ),
+    ).broken_by(
+        "Where that becomes singular (the linear model's towards θ = 0, whose least singular value is at most "
+        f"{singular[0]:.3g}), it moves {{}} times as far as θ, at ‖θ‖ = {{}}.",
+        seen,
     )
     yield BoundCheck(
         "the derivative",

@@ -24,7 +24,7 @@ from rb_smooth.analysis.theory.numeric import (
     ratios,
     same_signs,
 )
-from rb_smooth.analysis.theory.results import BoundCheck, counterexample
+from rb_smooth.analysis.theory.results import BoundCheck
 
 X, Y, EPS = np.array([1.0, 2.0]), 1, 0.6
 RADIUS, THETA_MIN = 1.0, 0.1
@@ -48,13 +48,7 @@ def proposition_1(rng: np.random.Generator) -> Iterator[BoundCheck]:
             lambda theta: linear.logistic_adversarial_loss(theta, X, Y, EPS, "L2")[:, None], theta1, theta2
         ),
         constants={"C_θ": C.C_theta, "‖θ‖ ≤": RADIUS},
-        counterexample=counterexample(
-            f"Beyond ‖θ‖ ≤ {RADIUS:g}, for which C_θ was computed, the slope is {{}} at ‖θ‖ = {{}}.",
-            C.C_theta,
-            seen,
-            longer,
-        ),
-    )
+    ).broken_by(f"Beyond ‖θ‖ ≤ {RADIUS:g}, for which C_θ was computed, the slope is {{}} at ‖θ‖ = {{}}.", seen, longer)
     yield _constant_term(rng, "L2", 2 * EPS, "2ε")
     yield _constant_term(rng, "Linf", 2 * EPS * 2**0.5, "2ε√d")
 
@@ -70,12 +64,11 @@ def _constant_term(rng: np.random.Generator, norm: str, diameter: float, formula
         bound=diameter * C.C_theta_x,
         measured=float((apart - C.C_theta_theta * distances(theta1, theta2)).max()),
         constants={"C_θθ": C.C_theta_theta, "C_θx": C.C_theta_x, formula: diameter, "‖θ‖ ≤": RADIUS},
-        counterexample=counterexample(
-            f"Without the constant no C_θθ would do: across {_KINKS[norm]} gradients differ by {{}} times ‖θ₁ − θ₂‖, "
-            "at {} from it.",
-            C.C_theta_theta,
-            _kink_ratios(_gradient(norm), norm),
-        ),
+    ).broken_by(
+        f"Without the constant no C_θθ would do: across {_KINKS[norm]} gradients differ by {{}} times ‖θ₁ − θ₂‖, "
+        "at {} from it.",
+        _kink_ratios(_gradient(norm), norm),
+        bound=C.C_theta_theta,
     )
 
 
@@ -91,12 +84,10 @@ def equation_13(rng: np.random.Generator) -> Iterator[BoundCheck]:
         bound=C.C_theta_theta,
         measured=float(np.linalg.norm(central_differences(_gradient("Linf"), theta), 2, (-2, -1)).max()),
         constants={"C = C_θθ": C.C_theta_theta, "‖θ‖ ≤": RADIUS},
-        counterexample=counterexample(
-            "The converse needs a gradient at every θ: across θ₂ = 0 gradients differ by {} times ‖θ₁ − θ₂‖, at "
-            "{} from it, though the Hessian on either side of it is as small.",
-            C.C_theta_theta,
-            _kink_ratios(_gradient("Linf"), "Linf"),
-        ),
+    ).broken_by(
+        "The converse needs a gradient at every θ: across θ₂ = 0 gradients differ by {} times ‖θ₁ − θ₂‖, at "
+        "{} from it, though the Hessian on either side of it is as small.",
+        _kink_ratios(_gradient("Linf"), "Linf"),
     )
 
 
@@ -121,10 +112,7 @@ def lemma_2(rng: np.random.Generator) -> Iterator[BoundCheck]:
         bound=EPS / THETA_MIN,
         measured=largest_ratio(_attack("L2"), theta1, theta2),
         constants={"ε": EPS, "θ_min": THETA_MIN},
-        counterexample=counterexample(
-            "Without θ_min, from θ to −θ it moves {} times as far, at ‖θ‖ = {}.", EPS / THETA_MIN, seen
-        ),
-    )
+    ).broken_by("Without θ_min, from θ to −θ it moves {} times as far, at ‖θ‖ = {}.", seen)
     yield BoundCheck(
         "Eq. (32)",
         "Its derivative by θ has the eigenvalue 0 along θ, and −yε/‖θ‖ across it; differences of searched attacks "
@@ -149,10 +137,7 @@ def theorem_1(rng: np.random.Generator) -> Iterator[BoundCheck]:
         bound=bound,
         measured=largest_ratio(_gradient("L2"), theta1, theta2),
         constants={"C_θθ": C.C_theta_theta, "C_θx": C.C_theta_x, "ε": EPS, "θ_min": THETA_MIN, "‖θ‖ ≤": RADIUS},
-        counterexample=counterexample(
-            "Without θ_min, the Hessian's largest eigenvalue is {} at ‖θ‖ = {}.", bound, curvatures
-        ),
-    )
+    ).broken_by("Without θ_min, the Hessian's largest eigenvalue is {} at ‖θ‖ = {}.", curvatures)
     yield BoundCheck(
         "towards 0",
         "Towards 0, its Hessian's largest eigenvalue grows as ε/(2‖θ‖).",
@@ -186,10 +171,7 @@ def lemma_3(rng: np.random.Generator) -> Iterator[BoundCheck]:
         "sign θ₁ = sign θ₂ ⇒ ‖x′(θ₁) − x′(θ₂)‖ = 0",
         bound=0.0,
         measured=float(distances(here, there).max()),
-        counterexample=counterexample(
-            "Where one sign changes it jumps, {} times as far as θ moves, at |θ₂| = {}.", 0.0, seen
-        ),
-    )
+    ).broken_by("Where one sign changes it jumps, {} times as far as θ moves, at |θ₂| = {}.", seen)
     yield BoundCheck(
         "k signs differ",
         "It jumps by 2ε in each coordinate whose sign differs, however near the two parameters are.",
@@ -214,12 +196,7 @@ def theorem_2(rng: np.random.Generator) -> Iterator[BoundCheck]:
         bound=C.C_theta_theta,
         measured=largest_ratio(_gradient("Linf"), theta1, theta2),
         constants={"C_θθ": C.C_theta_theta},
-        counterexample=counterexample(
-            "Where one sign changes, gradients differ by {} times ‖θ₁ − θ₂‖, at |θ₂| = {}.",
-            C.C_theta_theta,
-            seen,
-        ),
-    )
+    ).broken_by("Where one sign changes, gradients differ by {} times ‖θ₁ − θ₂‖, at |θ₂| = {}.", seen)
     yield BoundCheck(
         "at a sign change",
         "Where θ_i passes 0, the gradient jumps by exactly 2ε σ(z) in coordinate i, and in no other.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +70,18 @@ class BoundCheck:
         """Whether measured <= bound up to rounding; False for NaN."""
         return self.margin >= 0
 
+    def broken_by(
+        self, sentence: str, measured: ArrayLike, near: ArrayLike = NEAR, bound: float | None = None
+    ) -> BoundCheck:
+        """This check with a counterexample to `bound`, by default its own.
+
+        sentence: with a {} for `measured`, and after it one for `near`, the points of measurement.
+        """
+        values, points = np.asarray(measured, float).tolist(), np.asarray(near, float).tolist()
+        text = sentence.format(*(", ".join(f"{each:.3g}" for each in listed) for listed in (values, points)))
+        bound = self.bound if bound is None else bound
+        return replace(self, counterexample=Counterexample(text, bound, tuple(values)))
+
     def constants_text(self, digits: int) -> str:
         """`C_θ = 2.68, ‖θ‖ ≤ 1`; empty without constants."""
         return ", ".join(
@@ -81,13 +93,6 @@ class BoundCheck:
         fields = asdict(self) | {"margin": self.margin, "holds": self.holds}
         case = fields.pop("counterexample")
         return fields | {"falsifier": case and case | {"breaks": self.counterexample.breaks}}  # type: ignore[union-attr]
-
-
-def counterexample(sentence: str, bound: float, measured: ArrayLike, near: ArrayLike = NEAR) -> Counterexample:
-    """A counterexample. `sentence` has a {} for `measured`, and after it one for `near`, the points of measurement."""
-    values, points = np.asarray(measured, float).tolist(), np.asarray(near, float).tolist()
-    lists = (", ".join(f"{each:.3g}" for each in listed) for listed in (values, points))
-    return Counterexample(sentence.format(*lists), bound, tuple(values))
 
 
 def results_table(results: Sequence[tuple[str, BoundCheck]]) -> Table:
