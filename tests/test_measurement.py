@@ -58,5 +58,5 @@ def test_the_estimate_has_the_time_of_all_that_is_measured(data, monkeypatch):
     recipe = validate.check_recipe(*resolve_config("digits", "at", QUICK))
     estimate = cost.estimate_cost(recipe, data, build_network(recipe, data), CPU)
     forwards, backwards = measurement.count_passes(recipe, data)
-    assert estimate.measuring_s == forwards + 100 * backwards
-    assert ", accuracies after each epoch " in estimate.sentence
+    assert estimate.validation_s == forwards + 100 * backwards
+    assert " in all, AutoAttack at most " in estimate.sentence

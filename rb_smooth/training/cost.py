@@ -38,12 +38,12 @@ class CostEstimate:
     """Times in seconds, sizes in bytes.
 
     attack: title of the final attack. attack_s: upper bound of its time, reached if every point is robust.
-    measuring_s: of all accuracies that training measures, as one process would.
+    validation_s: of all that is measured after epochs, by one process.
     """
 
     device: str
     steps: int
-    measuring_s: float
+    validation_s: float
     step_s: float
     step_flop: float
     attack: str
@@ -56,7 +56,7 @@ class CostEstimate:
         return (
             f"estimate on {self.device}: training {duration(self.steps * self.step_s)} "
             f"({self.steps} steps of {duration(self.step_s)}, {self.steps * self.step_flop:.1e} FLOP), "
-            f"accuracies after each epoch {duration(self.measuring_s)}, "
+            f"validation {duration(self.validation_s)} in all, "
             f"{self.attack} at most {duration(self.attack_s)} on {self.points} points, "
             f"memory {self.memory / 2**30:.1f} GiB"
         )
@@ -107,7 +107,7 @@ def estimate_cost(
     return CostEstimate(
         device=_device_name(device) + (f", {shares} processes" if shares > 1 else ""),
         steps=recipe.train.epochs * (len(data.train) // recipe.data.batch_size),
-        measuring_s=_total(pass_s, measurement.count_passes(recipe, data)),
+        validation_s=_total(pass_s, measurement.count_passes(recipe, data)),
         step_s=step_s,
         step_flop=step_flop * shares,
         attack=attack_title(recipe.sections["evaluate"]),
