@@ -9,7 +9,7 @@ from typing import Any
 from rb_smooth.config.resolver import adds_one_part
 from rb_smooth.core.formatting import eps_text, percent
 from rb_smooth.core.statistics import holm_correction
-from rb_smooth.evaluation.score import attack_title
+from rb_smooth.evaluation.score import attack_title, selection_title
 from rb_smooth.training.sweep.comparison import SIGNIFICANT
 
 MAIN = ("at", "at+ensgd", "at+awp", "at+awp+ensgd")
@@ -60,7 +60,7 @@ def figure_lines(group: dict[str, Any], runs: Sequence[dict[str, Any]]) -> Itera
     spread = "mean ± standard deviation over n seeds" if several else "with the 95 % interval over other test points"
     yield (
         f"{protocol['norm']} eps {eps_text(protocol['eps'])}, {protocol['n']} test points, best epoch by "
-        f"{protocol['selected_on']}; %, {spread}; seconds of training of the median run:"
+        f"{selection_title(protocol)}; %, {spread}; seconds of training of the median run:"
     )
     yield ""
     yield from table_head("method", "n", *headings.values(), "best − last", "seconds")

@@ -180,8 +180,12 @@ MUTANTS = [
     *plant("core/files.py", "resume", [
         ("checksums of state files are not verified", "if zipfile.is_zipfile(path):", "if False:"),
     ]),
+    *plant("training/selection.py", "selection", [
+        ("on a tie the later epoch is the best", "return correct.index(max(correct))", "return len(correct) - 1 - correct[::-1].index(max(correct))"),
+        ("a mean straddles a drop of the learning rate", "ends = {*starts, epochs}", "ends = {0, epochs}"),
+        ("an epoch is chosen before its neighbour is known", "if epoch + 1 < len(correct) or epoch + 1 in ends", ""),
+    ]),
     *plant("training/loop.py", "training distributed", [
-        ("on a tie the later epoch is the best", 'row["best"] = metric > trainer.best', 'row["best"] = metric >= trainer.best'),
         ("a stop signal reaches one process only", "distributed.all_reduce_any(bool(stop), time.monotonic() - saved_at > saved_every_s)", "bool(stop), False"),
         ("the log has the loss of one process", "distributed.all_reduce_sum(trainer.sums)", "trainer.sums"),
     ]),

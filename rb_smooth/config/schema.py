@@ -111,15 +111,16 @@ class Train(_Section):
     select: Literal["validation", "test"] = "validation"
     """Which images choose the best epoch, by PGD-20 accuracy (clean accuracy for `standard`); test: and nothing is held
     out of training. Source: ours; both papers choose on the test set."""
+    select_rule: Literal["maximum", "mean3", "mean121", "latest"] = "maximum"
+    """Which epoch is best by these: the first at the maximum; the first at the maximum of the mean with both neighbours
+    (mean121: weights 1, 2, 1); the latest within a standard error of the maximum. Source: ours."""
     recalibrate: int = Field(16, ge=0, le=10_000)
     """(minibatches) The last of training, by which BatchNorm's statistics are set before every evaluation; 0: left
     alone. Source: ours; the Entropy-SGD authors' code takes an epoch."""
     keep: tuple[NonNegativeInt, ...] = ()
-    """(list of epochs) After how many what is deployed is kept beside best and last, as `epoch-<n>.pt`; 0: before
-    the first. Source: ours."""
+    """(list of epochs) After how many the deployed weights are kept, as `epoch-<n>.pt`; 0: before all. Source: ours."""
     log_test: NonNegativeInt = 0
-    """(images) The first of the test set, whose accuracy every epoch logs; for the log alone, nothing is chosen by it.
-    Source: ours."""
+    """(images) The first of the test set, whose accuracy every epoch logs; nothing is chosen by it. Source: ours."""
     scaled_from: PositiveInt | None = None
     """(epochs) The recipe's own length, where `--epochs` made it another; not to be set by hand. Source: ours."""
     sync_bn: bool = False
@@ -204,6 +205,7 @@ class Recipe:
         notes = [] if self.train.scaled_from is None else [epochs]
         notes += [f"from {net.options['id']}"] if net.name == "robustbench" and self.train.start is None else []
         notes += ["selected on test"] if self.train.select == "test" else []
+        notes += [f"selected by {self.train.select_rule}"] if self.train.select_rule != "maximum" else []
         return f"{self.method} ({', '.join(notes)})" if notes else self.method
 
     @property

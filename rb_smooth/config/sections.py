@@ -80,11 +80,16 @@ def fill_defaults(sections: Sections) -> Sections:
 
 
 def result_config(sections: Sections) -> Sections:
-    """`sections` without the keys that do not change results (NON_RESULT_KEYS)."""
-    data = sections.get("data")
-    if not isinstance(data, dict):
-        return sections
-    return sections | {"data": {key: value for key, value in data.items() if key not in NON_RESULT_KEYS}}
+    """`sections` without the keys that do not change results: NON_RESULT_KEYS, and `train.select_rule: maximum`.
+
+    That key is younger than some recipes and runs; without it the rule is the maximum.
+    """
+    result = dict(sections)
+    if isinstance(data := sections.get("data"), dict):
+        result["data"] = {key: value for key, value in data.items() if key not in NON_RESULT_KEYS}
+    if isinstance(train := sections.get("train"), dict) and train.get("select_rule") == "maximum":
+        result["train"] = {key: value for key, value in train.items() if key != "select_rule"}
+    return result
 
 
 def config_hash(sections: Sections) -> str:

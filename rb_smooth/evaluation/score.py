@@ -84,6 +84,11 @@ def protocol_of(score: dict[str, Any]) -> tuple[Any, ...]:
     return threat["norm"], round(threat["eps"], 9), score["version"], score["n"], score["fingerprint"]
 
 
+def selection_title(score: dict[str, Any]) -> str:
+    """Return on which images the best epoch was chosen: `validation`, or `validation (mean3)` for another rule."""
+    return score["selected_on"] + (f" ({rule})" if (rule := score.get("select_rule")) else "")
+
+
 def attack_title(score: dict[str, Any]) -> str:
     """Return the name of the accuracy `autoattack`: only version `standard` is called AutoAttack."""
     version = score["version"]

@@ -15,7 +15,7 @@ from torch import nn
 from rb_smooth.components import weights
 from rb_smooth.components.checkpoints import export_state_dict
 from rb_smooth.components.models import Normalized
-from rb_smooth.config.schema import Recipe
+from rb_smooth.config.schema import Recipe, Train
 from rb_smooth.core import distributed, files
 from rb_smooth.core.console import console, log_info, progress_bars
 from rb_smooth.core.determinism import preserve_rng
@@ -26,9 +26,11 @@ from rb_smooth.data.splits import DataSplits
 from rb_smooth.evaluation.accuracy import measure_accuracy
 from rb_smooth.training import measurement
 from rb_smooth.training.diagnostics import check_finite, check_input_hashes, check_replicas, training_warnings
+from rb_smooth.training.run_folder.log import best_row
 from rb_smooth.training.run_folder.reporting import RunReporter
 from rb_smooth.training.run_folder.resume import delete_states, load_state, save_state
 from rb_smooth.training.run_folder.run import Run
+from rb_smooth.training.selection import best_epoch, needs_previous_weights, stage_starts
 from rb_smooth.training.trainer import Trainer
 
 SAVED_EVERY_S = 600.0
@@ -114,12 +116,12 @@ def _start_or_resume(
 def _finish_epoch(trainer: Trainer, run: Run, reporter: RunReporter) -> None:
     """Evaluate and log the epoch, and print warnings."""
     check_replicas(trainer)
-    row = end_epoch(trainer, run)
+    end_epoch(trainer, run)
     if not distributed.is_rank_zero():
         return
     run.write_log(trainer.log)
     reporter.update(trainer.log)
-    log_info(_epoch_line(row, trainer.recipe.train.epochs))
+    log_info(_epoch_line(trainer.log, trainer.recipe.train))
     for warning in training_warnings(trainer.log, len(trainer.data.source.classes)):
         console.print(f"warning: {warning}")
 
@@ -155,13 +157,17 @@ def _position(trainer: Trainer) -> str:
     return f"{trainer.epoch} of {trainer.recipe.train.epochs} epochs and {trainer.batch} minibatches"
 
 
-def _epoch_line(row: dict[str, Any], epochs: int) -> str:
+def _epoch_line(log: list[dict[str, Any]], train: Train) -> str:
+    row = log[-1]
+    best = "  best" if row["best"] else ""
+    if needs_previous_weights(train.select_rule):  # an epoch may become the best one later
+        best = f"  best so far: {best_row(log)['epoch'] + 1}"
     sample = f"  train robust {row['train_pgd20']:.1%}" if "train_pgd20" in row else ""
     return (
-        f"epoch {row['epoch'] + 1:>3}/{epochs}  lr {row['lr']:<7.4g} loss {row['loss']:.3f}  "
+        f"epoch {row['epoch'] + 1:>3}/{train.epochs}  lr {row['lr']:<7.4g} loss {row['loss']:.3f}  "
         f"minibatches robust {row['train_robust']:6.1%}  "
         f"validation clean {row['val_clean']:6.1%} robust {row['val_robust']:6.1%}"
-        f"  {row['seconds']:.1f} s{'  best' if row['best'] else ''}{sample}"
+        f"  {row['seconds']:.1f} s{best}{sample}"
     )
 
 
@@ -184,11 +190,7 @@ def end_epoch(trainer: Trainer, run: Run) -> dict[str, Any]:
     threat = recipe.trained_threat or recipe.threat
     with trainer.evaluation_model() as model:
         row |= _validation_metrics(trainer, model, threat)
-        metric = row["val_clean"] if recipe.trained_threat is None else row["val_robust"]
-        row["best"] = metric > trainer.best
-        if row["best"]:
-            trainer.best = metric
-            _save_weights(run, "best", model)
+        _select(trainer, run, model, row)
         if trainer.epoch + 1 in recipe.train.keep:
             _save_weights(run, f"epoch-{trainer.epoch + 1}", model)
         row |= measurement.failure_signs(model, data.validation, threat)
@@ -202,6 +204,24 @@ def end_epoch(trainer: Trainer, run: Run) -> dict[str, Any]:
     trainer.log.append(row)
     trainer.next_epoch()
     return row
+
+
+def _select(trainer: Trainer, run: Run, model: nn.Module, row: dict[str, Any]) -> None:
+    """Save the best weights after this epoch, `model`'s, and mark their epoch's row; an earlier best's mark stays."""
+    recipe, rows = trainer.recipe, [*trainer.log, row]
+    rule, images = recipe.train.select_rule, len(trainer.data.validation)
+    column = "val_clean" if recipe.trained_threat is None else "val_robust"
+    correct = [round(each[column] * images) for each in rows]
+    best = best_epoch(rule, correct, images, stage_starts(recipe), recipe.train.epochs)
+    row["best"] = False
+    if not rows[best]["best"]:
+        rows[best]["best"] = True
+        if best == trainer.epoch:
+            _save_weights(run, "best", model)
+        elif distributed.is_rank_zero():
+            run.save("best", trainer.previous)
+    if needs_previous_weights(rule):
+        trainer.previous = export_state_dict(model)
 
 
 def save_initial_weights(trainer: Trainer, run: Run) -> None:

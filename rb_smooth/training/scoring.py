@@ -51,6 +51,7 @@ def score_run(
                 "whole": len(points) == len(data.test),
                 "official": source.official,
                 "selected_on": recipe.train.select,
+                **({} if (rule := recipe.train.select_rule) == "maximum" else {"select_rule": rule}),
                 "packages": training.pop("packages", {}),
                 "training": training,
                 "model": network_config(net.name, net.options, data.shape, classes),

@@ -79,7 +79,7 @@ class Trainer:
         self.epoch = self.batch = self.t = 0
         self.calibration_batches: deque[batchnorm.Batch] = deque(maxlen=recipe.train.recalibrate)
         self.log: list[dict[str, Any]] = []
-        self.best = -1.0
+        self.previous: dict[str, Tensor] | None = None  # weights of the epoch before, if the rule may still choose them
         self.first_nonfinite_step = torch.full((), _NEVER, device=device)
         self.sums = torch.zeros(2, dtype=torch.float64, device=device)  # loss and correct predictions of this epoch
         self.seconds, self.clock = 0.0, time.monotonic()
@@ -194,7 +194,7 @@ class Trainer:
             "precision": self.precision,
             "origins": self.input_hashes,
             "log": self.log,
-            "best": self.best,
+            "previous": self.previous,
             "sums": distributed.all_reduce_sum(self.sums.clone()),
             "seconds": self.seconds + time.monotonic() - self.clock,
         }
@@ -230,7 +230,8 @@ class Trainer:
             statistic.copy_(by_rank[distributed.rank() % len(by_rank)])
         for x, x_adv, y in state["kept"]:
             self.calibration_batches.append((distributed.shard(x), distributed.shard(x_adv), distributed.shard(y)))
-        self.log, self.best, self.seconds = state["log"], state["best"], state["seconds"]
+        self.log, self.seconds = state["log"], state["seconds"]
+        self.previous = weights.to_device(state.get("previous"), torch.device("cpu"))
         if distributed.is_rank_zero():
             self.sums.copy_(state["sums"])
         self.input_hashes |= state["origins"]

@@ -12,7 +12,7 @@ from rb_smooth.config.yaml import dump_sections
 from rb_smooth.core.errors import UserError
 from rb_smooth.core.formatting import duration, percent
 from rb_smooth.evaluation.per_example import CLEAN, PGD, PerExampleResults, counts_by_attack
-from rb_smooth.evaluation.score import attack_title
+from rb_smooth.evaluation.score import attack_title, selection_title
 from rb_smooth.leaderboard.entries import Entry, model_dir, read_per_example_results
 from rb_smooth.leaderboard.metadata import architecture_title
 from rb_smooth.leaderboard.reports.board import Board
@@ -75,7 +75,7 @@ def facts_by_heading(entry: Entry, log: Sequence[LogRow] = ()) -> dict[str, dict
             "seed of the attacks": score.get("seed"),
             "batch size": score.get("batch_size"),
             "code of the attacks": score.get("backend"),
-            "epoch selected on": score.get("selected_on") and f"{score['selected_on']}{on_test}",
+            "epoch selected on": score.get("selected_on") and f"{selection_title(score)}{on_test}",
             "forward passes per prediction": info.get("number_forward_passes"),
         },
         "Cost": {

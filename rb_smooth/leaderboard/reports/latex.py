@@ -14,7 +14,7 @@ from typing import Any
 
 from rb_smooth.core.errors import UserError
 from rb_smooth.core.formatting import eps_text, percent
-from rb_smooth.evaluation.score import attack_title
+from rb_smooth.evaluation.score import attack_title, selection_title
 from rb_smooth.leaderboard.entries import Entry
 from rb_smooth.leaderboard.metadata import AUTOATTACK, ROBUSTBENCH, architecture_title, papers_of, to_bibtex
 from rb_smooth.leaderboard.reports.board import make_board
@@ -96,7 +96,7 @@ def _csv_row(table: dict[str, Any], row: TableRow) -> dict[str, Any]:
         "attack": attack_title(protocol),
         "n": protocol["n"],
         "fingerprint": protocol["fingerprint"] if row["ours"] else "",
-        "selected_on": protocol["selected_on"] if row["ours"] else "",
+        "selected_on": selection_title(protocol) if row["ours"] else "",
         "method": row["title"],
         "architecture": row["architecture"],
         "extra_data": row["extra_data"],
@@ -234,7 +234,7 @@ def _caption(table: dict[str, Any], day: date) -> str:
         f"attack: {attack or escape_latex(attack_title(protocol))}",
         "how the weights were selected is not known"
         if protocol["selected_on"] == _NOT_KNOWN
-        else f"epoch selected on {escape_latex(protocol['selected_on'])}",
+        else f"epoch selected on {escape_latex(selection_title(protocol))}",
         r"mean $\pm$ standard deviation over seeds",
     ]
     if any(row["best"] for row in table["rows"]):

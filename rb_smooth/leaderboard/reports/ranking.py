@@ -64,6 +64,7 @@ def _cells(row: ModelRow) -> list[str]:
 def caveats(row: ModelRow) -> str:
     """What to know about a model beside its figures, in brackets; empty if there is nothing."""
     remarks = [row.whose] * (not row.ours) + ["selected on test"] * row.selected_on_test
+    remarks += [f"selected by {rule}"] if (rule := row.score.get("select_rule")) else []
     remarks += ["unreliable"] * bool(row.unreliable)
     return f" ({', '.join(remarks)})" if remarks else ""
 

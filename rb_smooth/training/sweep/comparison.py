@@ -12,7 +12,7 @@ from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
 from rb_smooth.core.statistics import apply_holm, paired_t_test
-from rb_smooth.evaluation.score import protocol_of
+from rb_smooth.evaluation.score import protocol_of, selection_title
 
 METRICS = ("clean", "pgd20", "autoattack", "last_pgd20", "gap")
 """Accuracies of one run in [0, 1]: of the best epoch; PGD-20 of the last; and the robust overfitting gap, PGD-20 of
@@ -45,7 +45,7 @@ def compare_methods(results: Iterable[RunResult]) -> list[dict[str, Any]]:
     """
     by_protocol: dict[tuple[Any, ...], list[RunResult]] = {}
     for result in results:
-        key = (*protocol_of(result.score), result.score["selected_on"])
+        key = (*protocol_of(result.score), selection_title(result.score))
         by_protocol.setdefault(key, []).append(result)
     return [_group(members) for members in by_protocol.values()]
 
@@ -68,6 +68,7 @@ def _group(results: list[RunResult]) -> dict[str, Any]:
             **score["threat"],
             "n": score["n"],
             **{key: score[key] for key in ("version", "fingerprint", "selected_on")},
+            **{key: score[key] for key in ("select_rule",) if key in score},
         },
         "methods": [_row(members) for members in methods.values()],
         "differences": apply_holm([_difference(*pair) for pair in combinations(methods.values(), 2)]),

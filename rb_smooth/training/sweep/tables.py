@@ -10,7 +10,7 @@ from rich.text import Text
 
 from rb_smooth.config.resolver import adds_one_part
 from rb_smooth.core.formatting import eps_text, percent
-from rb_smooth.evaluation.score import attack_title
+from rb_smooth.evaluation.score import attack_title, selection_title
 from rb_smooth.training.sweep.comparison import METRICS, best_method
 
 _HEADINGS = {
@@ -53,7 +53,7 @@ def _metrics_table(dataset: str, group: dict[str, Any]) -> Table:
         note, headings = f"; {attack_title(protocol)}", _HEADINGS | {"autoattack": "upper\nbound"}
     title = (
         f"{dataset} {protocol['norm']} eps {eps_text(protocol['eps'])}, {protocol['n']} test points, best epoch by "
-        f"{protocol['selected_on']}{note}; %, mean ± standard deviation over n seeds"
+        f"{selection_title(protocol)}{note}; %, mean ± standard deviation over n seeds"
     )
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("method", overflow="fold")
