@@ -76,7 +76,11 @@ def main() -> int:
     else:
         console.print(results_table(results), soft_wrap=False)
     if options.figures is not None:
-        _draw(options.figures, quiet=options.json)
+        from rb_smooth.analysis.theory.figures import draw_all  # imports matplotlib
+
+        for path in draw_all(options.figures):
+            if not options.json:
+                log_info(f"drawn: {path}")
     _require_expected(results)
     return 0
 
@@ -93,14 +97,6 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--figures", type=Path, metavar="DIR", help="draw the paper's toy figures into this folder")
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
     return parser.parse_args()
-
-
-def _draw(folder: Path, quiet: bool) -> None:
-    from rb_smooth.analysis.theory.figures import draw_all  # imports matplotlib
-
-    for path in draw_all(folder):
-        if not quiet:
-            log_info(f"drawn: {path}")
 
 
 def _require_expected(results: list[tuple[str, BoundCheck]]) -> None:
