@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from inspect import getdoc
+from inspect import Parameter, getdoc
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
@@ -33,6 +33,12 @@ from rb_smooth.core.formatting import number_text
 _OPTION = re.compile(r"(\w+(?:, \w+)*)(?: \((.*?)\))?: +(.*)")
 _KEY = re.compile(r"(?:\((.*?)\) )?(.*)")
 _TYPE_NAMES = {int: "integer", float: "number", str: "text", tuple: "list", list: "list"}
+_OWN_KEYS: dict[str, dict[str, type[BaseModel]]] = {
+    "data": {"data": Data, "data.extra": Extra},
+    "train": {"train": Train},
+    "evaluate": {"evaluate": Evaluate},
+}
+"""Models of the keys that are no options of a component, by section and title."""
 _RANGE_SIGNS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
 
 
@@ -61,49 +67,42 @@ class KeyGroup(NamedTuple):
 
 def key_groups(section: str) -> list[KeyGroup]:
     """The section's own keys, if any, then its components with their options. Imports torch."""
-    if section == "train":
-        return [_section_group(section, Train)]
-    if section == "evaluate":
-        return [_section_group(section, Evaluate)]
-    named = [_method_group(section, name) for name in registry.component_names(section)]
-    if section != "data":
-        return named
-    augmentations = [
-        _method_group("augmentation", name, "data.augment") for name in registry.component_names("augmentation")
-    ]
-    return [_section_group("data", Data), _section_group("data.extra", Extra), *augmentations, *named]
+    groups = [_section_group(title, cls) for title, cls in _OWN_KEYS.get(section, {}).items()]
+    if section == "data":
+        names = registry.component_names("augmentation")
+        groups += [_method_group("augmentation", name, "data.augment") for name in names]
+    if section not in ("train", "evaluate"):
+        groups += [_method_group(section, name, section) for name in registry.component_names(section)]
+    return groups
 
 
 def _section_group(title: str, cls: type[BaseModel]) -> KeyGroup:
     keys = []
     for name, field in cls.model_fields.items():
-        unit, text = re.fullmatch(_KEY, _join_lines(field.description or "")).groups("")  # type: ignore[union-attr]
-        default = "required" if field.is_required() else _format_value(field.default)
-        keys.append(_make_key(name, _values(field.annotation, unit, field.metadata), default, text))
-    return KeyGroup(title, *_summary_and_source(_docstring_lines(cls)[0].removeprefix(f"`{title}:` ")), tuple(keys))
+        unit, text = re.fullmatch(_KEY, " ".join((field.description or "").split())).groups("")  # type: ignore[union-attr]
+        default = Parameter.empty if field.is_required() else field.default
+        keys.append(_make_key(name, field.annotation, default, unit, text, field.metadata))
+    return KeyGroup(title, *_split_source(_paragraphs(cls)[0].removeprefix(f"`{title}:` ")), tuple(keys))
 
 
-def _method_group(kind: str, name: str, place: str | None = None) -> KeyGroup:
-    """place: the key that names the component in a recipe, if it differs from `kind`."""
-    title, package = f"{place or kind}.{name}", registry.package_of(kind, name)
+def _method_group(kind: str, name: str, place: str) -> KeyGroup:
+    """place: the key that names the component in a recipe."""
+    title, package = f"{place}.{name}", registry.package_of(kind, name)
     try:
         options, documented = registry.configurable_options(kind, name), _documented_options(kind, name)
     except UserError as error:  # show the others if a package is broken
         return KeyGroup(title, str(error), "", (), package)
-    keys = []
-    for key, option in options.items():
-        unit, text = documented.get(key, ("", ""))
-        default = "required" if option.default is option.empty else _format_value(option.default)
-        keys.append(_make_key(key, _values(option.annotation, unit), default, text))
-    return KeyGroup(
-        title, *_summary_and_source(_docstring_lines(registry.find_component(kind, name))[0]), tuple(keys), package
-    )
+    keys = [
+        _make_key(key, option.annotation, option.default, *documented.get(key, ("", "")))
+        for key, option in options.items()
+    ]
+    return KeyGroup(title, *_split_source(_paragraphs(registry.find_component(kind, name))[0]), tuple(keys), package)
 
 
 def _documented_options(kind: str, name: str) -> dict[str, tuple[str, str]]:
     """Option -> (unit and range, text); "as at's." copies those of `at`."""
     found: dict[str, tuple[str, str]] = {}
-    for line in "\n".join(_docstring_lines(registry.find_component(kind, name))).splitlines():
+    for line in "\n".join(_paragraphs(registry.find_component(kind, name))).splitlines():
         if documented := re.fullmatch(_OPTION, line):
             names, unit, text = documented.groups("")
             other = re.fullmatch(r"as (\w+)'s\.", text)
@@ -112,35 +111,33 @@ def _documented_options(kind: str, name: str) -> dict[str, tuple[str, str]]:
     return found
 
 
-def _docstring_lines(component: Any) -> list[str]:
+def _paragraphs(component: Any) -> list[str]:
     """Paragraphs of a docstring, with indented continuation lines joined."""
     text = getdoc(getattr(component, "func", component)) or ""
     return [re.sub(r"\n +", " ", paragraph) for paragraph in text.split("\n\n")]
 
 
-def _make_key(name: str, values: str, default: str, text: str) -> RecipeKey:
-    """Format `text` as table cells: with a capital and without the final full stop."""
-    what, source = (re.sub(r"(?<! al)\.$", "", part) for part in _summary_and_source(text))
-    return RecipeKey(name, values, default, what[:1].upper() + what[1:], source)
+def _make_key(
+    name: str, annotation: Any, default: Any, documented: str, text: str, limits: Sequence[Any] = ()
+) -> RecipeKey:
+    """A row of a table. documented: unit and range; limits: pydantic's, beside those in `annotation`.
 
-
-def _summary_and_source(text: str) -> tuple[str, str]:
-    """Split `text` at "Source: "."""
-    what, _, source = _join_lines(text).partition("Source: ")
-    return what.strip(), source
-
-
-def _join_lines(text: str) -> str:
-    return " ".join(text.split())
-
-
-def _values(annotation: Any, documented: str, limits: Sequence[Any] = ()) -> str:
-    """Unit or type, range and choices as text. documented: unit and range from a docstring."""
+    Texts begin with a capital and end without a full stop.
+    """
     words, choices = _allowed_values(annotation)
     ranges = [part for part in documented.split(", ") if part.startswith(("<", ">"))]
-    unit = documented.removesuffix(", ".join(ranges)).rstrip(", ")
-    words = [unit or words[0], *words[1:]] if words else []
-    return "; ".join(filter(None, [", ".join([*words, *_range_texts(limits), *ranges]), ", ".join(choices)]))
+    if words:
+        words[0] = documented.removesuffix(", ".join(ranges)).rstrip(", ") or words[0]
+    values = "; ".join(filter(None, [", ".join([*words, *_range_texts(limits), *ranges]), ", ".join(choices)]))
+    what, source = (re.sub(r"(?<! al)\.$", "", part) for part in _split_source(text))
+    shown = "required" if default is Parameter.empty else _format_value(default)
+    return RecipeKey(name, values, shown, what[:1].upper() + what[1:], source)
+
+
+def _split_source(text: str) -> tuple[str, str]:
+    """Split `text` at "Source: "."""
+    what, _, source = " ".join(text.split()).partition("Source: ")
+    return what.strip(), source
 
 
 def _allowed_values(annotation: Any) -> tuple[list[str], list[str]]:

@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -76,16 +76,21 @@ _POLL_SECONDS = 0.2
 
 @contextmanager
 def start_workers(
-    workers: int, initializer: Callable[..., None], *args: Any, purpose: str = "work"
-) -> Iterator[ProcessPoolExecutor]:
-    """Context manager: a pool of `workers` processes that each call initializer(*args) first; both are pickled.
+    make: Callable[..., Callable[[TaskT], ResultT]], workers: int, *shared: Any, purpose: str = "work"
+) -> Iterator[Callable[[TaskT], Future[bytes]]]:
+    """Context manager: start `workers` processes; yield a function that submits a task to them.
+
+    make:   called once in each process, with `shared`; returns the function that computes a task's result. It, tasks
+            and results are pickled; the future is of a pickled result.
+    shared: multiprocessing's shared objects, which are passed on.
 
     The processes ignore Ctrl-C and are killed at the end. Raises UserError, which names the `purpose`, if one ends
     earlier.
     """
     # Spawned, not forked: a GPU in use, or torch's threads, would not survive a fork.
     context, others = multiprocessing.get_context("spawn"), set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(workers, context, _init_worker, (initializer, *args))
+    # Pickled here, by value: torch would pass tensors in shared memory, which is often too small in containers.
+    pool = ProcessPoolExecutor(workers, context, _init_worker, (pickle.dumps(make), *shared))
     try:
         with shield_children():  # the first task starts all processes
             starts = [
@@ -93,7 +98,7 @@ def start_workers(
             ]  # so long that each process takes one
         for start in starts:
             start.result()
-        yield pool
+        yield lambda task: pool.submit(_run_task, pickle.dumps(task))
     except BrokenProcessPool:
         raise UserError(
             f"expected {workers} processes to {purpose} in, got one that ended (out of memory, unless an error is "
@@ -110,8 +115,7 @@ def map_unordered(
 ) -> Generator[tuple[TaskT, ResultT], None, None]:
     """Yield (task, result) in order of completion, computed in this process (workers: 1) or in worker processes.
 
-    make: called once in each process; returns the function that computes a task's result. If workers > 1, it, tasks
-    and results are pickled.
+    make: as for `start_workers`.
 
     Exceptions of tasks are raised here. Close the generator (contextlib.closing) to end the processes early.
     """
@@ -120,30 +124,25 @@ def map_unordered(
         for task in tasks:
             yield task, work(task)
         return
-    # Pickled here, by value: torch would pass tensors in shared memory, which is often too small in containers.
-    with start_workers(workers, _make_work, pickle.dumps(make)) as pool:
-        pending = {pool.submit(_run_task, task): task for task in tasks}
+    with start_workers(make, workers) as submit:
+        pending = {submit(task): task for task in tasks}
         for future in as_completed(pending):
-            yield pending[future], future.result()
+            yield pending[future], pickle.loads(future.result())
 
 
 _work: Callable[[Any], Any]
-"""The function that computes results in a worker process; set by `_make_work`."""
+"""The function that computes results in a worker process; set by `_init_worker`."""
 
 
-def _make_work(make: bytes) -> None:
-    global _work
-    _work = pickle.loads(make)()
+def _run_task(task: bytes) -> bytes:
+    return pickle.dumps(_work(pickle.loads(task)))
 
 
-def _run_task(task: Any) -> Any:
-    return _work(task)
-
-
-def _init_worker(initializer: Callable[..., None], *args: Any) -> None:
+def _init_worker(make: bytes, *shared: Any) -> None:
     """Initialise a worker process."""
+    global _work
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    initializer(*args)
+    _work = pickle.loads(make)(*shared)
 
 
 def _end_with_parent() -> None:

@@ -7,8 +7,9 @@ import multiprocessing
 import pickle
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -61,12 +62,12 @@ def attack_runner(
     if workers == 1:
         yield _LocalRunner(model, x, y, threat, classes, seed, keep_examples)
         return
-    # pickled on the CPU, not as torch's shared memory, which containers often limit
-    state = pickle.dumps((copy.deepcopy(model).cpu(), x.cpu(), y.cpu(), threat, classes, seed, keep_examples))
-    passes = multiprocessing.get_context("spawn").Value("q", 0)
+    runner = partial(_LocalRunner, threat=threat, classes=classes, seed=seed, keep_examples=keep_examples)
     threads = environment.cores_per_worker(workers)
-    with start_workers(workers, _init_worker, state, x.device, threads, passes, purpose="attack") as pool:
-        yield _PoolRunner(pool, passes)
+    make = partial(_make_attack, runner, copy.deepcopy(model).cpu(), x.cpu(), y.cpu(), x.device, threads)
+    passes = multiprocessing.get_context("spawn").Value("q", 0)
+    with start_workers(make, workers, passes, purpose="attack") as submit:
+        yield _PoolRunner(submit, passes)
 
 
 class _LocalRunner:
@@ -112,14 +113,14 @@ class _LocalRunner:
 class _PoolRunner:
     """Attacks in worker processes, each with a copy of the model. passes: shared count of their forward passes."""
 
-    def __init__(self, pool: ProcessPoolExecutor, passes: Any) -> None:
-        self.pool, self.passes = pool, passes
+    def __init__(self, submit: Callable[[AttackBatch], Future[bytes]], passes: Any) -> None:
+        self.submit, self.passes = submit, passes
 
     def results(
         self, batches: Iterable[AttackBatch], on_progress: ProgressCallback
     ) -> Iterator[tuple[AttackBatch, BatchResult]]:
         reported = self.passes.value
-        pending = {self.pool.submit(_attack, pickle.dumps(batch)): batch for batch in batches}
+        pending = {self.submit(batch): batch for batch in batches}
         while pending:
             done, _ = wait(pending, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)
             now = self.passes.value
@@ -129,23 +130,21 @@ class _PoolRunner:
                 yield pending.pop(future), pickle.loads(future.result())
 
 
-_worker: _LocalRunner
-"""The runner of a worker process, set by `_init_worker`."""
-
-
-def _init_worker(state: bytes, device: torch.device, threads: int, passes: Any) -> None:
-    """Set up a worker process."""
-    global _worker
+def _make_attack(
+    runner: Callable[..., _LocalRunner],
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    device: torch.device,
+    threads: int,
+    passes: Any,
+) -> Callable[[AttackBatch], BatchResult]:
+    """Set up a worker process; return the function that attacks a batch."""
     torch.set_num_threads(min(threads, torch.get_num_threads()))  # no more than OMP_NUM_THREADS allows
-    model, x, y, *rest = pickle.loads(state)
-    _worker = _LocalRunner(model.to(device), x.to(device), y.to(device), *rest)
 
     def count(*_: object) -> None:
         with passes.get_lock():
             passes.value += 1
 
     model.register_forward_hook(count)
-
-
-def _attack(batch: bytes) -> bytes:
-    return pickle.dumps(_worker.attack(pickle.loads(batch)))
+    return runner(model.to(device), x.to(device), y.to(device)).attack
