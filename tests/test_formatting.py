@@ -3,7 +3,7 @@
 import pytest
 
 from rb_smooth.core.errors import first_line
-from rb_smooth.core.formatting import duration, percent, percentage_points
+from rb_smooth.core.formatting import duration, percent, percent_with_std, percentage_points
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,7 @@ def test_a_duration_is_given_in_the_largest_unit_that_fits_once(seconds, text):
 def test_shares_are_given_in_percent_and_a_missing_one_is_empty():
     assert (percent(0.521), percent(0.521, 1), percent(None)) == ("52.10", "52.1", "")
     assert (percentage_points(0.012), percentage_points(-0.0123, 1), percentage_points(None)) == ("+1.20", "-1.2", "")
+    assert (percent_with_std(0.521, 0.0031), percent_with_std(0.521, None)) == ("52.10 ± 0.31", "52.10")
 
 
 def test_an_error_is_told_by_its_first_line_or_by_its_type():

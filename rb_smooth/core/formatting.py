@@ -26,6 +26,11 @@ def percentage_points(difference: float | None, digits: int = 2) -> str:
     return "" if difference is None else f"{100 * difference:+.{digits}f}"
 
 
+def percent_with_std(mean: float, std: float | None, digits: int = 2) -> str:
+    """`52.10 ± 0.31` for a mean share and its standard deviation; the mean alone if `std` is None."""
+    return percent(mean, digits) if std is None else f"{percent(mean, digits)} ± {percent(std, digits)}"
+
+
 def duration(seconds: float) -> str:
     """`5.4 h`, `12 min`, `84 ms`: the largest unit that fits at least once, with two significant digits or all."""
     unit, length = next((unit for unit in _UNITS if seconds >= unit[1]), _UNITS[-1])
