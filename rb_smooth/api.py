@@ -210,12 +210,13 @@ def compare(
     Two entries are compared point by point, published models as shares. Accuracies for different threat models or
     attacks are not compared. Does not import torch. Raises UserError for an unknown name, with the closest one.
     """
-    from rb_smooth.leaderboard.reports.comparison import compare_entries, comparison_table, select_rows
+    from rb_smooth.leaderboard.reports.comparison import compare_entries, comparison_table
+    from rb_smooth.leaderboard.reports.lookup import find_models
 
     if not names:
         raise UserError("expected names of entries to compare, got none; pass at least one")
-    rows = select_rows(names, Path(leaderboard), dataset, threat_model)
-    return Comparison(**compare_entries(rows), table=render_text(comparison_table(rows)))
+    models = find_models(names, Path(leaderboard), dataset, threat_model)
+    return Comparison(**compare_entries(models), table=render_text(comparison_table(models)))
 
 
 def _run_or_entry(name: str | Path, leaderboard: Path) -> Run | Entry:
