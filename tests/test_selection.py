@@ -11,6 +11,7 @@ import torch
 from epoch_rules import RULES
 from fake_entries import make_entry
 from interruptions import stop_after
+from run_program import run_program
 from test_selection_rules import EPOCHS, STARTS, N, as_printed
 from tiers import mark_slow_except
 
@@ -21,8 +22,11 @@ from rb_smooth.core.errors import Interrupted
 from rb_smooth.data.datasets import digits
 from rb_smooth.data.splits import split
 from rb_smooth.evaluation.score import selection_title
+from rb_smooth.leaderboard.__main__ import main as leaderboard_program
+from rb_smooth.leaderboard.entries import read_entry
 from rb_smooth.leaderboard.reports.board import own_row
 from rb_smooth.leaderboard.reports.ranking import caveats
+from rb_smooth.recipe import main as recipe_program
 from rb_smooth.training import loop, validate
 from rb_smooth.training.run_folder.log import best_row, read_log
 from rb_smooth.training.run_folder.run import Run, run_path
@@ -142,3 +146,21 @@ def test_results_say_their_rule_and_are_not_compared_with_those_of_another(tmp_p
     assert [selection_title(group["protocol"]) for group in groups] == ["validation", "validation (latest)"]
     assert caveats(own_row(make_entry(tmp_path, "mine", select_rule="latest"))) == " (selected by latest)"
     assert "select_rule" not in groups[0]["protocol"]
+
+
+@pytest.mark.slow
+def test_an_entry_is_verified_and_reproduced_by_the_rule_that_it_stores(tmp_path, monkeypatch, capsys, short_attacks):
+    monkeypatch.chdir(tmp_path)
+    quick = ["--epochs=4", "--n-examples=10", "--set=data.train_examples=200", "--set=objective.steps=1"]
+    assert run_program(recipe_program, "digits", "at", *quick, "--set=train.select_rule=mean3") == 0
+    (path,) = Path("leaderboard/model_info/digits/Linf").glob("*.json")
+    own = read_entry(path.resolve()).own
+    assert (own["method"], selection_title(own["score"])) == ("at (4 epochs, selected by mean3)", "validation (mean3)")
+    assert run_program(leaderboard_program, "verify", path.stem) == 0
+    assert run_program(leaderboard_program, "reproduce", path.stem, "--runs", "again") == 0
+    assert "reproduced, bit for bit" in capsys.readouterr().out
+    best = [
+        best_row(read_log(log))["epoch"] for log in (*Path("runs").rglob("log.csv"), *Path("again").rglob("log.csv"))
+    ]
+    assert len(best) == 2
+    assert best[0] == best[1]

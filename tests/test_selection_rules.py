@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import selection_rules
 from epoch_rules import PLAIN, RULES
-from selection_rules import IMAGES, Curve, curve_table, measured, rule_table, verdicts
+from learning_curves import STORED_CURVES
+from selection_rules import IMAGES, Curve, curve_table, digits_curves, measured, rule_table, verdicts
 
 from rb_smooth.core import files
 
@@ -70,5 +71,6 @@ def test_the_default_stays_since_no_rule_passes_on_every_curve_with_both_numbers
 def test_the_tables_of_the_document_are_those_of_the_stored_figures():
     record = files.read_json(selection_rules.STORED)
     text = Path(selection_rules.DOCUMENT).read_text(encoding="utf-8")
-    for name, lines in (("rules", rule_table(record)), ("curves", curve_table(record))):
+    scatter = selection_rules.scatter_sentence(list(digits_curves(STORED_CURVES / "digits.csv")))
+    for name, lines in (("rules", rule_table(record)), ("curves", curve_table(record)), ("scatter", [scatter])):
         assert files.replace_between(text, name, list(lines), "the document") == text
