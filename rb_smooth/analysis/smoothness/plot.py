@@ -60,11 +60,10 @@ def _plot(records: Sequence[Record]) -> Figure:
                 members = groups.get((method, ball), [])
                 no_attack = value is attack_displacement and ball == "standard"
                 if members and not no_attack:
-                    found = [
-                        mean_interval([value(record, direction, radius) for record in members]) for radius in radii
-                    ]
+                    found = [mean_interval([value(each, direction, radius) for each in members]) for radius in radii]
                     _draw_line(panel, radii, found, ball, direction, styles[ball])
-            _format_axes(panel)
+            panel.set(xscale="log", yscale="log")
+            panel.grid()
             if method == methods[0]:
                 panel.set_ylabel(label)
         column[0].set_title(method)
@@ -112,8 +111,3 @@ def _draw_line(
         elinewidth=0.9,
         capsize=2,
     )
-
-
-def _format_axes(panel: Axes) -> None:
-    panel.set(xscale="log", yscale="log")
-    panel.grid()

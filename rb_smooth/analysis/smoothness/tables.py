@@ -118,12 +118,8 @@ def _conclusion(interval: Estimate) -> str:
 
 def _table(records: Sequence[Record], columns: Mapping[str, Callable[[Record], float | None]]) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("\nmethod")
-    table.add_column("n", justify="right")
-    table.add_column("clean", justify="right")
-    table.add_column("under")
-    for heading in columns:
-        table.add_column(heading, justify="right")
+    for heading in ("\nmethod", "n", "clean", "under", *columns):
+        table.add_column(heading, justify="left" if heading in ("\nmethod", "under") else "right")
     above = None
     for (method, ball), members in group_by_method(records).items():
         clean = mean_interval([record["found"]["clean"] for record in members]).mean
