@@ -13,7 +13,7 @@ from rb_smooth.config.overrides import resolve_config
 from rb_smooth.core.errors import UserError
 from rb_smooth.data.datasets import digits
 from rb_smooth.data.splits import split
-from rb_smooth.training import loop, trainer, validate
+from rb_smooth.training import loop, measurement, trainer, validate
 from rb_smooth.training.diagnostics import stage_warnings, training_warnings
 from rb_smooth.training.run_folder.resume import load_state
 from rb_smooth.training.run_folder.run import Run
@@ -92,6 +92,26 @@ def test_divergence_prints_a_warning_within_three_epochs(data, tmp_path, capsys,
     run = train_with(data, tmp_path / "run", fault, method="at+awp")
     assert "warning: diverging" in capsys.readouterr().out
     assert "diverging" in json.loads((run.path / "training.json").read_text())["concerns"]["epoch 3"][-1]
+
+
+def test_overfitting_to_one_step_prints_a_warning_in_its_epoch(data, tmp_path, monkeypatch, capsys):
+    """Planted: from the second epoch on PGD-20 always succeeds, and FGSM as rarely as before."""
+    pgd20 = iter([0.5, 0.0, 0.0])
+    monkeypatch.setattr(
+        loop, "measure_accuracy", lambda model, images, threat=None: 0.9 if threat is None else next(pgd20)
+    )
+    monkeypatch.setattr(measurement, "measure_accuracy", lambda *_, **more: 0.4 if more == {"steps": 1} else 0.0)
+    run = train_with(data, tmp_path / "run")
+    assert capsys.readouterr().out.count("warning: catastrophic overfitting") == 2
+    concerns = json.loads((run.path / "training.json").read_text())["concerns"]
+    found = [epoch for epoch, warnings in concerns.items() if "catastrophic" in " ".join(warnings)]
+    assert found == ["epoch 2", "epoch 3"]
+
+
+def test_a_run_begun_before_fgsm_was_measured_on_validation_images_goes_on_without_that_warning():
+    earlier = {key: value for key, value in HEALTHY_ROW.items() if key != "val_fgsm"}
+    assert training_warnings([earlier, {**earlier, "val_robust": 0.01}], 10) == []
+    assert training_warnings([earlier, {**HEALTHY_ROW, "val_robust": 0.01}], 10) != []
 
 
 @pytest.mark.slow
