@@ -184,7 +184,7 @@ def submit(
 class Comparison:
     """A comparison of models of one board, in plain values; str() is the table.
 
-    positions:   by entry name, its rank among the published models and its neighbours there.
+    positions:   by name, a model's rank among all comparable models of its board, and its neighbours there.
     differences: for every pair, the difference of accuracies, its 95 % interval and test. Shares are in [0, 1].
     """
 
@@ -202,9 +202,9 @@ def compare(
     dataset: str | None = None,
     threat_model: str | None = None,
 ) -> Comparison:
-    """Compare entries of one board: ranks among RobustBench's models, and differences with intervals and tests.
+    """Compare models: ranks on the board, ours and RobustBench's, and differences with intervals and tests.
 
-    names:  one or more entries of `leaderboard`; after the first also RobustBench's published models.
+    names:  one or more entries of `leaderboard` or RobustBench's published models.
     dataset, threat_model: "cifar10", "Linf", …: the board, if a name occurs on several.
 
     Two entries are compared point by point, published models as shares. Accuracies for different threat models or

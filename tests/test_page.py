@@ -19,8 +19,9 @@ from fake_entries import add_points, make_entry
 from PIL import Image
 
 from rb_smooth.core import files
+from rb_smooth.core.colours import COLOURS, METHODS
 from rb_smooth.core.errors import UserError
-from rb_smooth.leaderboard.page import charts, details, reference_models, render, server
+from rb_smooth.leaderboard.page import charts, details, reference_models, render, scatter, server
 from rb_smooth.leaderboard.reports.board import read_boards
 from rb_smooth.leaderboard.reports.rows import safe_link
 
@@ -218,7 +219,7 @@ def test_only_http_links_are_kept():
 def test_every_model_is_a_labelled_point_inside_the_chart(tmp_path):
     make_entry(tmp_path, "mine", autoattack=0.5, interval=[0.49, 0.51])
     board = board_of(tmp_path)
-    chart = charts.scatter_chart(board)
+    chart = scatter.scatter_chart(board)
     svg = render._environment().get_template("charts.svg.j2").module.show_chart(chart)
     assert svg.count('class="point"') == len(board.rows)
     assert (
@@ -242,7 +243,7 @@ def test_gallery_images_equal_the_arrays(tmp_path):
         for uri in (pair.clean, pair.adversarial):
             png = Image.open(io.BytesIO(base64.b64decode(uri.removeprefix("data:image/png;base64,"))))
             assert np.array_equal(np.asarray(png).transpose(2, 0, 1), image)
-    assert (pairs[1].index, pairs[1].label, pairs[1].adversarial_prediction) == (1, 2, 4)
+    assert (pairs[1].index, pairs[1].label, pairs[1].adversarial_prediction) == (1, "class 2", "class 4")
 
 
 @pytest.mark.parametrize("spoilt", ["x", "x_adv", "label"])
@@ -269,7 +270,7 @@ def test_galleries_and_curves_beyond_the_size_limits_are_left_out(tmp_path, monk
 def test_panel_has_broken_points_by_attack_and_robust_accuracy_by_class(tmp_path):
     found = details.read_details(full_entry(tmp_path))
     assert [(step.attack, step.broken) for step in found.steps] == [("unattacked", 2), ("apgd-ce", 3), ("apgd-t", 0)]
-    assert [(each.label, each.n, each.robust) for each in found.classes] == [(3, 10, 0.5)]
+    assert [(each.name, each.n, each.robust) for each in found.classes] == [("cat", 10, 0.5)]
     facts = {name: value for section in found.facts.values() for name, value in section.items()}
     assert facts["epochs"] == "3, best 2"
     assert facts["training"] == "1.5 h"
@@ -277,7 +278,9 @@ def test_panel_has_broken_points_by_attack_and_robust_accuracy_by_class(tmp_path
 
 
 def test_shown_commands_quote_any_name(tmp_path):
-    found = details.read_details(full_entry(tmp_path, "a; b 'c'"))
+    entry = full_entry(tmp_path, "a; b 'c'")
+    files.write_text(entry.weights, "their content is not read")
+    found = details.read_details(entry)
     assert "verify 'a; b '\"'\"'c'\"'\"'' --dataset cifar10" in found.commands
     compile(found.loading, "shown", "exec")
     assert str(tmp_path.parent) not in found.loading + found.commands  # a published page shows no local paths
@@ -329,3 +332,169 @@ def test_the_security_policy_allows_only_the_two_inline_scripts(tmp_path):
     assert re.findall(r"sha256-([^']+)'", policy) == digests
     assert len(digests) == 2
     assert not re.search(r"""(?:src|url\()=?["']?(?:https?:)?//""", text)
+
+
+# ---- what a reader sees
+
+
+def seeds_of(folder, method, values, **more):
+    return [
+        make_entry(folder, f"{method}_resnet18_s{seed}", autoattack=value, own={"method": method}, **more)
+        for seed, value in enumerate(values)
+    ]
+
+
+def table_row(text, key, attribute="data-key"):
+    """The cells' text of one row of the page, by its key."""
+    (row,) = re.findall(rf'<tr [^>]*{attribute}="{re.escape(key)}".*?</tr>', text, re.S)
+    cells = re.findall(r"<t[dh] .*?</t[dh]>", row, re.S)
+    return [" ".join(re.sub(r"<[^>]*>", " ", cell).split()) for cell in cells], row
+
+
+def test_seeds_of_one_method_are_one_row_with_mean_and_deviation_that_folds_out(tmp_path):
+    values = [0.50, 0.52, 0.51]
+    seeds_of(tmp_path, "at", values)
+    seeds_of(tmp_path, "at+awp", [0.53])
+    board = board_of(tmp_path)
+    seeds = next(each for each in board.groups[0].methods if len(each.rows) > 1)
+    assert (round(seeds.mean, 6), round(seeds.std_of("best_known"), 6)) == (0.51, 0.01)
+    assert [row.name for row in seeds.rows] == ["at_resnet18_s1", "at_resnet18_s2", "at_resnet18_s0"]
+    text = render.render_page(tmp_path)
+    cells, row = table_row(text, "cifar10-Linf-at_resnet18_s1", "data-seeds")
+    ranks = [each.rank for each in seeds.rows]
+    assert cells[0] == f"{ranks[0]} to {ranks[-1]}"
+    assert "3 seeds" in cells[1]
+    assert cells[4] == "51.00 ± 1.00"
+    assert 'aria-expanded="false"' in row
+    assert text.count('data-in="cifar10-Linf-at_resnet18_s1"') == 3
+    assert "One of 3 seeds of AT: 51.00 ± 1.00 % on average." in text
+    assert text.count('class="mine" data-seeds=') == 1  # a method with one seed is a row as any other
+    order = [seeds.rows[0].name for seeds in board.groups[0].methods]
+    assert order.index("at+awp_resnet18_s0") < order.index("at_resnet18_s1")
+
+
+def test_the_best_method_is_that_of_the_best_mean_not_of_the_best_seed(tmp_path):
+    seeds_of(tmp_path, "at", [0.50, 0.60], official=False)
+    seeds_of(tmp_path, "at+awp", [0.57, 0.58], official=False)
+    said = reference_models.headline(board_of(tmp_path))
+    assert said.startswith("Our best, AT+AWP, keeps 57.50 ± 0.71 % of test points right under AutoAttack (mean ±")
+    assert "of 2 seeds): ranks 2 to 3 of 4 models." in said
+
+
+def test_the_number_and_the_bar_of_the_column_that_ranks_are_marked(tmp_path):
+    make_entry(tmp_path, "mine")
+    text = render.render_page(tmp_path)
+    heads = re.findall(r"<th scope=\"col\" role=\"columnheader\".*?>(.*?)</th>", text)[:7]
+    assert heads[2:5] == ["Standard accuracy", "AutoAttack accuracy", "Best known robust accuracy"]
+    for key in ("cifar10-Linf-mine", "cifar10-Linf-Amini2024MeanSparse_S-WRN-94-16"):
+        _, row = table_row(text, key)
+        marked = [
+            place for place, cell in enumerate(re.findall(r"<t[dh] .*?</t[dh]>", row, re.S)) if 'class="bar"' in cell
+        ]
+        assert marked == [4]
+        assert 'class="number"' in re.findall(r"<t[dh] .*?</t[dh]>", row, re.S)[4]
+
+
+def test_a_board_with_one_figure_has_one_column_and_no_venue(tmp_path):
+    make_entry(tmp_path, "mine", dataset="digits")
+    text = render.render_page(tmp_path)
+    board = text[text.index('id="digits-Linf:models"') :]
+    heads = re.findall(r"<th scope=\"col\" role=\"columnheader\".*?>(.*?)</th>", board)
+    assert heads == ["Rank", "Method", "Standard accuracy", "AutoAttack accuracy", "Architecture"]
+
+
+def test_doubts_and_extra_data_are_marked_only_where_true(tmp_path):
+    make_entry(tmp_path, "plain")
+    make_entry(tmp_path, "marked", metadata={"additional_data": True, "unreliable": True}, selected_on="test")
+    text = render.render_page(tmp_path)
+    marks = ("extra data", "unreliable", "selected on test")
+    assert not [mark for mark in marks if mark in " ".join(table_row(text, "cifar10-Linf-plain")[0])]
+    assert [mark for mark in marks if mark in " ".join(table_row(text, "cifar10-Linf-marked")[0])] == list(marks)
+
+
+def test_an_upper_bound_is_said_once_in_a_row(tmp_path):
+    make_entry(tmp_path, "mine", version="quick")
+    cells, row = table_row(render.render_page(tmp_path), "cifar10-Linf-mine")
+    assert row.count("≤") == 1
+    assert cells[3] == ""  # it has no accuracy under AutoAttack
+    assert cells[4].startswith("≤ 50.00")
+    assert "upper bound" not in row
+
+
+def test_external_models_have_a_mark_of_their_own(tmp_path):
+    make_entry(tmp_path, "theirs", own={"origin": {"checkpoint": "net.pt", "sha256": "ab"}})
+    text = render.render_page(tmp_path)
+    cells, row = table_row(text, "cifar10-Linf-theirs")
+    assert "external" in cells[1]
+    assert "ours" not in cells[1]
+    assert 'class="mine"' not in row
+    (mark,) = (
+        point for point in scatter.scatter_chart(board_of(tmp_path)).points if point.key == "cifar10-Linf-theirs"
+    )
+    assert (mark.shape, mark.css) == ("square", "external")
+    assert reference_models.headline(board_of(tmp_path)).startswith("99 published models and 1 external model; none of")
+
+
+def test_loading_is_shown_only_where_the_weights_are(tmp_path):
+    entry = make_entry(tmp_path, "mine")
+    assert (details.read_details(entry).loading, "reproduce" in details.read_details(entry).commands) == ("", True)
+    assert "load_model(&#39;mine&#39;" not in render.render_page(tmp_path)
+    files.write_text(entry.weights, "their content is not read")
+    assert "verify" in details.read_details(entry).commands
+    assert "load_model(&#39;mine&#39;" in render.render_page(tmp_path)
+
+
+def test_classes_have_their_names(tmp_path):
+    full_entry(tmp_path)
+    text = render.render_page(tmp_path)
+    assert "<span>cat<span" in text
+    assert "image 1: bird<br>predicted cat; attacked, deer" in text
+
+
+def test_the_page_opens_on_the_board_with_most_entries_of_ours(tmp_path):
+    origin = {"origin": {"checkpoint": "net.pt", "sha256": "ab"}}
+    for number in range(3):
+        make_entry(tmp_path, f"theirs{number}", dataset="svhn", own=origin)
+    assert 'class="board current" id="svhn-Linf"' in render.render_page(tmp_path)
+    make_entry(tmp_path, "mine", dataset="digits")
+    assert 'class="board current" id="digits-Linf"' in render.render_page(tmp_path)
+    assert 'class="board current" id="cifar10-Linf"' in render.render_page(tmp_path / "none")
+
+
+def test_the_first_and_the_best_of_ours_are_labelled_inside_the_chart(tmp_path):
+    make_entry(tmp_path, "mine", autoattack=0.53, interval=[0.52, 0.54])
+    chart = scatter.scatter_chart(board_of(tmp_path))
+    assert [text for *_, text in chart.labels] == ["first: Bartoldson2024Adversarial_WRN-94-16", "best of ours: AT"]
+    assert all(chart.x.start <= left and right <= chart.x.end for left, right in map(scatter._span, chart.labels))
+    make_entry(tmp_path, "mine", dataset="digits")
+    make_entry(tmp_path, "other", dataset="digits", autoattack=0.6)
+    ours = scatter.scatter_chart(board_of(tmp_path, "digits-Linf"))
+    assert [text for *_, text in ours.labels] == ["first, ours: AT"]
+
+
+def test_a_method_has_its_colour_on_every_board_and_in_the_style(tmp_path):
+    for dataset in ("digits", "svhn"):
+        for method in ("at+awp", *(["trades"] if dataset == "svhn" else [])):
+            seeds_of(tmp_path, method, [0.5, 0.6], dataset=dataset)
+    for key in ("digits-Linf", "svhn-Linf"):
+        board = board_of(tmp_path, key)
+        classes = scatter.method_classes(board)
+        awp = {classes[row.key] for row in board.ours if row.name.startswith("at+awp")}
+        assert awp == {f"ours method-{METHODS.index('at+awp')}"}
+    style = (render._FOLDER / "page.css").read_text()
+    for index, colour in enumerate(COLOURS):
+        assert f".method-{index} {{ --mark: {colour}; }}" in style
+    legend = dict(scatter.method_legend(board_of(tmp_path, "svhn-Linf")))
+    assert sorted(legend.values()) == ["AT+AWP (2 seeds)", "TRADES (2 seeds)"]
+
+
+@pytest.mark.parametrize("values", [[0.99, 0.995], [0.0, 0.01], [0.5], [0.2, 0.9], []])
+def test_axes_of_accuracies_stay_between_0_and_100_percent_and_say_where_they_start(values):
+    axis = charts.accuracy_axis(values, 0, 100)
+    assert axis.high - axis.low >= 0.06 - 1e-9
+    assert axis.low >= -0.0201
+    assert axis.high <= 1.0201
+    assert all(0 <= tick <= 1 for tick, _ in axis.ticks)
+    assert all(axis.low < value < axis.high for value in values)
+    chart = charts.Chart("", charts.Axis(0, 1, 0, 1, []), axis, "", "", [])
+    assert (chart.axis_note == "") == (axis.low <= 0)

@@ -24,6 +24,11 @@ def page(tmp_path_factory):
     add_points(best, [True] * 7 + [False] * 3)
     with_examples(best)
     files.write_text(best.curves, LOG)
+    files.write_text(best.weights, "their content is not read")
+    for seed, robust in enumerate((0.6, 0.4, 0.5)):
+        make_entry(folder, f"at_net_s{seed}", dataset="svhn", autoattack=robust, clean=0.8 - seed / 10)
+    external = {"origin": {"checkpoint": "net.pt", "sha256": "ab"}}
+    make_entry(folder, "between", dataset="svhn", autoattack=0.55, clean=0.75, own=external)
     make_entry(folder, "quick", version="quick", whole=False, n=500, autoattack=0.9)
     make_entry(folder, "extra", metadata={"additional_data": True}, clean=0.7)
     check = {"name": HOSTILE, "verdict": "unreliable", "found": HOSTILE}
@@ -158,6 +163,28 @@ def test_a_filter_hides_rows_and_their_points(browser, name, value):
     assert set(lines) <= points(browser)  # intervals are hidden with their points
 
 
+def test_seeds_fold_out_below_their_method_and_stay_there_when_sorted(driver, page):
+    emulate(driver)
+    driver.get("about:blank")
+    driver.get(f"{page}#svhn-Linf")
+    names = "[...document.querySelectorAll('.current .models tbody tr:not(.group)')]"
+    names += ".filter(r => r.getBoundingClientRect().height).map(r => r.querySelector('.name').textContent)"
+    assert run_js(driver, names) == ["between", "AT"]  # the mean of the three is 50 %
+    fold = find(driver, ".current .fold")
+    fold.click()
+    assert fold.get_attribute("aria-expanded") == "true"
+    assert run_js(driver, names) == ["between", "AT", "at_net_s0", "at_net_s2", "at_net_s1"]
+    find(driver, ".current .models th:nth-child(3) button").click()
+    assert run_js(driver, names) == ["between", "AT", "at_net_s0", "at_net_s1", "at_net_s2"]
+    find(driver, ".current .models th:nth-child(3) button").click()
+    assert run_js(driver, names) == ["AT", "at_net_s2", "at_net_s1", "at_net_s0", "between"]
+    fold.click()
+    assert run_js(driver, names) == ["AT", "between"]
+    find(driver, ".current input[type=search]").send_keys("net_s1")
+    assert run_js(driver, names) == ["AT", "at_net_s1"]  # a search finds folded rows
+    assert find(driver, ".current [role=status]").text == "1 of 4 models"
+
+
 def test_a_point_highlights_its_row_and_opens_its_panel(browser):
     from selenium.webdriver.common.action_chains import ActionChains
 
@@ -204,10 +231,8 @@ def test_text_of_entries_is_never_markup_or_code(browser):
 
     assert run_js(browser, "document.scripts.length") == 2
     assert run_js(browser, "document.querySelectorAll('img:not([src^=\"data:image/png;base64,\"])').length") == 0
-    key = run_js(
-        browser,
-        "[...document.querySelectorAll('.current tr.mine')].find(r => r.textContent.includes('7 * 7')).dataset.key",
-    )
+    external = "[...document.querySelectorAll('.current tr[data-whose=external]')]"
+    key = run_js(browser, f"{external}.find(r => r.textContent.includes('7 * 7')).dataset.key")
     row = run_js(browser, "document.querySelector(`tr[data-key='${arguments[0]}']`).textContent", key)
     assert NAME in row
     assert row.count(HOSTILE) == 3  # title, architecture, venue

@@ -46,6 +46,11 @@ def paper_link(sections: Sections) -> str:
     return next((paper.link for paper in reversed(PAPERS) if names & {*paper.methods}), "")
 
 
+def paper_title(link: str) -> str:
+    """Return the title of the paper with this link in references.yaml; the link itself for others."""
+    return next((paper.title for paper in PAPERS if paper.link == link), link)
+
+
 def architecture_name(model: dict[str, Any]) -> str:
     """Return RobustBench's name, `WideResNet-34-10`, of {name: wideresnet, options: …}; unknown names are unchanged."""
     if model["name"] == "robustbench":

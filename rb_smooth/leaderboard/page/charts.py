@@ -1,4 +1,4 @@
-"""Charts of the page: clean against robust accuracy, and an entry's training curves.
+"""Charts of the page in general, and an entry's training curves; scatter.py: clean against robust accuracy.
 
 The numbers are computed here, charts.svg.j2 draws them, and page.css has the colours.
 """
@@ -11,11 +11,9 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from rb_smooth.core.formatting import percent
-from rb_smooth.leaderboard.reports.board import Board
-from rb_smooth.leaderboard.reports.rows import ModelRow
 from rb_smooth.training.run_folder.log import LogRow, best_row
 
-_WIDTH, _LEFT, _RIGHT, _TOP, _BOTTOM = 560, 40, 10, 40, 56
+WIDTH, LEFT, RIGHT, TOP, BOTTOM = 560, 40, 10, 40, 56
 """Of a chart and its margins, in units of the viewBox."""
 
 _MIN_SPAN = 0.06
@@ -27,7 +25,7 @@ _MAX_EPOCHS = 240
 _MAX_DOTTED = 12
 """Epochs up to which each one has a dot."""
 
-_ARROWS = ("left", "right", "down", "up")
+ARROWS = ("left", "right", "down", "up")
 """Shapes of points outside the axes."""
 
 CURVES = (
@@ -48,6 +46,7 @@ class Axis:
     start: float
     end: float
     ticks: list[tuple[float, str]]
+    is_accuracy: bool = False
 
     def at(self, value: float) -> float:
         """The coordinate of `value`, at the edge for values outside."""
@@ -68,9 +67,8 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True)
 class Chart:
-    """Content of a chart. title: its text for screen readers. intervals: (model's key, x, low, high): vertical lines.
-
-    curves: (CSS class, label, path data).
+    """Content of a chart. title: its text for screen readers. intervals: (model's key, CSS class, x, low, high):
+    vertical lines. curves: (CSS class, label, path data). labels: (x, y, text-anchor, text).
     """
 
     title: str
@@ -79,46 +77,28 @@ class Chart:
     x_title: str
     y_title: str
     points: list[Point]
-    intervals: list[tuple[str, float, float, float]] = field(default_factory=list)
+    intervals: list[tuple[str, str, float, float, float]] = field(default_factory=list)
     curves: list[tuple[str, str, str]] = field(default_factory=list)
+    labels: list[tuple[float, float, str, str]] = field(default_factory=list)
 
     @property
     def height(self) -> float:
-        return self.y.start + _BOTTOM
+        return self.y.start + BOTTOM
 
     @property
     def width(self) -> float:
-        return self.x.end + _RIGHT
+        return self.x.end + RIGHT
+
+    @property
+    def axis_note(self) -> str:
+        """Where axes of accuracies start, unless they start at 0."""
+        axes = [(name, axis) for name, axis in (("x", self.x), ("y", self.y)) if axis.is_accuracy and axis.low > 0]
+        return ", ".join(f"{name} axis starts at {100 * axis.low:.0f} %" for name, axis in axes)
 
     @property
     def is_clipped(self) -> bool:
         """Whether any point is outside the axes."""
-        return any(point.shape in _ARROWS for point in self.points)
-
-
-def scatter_chart(board: Board) -> Chart:
-    """Each model by its clean and its best known robust accuracy; ours on top, with their 95 % intervals.
-
-    Each point links to its model's panel. Published outliers do not widen the axes: they are arrows at the edge.
-    """
-    ranked = {row.key for row in board.groups[0].rows}
-    rows = sorted(board.rows, key=lambda row: (row.ours, row.best_known))
-    ours, published = [row for row in rows if row.ours], [row for row in rows if not row.ours]
-    clean = [row.clean for row in ours] + _without_outliers([row.clean for row in published])
-    robust = [end for row in ours for end in row.interval or ()]
-    robust += _without_outliers([row.best_known for row in published])
-    x, y = _accuracy_axis(clean, _LEFT, _WIDTH - _RIGHT), _accuracy_axis(robust, 390 - _BOTTOM, _TOP)
-    return Chart(
-        f"{board.title}: standard against robust accuracy",
-        x,
-        y,
-        "standard accuracy, %",
-        "best known robust accuracy, %",
-        points=[_model_point(row, x, y, hollow=row.key not in ranked) for row in rows],
-        intervals=[
-            (row.key, x.at(row.clean), y.at(row.interval[0]), y.at(row.interval[1])) for row in ours if row.interval
-        ],
-    )
+        return any(point.shape in ARROWS for point in self.points)
 
 
 def training_chart(rows: Sequence[LogRow], name: str) -> Chart:
@@ -131,7 +111,7 @@ def training_chart(rows: Sequence[LogRow], name: str) -> Chart:
     margin = max(0.03 * (len(rows) - 1), 0.5)
     low, high = 1 - margin, len(rows) + margin
     ticks = [(float(tick), f"{tick:.0f}") for tick in _ticks(low, high, 8, (1, 2, 5, 10)) if tick == round(tick)]
-    x, y = Axis(low, high, _LEFT, _WIDTH - _RIGHT, ticks), _accuracy_axis(values, 280 - _BOTTOM, _TOP)
+    x, y = Axis(low, high, LEFT, WIDTH - RIGHT, ticks), accuracy_axis(values, 280 - BOTTOM, TOP)
     dots = [
         Point(x.at(row["epoch"] + 1), y.at(row[column]), "small", f"small {column}")
         for column, _ in curves
@@ -163,41 +143,15 @@ def _is_finite(row: LogRow, column: str) -> bool:
     return row.get(column) is not None and math.isfinite(row[column])
 
 
-def _model_point(row: ModelRow, x: Axis, y: Axis, hollow: bool) -> Point:
-    """A diamond for ours, a dot for a published model, an arrow for one outside the axes."""
-    outside = (row.clean < x.low, row.clean > x.high, row.best_known < y.low, row.best_known > y.high)
-    arrows = [arrow for arrow, is_outside in zip(_ARROWS, outside, strict=True) if is_outside]
-    shape = [*arrows, "diamond" if row.ours else "dot"][0]
-    css = " ".join(["ours"] * row.ours + ["hollow"] * hollow)
-    return Point(x.at(row.clean), y.at(row.best_known), shape, css, row.key, _accessible_label(row))
-
-
-def _without_outliers(values: Sequence[float]) -> list[float]:
-    """Without values further than 3 interquartile ranges from the quartiles: twice Tukey's distance."""
-    if not values:
-        return []
-    ordered = sorted(values)
-    low, high = ordered[len(ordered) // 4], ordered[(3 * len(ordered) - 1) // 4]
-    reach = 3 * (high - low)
-    return [value for value in values if low - reach <= value <= high + reach]
-
-
-def _accessible_label(row: ModelRow) -> str:
-    low_high = f", 95 % interval {percent(row.interval[0])} to {percent(row.interval[1])}" if row.interval else ""
-    rank = f", rank {row.rank}" if row.rank else ""
-    attack = "" if row.attack == "AutoAttack" else f" ({row.attack})"
-    return (
-        f"{row.name}: {percent(row.clean)} % clean, {percent(row.best_known)} % robust{attack}{low_high}; "
-        f"{row.architecture}, {row.whose}{rank}"
-    )
-
-
-def _accuracy_axis(values: Sequence[float], start: float, end: float) -> Axis:
-    """An axis in percent that includes `values` (shares) and little more."""
+def accuracy_axis(values: Sequence[float], start: float, end: float) -> Axis:
+    """An axis in percent that includes `values` (shares) and little more, with ticks from 0 to 100 only."""
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
     margin = max(0.06 * (high - low), (_MIN_SPAN - (high - low)) / 2, 0.01)
-    low, high = max(low - margin, -0.02), min(high + margin, 1.02)
-    return Axis(low, high, start, end, [(tick, f"{100 * tick:.4g}") for tick in _ticks(low, high, 6)])
+    low, high = low - margin, high + margin
+    edge = min(0.02, 0.06 * (high - low))
+    low, high = max(min(low, 1 + edge - _MIN_SPAN), -edge), min(max(high, _MIN_SPAN - edge), 1 + edge)
+    ticks = [(tick, f"{100 * tick:.4g}") for tick in _ticks(low, high, 6) if 0 <= tick <= 1]
+    return Axis(low, high, start, end, ticks, is_accuracy=True)
 
 
 def _ticks(low: float, high: float, most: int, steps: Sequence[float] = (1, 2, 2.5, 5, 10)) -> list[float]:

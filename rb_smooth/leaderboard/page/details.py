@@ -18,6 +18,7 @@ from rb_smooth.core import files
 from rb_smooth.core.errors import UserError
 from rb_smooth.evaluation.per_example import PerExampleResults
 from rb_smooth.leaderboard.entries import Entry, read_per_example_results
+from rb_smooth.leaderboard.metadata import class_name
 from rb_smooth.leaderboard.page.charts import Chart, training_chart
 from rb_smooth.leaderboard.reports.entry_report import AttackStep, attack_steps, facts_by_heading, loading_code
 from rb_smooth.training.run_folder.log import read_log
@@ -41,9 +42,9 @@ class ExamplePair:
     """A test image and its adversarial example, as data URIs, with label and predictions."""
 
     index: int
-    label: int
-    clean_prediction: int
-    adversarial_prediction: int
+    label: str
+    clean_prediction: str
+    adversarial_prediction: str
     clean: str
     adversarial: str
 
@@ -52,7 +53,7 @@ class ExamplePair:
 class ClassShare:
     """robust: the share in [0, 1] of the `n` test points of a class that no attack broke."""
 
-    label: int
+    name: str
     n: int
     robust: float
 
@@ -60,6 +61,7 @@ class ClassShare:
 @dataclass(frozen=True)
 class Details:
     """Content of a panel. facts: heading -> name -> value. checks: as in the score. complaints: damaged files, and why.
+    loading: empty without weights; commands: empty if there are neither weights nor a recipe.
 
     crowded_out: whether images and curves are left out for lack of room.
     """
@@ -97,22 +99,23 @@ def read_details(entry: Entry) -> Details:
 
     results = read_or_report(lambda: read_per_example_results(entry))
     log = read_or_report(lambda: read_log(entry.curves) if entry.curves.exists() else None) or []
-    pairs = read_or_report(lambda: read_pairs(entry.examples)) or []
+    pairs = read_or_report(lambda: read_pairs(entry.examples, entry.dataset)) or []
     score, board = entry.own["score"], entry.leaderboard
     shown = replace(entry, leaderboard=Path(board.name)) if board.is_absolute() else entry  # shows no local paths
     where = f"{quote(entry.name)} --dataset {quote(entry.dataset)} --threat {quote(entry.threat)}"
     where += "" if shown.leaderboard == Path("leaderboard") else f" --leaderboard {quote(str(shown.leaderboard))}"
-    commands = ["verify"] if "origin" in entry.own else ["verify", "reproduce"]
+    has_weights = entry.weights.exists()
+    commands = ["verify"] * has_weights + ["reproduce"] * (not entry.is_external)
     try:
         return Details(
             steps=attack_steps(score, results),
-            classes=_class_shares(results) if results else [],
+            classes=_class_shares(results, entry.dataset) if results else [],
             facts=facts_by_heading(entry, log),
             checks=[
                 {key: str(check[key]) for key in ("name", "verdict", "found")} for check in score.get("checks", [])
             ],
             recipe=dump_sections(entry.own["recipe"]).rstrip(),
-            loading=loading_code(shown),
+            loading=loading_code(shown) if has_weights else "",
             commands="\n".join(f"python -m rb_smooth.leaderboard {command} {where}" for command in commands),
             warnings=[str(warning) for warning in score.get("warnings", [])],
             training=training_chart(log, entry.name) if log else None,
@@ -123,16 +126,19 @@ def read_details(entry: Entry) -> Details:
         raise UserError(f"expected all fields of an entry in {entry.path}, got {error!r}; restore it") from None
 
 
-def _class_shares(results: PerExampleResults) -> list[ClassShare]:
+def _class_shares(results: PerExampleResults, dataset: str) -> list[ClassShare]:
     """In order of the labels; of more than _MAX_CLASSES, the least robust ones."""
     points = Counter(results.label)
     robust = Counter(label for label, is_robust in zip(results.label, results.is_robust, strict=True) if is_robust)
-    found = [ClassShare(label, points[label], robust[label] / points[label]) for label in sorted(points)]
+    found = [ClassShare(class_name(dataset, label), n, robust[label] / n) for label, n in sorted(points.items())]
     return found if len(found) <= _MAX_CLASSES else sorted(found, key=lambda each: each.robust)[:_MAX_CLASSES]
 
 
-def read_pairs(path: Path) -> list[ExamplePair]:
-    """The first MAX_PAIRS pairs of an examples.npz; empty if there is no file. Raises UserError if it is damaged."""
+def read_pairs(path: Path, dataset: str = "") -> list[ExamplePair]:
+    """The first MAX_PAIRS pairs of an examples.npz; empty if there is no file. Raises UserError if it is damaged.
+
+    dataset: the classes are named if those of this data set are known.
+    """
     if not path.exists():
         return []
     arrays = files.read_arrays(path)
@@ -142,8 +148,12 @@ def read_pairs(path: Path) -> list[ExamplePair]:
         )
     x, x_adv = arrays["x"][:MAX_PAIRS], arrays["x_adv"][:MAX_PAIRS]
     drawn = np.clip(np.rint(255 * x_adv.astype(np.float64)), 0, 255).astype(np.uint8)
-    numbers = [{name: int(arrays[name][k]) for name in FIELDS} for k in range(len(x))]
-    return [ExamplePair(**numbers[k], clean=_png(x[k]), adversarial=_png(drawn[k])) for k in range(len(x))]
+    index, *labels = FIELDS
+    names = [{field: class_name(dataset, int(arrays[field][k])) for field in labels} for k in range(len(x))]
+    return [
+        ExamplePair(index=int(arrays[index][k]), **names[k], clean=_png(x[k]), adversarial=_png(drawn[k]))
+        for k in range(len(x))
+    ]
 
 
 def _is_displayable(arrays: dict[str, Any]) -> bool:

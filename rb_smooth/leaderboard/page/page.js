@@ -58,6 +58,23 @@
     });
   }
 
+  // ── seeds of one method: rows below that of their mean, folded at first ─────────────────────────────────────────
+  function seedsOf(rows) {
+    const found = new Map();
+    for (const row of rows) {
+      if (row.dataset.in) found.set(row.dataset.in, [...(found.get(row.dataset.in) ?? []), row]);
+    }
+    return found;
+  }
+
+  function addFold(button, seeds) {
+    button.addEventListener("click", () => {
+      const open = button.getAttribute("aria-expanded") !== "true";
+      button.setAttribute("aria-expanded", String(open));
+      for (const row of seeds) row.classList.toggle("open", open);
+    });
+  }
+
   // ── sorting: within a group of comparable models ───────────────────────────────────────────────────────────
   const value = (row, column) => {
     const cell = row.cells[column];
@@ -79,12 +96,13 @@
     heading.setAttribute("aria-sort", direction);
     const sign = direction === "ascending" ? 1 : -1;
     for (const body of table.tBodies) {
-      const rows = [...body.rows].filter((row) => row.dataset.key !== undefined);
+      const rows = [...body.rows].filter((row) => !row.matches(".group"));
       rows.sort((one, other) => {
         const [a, b] = [value(one, column), value(other, column)];
         return a === "" || b === "" ? compare(a, b) : sign * compare(a, b);
       });
-      body.append(...rows);
+      const seeds = seedsOf(rows); // they stay below the row of their method
+      body.append(...rows.filter((row) => !row.dataset.in).flatMap((row) => [row, ...(seeds.get(row.dataset.seeds) ?? [])]));
     }
   }
 
@@ -109,6 +127,9 @@
       count += !row.hidden;
       board.points.get(row.dataset.key)?.forEach((mark) => mark.classList.toggle("off", row.hidden));
     }
+    const seeds = seedsOf(rows);
+    for (const row of board.querySelectorAll("tr[data-seeds]")) row.hidden = seeds.get(row.dataset.seeds).every((each) => each.hidden);
+    board.classList.toggle("searching", words.length > 0);
     for (const body of board.querySelectorAll(".models tbody")) {
       body.rows[0].hidden = [...body.rows].slice(1).every((row) => row.hidden);
     }
@@ -139,7 +160,9 @@
     function highlight(link) {
       for (const lit of board.querySelectorAll(".lit")) lit.classList.remove("lit");
       link?.classList.add("lit");
-      if (link) byKey(board, link.dataset.of)?.classList.add("lit");
+      const row = link && byKey(board, link.dataset.of);
+      row?.classList.add("lit");
+      if (row?.dataset.in) board.querySelector(`[data-seeds="${CSS.escape(row.dataset.in)}"]`).classList.add("lit");
       readout.textContent = link ? link.querySelector("title").textContent : readout.dataset.hint;
       readout.classList.toggle("full", Boolean(link));
     }
@@ -173,8 +196,9 @@
       next?.focus();
     });
     board.querySelector(".models").addEventListener("pointerover", (event) => {
-      const key = event.target.closest("tr[data-key]")?.dataset.key;
-      links.forEach((link) => link.classList.toggle("lit", link.dataset.of === key));
+      const { key, seeds } = event.target.closest("tr")?.dataset ?? {};
+      const lit = new Set(seeds ? [...board.querySelectorAll(`[data-in="${CSS.escape(seeds)}"]`)].map((row) => row.dataset.key) : [key]);
+      links.forEach((link) => link.classList.toggle("lit", lit.has(link.dataset.of)));
     });
   }
 
@@ -195,6 +219,8 @@
   for (const board of boards) {
     const table = board.querySelector(".models");
     for (const heading of table.tHead.rows[0].cells) addSortButton(heading, table);
+    const seeds = seedsOf([...board.querySelectorAll("tr[data-in]")]);
+    for (const button of board.querySelectorAll(".fold")) addFold(button, seeds.get(button.closest("tr").dataset.seeds));
     chart(board);
     const form = board.querySelector(".filters");
     for (const event of ["input", "change"]) form.addEventListener(event, () => filter(board));

@@ -17,12 +17,14 @@ def headline(board: Board) -> str:
         kinds = " and ".join(filter(None, (published, external)))
         return f"{kinds}; none of ours is on this board yet."
     best, group = best_of_ours(board)
-    figure = f"Our best, {best.title}, keeps {accuracy_text(best)} % of test points right"
+    seeds = len(best.rows)
+    name = best.rows[0].title if seeds > 1 else best.title
+    figure = f"Our best, {name}, keeps {accuracy_text(best)} % of test points right"
     if best.rows[0].attack != "AutoAttack":
         return f"{figure} under the quick attacks: an upper bound, not AutoAttack.{_unranked(group)}"
-    if len(best.rows) > 1:
+    if seeds > 1:
         ranks = "" if not best.ranks else f": ranks {best.ranks} of {len(group.rows)} models"
-        return f"{figure} under AutoAttack, mean ± standard deviation{ranks}.{_unranked(group)}"
+        return f"{figure} under AutoAttack (mean ± standard deviation of {seeds} seeds){ranks}.{_unranked(group)}"
     row = best.rows[0]
     place = f": rank {places_text(position(row, board))}" if row.rank else ""
     return f"{figure} under AutoAttack{place}.{_unranked(group)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import re
 from collections import Counter
@@ -16,9 +17,11 @@ from markupsafe import Markup
 from rb_smooth.core import files
 from rb_smooth.core.errors import UserError
 from rb_smooth.core.formatting import duration, percent
-from rb_smooth.leaderboard.page import charts, reference_models
+from rb_smooth.leaderboard.metadata import paper_title
+from rb_smooth.leaderboard.page import reference_models, scatter
 from rb_smooth.leaderboard.page.details import Details, read_details
 from rb_smooth.leaderboard.reports.board import read_boards
+from rb_smooth.leaderboard.reports.entry_report import published_loading_code
 from rb_smooth.leaderboard.reports.rows import ModelRow
 
 MAX_DETAIL_BYTES = 1_200_000
@@ -50,7 +53,7 @@ def render_page(leaderboard: Path) -> str:
         .render(
             boards=boards,
             current=max(boards, key=lambda board: (len(board.ours), len(board.local))).key if boards else "",
-            charts={board.key: charts.scatter_chart(board) for board in boards if len(board.rows) > 1},
+            charts={board.key: scatter.scatter_chart(board) for board in boards if len(board.rows) > 1},
             details=_read_all_details([row for board in boards for row in board.local], complaints),
             complaints=complaints,
             style=Markup((_FOLDER / "page.css").read_text(encoding="utf-8")),
@@ -75,8 +78,11 @@ def _environment() -> Environment:
         duration=duration,
         breakable=_with_break_points,
         value_counts=_count_values,
-        filter_values=_filter_values,
         headline=reference_models.headline,
+        method_classes=functools.cache(scatter.method_classes),
+        method_legend=scatter.method_legend,
+        paper_title=paper_title,
+        published_loading_code=published_loading_code,
         accuracy_text=reference_models.accuracy_text,
         board_references=reference_models.board_references,
         model_references=reference_models.model_references,

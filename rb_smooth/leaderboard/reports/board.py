@@ -101,8 +101,13 @@ class Group:
             found.setdefault((row.ours, row.method), []).append(row)
         return sorted(map(Seeds, found.values()), key=lambda seeds: (-seeds.mean, seeds.rows[0].name))
 
+    @cached_property
+    def seeds_of(self) -> dict[str, Seeds]:
+        """The seeds of each model's method, by the model's key."""
+        return {row.key: seeds for seeds in self.methods for row in seeds.rows}
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Board:
     """All models of one data set and norm. source: of the published figures, with commit and date, or None."""
 

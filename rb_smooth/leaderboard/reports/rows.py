@@ -119,7 +119,7 @@ def own_row(entry: Entry) -> ModelRow:
         name=entry.name,
         title=entry_title(entry),
         link=safe_link(info.get("link")),
-        venue=str(info.get("venue") or ""),
+        venue="" if info.get("venue") == "local" else str(info.get("venue") or ""),
         architecture=architecture_title(entry),
         extra_data=info.get("additional_data") is True,
         dataset=entry.dataset,
