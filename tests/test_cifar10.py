@@ -15,6 +15,7 @@ import rb_smooth
 from rb_smooth import recipe
 from rb_smooth.config.registry import build_model
 from rb_smooth.core import errors, robustbench
+from rb_smooth.leaderboard.reports import rows
 
 SETTINGS = (
     "data.validation=10",
@@ -31,6 +32,7 @@ TINY = ["--epochs=1", *(f"--set={setting}" for setting in SETTINGS)]
 def trained(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     write_cifar10(tmp_path / "data", monkeypatch)
+    monkeypatch.setattr(rows, "_PUBLISHED_POINTS", 10)  # as if published models had been measured on these files
     assert run_program(recipe.main, "cifar10", "at+awp+ensgd", *TINY) == 0
     return capsys.readouterr().out
 
