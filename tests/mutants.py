@@ -194,7 +194,7 @@ MUTANTS = [
         ("all_reduce_mean returns the sum", "    torch._foreach_div_(list(tensors), world_size())\n", ""),
         ("gather returns images in the wrong order", "torch.stack(parts, dim=1).flatten(0, 1)", "torch.cat(parts)"),
     ]),
-    *plant("training/measurement.py", "training measurement diagnostics", [
+    *plant("training/measurement.py", "measurement training", [
         ("training accuracy is of the first images, in a folder of one class", "torch.arange(count) * len(images) // count", "torch.arange(count)"),
         ("training accuracy is measured after every epoch", "(epoch + 1) % EVERY == 0 or epoch + 1 == epochs", "True"),
         ("FGSM is PGD-20", ", steps=1)", ")"),
