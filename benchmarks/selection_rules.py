@@ -133,8 +133,8 @@ def scatter_sentence(curves: Sequence[Curve], images: int = 200) -> str:
     accuracy = np.concatenate(late)
     binomial = np.sqrt(np.mean(accuracy * (1 - accuracy)) / images)
     return (
-        f"On digits, after the last drop, accuracy scatters by {100 * scatter:.2f} points between epochs; independent noise of "
-        f"{images} images would be {100 * binomial:.2f}."
+        f"On digits, after the last drop, accuracy scatters by {100 * scatter:.2f} points between epochs; independent "
+        f"noise of {images} images would be {100 * binomial:.2f}."
     )
 
 
