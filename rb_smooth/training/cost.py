@@ -23,6 +23,7 @@ from rb_smooth.data.splits import DataSplits
 from rb_smooth.evaluation.autoattack import BACKWARD_PASSES, FORWARD_PASSES, VERSIONS
 from rb_smooth.evaluation.score import attack_title
 from rb_smooth.training import measurement
+from rb_smooth.training.batches import BatchLoader
 from rb_smooth.training.model_setup import choose_compute_config
 from rb_smooth.training.trainer import Trainer
 
@@ -90,12 +91,13 @@ def estimate_cost(
         torch.cuda.reset_peak_memory_stats(device)
     with preserve_rng():
         images = full if device.type == "cuda" else min(full, _SMALL_BATCH)
-        scratch = _scratch_trainer(recipe, data, network, device, images)
+        scratch = _scratch_trainer(recipe, data, network, device, full)
+        _set_batch_size(scratch, images)
         _first_batch(scratch)  # loads libraries and allocates memory
         step_s = _timed(lambda: _first_batch(scratch), device)
         if images < full and step_s * full / images < _LONG_STEP_S:
             images = full
-            scratch = _scratch_trainer(recipe, data, network, device, images)
+            _set_batch_size(scratch, images)
             _first_batch(scratch)
         step_s = min(_timed(lambda: _first_batch(scratch), device) for _ in range(_TIMED_STEPS)) * full / images
         points = min(recipe.evaluate.n_examples, len(data.test))
@@ -131,6 +133,11 @@ def _scratch_trainer(
     part = replace(data, train=data.train[:batch_size].load(), validation=data.validation[:1], extra=extra)
     scratch = replace(recipe, data=smaller, train=plain)
     return Trainer(scratch, part, device, starts_training=False, network=network)
+
+
+def _set_batch_size(scratch: Trainer, images: int) -> None:
+    smaller = scratch.recipe.data.model_copy(update={"batch_size": images})
+    scratch.batch_loader = BatchLoader(replace(scratch.recipe, data=smaller), scratch.data)
 
 
 def _first_batch(scratch: Trainer) -> None:
