@@ -13,7 +13,7 @@ from rb_smooth.config.listing import PaperResult
 from rb_smooth.core.formatting import percent
 from rb_smooth.evaluation.score import attack_title
 
-PROTOCOL_SETTINGS = ("train.select=", "train.keep=", "train.log_test=", "evaluate.")
+PROTOCOL_SETTINGS = ("train.select=", "train.select_rule=", "train.keep=", "train.log_test=", "evaluate.")
 """Settings that may differ from those of the paper's result."""
 
 COLUMNS = dict(zip(MAIN, ("AT", "AT+EnSGD", "AWP", "AWP+EnSGD"), strict=True))

@@ -143,6 +143,9 @@ def test_what_differs_from_the_recipe_is_told_with_the_figure():
     (line,) = result_lines(AT, {"here": record(found, settings=["train.select=test", "evaluate.version=quick"])})
     assert "upper bound (quick, not AutoAttack) 47.00" in line
     assert "(1 seed, 500 points, 30 epochs, selected on test;" in line
+    found = results("at", 0.47, title="at (selected by mean3)")
+    (line,) = result_lines(AT, {"here": record(found, settings=["train.select_rule=mean3"])})
+    assert "(1 seed, 10,000 points, selected by mean3;" in line
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ from rb_smooth.leaderboard.reports.ranking import caveats
 from rb_smooth.recipe import main as recipe_program
 from rb_smooth.training import loop, validate
 from rb_smooth.training.run_folder.log import best_row, read_log
+from rb_smooth.training.run_folder.resume import load_state
 from rb_smooth.training.run_folder.run import Run, run_path
 from rb_smooth.training.selection import best_epoch, needs_previous_weights, stage_starts
 from rb_smooth.training.sweep.comparison import compare_methods
@@ -123,6 +124,24 @@ def test_best_pt_holds_the_epoch_that_the_rule_chooses_also_where_a_run_was_stop
     assert [row["best"] for row in read_log(whole.path / "log.csv")] == [
         row["best"] for row in read_log(resumed.path / "log.csv")
     ]
+
+
+def test_a_run_begun_before_there_were_rules_ends_by_the_maximum(data, tmp_path, monkeypatch):
+    """Its state has the best accuracy, and no weights of the epoch before."""
+    plant(monkeypatch, MEASURED["maximum"][0])
+    recipe, run = (
+        validate.check_recipe(*resolve_config("digits", "at", [*QUICK, "train.keep=[2]"])),
+        Run(tmp_path / "run"),
+    )
+    with monkeypatch.context() as patched, pytest.raises(Interrupted):
+        stop_after(patched, 2 * 3 + 1)
+        loop.train(recipe, run, data, CPU)
+    state, _ = load_state(run.path)
+    assert state.pop("previous") is None
+    run.save("resume", state | {"best": 50 / 60})
+    loop.train(recipe, run, data, CPU)
+    assert [row["best"] for row in read_log(run.path / "log.csv")] == [True, True, False, False, False, False]
+    assert same(run.load("best"), run.load("epoch-2"))
 
 
 def test_the_rule_is_part_of_the_digest_only_where_it_is_not_the_maximum(tmp_path):
