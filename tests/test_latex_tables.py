@@ -16,7 +16,8 @@ from fake_entries import SCORE, make_entry
 from rb_smooth.core.errors import UserError
 from rb_smooth.leaderboard.entries import published_entries
 from rb_smooth.leaderboard.metadata import PAPERS
-from rb_smooth.leaderboard.reports.latex import as_csv, as_latex, build_tables, escape_latex, render_table
+from rb_smooth.leaderboard.reports.latex import as_latex, escape_latex, render_table
+from rb_smooth.leaderboard.reports.paper_tables import as_csv, build_tables
 
 DAY = date(2026, 1, 31)
 
@@ -62,7 +63,7 @@ def balanced(latex: str) -> bool:
 def test_a_row_is_the_mean_and_the_deviation_over_seeds(tmp_path):
     latex = as_latex(board(tmp_path), made=DAY)
     spread = f"{100 * fmean([0.530, 0.541, 0.534]):.2f}}} $\\pm$ {100 * stdev([0.530, 0.541, 0.534]):.2f}"
-    (line,) = [line for line in latex.splitlines() if "at+awp & " in line]
+    (line,) = [line for line in latex.splitlines() if "AT+AWP & " in line]
     assert spread in line
     assert " & 3 & " in line
 
@@ -233,3 +234,32 @@ def test_render_table_by_form(tmp_path):
     mine = board(tmp_path)
     assert render_table(mine, "csv", 1) == as_csv(mine, 1)
     assert render_table(mine, "latex", 2).count("\\toprule") == 1
+
+
+def test_tables_of_a_board_without_entries_are_of_its_published_models(tmp_path):
+    board_ = ("cifar10", "Linf")
+    rows = list(csv.DictReader(io.StringIO(as_csv([], board=board_))))
+    assert len(rows) == len(published_entries(*board_)["entries"])
+    assert {row["source"] for row in rows} == {"published"}
+    assert {row["eps"] for row in rows} == {"8/255", "0.031"}
+    latex = as_latex([], 3, DAY, board_)
+    assert latex.count("\\begin{table}") == 3 - 1  # one for each eps
+    assert balanced(latex)
+    assert "CIFAR-10" in latex
+    assert "seeds" not in latex.partition("caption")[2].partition("}")[0]
+    with pytest.raises(UserError, match="no entries"):
+        as_csv([], board=("digits", "Linf"))
+
+
+def test_names_in_a_table_are_those_of_papers_and_settings_that_differ(tmp_path):
+    slow = make_entry(tmp_path, "at_resnet18_s0", own={"method": "at+ensgd"})
+    fast = make_entry(tmp_path, "at_resnet18_s0_abc123", own={"method": "at+ensgd"}, recipe={"optimizer": {"lr": 0.05}})
+    latex = as_latex([slow, fast], made=DAY)
+    assert "AT+EnSGD (lr 0.05" in latex
+    assert "CIFAR-10, $" in latex
+    (table,) = build_tables([slow, fast])
+    assert {row["title"] for row in table["rows"]} == {
+        "at+ensgd (lr 0.1, name sgd)",
+        "at+ensgd (lr 0.05, name default)",
+    }
+    assert table["rows"][0]["title"].startswith("at+ensgd")  # a CSV has the names of recipes

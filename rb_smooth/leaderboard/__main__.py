@@ -180,7 +180,10 @@ def _table(options: argparse.Namespace) -> None:
     from rb_smooth.leaderboard.reports.latex import render_table
 
     entries, complaints = list_entries(options.leaderboard, options.dataset, options.threat)
-    print(render_table(entries, options.form or "csv", options.published), end="")
+    board = options.dataset, options.threat
+    print(render_table(entries, options.form or "csv", options.published, board), end="")
+    if not entries and (options.form or "csv") != "bibtex":
+        print(f"no entries of {' '.join(board)} in {options.leaderboard}: published models only", file=sys.stderr)
     for complaint in complaints:
         print(complaint, file=sys.stderr)
 

@@ -117,5 +117,9 @@ def _add_table_options(command: argparse.ArgumentParser) -> None:
     for name, text in (("latex", "booktabs"), ("csv", "the default"), ("bibtex", "of the methods' papers")):
         form.add_argument(f"--{name}", dest="form", action="store_const", const=name, help=text)
     command.add_argument(
-        "--published", type=int, default=0, metavar="N", help="include the N best comparable published entries"
+        "--published",
+        type=int,
+        default=0,
+        metavar="N",
+        help="include the N best comparable published models (without entries: the N best, default: all)",
     )
