@@ -230,12 +230,9 @@ def _show_keys(topics: list[str], options: argparse.Namespace) -> None:
 
 
 def _resolve(target: str, method: str | None, options: argparse.Namespace) -> ResolvedRecipe:
-    return resolve_config(target, method, _settings(options), options.epochs)
-
-
-def _settings(options: argparse.Namespace) -> tuple[str, ...]:
     shorthands = {"train.seed": options.seed, "evaluate.n_examples": options.n_examples}
-    return (*options.set, *(f"{key}={value}" for key, value in shorthands.items() if value is not None))
+    settings = [*options.set, *(f"{key}={value}" for key, value in shorthands.items() if value is not None)]
+    return resolve_config(target, method, settings, options.epochs)
 
 
 if __name__ == "__main__":

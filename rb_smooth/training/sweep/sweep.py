@@ -100,7 +100,8 @@ def run_sweep(sweep_runs: Sequence[SweepRun], options: argparse.Namespace) -> Pa
             _plan(sweep_runs, devices)
             return None
         log_info(f"{len(ahead)} of {len(sweep_runs)} runs to do, {len(devices)} at a time")
-        failures = run_jobs([sweep_run.job for sweep_run in ahead], devices, _threads_per_worker(len(devices)))
+        threads = environment.cores_per_worker(len(devices)) if len(devices) > 1 else None  # None: torch's default
+        failures = run_jobs([sweep_run.job for sweep_run in ahead], devices, threads)
     record = _report(sweep_runs, failures, options, starts_over=bool(ahead))
     if failures:
         first, more = failures[0], f"; {len(failures) - 1} more above" if len(failures) > 1 else ""
@@ -227,11 +228,6 @@ def _record(
         ],
         "failed": {failure.job.name: failure.line for failure in failures},
     }
-
-
-def _threads_per_worker(workers: int) -> int | None:
-    """CPU threads of each process; None: torch's default."""
-    return environment.cores_per_worker(workers) if workers > 1 else None
 
 
 def _forwarded_options(options: argparse.Namespace) -> Iterator[str]:
