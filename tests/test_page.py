@@ -464,12 +464,12 @@ def test_the_page_opens_on_the_board_with_most_entries_of_ours(tmp_path):
 def test_the_first_and_the_best_of_ours_are_labelled_inside_the_chart(tmp_path):
     make_entry(tmp_path, "mine", autoattack=0.53, interval=[0.52, 0.54])
     chart = scatter.scatter_chart(board_of(tmp_path))
-    assert [text for *_, text in chart.labels] == ["first: Bartoldson2024Adversarial_WRN-94-16", "best of ours: AT"]
+    assert [text for *_, text, _ in chart.labels] == ["first: Bartoldson2024Adversarial_WRN-94-16", "best of ours: AT"]
     assert all(chart.x.start <= left and right <= chart.x.end for left, right in map(scatter._span, chart.labels))
     make_entry(tmp_path, "mine", dataset="digits")
     make_entry(tmp_path, "other", dataset="digits", autoattack=0.6)
     ours = scatter.scatter_chart(board_of(tmp_path, "digits-Linf"))
-    assert [text for *_, text in ours.labels] == ["first, ours: AT"]
+    assert [text for *_, text, _ in ours.labels] == ["first, ours: AT"]
 
 
 def test_a_method_has_its_colour_on_every_board_and_in_the_style(tmp_path):

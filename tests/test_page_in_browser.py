@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import board_picture
 import pytest
-from browser import chromium, console_messages, emulate, requested_urls
+from browser import MISSING, chromium, console_messages, emulate, requested_urls
 from fake_entries import add_points, make_entry
+from PIL import Image
 from test_page import LOG, with_examples
 
 from rb_smooth.core import files
@@ -331,3 +333,12 @@ def test_without_scripts_tables_are_plain_and_links_open_panels(driver, page):
         assert find(driver, "[id='cifar10-Linf-best']").is_displayed()
     finally:
         driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+def test_the_picture_for_readme_shows_the_published_board_in_a_small_file(tmp_path):
+    if MISSING:
+        pytest.skip(f"no {' and no '.join(MISSING)}: apt-get install chromium chromium-driver")
+    pytest.importorskip("selenium.webdriver", reason="no selenium: pip install 'rb_smooth[test]'")
+    path = board_picture.draw(tmp_path / "none", tmp_path / "board.png")
+    assert Image.open(path).size == Image.open(board_picture.PICTURE).size == (1200, 700)
+    assert max(path.stat().st_size, board_picture.PICTURE.stat().st_size) < 200_000

@@ -68,7 +68,8 @@ class Point(NamedTuple):
 @dataclass(frozen=True)
 class Chart:
     """Content of a chart. title: its text for screen readers. intervals: (model's key, CSS class, x, low, high):
-    vertical lines. curves: (CSS class, label, path data). labels: (x, y, text-anchor, text).
+    vertical lines. curves: (CSS class, label, path data). labels: (x, y, text-anchor, text, path data
+    of a line to its point or "").
     """
 
     title: str
@@ -79,7 +80,7 @@ class Chart:
     points: list[Point]
     intervals: list[tuple[str, str, float, float, float]] = field(default_factory=list)
     curves: list[tuple[str, str, str]] = field(default_factory=list)
-    labels: list[tuple[float, float, str, str]] = field(default_factory=list)
+    labels: list[tuple[float, float, str, str, str]] = field(default_factory=list)
 
     @property
     def height(self) -> float:

@@ -9,6 +9,9 @@ from rb_smooth.leaderboard.reports.board import Board, Group, Seeds
 from rb_smooth.leaderboard.reports.ranking import places_text, position
 from rb_smooth.leaderboard.reports.rows import ModelRow
 
+_LANDMARKS = ("WideResNet-34-10 without extra data", "ResNet-18 without extra data")
+"""Whose best stand beside the best of a board on which none is ours."""
+
 
 def headline(board: Board) -> str:
     """The board in one sentence: our best method, its accuracy and its rank."""
@@ -62,6 +65,9 @@ def board_references(board: Board) -> list[tuple[str, Seeds]]:
     if board.ours:
         kin = _family(best.rows[0])
         _add_best(marks, f"best published {kin}", published, lambda row: _family(row) == kin)
+    else:
+        for family in _LANDMARKS:
+            _add_best(marks, f"best published {family}", published, lambda row, family=family: _family(row) == family)
     return list(marks.values())
 
 

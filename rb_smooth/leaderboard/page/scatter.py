@@ -11,8 +11,8 @@ from rb_smooth.leaderboard.page.reference_models import best_of_ours
 from rb_smooth.leaderboard.reports.board import Board, Seeds
 from rb_smooth.leaderboard.reports.rows import ModelRow
 
-Label = tuple[float, float, str, str]
-"""(x, y, text-anchor, text)."""
+Label = tuple[float, float, str, str, str]
+"""(x, y, text-anchor, text, path data of a line to its point or "")."""
 
 _SHAPES = {"ours": "diamond", "external": "square", "published": "dot"}
 
@@ -93,12 +93,13 @@ def _labels(board: Board, x: Axis, y: Axis) -> list[Label]:
 def _label_places(x: float, y: float, text: str, axis: Axis) -> list[Label]:
     """Labels right and left of a point, above and below it, that stay within the axis; its end if none does."""
     places = [
-        (x + side * 7, y + height, "start" if side > 0 else "end", text)
+        (x + side * 7, y + height, "start" if side > 0 else "end", text, line if abs(height) > _LABEL_HEIGHT else "")
         for height in (-7.0, 15.0, -18.0, 26.0, -30.0)
         for side in (1, -1)
+        for line in (f"M{x:g} {y:g}L{x + side * 7:g} {y + height + (3 if height < 0 else -10):g}",)
     ]
     inside = [place for place in places if axis.start <= _span(place)[0] and _span(place)[1] <= axis.end]
-    return inside or [(axis.end, y - 7, "end", text)]
+    return inside or [(axis.end, y - 7, "end", text, "")]
 
 
 def _span(label: Label) -> tuple[float, float]:
