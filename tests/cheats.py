@@ -232,7 +232,7 @@ class SaturatingSoftmax(nn.Module):
 
 
 class ReversedGradient(torch.autograd.Function):
-    """The identity, whose backward pass points the other way."""
+    """The identity, whose backward pass negates the gradient."""
 
     @staticmethod
     def forward(context, x: Tensor) -> Tensor:
@@ -244,7 +244,7 @@ class ReversedGradient(torch.autograd.Function):
 
 
 def add_ripples(x: Tensor, length: float) -> Tensor:
-    """Ripples of this length, too low to be seen, whose slopes drown those of the net."""
+    """Add an oscillation of this wavelength and small amplitude, whose slope is larger than that of the net."""
     wave = 2 * math.pi / length
     return x + 20 / wave * torch.sin(wave * x)
 
@@ -345,19 +345,17 @@ _APGD = ("apgd-ce",)
 CHEATS = [
     on_logits("eleven logits for ten classes", "shape of logits", "failed", lambda z: F.pad(z, (0, 1))),
     on_logits("logits that are NaN", "finite logits", "failed", lambda z: (z - z.mean()).sqrt()),
-    on_model(
-        "dropout that never hears eval()", "eval mode", "failed", lambda n: nn.Sequential(n, AlwaysOnDropout(0.3))
-    ),
+    on_model("dropout that ignores eval()", "eval mode", "failed", lambda n: nn.Sequential(n, AlwaysOnDropout(0.3))),
     on_model("test-time adaptation in a buffer", "leaves no trace", "failed", RunningMeanSubtractor),
-    on_input("writes into the attacker's image", "leaves no trace", "failed", rounds_input_in_place),
+    on_input("modifies its input in place", "leaves no trace", "failed", rounds_input_in_place),
     on_input("noise on the image", "one answer", "failed", lambda x: x + 0.2 * torch.randn_like(x)),
     on_input("random resizing and padding", "one answer", "failed", resized_at_random),
     on_input("dropout called with training=True", "one answer", "failed", lambda x: F.dropout(x, 0.2, True)),
-    on_model("mixes in its answer to the last batch", "one answer", "failed", PreviousBatchMixer),
-    on_model("other logits when gradients are wanted", "one answer", "failed", GradientModeSwitcher),
+    on_model("adds its output for the previous batch", "one answer", "failed", PreviousBatchMixer),
+    on_model("other logits when gradients are enabled", "one answer", "failed", GradientModeSwitcher),
     on_model("BatchNorm by the batch in eval mode", "independent of the batch", "failed", with_batch_statistics),
     on_logits("softmax at the end", "logits, not probabilities", "failed", lambda z: z.softmax(1)),
-    on_logits("one-hot answers", "logits, not probabilities", "failed", lambda z: one_hot(z) + 0 * z),
+    on_logits("one-hot outputs", "logits, not probabilities", "failed", lambda z: one_hot(z) + 0 * z),
     on_model("gradient steps at inference", "one pass", "failed", GradientPurifier),
     on_model("search at inference, without gradients", "one pass", "unreliable", ShiftSearcher),
     Cheat("recognises the test points", {"no jumps": "failed"}, TestSetMemoriser),
@@ -368,13 +366,23 @@ CHEATS = [
     on_logits("defensive distillation: logits times 100", "gradients", "unreliable", high_temperature),
     on_model("logits times 100 under attack alone", "gradients", "unreliable", SaturatingSoftmax),
     on_logits("clipped logits", "gradients", "unreliable", lambda z: z.clamp(-0.5, 0.5)),
-    on_input("a backward pass that points the other way", "true derivatives", "unreliable", ReversedGradient.apply),
-    on_input("ripples too short for a derivative", "true derivatives", "unreliable", lambda x: add_ripples(x, 3e-4)),
-    on_input("ripples shorter than an attack's step", "true derivatives", "unreliable", lambda x: add_ripples(x, 1e-2)),
-    on_logits("a constant that drowns the logits", "true derivatives", "unreliable", lambda z: z + 1e6),
+    on_input("a gradient with the wrong sign", "true derivatives", "unreliable", ReversedGradient.apply),
+    on_input(
+        "an oscillation of wavelength 0.0003 in the input",
+        "true derivatives",
+        "unreliable",
+        lambda x: add_ripples(x, 3e-4),
+    ),
+    on_input(
+        "an oscillation of wavelength 0.01 in the input",
+        "true derivatives",
+        "unreliable",
+        lambda x: add_ripples(x, 1e-2),
+    ),
+    on_logits("a large constant added to the logits", "true derivatives", "unreliable", lambda z: z + 1e6),
     on_model("normalisation outside", "normalisation inside", "failed", lambda n: n.net),
-    on_input("made for pixels from 0 to 255", "normalisation inside", "failed", lambda x: x / 255),
-    on_logits("guesses", "better than guessing", "unreliable", lambda z: z.roll(1, 1)),
+    on_input("expects pixels from 0 to 255", "normalisation inside", "failed", lambda x: x / 255),
+    on_logits("classes in another order", "better than guessing", "unreliable", lambda z: z.roll(1, 1)),
     Cheat(
         "image rounded to seven levels, attacked",
         dict.fromkeys(
@@ -392,22 +400,22 @@ CHEATS = [
     ),
     # clean accuracy and PGD-20 take 22 passes, and the attack one more before it begins
     on_model(
-        "no more gradients after 23 passes",
+        "no gradients after 23 passes",
         "as strong as PGD-20",
         "unreliable",
         lambda n: GradientStopper(n, 23),
         _APGD,
     ),
-    on_model("other answers after 22 passes", "one clean accuracy", "unreliable", lambda n: ClassSwapper(n, 22), _APGD),
+    on_model("other outputs after 22 passes", "one clean accuracy", "unreliable", lambda n: ClassSwapper(n, 22), _APGD),
     on_model(
-        "other answers after 130 passes", "unchanged by the attack", "unreliable", lambda n: ClassSwapper(n, 130), _APGD
+        "other outputs after 130 passes", "unchanged by the attack", "unreliable", lambda n: ClassSwapper(n, 130), _APGD
     ),
 ]
 
 
 def rows(cheats: list[Cheat] = CHEATS) -> Iterator[str]:
     """The table, a line each, of what is expected."""
-    yield "| cheat | check that catches it | verdict |"
+    yield "| model | check | verdict |"
     yield "|---|---|---|"
     for cheat in cheats:
         for check, verdict in cheat.expected.items():
