@@ -3,8 +3,8 @@
 Interfaces: `Objective`, `Perturbation`, `Optimizer`, `Averaging`, `Schedule`, `Augmentation`, with `Outcome`, `Threat`
 and `Norm`. Helpers: attacks (`pgd`, `pgd_kl`, both within `input_gradient_mode`), weights (`perturbed`, `swapped`,
 `no_param_grad`), BatchNorm (`frozen_running_stats`), several processes (`all_reduce_mean`), range checks (`above`,
-`at_least`, `below_one`). Tests: `contract_checks`, whose functions raise `ContractError`. docs/adding-a-method.md shows
-their use.
+`at_least`, `below_one`), torch's optimizers (`torch_optimizer`). Tests: `contract_checks`, whose functions raise
+`ContractError`. docs/adding-a-method.md shows their use.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from rb_smooth.components.interfaces import (
     Schedule,
 )
 from rb_smooth.components.ranges import above, at_least, below_one
+from rb_smooth.components.torch_optimizers import torch_optimizer
 from rb_smooth.components.weights import no_param_grad, perturbed, swapped
 from rb_smooth.core.distributed import all_reduce_mean
 from rb_smooth.core.threat import Norm, Threat
@@ -50,4 +51,5 @@ __all__ = [
     "pgd",
     "pgd_kl",
     "swapped",
+    "torch_optimizer",
 ]

@@ -100,8 +100,12 @@ MUTANTS = [
     ]),
     *plant("components/optimizers/sgd.py", "methods entropy_sgd torch_optimizer_api", [
         ("SGD always uses Nesterov momentum", "momentum=momentum, nesterov=nesterov,", "momentum=momentum, nesterov=momentum > 0,"),
+    ]),
+    *plant("components/torch_optimizers.py", "torch_optimizers torch_optimizer_api methods recipe_keys", [
         ("an added parameter group has no train mode", 'self.defaults["train_mode"] = True', "pass"),
         ("step hooks run twice", "    def train(self)", "    def step(self, closure=None):\n        return super().step(closure)\n\n    def train(self)"),
+        ("a closure-only optimizer is accepted", "if closure is not None and closure.default is closure.empty:", "if False:"),
+        ("options of no use in training are accepted", '_LEFT_OUT = ("maximize", "capturable", "differentiable")', "_LEFT_OUT = ()"),
     ]),
     *plant("components/objectives/at.py", "at methods", [
         ("AT trains on clean images", "logits = model(x_adv)", "logits = model(x)"),

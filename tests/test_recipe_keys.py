@@ -10,15 +10,16 @@ import torch
 from run_program import run_program
 
 from rb_smooth import recipe
+from rb_smooth.components.torch_optimizers import torch_optimizer_names
 from rb_smooth.config import registry, yaml
-from rb_smooth.config.reference import key_groups, print_keys, select_groups, write_keys
+from rb_smooth.config.reference import print_keys, select_groups, write_keys
 from rb_smooth.config.schema import Data, Evaluate, Extra, Train
 from rb_smooth.config.sections import SECTIONS
 from rb_smooth.core.console import console
 from rb_smooth.core.errors import UserError
 
 PAGE = Path(__file__).parents[1] / "docs" / "recipes.md"
-KEY_GROUPS = {each.title: each for section in SECTIONS for each in key_groups(section)}
+KEY_GROUPS = {each.title: each for topic in (*SECTIONS, "optimizer.torch") for each in select_groups(topic)}
 SECTION_CLASSES = {"data": Data, "data.extra": Extra, "train": Train, "evaluate": Evaluate}
 METHODS = sorted(KEY_GROUPS.keys() - SECTION_CLASSES)
 RANGES = [
@@ -69,7 +70,7 @@ def test_every_component_and_option_is_documented():
     kinds = {*SECTIONS, "augmentation"} - {"train", "evaluate"}
     assert {kind_and_name(title) for title in METHODS} == {
         (kind, name) for kind in kinds for name in registry.component_names(kind)
-    }
+    } | {("optimizer", name) for name in torch_optimizer_names()}
     for title, group in KEY_GROUPS.items():
         keys = (
             SECTION_CLASSES[title].model_fields
@@ -84,6 +85,7 @@ def test_a_default_reads_back_as_the_value_in_the_code(title):
     for key in KEY_GROUPS[title].keys:
         default = registry.configurable_options(*kind_and_name(title))[key.name].default
         read = yaml.parse_yaml(key.default, title)
+        read = tuple(read) if isinstance(read, list) else read
         assert {"none": None, "required": registry.inspect.Parameter.empty}.get(read, read) == default
 
 

@@ -11,30 +11,33 @@ import pytest
 import torch
 from torch.optim import lr_scheduler
 
+from rb_smooth.components.torch_optimizers import torch_optimizer_names
 from rb_smooth.config.registry import component_names, find_component
 
 SCHEDULERS = {
     "MultiStepLR": lambda optimizer: lr_scheduler.MultiStepLR(optimizer, [2, 4]),
     "CosineAnnealingLR": lambda optimizer: lr_scheduler.CosineAnnealingLR(optimizer, 6),
-    "OneCycleLR": lambda optimizer: lr_scheduler.OneCycleLR(optimizer, 0.3, total_steps=8),
+    "OneCycleLR": lambda optimizer: lr_scheduler.OneCycleLR(
+        optimizer, 0.3, total_steps=8, cycle_momentum=not {"momentum", "betas"}.isdisjoint(optimizer.defaults)
+    ),
     "LinearLR": lambda optimizer: lr_scheduler.LinearLR(optimizer, 0.1, total_iters=3),
 }
 
 
-@pytest.fixture(params=component_names("optimizer"))
+@pytest.fixture(params=[*component_names("optimizer"), *torch_optimizer_names()])
 def method(request):
     return find_component("optimizer", request.param)
 
 
 def make_optimizer(method, params, **options):
     """An optimizer whose steps are the same each time: without noise, and with outer steps in a few minibatches."""
-    if method.__name__ != "SGD":
+    if method.__name__.startswith("Entropy"):
         options = {"noise": 0.0, "inner_steps": 3} | options
     return method(params, lr=0.2, **options)
 
 
-def weight(value=1.0):
-    return torch.full((3, 2), value, dtype=torch.float64, requires_grad=True)
+def weight(value=1.0, dtype=torch.float64):
+    return torch.full((3, 2), value, dtype=dtype, requires_grad=True)
 
 
 def closure(optimizer, *params):
@@ -88,7 +91,7 @@ def test_a_closure_is_called_once_per_step_and_its_loss_is_returned(method):
 
 def test_state_dict_can_be_saved_and_loaded_at_any_step(method):
     for before in (1, 4):  # the second within the second inner loop
-        p = weight()
+        p = weight(dtype=torch.float32)  # that of training; torch loads NAdam's float32 scalar in the weights' type
         optimizer = make_optimizer(method, [p])
         take_steps(optimizer, before, p)
         file = io.BytesIO()

@@ -167,7 +167,9 @@ def _format_value(value: Any) -> str:
         return "none"
     if isinstance(value, bool):
         return str(value).lower()
-    return number_text(value) if isinstance(value, float) else str(list(value) if isinstance(value, tuple) else value)
+    if isinstance(value, tuple):
+        return f"[{', '.join('null' if each is None else _format_value(each) for each in value)}]"
+    return number_text(value) if isinstance(value, float) else str(value)
 
 
 _HEADINGS = ("key", "values", "default", "what it does", "source")
@@ -197,7 +199,7 @@ def select_groups(topic: str) -> list[KeyGroup]:
     section, key = topic.partition(".")[0], topic.rpartition(".")[2]
     if section not in SECTIONS:
         raise UserError(f"expected a section, {did_you_mean(section, SECTIONS)}")
-    found = key_groups(section)
+    found = _torch_groups(topic) if f"{topic}.".startswith("optimizer.torch.") else key_groups(section)
     places = [each for each in found if topic in (f"{section}.{key}", f"{each.title}.{key}")]
     narrowed = [each._replace(keys=tuple(own for own in each.keys if own.name == key)) for each in places]
     shown = [each for each in narrowed if each.keys]
@@ -206,6 +208,16 @@ def select_groups(topic: str) -> list[KeyGroup]:
         known = {each.title for each in found} | {f"{section}.{own.name}" for each in found for own in each.keys}
         raise UserError(f"expected a method or a key of {section}, {did_you_mean(topic, known)}")
     return shown
+
+
+def _torch_groups(topic: str) -> list[KeyGroup]:
+    """torch's optimizers: all for "optimizer.torch", else that of the topic. They are not in `key_groups`."""
+    from rb_smooth.components.torch_optimizers import torch_optimizer_names
+
+    named = [".".join(topic.split(".")[1:3])] if topic.count(".") > 1 else torch_optimizer_names()
+    for name in named:
+        registry.find_component("optimizer", name)  # raises UserError
+    return [_method_group("optimizer", name) for name in named]
 
 
 def write_keys(path: Path) -> None:

@@ -53,8 +53,12 @@ def find_component(kind: str, name: str) -> Callable[..., Any]:
     """The class or function called `name`. Raises UserError for an unknown name, with the closest valid one, and if
     the package that provides it cannot be imported.
     """
+    if kind == "optimizer" and str(name).startswith("torch."):
+        from rb_smooth.components.torch_optimizers import find_torch_optimizer
+
+        return find_torch_optimizer(name)
     if name not in component_names(kind):
-        raise UserError(f"expected a known {kind}, {did_you_mean(str(name), component_names(kind))}")
+        raise UserError(f"expected a known {kind}, {did_you_mean(str(name), _valid_names(kind))}")
     if name not in _builtin_names(kind):
         return plugins.load_plugin(f"{kind}.{name}")
     if kind in _FILES:
@@ -62,6 +66,15 @@ def find_component(kind: str, name: str) -> Callable[..., Any]:
         return function
     (only,) = _public_classes(import_module(f"rb_smooth.{_FOLDERS[kind]}.{name}"))
     return only
+
+
+def _valid_names(kind: str) -> list[str]:
+    """`component_names`, and those of torch's optimizers."""
+    if kind != "optimizer":
+        return component_names(kind)
+    from rb_smooth.components.torch_optimizers import torch_optimizer_names
+
+    return [*component_names(kind), *torch_optimizer_names()]
 
 
 def package_of(kind: str, name: str) -> str | None:

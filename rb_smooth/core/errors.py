@@ -23,7 +23,9 @@ class Interrupted(Exception):
 def did_you_mean(name: str, valid: Iterable[str]) -> str:
     """`got 'att'; did you mean 'at'? valid: at, mart`: the end of a message about an unknown name."""
     options = sorted(valid)
-    close = difflib.get_close_matches(name, options, n=1, cutoff=0.4)
+    folded = name.lower()
+    close = [each for each in options if folded in (each.lower(), each.rpartition(".")[2].lower())]
+    close = close or difflib.get_close_matches(name, options, n=1, cutoff=0.4)
     guess = f"did you mean {close[0]!r}? " if close else ""
     return f"got {name!r}; {guess}valid: {', '.join(options) or 'none'}"
 
