@@ -217,7 +217,7 @@ def _torch_groups(topic: str) -> list[KeyGroup]:
     named = [".".join(topic.split(".")[1:3])] if topic.count(".") > 1 else torch_optimizer_names()
     for name in named:
         registry.find_component("optimizer", name)  # raises UserError
-    return [_method_group("optimizer", name) for name in named]
+    return [_method_group("optimizer", name, "optimizer") for name in named]
 
 
 def write_keys(path: Path) -> None:
