@@ -55,7 +55,7 @@ def paper_lines(paper_results: Sequence[PaperResult], results: Mapping[str, Reco
         tables = {paper_result.table for paper_result in columns}
         yield f"**{row}**{_table_row(tables.pop()) if len(tables) == 1 else ''}"
         yield ""
-        yield from table_head("cell", "command", "hyperparameters", "ours", "theirs")
+        yield from table_head("result", "command", "hyperparameters", "ours", "theirs")
         for paper_result in columns:
             name = paper_result.column + (_table_row(paper_result.table) if tables else "")
             needs = f"; needs {paper_result.needs}" if paper_result.needs else ""

@@ -37,14 +37,20 @@ def point_lines(entries: dict[str, Entry]) -> Iterator[str]:
     corrected = holm_correction([each["p"] for _, each in tested])
     score = next(iter(entries.values())).own["score"]
     yield (
-        f"{attack_title(score)} accuracy, what the papers claim, point by point: McNemar's exact test, p corrected "
-        f"for this table (Holm), Tango's interval; {significant_of(corrected)}. Uncertainty is over test "
-        f"points; the weights are fixed. Detectable: smallest difference found with {100 * POWER:.0f} % power, if as "
-        "many points are right for one of the two only as here:"
+        f"{attack_title(score)} accuracy, the papers' claims, point by point. McNemar's exact test; p is corrected for "
+        f"this table (Holm). {significant_of(corrected).capitalize()}. Tango's intervals, over test points, for these "
+        f"weights. Detectable: smallest difference found with {100 * POWER:.0f} % power if the same share of points is "
+        "right for only one of the two:"
     )
     yield ""
     yield from table_head(
-        "difference", "only the first", "only the second", "points", "95 % interval", "p (Holm)", "detectable"
+        "difference",
+        "right for the first only",
+        "right for the second only",
+        "points",
+        "95 % interval",
+        "p (Holm)",
+        "detectable",
     )
     for ((method, minus), each), p in zip(tested, corrected, strict=True):
         counts = PairedCounts(**each["pairs"])

@@ -31,13 +31,13 @@ def group_lines(group: dict[str, Any], runs: Sequence[dict[str, Any]]) -> Iterat
     yield from figure_lines(group, runs)
     yield from claim_lines(group)
     others = [each for pair, each in _tests_by_pair(group).items() if pair not in CLAIMS and adds_one_part(*pair)]
-    yield from difference_lines(others, group["protocol"], "what another part adds")
+    yield from difference_lines(others, group["protocol"], "effect of one more part")
 
 
 def claim_lines(group: dict[str, Any]) -> Iterator[str]:
     tested = _tests_by_pair(group)
     claimed = [tested[pair] for pair in CLAIMS if pair in tested]
-    yield from difference_lines(claimed, group["protocol"], "what the papers claim")
+    yield from difference_lines(claimed, group["protocol"], "the papers' claims")
 
 
 def _tests_by_pair(group: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
@@ -78,9 +78,9 @@ def difference_lines(differences: Sequence[dict[str, Any]], protocol: dict[str, 
         return
     corrected = holm_correction([each["p"] for each in differences])
     yield (
-        f"{attack_title(protocol)} accuracy, {what}: equal seeds paired, t-test, p corrected for this table "
-        f"(Holm); {significant_of(corrected)}. Uncertainty is over training seeds; the test set is fixed. Detectable: "
-        f"smallest difference found with {100 * POWER:.0f} % power, at the spread of these seeds:"
+        f"{attack_title(protocol)} accuracy, {what}. Paired t-tests over equal seeds; p is corrected for this table "
+        f"(Holm). {significant_of(corrected).capitalize()}. Intervals are over training seeds, for this test set. "
+        f"Detectable: smallest difference found with {100 * POWER:.0f} % power at this spread over seeds:"
     )
     yield ""
     yield from table_head("difference", "n", "points", "95 % interval", "p (Holm)", "detectable")
