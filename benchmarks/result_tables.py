@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from statistics import median
 from typing import Any
 
-from rb_smooth.config.resolver import adds_one_part
+from rb_smooth.config.method_names import adds_one_part
 from rb_smooth.core.formatting import eps_text, percent
 from rb_smooth.core.statistics import holm_correction
 from rb_smooth.evaluation.score import attack_title, selection_title

@@ -191,6 +191,18 @@ def test_the_same_method_without_fault_passes_all(kind, correct):
         check(correct)
 
 
+class RWP:
+    def __init__(self, rho: float = 0.1):
+        pass
+
+
+@pytest.mark.parametrize(("make", "where"), [(RWP, "RWP.__init__"), (positional, "positional"), (partial(RWP), "RWP")])
+def test_an_option_that_can_be_given_by_position_is_named_with_its_constructor(make, where):
+    check = CHECKS["options_are_keyword_only_and_match_their_annotations"]
+    with pytest.raises(ContractError, match=rf"'rho' must be keyword-only: put `\*` before it in {where}"):
+        check(make)
+
+
 def laws_output(*arguments):
     return run_program(program.main, *arguments)
 

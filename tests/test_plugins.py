@@ -310,3 +310,11 @@ def test_everything_that_a_recipe_names_may_be_another_packages(package_site, em
     assert trainer.optimizer.param_groups[0]["lr"] == 0.05
     with pytest.raises(UserError, match="expected an option of data their_data, got 'cout'; did you mean 'count'"):
         validate.check_recipe(*resolve_config("toys", "base", ["data.cout=3"]))
+
+
+@pytest.mark.parametrize(("signature", "options"), [("rho=0.1", {"rho": 0.2}), ("rho", {})])
+def test_an_option_that_is_not_keyword_only_is_named(package_site, signature, options):
+    text = f"class RWP:\n    def __init__(self, {signature}): ...\n"
+    package_site.add("rwp", methods={"perturbation.rwp": "rwp_one:RWP"}, files={"rwp_one.py": text})
+    with pytest.raises(UserError, match=r"perturbation rwp: 'rho' must be keyword-only: put `\*` before it in RWP"):
+        registry.build_component("perturbation", "rwp", options)

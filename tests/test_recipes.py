@@ -375,3 +375,50 @@ def test_epochs_to_keep_are_those_typed_and_lie_within_the_length():
     assert sections["train"]["keep"] == [0, 15]
     with pytest.raises(UserError, match=r"expected train\.keep in recipe digits/at within 40 epochs, got 41"):
         validate.check_recipe(*resolve_config("digits", "at", ["train.keep=[41]"]))
+
+
+@pytest.mark.parametrize(
+    ("typed", "name"),
+    [
+        ("AT", "at"),
+        ("PGD-AT", "at"),
+        ("AT-AWP", "at+awp"),
+        ("AT + EnSGD", "at+ensgd"),
+        ("PGD-AT+AWP", "at+awp"),
+        ("at+EntropySGD", "at+ensgd"),
+        ("At-EnSGD-AWP", "at+awp+ensgd"),
+        ("AT-L2", "at-l2"),
+        ("at+l2", "at-l2"),
+        ("at-l2", "at-l2"),
+    ],
+)
+def test_a_papers_name_is_understood_in_any_case_and_the_canonical_one_is_kept(kitchen, typed, name):
+    assert resolver.resolve_method("toy", typed) == resolver.resolve_method("toy", name)
+    assert resolve_config("toy", typed)[1] == name
+
+
+def test_shipped_methods_have_papers_names_too():
+    assert resolver.resolve_method("cifar10", "TRADES-AWP")[0] == "trades+awp"
+    assert resolver.resolve_method("cifar10", "MART-authors") == resolver.resolve_method("cifar10", "mart-authors")
+
+
+@pytest.mark.parametrize("typed", ["AWP", "awp-at", "PGD", "att", "at+", "at--awp", ""])
+def test_an_unknown_method_is_refused_with_bases_and_parts(kitchen, typed):
+    with pytest.raises(UserError) as refused:
+        resolver.resolve_method("toy", typed)
+    assert "valid: at; with any of the parts +awp, +ensgd, +slow, -l2" in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_an_unknown_part_is_refused_with_parts_and_bases(kitchen):
+    with pytest.raises(UserError, match=r"got '-awq'; did you mean .*valid: \+awp, .*; bases: at"):
+        resolver.resolve_method("toy", "AT-AWQ".lower())
+
+
+def test_names_that_differ_in_case_or_sign_only_are_two_methods(kitchen):
+    (kitchen / "-awp.yaml").write_text("perturbation: {gamma: 0.02}\n")
+    (kitchen / "AT.yaml").write_text((kitchen / "at.yaml").read_text())
+    assert resolver.resolve_method("toy", "AT-awp")[0] == "AT-awp"
+    assert resolver.resolve_method("toy", "at+awp")[0] == "at+awp"
+    with pytest.raises(UserError, match="expected a method of toy, got 'aT'"):
+        resolver.resolve_method("toy", "aT")

@@ -40,6 +40,7 @@ _FILES = {
 }
 """Modules of the components of each kind, below rb_smooth: a package, or one module."""
 
+_POSITIONAL = {"optimizer": 1, "model": 2, "data": 1}  # arguments of a constructor that are no options: parameters, …
 _INJECTED = {"generator"}  # arguments that training passes; a recipe cannot set them
 
 
@@ -180,6 +181,7 @@ def check_options(kind: str, name: str, options: Mapping[str, Any], also: Iterab
     Raises UserError for an unknown or missing key and for a wrong type. also: more keys of the section, as suggestions.
     """
     parameters = configurable_options(kind, name)
+    _check_keyword_only(kind, name, options)
     for key in options:
         if key not in parameters:
             raise UserError(f"expected an option of {kind} {name}, {did_you_mean(str(key), [*parameters, *also])}")
@@ -195,6 +197,19 @@ def check_options(kind: str, name: str, options: Mapping[str, Any], also: Iterab
         except ValidationError as error:
             raise UserError(validation_message(error, f"{kind} {name}: {key}")) from None
     return checked
+
+
+def _check_keyword_only(kind: str, name: str, options: Mapping[str, Any]) -> None:
+    """Raise UserError if one of `options`, or a required one, is a parameter that is not keyword-only."""
+    component = find_component(kind, name)
+    positional = [
+        each for each in inspect.signature(component).parameters.values() if each.kind is each.POSITIONAL_OR_KEYWORD
+    ]
+    for each in positional[_POSITIONAL.get(kind, 0) :]:
+        if each.name in options or each.default is each.empty:
+            from rb_smooth.components.ranges import keyword_only_message
+
+            raise UserError(f"{kind} {name}: {keyword_only_message(component, each.name)}")
 
 
 def validation_message(error: ValidationError, where: str) -> str:

@@ -13,13 +13,13 @@ extends; without them it extends all. Importing this module does not import torc
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rb_smooth.config import plugins
+from rb_smooth.config.method_names import parse_method, split_method
 from rb_smooth.config.sections import SECTIONS, Sections, fill_defaults, merge_sections, read_sections
 from rb_smooth.core.environment import data_roots
 from rb_smooth.core.errors import UserError, did_you_mean
@@ -86,14 +86,12 @@ def list_methods(dataset: str) -> list[str]:
 
 
 def resolve_method(dataset: str, method: str, shipped_only: bool = False) -> tuple[str, Sections]:
-    """The method's name in canonical order of parts, and its sections. Raises UserError for an invalid method."""
+    """The method's name in canonical order of parts, and its sections. Raises UserError for an invalid method.
+
+    method: also as the papers write it (method_names.py).
+    """
     catalog = RecipeCatalog(recipe_files(dataset, shipped_only))
-    base, *parts = split_method(method)
-    if base not in catalog.bases or "".join([base, *parts]) != method:
-        raise UserError(f"expected a method of {dataset}, {did_you_mean(method, catalog.bases)}")
-    for part in parts:
-        if part not in catalog.parts:
-            raise UserError(f"expected a part of {dataset}'s methods, {did_you_mean(part, catalog.parts)}")
+    base, *parts = parse_method(dataset, method, catalog.bases, catalog.parts)
     parts.sort(key=catalog.sort_key)
     if reason := catalog.invalid_reason(base, parts):
         raise UserError(f"{reason} (in {method!r})")
@@ -209,17 +207,6 @@ class RecipeCatalog:
                     return f"{first[key]} and {name} for the {key}"
                 first[key] = name
         return ""
-
-
-def split_method(method: str) -> list[str]:
-    """Split `at+awp-l2` into at, +awp and -l2."""
-    return re.findall(r"^[^+-]+|[+-][^+-]+", method) or [method]
-
-
-def adds_one_part(method: str, base: str) -> bool:
-    """Whether `method` is `base` with exactly one more part: at+awp for at."""
-    here, there = set(split_method(method)), set(split_method(base))
-    return there < here and len(here - there) == 1
 
 
 def _yaml_files(folder: Path) -> list[Path]:

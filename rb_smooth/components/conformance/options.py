@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from rb_smooth.components.conformance.fixtures import require
+from rb_smooth.components.ranges import keyword_only_message
 
 Make = Callable[..., Any]
 
@@ -17,7 +18,7 @@ def options_are_keyword_only_and_match_their_annotations(make: Make) -> None:
     """Recipes pass options by name and validate them by annotation; training passes `generator`."""
     for name, option in signature(make, eval_str=True).parameters.items():
         if option.kind is not option.KEYWORD_ONLY:
-            require(option.default is option.empty, f"option {name!r} must be keyword-only; put `*` before it")
+            require(option.default is option.empty, keyword_only_message(make, name))
         elif name != "generator":
             require(option.annotation is not option.empty, f"option {name!r} has no type annotation; add one")
             if option.default is not option.empty:

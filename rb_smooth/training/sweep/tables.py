@@ -8,7 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from rb_smooth.config.resolver import adds_one_part
+from rb_smooth.config.method_names import adds_one_part
 from rb_smooth.core.formatting import eps_text, percent
 from rb_smooth.evaluation.score import attack_title, selection_title
 from rb_smooth.training.sweep.comparison import METRICS, best_method
