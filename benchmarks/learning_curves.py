@@ -4,15 +4,15 @@
 
 `python benchmarks/reproducing.py --keep` copies the logs of the four methods' runs into benchmarks/curves/NAME.csv
 (columns: method, seed, and the log's). Each such file is drawn to docs/figures/learning-curves-NAME.png: the mean over
-seeds with the range of all seeds as a band. The accuracy axis shows the range of the second half of training. Time is
-that of training and validation of the median run, from the logs; parallel runs on one machine are slower.
+seeds, and each seed as a thin line. The accuracy axis shows the range of the second half of training, and says so. Time
+is that of training and validation of the median run, from the logs; parallel runs on one machine are slower.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from pathlib import Path
 from statistics import median
@@ -23,6 +23,7 @@ from result_tables import MAIN
 from rb_smooth.analysis.plot_style import apply_style, new_figure, save_picture
 from rb_smooth.core import files
 from rb_smooth.core.colours import method_colours
+from rb_smooth.leaderboard.metadata import method_title
 from rb_smooth.training.run_folder.log import LogRow, read_log
 
 HERE = Path(__file__).parent
@@ -77,18 +78,25 @@ def draw(curves: Curves, path: Path) -> Path:
         figure = new_figure(7.2, 3.8)
         by_epoch, by_time = figure.subplots(1, 2, sharey=True)
         for method, runs in drawn.items():
-            means, lows, highs = zip(*_over_seeds([[100 * row[column] for row in rows] for rows in runs]), strict=True)
+            seeds = [[100 * row[column] for row in rows] for rows in runs]
+            means = [sum(values) / len(values) for values in zip(*seeds, strict=True)]
             ends = zip(*(accumulate(row["seconds"] for row in rows) for rows in runs), strict=True)
             epochs = [row["epoch"] + 1 for row in runs[0]]
             for panel, x in ((by_epoch, epochs), (by_time, list(map(median, ends)))):
-                panel.plot(x, means, color=colours[method], label=f"{method} ({len(runs)})")
-                panel.fill_between(x, lows, highs, color=colours[method], alpha=0.15, linewidth=0)
+                for values in seeds if len(seeds) > 1 else []:
+                    panel.plot(x, values, color=colours[method], linewidth=0.5, alpha=0.35)
+                panel.plot(
+                    x, means, color=colours[method], linewidth=1.8, label=f"{method_title(method)} ({len(runs)})"
+                )
                 panel.grid(True)
         by_epoch.set_ylim(*_axis_limits(drawn.values(), column))
-        by_epoch.set(xlabel="epoch", ylabel=f"PGD accuracy on {images} images (%)")
+        low = by_epoch.get_ylim()[0]
+        by_epoch.set(xlabel="epoch", ylabel=f"PGD accuracy on {images} images (%)\naxis from {low:.0f} %, not from 0")
         by_time.set(xlabel="seconds of training (median run)")
+        thin = "; thin lines: each seed" if any(len(runs) > 1 for runs in drawn.values()) else ""
+        title = f"{'mean of each ' if thin else ''}method (seeds){thin}"
         titles = by_epoch.get_legend_handles_labels()
-        figure.legend(*titles, title="method (seeds)", loc="upper center", ncols=len(drawn), frameon=False)
+        figure.legend(*titles, title=title, loc="upper center", ncols=len(drawn), frameon=False)
         figure.tight_layout(rect=(0, 0, 1, 0.86))
         return save_picture(figure, path)
 
@@ -98,12 +106,6 @@ def _axis_limits(methods: Iterable[Sequence[Sequence[LogRow]]], column: str) -> 
     late = [100 * row[column] for runs in methods for rows in runs for row in rows[len(rows) // 2 :]]
     margin = 0.25 * (max(late) - min(late)) + 0.5
     return min(late) - margin, max(late) + margin
-
-
-def _over_seeds(curves: Sequence[Sequence[float]]) -> Iterator[tuple[float, float, float]]:
-    """Mean, lowest and highest at each epoch."""
-    for values in zip(*curves, strict=True):
-        yield sum(values) / len(values), min(values), max(values)
 
 
 def _short(value: Any) -> Any:

@@ -141,14 +141,19 @@ def test_a_figure_shows_the_mean_over_seeds_by_epoch_and_by_time(curves, tmp_pat
     draw(curves, tmp_path / "drawn.png")
     (figure,) = drawn_figures
     by_epoch, by_time = figure.axes
-    line = by_epoch.lines[0]
+    *seeds, line = by_epoch.lines[:3]
+    assert [list(each.get_ydata()) for each in seeds] == [pytest.approx([40, 50, 60]), pytest.approx([42, 52, 62])]
+    assert max(each.get_linewidth() for each in seeds) < line.get_linewidth()
+    assert {each.get_color() for each in seeds} == {line.get_color()}
+    assert not by_epoch.collections  # bands of several methods add up to grey
     assert list(line.get_xdata()) == [1, 2, 3]
     assert list(line.get_ydata()) == pytest.approx([41, 51, 61])
     assert list(by_time.lines[0].get_xdata()) == pytest.approx([10.5, 21, 31.5])  # of two runs, 10 and 11 s an epoch
     low, high = by_epoch.get_ylim()
     assert 41 < low < 50 < 62 < high  # of three epochs the last two are shown whole, of each seed
-    assert by_epoch.get_ylabel() == "PGD accuracy on validation images (%)"
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["at (2)", "at+awp (2)"]
+    assert by_epoch.get_ylabel() == f"PGD accuracy on validation images (%)\naxis from {low:.0f} %, not from 0"
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["AT (2)", "AT+AWP (2)"]
+    assert figure.legends[0].get_title().get_text() == "mean of each method (seeds); thin lines: each seed"
 
 
 def test_every_kept_file_is_drawn_and_the_same_again(curves, tmp_path, monkeypatch):

@@ -142,7 +142,7 @@ class Board:
     def group_of(self, row: ModelRow) -> Group:
         return self._groups_by_key[row.key]
 
-    @property
+    @cached_property
     def shows_two_figures(self) -> bool:
         """Whether AutoAttack's accuracy and the best known one differ for any model."""
         return any(row.robust != row.best_known for row in self.rows)
