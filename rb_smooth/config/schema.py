@@ -60,9 +60,9 @@ class Data(BaseModel):
     """(images) Held out of the training set, stratified, to choose the best epoch on. Source: ours; both papers choose
     on the test set."""
     split_seed: NonNegativeInt = 0
-    """By it `validation` and `train_examples` are drawn: the same images for every seed and method. Source: ours."""
+    """Seed of the choice of `validation` and `train_examples`: equal for every seed and method. Source: ours."""
     train_examples: PositiveInt | None = None
-    """(images) Train on a stratified part of this size, without it on everything. Source: ours."""
+    """(images) Train on a stratified part of this size; default: on all images. Source: ours."""
 
     @property
     def options(self) -> dict[str, Any]:
@@ -97,64 +97,64 @@ class Train(_Section):
     """(epochs) Passes over the training images, whatever the optimizer. Source: the AWP authors' code, 200; inferred
     for Kanai et al."""
     seed: NonNegativeInt = 0
-    """Of initialisation, shuffling, augmentation, attacks' starts and noise. Source: ours."""
+    """For initialisation, shuffling, augmentation, attacks' starts and noise. Source: ours."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """In which passes compute; weights, their gradients and the optimizer's state are fp32 always. auto: bf16 on a GPU
-    that has it, and on a CPU that has it for a net of 1 GFLOP a minibatch or more; else fp32. Source: ours."""
+    """Number format of forward and backward passes; weights, their gradients and the optimizer's state are always fp32.
+    auto: bf16 on GPUs that support it, and on such CPUs for networks of at least 1 GFLOP per minibatch; else fp32.
+    Source: ours."""
     channels_last: bool | Literal["auto"] = "auto"
     """Memory layout of the weights. auto: channels_last, which is faster, unless oneDNN's kernels are known to be wrong
-    for one of the network's convolutions on this CPU; true: refused in that case. Source: ours
+    for one of the network's convolutions on this CPU; true: an error in that case. Source: ours
     (benchmarks/precision.json, benchmarks/conv-layouts.json)."""
     compile: bool | Literal["auto", "reduce-overhead"] = "auto"
-    """Whether torch.compile makes one program of the crafting passes and one of the training passes; auto: on a GPU.
-    reduce-overhead: in CUDA graphs too, which `auto` means for one process. Source: ours."""
+    """Compile the passes of the attack, and those of training, with torch.compile; auto: on a GPU, for one process with
+    CUDA graphs. reduce-overhead: with CUDA graphs. Source: ours."""
     select: Literal["validation", "test"] = "validation"
-    """Which images choose the best epoch, by PGD-20 accuracy (clean accuracy for `standard`); test: and nothing is held
-    out of training. Source: ours; both papers choose on the test set."""
+    """Images on which the best epoch is chosen, by PGD-20 accuracy (clean accuracy for `standard`); test: no images are
+    held out of training. Source: ours; both papers choose on the test set."""
     select_rule: Literal["maximum", "mean3", "mean121", "latest"] = "maximum"
-    """Which epoch is best by these: the first at the maximum; the first at the maximum of the mean with both neighbours
-    (mean121: weights 1, 2, 1); the latest within a standard error of the maximum. Source: ours."""
+    """The best epoch. maximum: the first with the highest accuracy. mean3, mean121: of the mean with both neighbours
+    (mean121: weights 1, 2, 1). latest: the latest within a standard error of the maximum. Source: ours."""
     recalibrate: int = Field(16, ge=0, le=10_000)
-    """(minibatches) The last of training, by which BatchNorm's statistics are set before every evaluation; 0: left
-    alone. Source: ours; the Entropy-SGD authors' code takes an epoch."""
+    """(minibatches) The last training minibatches, from which BatchNorm's statistics are computed before every
+    evaluation; 0: not recomputed. Source: ours; the Entropy-SGD authors' code uses an epoch."""
     keep: tuple[NonNegativeInt, ...] = ()
-    """(list of epochs) After how many the deployed weights are kept, as `epoch-<n>.pt`; 0: before all. Source: ours."""
+    """(list of epochs) Store the deployed weights after so many epochs, as `epoch-<n>.pt`; 0: initial. Source: ours."""
     log_test: NonNegativeInt = 0
-    """(images) The first of the test set, whose accuracy every epoch logs; nothing is chosen by it. Source: ours."""
+    """(images) Log the accuracy on the first test images every epoch; nothing is chosen by it. Source: ours."""
     scaled_from: PositiveInt | None = None
-    """(epochs) The recipe's own length, where `--epochs` made it another; not to be set by hand. Source: ours."""
+    """(epochs) The recipe's original length; set by `--epochs`, not by hand. Source: ours."""
     sync_bn: bool = False
-    """Whether BatchNorm normalises by the minibatches of all processes together; GPUs only. Source: torch's
-    SyncBatchNorm."""
+    """BatchNorm normalises over the minibatch of all processes; GPUs only. Source: torch's SyncBatchNorm."""
     start: str | None = None
-    """(path of a checkpoint) To start from, in any common form; without it from scratch. Source: ours."""
+    """(path of a checkpoint) Initial weights, in any common form; default: random ones. Source: ours."""
 
 
 class Evaluate(_Section):
     """`evaluate:` the final attack; norm, eps and step_size default to the objective's."""
 
     attack: Literal["autoattack"] = "autoattack"
-    """What comes after clean accuracy and PGD-20. Source: Croce and Hein, arXiv 2003.01690."""
+    """Attack after clean accuracy and PGD-20. Source: Croce and Hein, arXiv 2003.01690."""
     version: Literal["standard", "quick"] = "standard"
-    """AutoAttack, or, quick, its first two attacks, APGD-CE and APGD-T, on the points that PGD-20 left: an upper bound
-    of what AutoAttack leaves, named so wherever it appears, and never ranked among AutoAttack's figures. Source: Croce
-    and Hein, arXiv 2003.01690; quick is ours."""
+    """standard: AutoAttack. quick: its first two attacks, APGD-CE and APGD-T, on the points that PGD-20 did not break;
+    an upper bound of AutoAttack's accuracy, labelled so and not ranked with it. Source: Croce and Hein, arXiv
+    2003.01690; quick is ours."""
     n_examples: PositiveInt = 10_000
     """(images) Test points, the first ones. Source: RobustBench."""
     batch_size: PositiveInt = 250
-    """(images) Attacked at a time; part of the protocol, since an attack draws one stream of numbers for a batch.
-    Source: AutoAttack's own."""
+    """(images) Points per attack batch; part of the protocol, since each batch has one random stream. Source:
+    AutoAttack's own."""
     seed: NonNegativeInt = 0
-    """Of the attacks' random numbers. Source: ours."""
+    """For the attacks' random numbers. Source: ours."""
     keep_adversarial: NonNegativeInt = 12
-    """(images) Of how many test points, the first ones, the adversarial examples are kept. Source: ours."""
+    """(images) Store the adversarial examples of the first test points. Source: ours."""
     norm: Literal["Linf", "L2"] | None = None
-    """Norm of the ball that is attacked; the objective's by default. Source: ours."""
+    """Norm of the threat model; default: the objective's. Source: ours."""
     eps: PositiveFloat | None = None
-    """(pixels from 0 to 1) Radius of that ball; the objective's by default. Source: ours; RobustBench ranks at 8/255 in
+    """(pixels from 0 to 1) Its radius; default: the objective's. Source: ours; RobustBench ranks at 8/255 in
     Linf and at 0.5 in L2."""
     step_size: PositiveFloat | None = None
-    """(pixels from 0 to 1) PGD-20's, AutoAttack has its own; the objective's by default. Source: Kanai et al., appendix
+    """(pixels from 0 to 1) For PGD-20, not for AutoAttack; default: the objective's. Source: Kanai et al., appendix
     E: the same as in training."""
 
 
