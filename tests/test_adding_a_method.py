@@ -11,10 +11,13 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import torch
 from document_sandbox import run_command
 from fake_plugins import SAMPLE, install_project
+from rb_smooth_sam import more
 
 import rb_smooth
+from rb_smooth import plugin
 from rb_smooth.leaderboard.entries import list_entries
 
 ROOT = Path(__file__).parents[1]
@@ -34,6 +37,21 @@ def test_every_block_is_a_file_a_command_or_what_a_command_prints():
 @pytest.mark.parametrize("path", FILES)
 def test_the_sample_plugin_is_the_one_on_the_page(path):
     assert (SAMPLE / path).read_text() == FILES[path]
+
+
+@pytest.mark.parametrize(("kind", "method"), [("objective", more.LogitPairing), ("optimizer", more.SignSGD)])
+def test_the_other_methods_on_the_page_pass_the_checks(kind, method):
+    for check in plugin.contract_checks(kind):
+        check(method)
+
+
+def test_the_augmentation_on_the_page_blacks_out_one_square_of_each_image():
+    x = torch.full((500, 1, 8, 8), 7, dtype=torch.uint8)
+    cut, again = (more.cutout(reach=1)(x, torch.Generator().manual_seed(0)) for _ in range(2))
+    black = (cut == 0).flatten(1).sum(1)
+    assert torch.equal(cut, again)
+    assert cut.dtype == torch.uint8
+    assert set(black.tolist()) == {4, 6, 9}  # in a corner, at a border, inside
 
 
 @pytest.mark.slow
