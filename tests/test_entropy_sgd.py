@@ -237,6 +237,14 @@ def test_the_time_constant_follows_the_options():
     assert plain.time_constant(1.0, 30.0) == math.inf
 
 
+def test_the_time_constant_of_extreme_options_is_zero_or_infinite():
+    p = torch.ones(1, dtype=F64, requires_grad=True)
+    mean = EntropySGD([p], lr=1.0, momentum=0.0, weight_decay=0.0, gamma=0.0, beta=0.0, inner_steps=2000)
+    assert mean.time_constant(1.0, 0.3) == 0  # w becomes the chain's end, within 1e-26 of the minimum
+    overflowing = EntropySGD([p], inner_lr=1000.0, inner_steps=1000)
+    assert overflowing.time_constant(0.1, 0.3) == math.inf
+
+
 def test_the_chain_has_the_stationary_law_of_its_linear_recursion():
     """f = a w^2 / 2, momentum 0: mean gamma w / (a + gamma), variance 2 eta noise^2 / (1 - (1 - eta (a + gamma))^2)."""
     a, gamma, eta, noise, n = 2.0, 1.0, 0.1, 0.3, 20_000

@@ -107,7 +107,9 @@ class LangevinOptimizer(torch.optim.Optimizer):
         return {}
 
     def time_constant(self, lr: float, curvature: float) -> float:
-        """Minibatches in which w's distance to the minimum of a quadratic falls by a factor of e; inf if it does not.
+        """Minibatches in which w's distance to the minimum of a quadratic falls by a factor of e.
+
+        0 if one outer step reaches the minimum, inf if none does.
 
         An outer step without noise maps (w, M) linearly; its largest eigenvalue per minibatch gives the time. The
         second-order step is taken as the first-order one.
@@ -124,7 +126,9 @@ class LangevinOptimizer(torch.optim.Optimizer):
         d, momentum = 1 - mu + _outer(group, "weight_decay"), _outer(group, "momentum")
         of_d, of_M = (1 + momentum, momentum**2) if group["nesterov"] else (1.0, momentum)
         step = torch.tensor([[1 - lr * of_d * d, -lr * of_M], [d, momentum]], dtype=torch.float64)
-        largest = torch.linalg.eigvals(step).abs().max().item()
+        largest = torch.linalg.eigvals(step).abs().max().item() if step.isfinite().all() else math.inf
+        if largest == 0:
+            return 0.0
         return -group["inner_steps"] / math.log(largest) if largest < 1 else math.inf
 
     def _new_state(self, p: Tensor, group: dict[str, Any]) -> State:
