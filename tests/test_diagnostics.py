@@ -108,6 +108,22 @@ def test_overfitting_to_one_step_prints_a_warning_in_its_epoch(data, tmp_path, m
     assert found == ["epoch 2", "epoch 3"]
 
 
+def test_standard_training_is_not_said_to_overfit_to_one_step_nor_to_attack_minibatches(
+    data, tmp_path, monkeypatch, capsys
+):
+    """Its PGD-20 accuracy may fall to 0 while FGSM's does not, and it has no steps to raise."""
+    pgd20 = iter([0.5, 0.0, 0.0])
+    monkeypatch.setattr(
+        loop, "measure_accuracy", lambda model, images, threat=None: 0.9 if threat is None else next(pgd20)
+    )
+    recipe = resolve_config("digits", "standard", [each for each in QUICK if not each.startswith("objective")])
+    loop.train(validate.check_recipe(*recipe), Run(tmp_path / "run"), data, CPU)
+    out = capsys.readouterr().out
+    assert "warning:" not in out
+    assert "minibatches clean" in out
+    assert "val_fgsm" not in (tmp_path / "run" / "log.csv").read_text()
+
+
 def test_a_run_begun_before_fgsm_was_measured_on_validation_images_goes_on_without_that_warning():
     earlier = {key: value for key, value in HEALTHY_ROW.items() if key != "val_fgsm"}
     assert training_warnings([earlier, {**earlier, "val_robust": 0.01}], 10) == []

@@ -116,7 +116,7 @@ def training_warnings(log: Sequence[LogRow], classes: int) -> list[str]:
     """Warnings about the last row of a log, with a fix each; usually none.
 
     Needs the columns loss, val_top_class (share of the most predicted class), val_robust, and val_fgsm, which rows of
-    runs begun before 0.2 lack.
+    runs begun before 0.2 and of standard training lack.
     """
     *before, now = log
     warnings = []

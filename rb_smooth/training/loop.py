@@ -15,7 +15,7 @@ from torch import nn
 from rb_smooth.components import weights
 from rb_smooth.components.checkpoints import export_state_dict
 from rb_smooth.components.models import Normalized
-from rb_smooth.config.schema import Recipe, Train
+from rb_smooth.config.schema import Recipe
 from rb_smooth.core import distributed, files
 from rb_smooth.core.console import console, log_info, progress_bars
 from rb_smooth.core.determinism import preserve_rng
@@ -121,7 +121,7 @@ def _finish_epoch(trainer: Trainer, run: Run, reporter: RunReporter) -> None:
         return
     run.write_log(trainer.log)
     reporter.update(trainer.log)
-    log_info(_epoch_line(trainer.log, trainer.recipe.train))
+    log_info(_epoch_line(trainer.log, trainer.recipe))
     for warning in training_warnings(trainer.log, len(trainer.data.source.classes)):
         console.print(f"warning: {warning}")
 
@@ -157,15 +157,16 @@ def _position(trainer: Trainer) -> str:
     return f"{trainer.epoch} of {trainer.recipe.train.epochs} epochs and {trainer.batch} minibatches"
 
 
-def _epoch_line(log: list[dict[str, Any]], train: Train) -> str:
-    row = log[-1]
+def _epoch_line(log: list[dict[str, Any]], recipe: Recipe) -> str:
+    row, train = log[-1], recipe.train
+    attacked = recipe.build("objective", epoch=row["epoch"]).threat is not None
     best = "  best" if row["best"] else ""
     if needs_previous_weights(train.select_rule):  # an epoch may become the best one later
         best = f"  best so far: {best_row(log)['epoch'] + 1}"
     sample = f"  train robust {row['train_pgd20']:.1%}" if "train_pgd20" in row else ""
     return (
         f"epoch {row['epoch'] + 1:>3}/{train.epochs}  lr {row['lr']:<7.4g} loss {row['loss']:.3f}  "
-        f"minibatches robust {row['train_robust']:6.1%}  "
+        f"minibatches {'robust' if attacked else 'clean'} {row['train_robust']:6.1%}  "
         f"validation clean {row['val_clean']:6.1%} robust {row['val_robust']:6.1%}"
         f"  {row['seconds']:.1f} s{best}{sample}"
     )
@@ -193,7 +194,7 @@ def end_epoch(trainer: Trainer, run: Run) -> dict[str, Any]:
         _select(trainer, run, model, row)
         if trainer.epoch + 1 in recipe.train.keep:
             _save_weights(run, f"epoch-{trainer.epoch + 1}", model)
-        row |= measurement.failure_signs(model, data.validation, threat)
+        row |= measurement.failure_signs(model, data.validation, recipe.trained_threat)
         if is_complete:
             row |= measurement.training_accuracy(model, data.train, threat)
     if is_complete and recipe.stage("averaging").name != "none":

@@ -31,19 +31,20 @@ def is_complete(epoch: int, epochs: int) -> bool:
     return (epoch + 1) % EVERY == 0 or epoch + 1 == epochs
 
 
-def failure_signs(model: nn.Module, validation: AnyImages, threat: Threat) -> dict[str, float]:
+def failure_signs(model: nn.Module, validation: AnyImages, threat: Threat | None) -> dict[str, float]:
     """Return the log columns by which `diagnostics.training_warnings` detects failures; fractions in [0, 1].
 
     val_top_class: fraction of images in the most frequent predicted class.
     val_fgsm: accuracy on SAMPLE_IMAGES of them after one step of size eps from a random start. A network trained in one
-    step may keep it while its accuracy after PGD-20 falls to 0.
+    step may keep it while its accuracy after PGD-20 falls to 0. Left out if threat is None: standard training.
     """
     with input_gradient_mode(model, "eval"):
         predictions = predict_classes(model, validation, next(model.parameters()).device)
-    return {
-        "val_top_class": predictions.bincount().max().item() / len(predictions),
-        "val_fgsm": measure_accuracy(model, _sample(validation), threat._replace(step_size=threat.eps), steps=1),
-    }
+    signs = {"val_top_class": predictions.bincount().max().item() / len(predictions)}
+    if threat is not None:
+        one_step = threat._replace(step_size=threat.eps)
+        signs["val_fgsm"] = measure_accuracy(model, _sample(validation), one_step, steps=1)
+    return signs
 
 
 def training_accuracy(model: nn.Module, train: AnyImages, threat: Threat) -> dict[str, float]:
@@ -63,7 +64,7 @@ def count_passes(recipe: Recipe, data: DataSplits) -> tuple[int, int]:
     evaluations = epochs + complete * averages
     images = {
         _CLEAN: evaluations * (validation + test) + epochs * validation,
-        _FGSM: epochs * min(SAMPLE_IMAGES, validation),
+        _FGSM: epochs * min(SAMPLE_IMAGES, validation) * (recipe.trained_threat is not None),
         _PGD: evaluations * (validation + test),
     }
     sample = complete * min(SAMPLE_IMAGES, len(data.train))
