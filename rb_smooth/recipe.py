@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rb_smooth.config import resolver, yaml
-from rb_smooth.config.listing import print_recipes, recipes_as_dict
+from rb_smooth.config.listing import print_overview, print_recipes, recipes_as_dict
 from rb_smooth.config.overrides import ResolvedRecipe, resolve_config
 from rb_smooth.core import environment
 from rb_smooth.core.cli import make_parser, run_cli
@@ -45,7 +45,7 @@ def main() -> int:
     if options.json:
         use_stderr()
     if command == "list":
-        _list(rest or resolver.list_datasets(), options)
+        _list(rest, options)
     elif command == "show":
         _show(*_target(rest), options)
     elif command == "keys":
@@ -151,9 +151,11 @@ def _parse() -> argparse.Namespace:
 
 def _list(datasets: list[str], options: argparse.Namespace) -> None:
     if options.json:
-        _print_json(recipes_as_dict(datasets))
-    else:
+        _print_json(recipes_as_dict(datasets or resolver.list_datasets()))
+    elif datasets:
         print_recipes(datasets)
+    else:
+        print_overview()
 
 
 def _target(what: list[str]) -> tuple[str, str | None]:

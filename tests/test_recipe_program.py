@@ -460,6 +460,17 @@ def test_list_and_show_need_no_torch(tmp_path):
     assert "at+awp+ensgd" in done.stdout
 
 
+def test_list_of_all_data_sets_fits_one_screen_and_that_of_one_says_what_each_is(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+    assert run_recipe_program("list") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(1 + (len(line) - 1) // 100 for line in lines) <= 24
+    assert {"at", "trades", "+awp", "-l2"} < {word for line in lines for word in line.split() if "digits" in line}
+    assert run_recipe_program("list", "digits") == 0
+    assert "TRADES with AWP" in capsys.readouterr().out
+
+
 def test_show_prints_a_recipe_that_can_be_run(alone, capsys):
     assert run_recipe_program("show", "cifar10", "at+awp+ensgd") == 0
     out = capsys.readouterr().out

@@ -12,6 +12,7 @@ from typing import Any
 from rich.table import Table
 
 from rb_smooth.config import registry, resolver
+from rb_smooth.config.method_names import split_method
 from rb_smooth.config.resolver import list_datasets, recipe_roots
 from rb_smooth.config.sections import recipe_description
 from rb_smooth.config.yaml import parse_yaml
@@ -69,6 +70,27 @@ def print_recipes(datasets: list[str]) -> None:
     console.print(
         "A method is a base and any of the parts, as at+awp+wa. `recipe show DATASET METHOD` prints its values, "
         "`recipe keys` explains each key."
+    )
+
+
+def print_overview() -> None:
+    """Print the bases and parts of every data set, on one screen, and how to see more."""
+    methods, complaints = registry.list_plugin_methods()
+    table = Table("data set", "bases", "parts", box=None)
+    for dataset in list_datasets():
+        files = resolver.recipe_files(dataset)
+        parts = sorted(name for name in files if name[0] in "+-")
+        bases = sorted(name for name in files if len(split_method(name)) == 1 and name not in parts)
+        table.add_row(dataset, " ".join(bases), " ".join(parts))
+        complaints += resolver.skipped_files(dataset)
+    console.print(table)
+    for kind, name, package in methods:
+        console.print(f"{kind} {name} from {package}")
+    for complaint in complaints:
+        console.print(complaint)
+    console.print(
+        "A method is a base and any of the parts: at, at+awp, at+awp+ensgd. `recipe list DATASET` says what they are "
+        "and lists the results in the papers' tables, `recipe show DATASET METHOD` prints a method's values."
     )
 
 
