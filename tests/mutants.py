@@ -531,6 +531,16 @@ MUTANTS = [
     *plant("leaderboard/external.py", "robustbench robustbench_import", [
         ("a checkpoint may take a published model's name", "if name in {row", 'if name + "!" in {row'),
     ]),
+    *plant("leaderboard/reports/board.py", "entry_comparison page", [
+        ("ranks are by AutoAttack, not by the lowest accuracy known", "[-row.best_known for row in self.rows]", "[-row.robust for row in self.rows]"),
+        ("the seeds of a method are apart", "setdefault((row.ours, row.method), [])", "setdefault((row.ours, row.name), [])"),
+    ]),
+    *plant("leaderboard/reports/rows.py", "entry_comparison page", [
+        ("an external checkpoint is called ours", '"external" if self.entry.is_external else "ours"', '"ours"'),
+    ]),
+    *plant("leaderboard/page/details.py", "page", [
+        ("code loads weights that are not there", 'loading_code(shown) if has_weights else ""', "loading_code(shown)"),
+    ]),
     *plant("leaderboard/metadata.py", "pretrained", [
         ("extra data of a published model on another data set is not recorded", 'score["board"] != robustbench.zoo_dataset(model["classes"]) or ', ""),
         ("extra data of a published model is not recorded", 'get("extra_data", True)', 'get("extra", False)'),

@@ -290,6 +290,8 @@ def test_page_show_compare_and_submit_say_one_rank(tmp_path):
     assert re.search(rf"^ *models +{row.rank} +{of} ", rendered(render_entry_report(entries_[1])), re.M)
     assert re.search(rf"^ *{row.rank} +b ", rendered(ranking.ranking_table(entries_[1])), re.M)
     assert row.rank == place_entry(entries_[2])[0].rank
+    for each in board.groups[0].rows:
+        assert ranking.position(each, board)["places"][0]["rank"] == each.rank
     assert row.rank == 1 + sum(each.best_known > 0.55 for each in board.groups[0].rows)
 
 

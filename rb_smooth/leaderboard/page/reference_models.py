@@ -67,7 +67,7 @@ def board_references(board: Board) -> list[tuple[str, Seeds]]:
         _add_best(marks, f"best published {kin}", published, lambda row: _family(row) == kin)
     else:
         for family in _LANDMARKS:
-            _add_best(marks, f"best published {family}", published, lambda row, family=family: _family(row) == family)
+            _add_best(marks, f"best published {family}", [row for row in published if _family(row) == family])
     return list(marks.values())
 
 
