@@ -86,6 +86,8 @@ def test_the_readme_states_the_measured_differences_on_digits():
     assert f"`at+awp` is {100 * awp['mean']:.2f} points above `at`" in text
     assert f"(95 % interval {points[0]} to {points[1]}), `at+ensgd` {-100 * ensgd['mean']:.2f} below" in text
     assert f"({points[2]} to {points[3]};" in text
+    beside_awp = pairs["at+awp+ensgd", "at+awp"]
+    assert f"beside AWP EntropySGD costs {-100 * beside_awp['mean']:.2f} points (p " in text
     (paper_lr,) = (
         each
         for each in read_results(reproducing.HERE)["digits-paper-lr"]["groups"][0]["differences"]
