@@ -172,7 +172,7 @@ def test_a_run_that_another_process_locks_first_is_queued_again(tmp_path, monkey
     code += "mark.touch(); sys.exit(code)"
     assert run_jobs([job(tmp_path, "a", code)], ["cpu"]) == []
     out = capsys.readouterr().out
-    assert out.count("started a") == 2
+    assert out.count("started a") == out.count(f"log: {tmp_path}") == 2
     assert "failed" not in out
 
 

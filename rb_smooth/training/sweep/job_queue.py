@@ -122,7 +122,7 @@ class _Queue:
                 self._count_done(job, "")
             else:
                 self.processes.append(JobProcess(job, self.free[0], self.threads))
-                log_info(f"started {job.name} on {self.free.popleft()}")
+                log_info(f"started {job.name} on {self.free.popleft()}; log: {self.processes[-1].output}")
         except OSError as error:
             self._fail(job, str(error), is_user_error=True)
         return True

@@ -196,6 +196,9 @@ def _report(
     path = options.runs / sweep_runs[0].recipe.dataset / f"sweep-{short_hash(names)}.json"
     if starts_over or not path.exists():
         files.write_json(path, _record(results, compared, failures))
+    if not options.no_submit:
+        folder = shlex.quote(str(options.leaderboard))
+        console.print(f"board: python -m rb_smooth.leaderboard page --leaderboard {folder}")
     console.print(f"all results: {path}")
     return path
 
