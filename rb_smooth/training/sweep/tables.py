@@ -30,6 +30,8 @@ def render_tables(dataset: str, groups: list[dict[str, Any]]) -> list[Table | st
     lines: list[Table | str] = []
     for group in groups:
         lines.append(_metrics_table(dataset, group))
+        if any(len(row["seeds"]) == 2 for row in group["methods"]):
+            lines.append("warning: ± and intervals from two seeds are very uncertain; train three or more")
         shown = _shown_differences(group["differences"])
         if any(each["p"] is not None for each in shown):
             lines.append(_tests_table(shown, group["protocol"]))
