@@ -176,11 +176,11 @@ def plan_warnings(batches, dataset, method, *settings, epochs=None):
 
 def test_a_learning_rate_too_short_for_entropy_sgd_is_warned_of_with_its_numbers():
     (warning,) = plan_warnings(19, "digits", "at+ensgd", "optimizer.lr=0.1", epochs=20)
-    assert "190 instead of" not in warning  # ten epochs at lr 0.1, where 171 are needed
-    assert "95 instead of 340 (entropy_sgd, epochs 11 to 15, lr 0.01)" in warning
-    assert "95 instead of 1457 (entropy_sgd, epochs 16 to 20, lr 0.001)" in warning
+    assert "190 of" not in warning  # ten epochs at lr 0.1, where 171 are needed
+    assert "95 of 340 (entropy_sgd, epochs 11 to 15, lr 0.01)" in warning
+    assert "95 of 1457 (entropy_sgd, epochs 16 to 20, lr 0.001)" in warning
     (warning,) = plan_warnings(19, "digits", "at+ensgd2")
-    assert ": 190 instead of 340 (entropy_sgd2, epochs 31 to 40, lr 0.01); " in warning
+    assert ": 190 of 340 (entropy_sgd2, epochs 31 to 40, lr 0.01), " in warning
 
 
 @pytest.mark.parametrize(

@@ -446,7 +446,7 @@ def test_plan_says_what_is_ahead_and_leaves_nothing(tmp_path, monkeypatch, capsy
         r"training .* \(\d+ steps of .*FLOP\), validation .* in all, AutoAttack at most .* on 360 points, memory", out
     )
     assert "warning: too few minibatches at a learning rate" in out
-    assert "190 instead of 340 (entropy_sgd, epochs 31 to 40, lr 0.01)" in " ".join(out.split())
+    assert "190 of 340 (entropy_sgd, epochs 31 to 40, lr 0.01)" in " ".join(out.split())
     assert not list(tmp_path.iterdir())
 
 

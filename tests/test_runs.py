@@ -17,6 +17,7 @@ from run_program import run_program
 from rb_smooth import runs
 from rb_smooth.config import yaml
 from rb_smooth.core import crashes
+from rb_smooth.core.errors import UserError
 from rb_smooth.training.run_folder.run import Run
 from rb_smooth.training.run_folder.summary import summarise
 
@@ -66,6 +67,7 @@ WORK = """
 import os, sys
 from pathlib import Path
 from rb_smooth.core import crashes
+from rb_smooth.core.errors import UserError
 from rb_smooth.training.run_folder.run import Run
 run = Run(Path(sys.argv[1]))
 with run.locked(), crashes.record_crash_trace(run.crash_file):
@@ -194,6 +196,13 @@ def test_no_damage_is_fatal(home, capsys, file, content):
     damaged = listed_runs(capsys)["digits/at-s0"]
     assert damaged["state"] == "damaged"
     assert file in damaged["damage"]
+
+
+def test_a_recipe_that_was_cut_off_is_a_users_error(home):
+    run = Run(home / "runs/digits/at-s0")
+    run.path.joinpath("recipe.yaml").write_text("name: digits/at\nrun: 0123456789abcdef\ndata: {name: digits}\n")
+    with pytest.raises(UserError, match="expected a whole recipe"):
+        run.recipe  # noqa: B018
 
 
 def test_the_table_is_readable_at_80_columns(home):

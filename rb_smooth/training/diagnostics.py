@@ -103,12 +103,12 @@ def stage_warnings(recipe: Recipe, batches: int) -> list[str]:
             needed = optimizer.time_constant(lr, _CURVATURE)
             if minibatches < needed:
                 where = f"{stage.name}, epochs {span[0] + 1} to {span[-1] + 1}, lr {lr:g}"
-                short.append(f"{minibatches} instead of {needed:.0f} ({where})")
+                short.append(f"{minibatches} of {needed:.0f} ({where})")
     if not short:
         return []
     return [
-        "too few minibatches at a learning rate for the deployed weights to come closer to a minimum by a factor of e "
-        f"(of curvature {_CURVATURE}): {', '.join(short)}; train longer, or there with sgd, as -tuned recipes do"
+        f"too few minibatches at a learning rate: {', '.join(short)}, which EntropySGD's evaluated weights need to "
+        f"come e times closer to a minimum of curvature {_CURVATURE}; train longer, or end with sgd, as -tuned recipes do"
     ]
 
 

@@ -116,17 +116,16 @@ class Run:
         except (FileNotFoundError, UnicodeDecodeError, IsADirectoryError, UserError):
             header = None
         if not isinstance(header, dict) or not {"name", "run"} <= header.keys():
-            raise UserError(
-                f"expected the run's recipe in {path}, got none or a damaged one; restore it, or use --fresh"
-            )
+            raise UserError(f"expected a recipe in {path}, got none or a damaged one; restore it, or use --fresh")
         return header
 
     @property
     def recipe(self) -> ResolvedRecipe:
-        """The recipe in recipe.yaml; without sections after `discard`. Raises UserError as `header` does."""
-        header = self.header
-        dataset, _, method = header["name"].partition("/")
-        found = ResolvedRecipe(dataset, method, {key: header[key] for key in SECTIONS if key in header})
+        """The recipe in recipe.yaml; without sections after `discard`. Raises UserError if it is damaged."""
+        dataset, _, method = self.header["name"].partition("/")
+        found = ResolvedRecipe(dataset, method, {key: self.header[key] for key in SECTIONS if key in self.header})
+        if found.sections and not {"data", "train", "evaluate"} <= found.sections.keys():
+            raise UserError(f"expected a whole recipe in {self.path / 'recipe.yaml'}, got a part of one; restore it")
         return self.requested if self.requested == found else found
 
     @property
