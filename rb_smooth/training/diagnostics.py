@@ -107,8 +107,8 @@ def stage_warnings(recipe: Recipe, batches: int) -> list[str]:
     if not short:
         return []
     return [
-        f"too few minibatches at a learning rate: {', '.join(short)}, which EntropySGD's evaluated weights need to "
-        f"come e times closer to a minimum of curvature {_CURVATURE}; train longer, or end with sgd, as -tuned recipes do"
+        f"too few minibatches at a learning rate: {', '.join(short)}, which the weights of EntropySGD need to come "
+        f"e times closer to a minimum of curvature {_CURVATURE}; train longer, or end with sgd as -tuned recipes do"
     ]
 
 
