@@ -119,6 +119,19 @@ def test_what_only_reading_the_data_tells_is_refused_before_anything_is_written(
     assert [path.name for path in tmp_path.iterdir()] == ["pets"]
 
 
+def test_a_plan_of_a_folder_is_headed_by_its_board(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for part in ("train", "test"):
+        for label in range(4):
+            place = Path("pets", part, str(label))
+            place.mkdir(parents=True)
+            for i in range(4):
+                Image.new("RGB", (8, 8), (i, label, 0)).save(place / f"{i}.png")
+    settings = ["data.name=folder", "data.root=pets", "data.validation=4", "data.batch_size=8", "model.width=2"]
+    assert run_program(recipe.main, "digits", "at", "--plan", *(f"--set={setting}" for setting in settings)) == 0
+    assert "folder-pets at, seed 0; estimate" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("augment", "said"),
     [

@@ -3,7 +3,11 @@
 import pytest
 
 from rb_smooth.core.errors import first_line
-from rb_smooth.core.formatting import duration, percent, percent_with_std, percentage_points
+from rb_smooth.core.formatting import counted, duration, percent, percent_with_std, percentage_points
+
+
+def test_a_noun_is_in_the_plural_but_for_one():
+    assert [counted(number, "epoch") for number in (0, 1, 40)] == ["0 epochs", "1 epoch", "40 epochs"]
 
 
 @pytest.mark.parametrize(

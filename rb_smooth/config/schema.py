@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat
 
 from rb_smooth.config import registry
 from rb_smooth.core.errors import UserError
+from rb_smooth.core.formatting import counted
 
 if TYPE_CHECKING:
     from rb_smooth.core.threat import Threat
@@ -201,8 +202,7 @@ class Recipe:
     def title(self) -> str:
         """`at+ensgd`, or `at+ensgd (30 epochs, selected on test)`: the method with its deviations."""
         net = self.stage("model")
-        epochs = f"{self.train.epochs} epoch{'s' if self.train.epochs > 1 else ''}"
-        notes = [] if self.train.scaled_from is None else [epochs]
+        notes = [] if self.train.scaled_from is None else [counted(self.train.epochs, "epoch")]
         notes += [f"from {net.options['id']}"] if net.name == "robustbench" and self.train.start is None else []
         notes += ["selected on test"] if self.train.select == "test" else []
         notes += [f"selected by {self.train.select_rule}"] if self.train.select_rule != "maximum" else []

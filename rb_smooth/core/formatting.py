@@ -1,4 +1,4 @@
-"""Numbers as text: fractions of 255, percentages, durations."""
+"""Numbers as text: fractions of 255, percentages, counts, durations."""
 
 from __future__ import annotations
 
@@ -29,6 +29,11 @@ def percentage_points(difference: float | None, digits: int = 2) -> str:
 def percent_with_std(mean: float, std: float | None, digits: int = 2) -> str:
     """`52.10 ± 0.31` for a mean share and its standard deviation; the mean alone if `std` is None."""
     return percent(mean, digits) if std is None else f"{percent(mean, digits)} ± {percent(std, digits)}"
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 epoch`, `40 epochs`: a number and its noun, which takes an s in the plural."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def duration(seconds: float) -> str:

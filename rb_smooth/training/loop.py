@@ -20,6 +20,7 @@ from rb_smooth.core import distributed, files
 from rb_smooth.core.console import console, log_info, progress_bars
 from rb_smooth.core.determinism import preserve_rng
 from rb_smooth.core.errors import Interrupted
+from rb_smooth.core.formatting import counted
 from rb_smooth.core.threat import Threat
 from rb_smooth.core.worker_pool import catch_stop_signals
 from rb_smooth.data.splits import DataSplits
@@ -154,7 +155,7 @@ def _training_record(trainer: Trainer) -> dict[str, Any]:
 
 
 def _position(trainer: Trainer) -> str:
-    return f"{trainer.epoch} of {trainer.recipe.train.epochs} epochs and {trainer.batch} minibatches"
+    return f"{trainer.epoch} of {counted(trainer.recipe.train.epochs, 'epoch')} and {trainer.batch} minibatches"
 
 
 def _epoch_line(log: list[dict[str, Any]], recipe: Recipe) -> str:

@@ -13,6 +13,7 @@ from rb_smooth.config.sections import Sections
 from rb_smooth.core import crashes, environment, files, robustbench
 from rb_smooth.core.console import console, is_quiet, log_info
 from rb_smooth.core.errors import UserError
+from rb_smooth.core.formatting import counted
 from rb_smooth.evaluation.score import attack_title
 from rb_smooth.training.run_folder.run import Progress, Run, run_path
 
@@ -206,10 +207,10 @@ def _print_estimate(recipe: Recipe, data: DataSplits, network: Normalized, devic
     train = recipe.train
     if train.scaled_from is not None:
         stages = f" ({recipe.stages_text})" if recipe.stages_text else ""
-        epochs = f"{train.epochs} epoch{'s' if train.epochs > 1 else ''}"
-        log_info(f"Schedule scaled from {train.scaled_from} epochs to {epochs}{stages}")
+        epochs = counted(train.epochs, "epoch")
+        log_info(f"Schedule scaled from {counted(train.scaled_from, 'epoch')} to {epochs}{stages}")
     estimate = estimate_cost(recipe, data, network, device, environment.WORLD_SIZE, workers)
-    log_info(f"{recipe.dataset} {recipe.title}, seed {train.seed}; {estimate.sentence}")
+    log_info(f"{data.source.board} {recipe.title}, seed {train.seed}; {estimate.sentence}")
 
 
 def _print_score(run: Run) -> None:

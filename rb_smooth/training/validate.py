@@ -15,6 +15,7 @@ from rb_smooth.config.sections import Sections, result_config
 from rb_smooth.core import environment, robustbench
 from rb_smooth.core.determinism import preserve_rng
 from rb_smooth.core.errors import UserError, did_you_mean, first_line
+from rb_smooth.core.formatting import counted
 from rb_smooth.data.image_spec import ImageSpec, known_image_spec
 
 if TYPE_CHECKING:
@@ -44,16 +45,16 @@ def check_recipe(dataset: str, method: str, sections: Sections, progress: Progre
             for kind in ("objective", "perturbation", "optimizer", "averaging", "schedule", "model")
         },
     )
+    length = counted(recipe.train.epochs, "epoch")
     for kind, stages in recipe.stages.items():
         if (last := stages[-1].from_epoch) >= recipe.train.epochs:
             raise UserError(
-                f"expected the stages of {kind} in {where} to start within {recipe.train.epochs} epochs, got "
+                f"expected the stages of {kind} in {where} to start within {length}, got "
                 f"from_epoch {last}; correct it or train.epochs"
             )
     if recipe.train.keep and max(recipe.train.keep) > recipe.train.epochs:
         raise UserError(
-            f"expected train.keep in {where} within {recipe.train.epochs} epochs, got {max(recipe.train.keep)}; "
-            "correct it or train.epochs"
+            f"expected train.keep in {where} within {length}, got {max(recipe.train.keep)}; correct it or train.epochs"
         )
     if recipe.train.select == "validation" and recipe.data.validation == 0:
         raise UserError(f"expected data.validation > 0 in {where}, got 0; hold some out, or set train.select: test")

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from rb_smooth.core.formatting import percent
+from rb_smooth.core.formatting import counted, percent
 from rb_smooth.training.run_folder.log import LogRow, best_row
 
 WIDTH, LEFT, RIGHT, TOP, BOTTOM = 560, 40, 10, 40, 56
@@ -121,8 +121,8 @@ def training_chart(rows: Sequence[LogRow], name: str) -> Chart:
     ]
     diamond = Point(x.at(best["epoch"] + 1), y.at(best["val_robust"]), "diamond", "ours")
     title = (
-        f"Training of {name}: {len(rows)} epochs; robust validation accuracy {percent(best['val_robust'])} % at "
-        f"the best, epoch {best['epoch'] + 1}, and {percent(last['val_robust'])} % at the last"
+        f"Training of {name}: {counted(len(rows), 'epoch')}; robust validation accuracy {percent(best['val_robust'])} "
+        f"% at the best, epoch {best['epoch'] + 1}, and {percent(last['val_robust'])} % at the last"
     )
     paths = [(column, label, _path(shown, column, x, y)) for column, label in curves]
     return Chart(title, x, y, "epoch", "accuracy, %", [*dots, diamond], curves=paths)

@@ -116,7 +116,7 @@ class Run:
         except (FileNotFoundError, UnicodeDecodeError, IsADirectoryError, UserError):
             header = None
         if not isinstance(header, dict) or not {"name", "run"} <= header.keys():
-            raise UserError(f"expected a recipe in {path}, got none or a damaged one; restore it, or use --fresh")
+            raise UserError(f"expected the run's recipe in {path}, got no readable one; restore it, or use --fresh")
         return header
 
     @property

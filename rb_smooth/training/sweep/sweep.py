@@ -190,7 +190,8 @@ def _report(
         return None
     order = list(dict.fromkeys(sweep_run.recipe.method for sweep_run in sweep_runs))  # of the command line
     compared = compare_methods(sorted(results.values(), key=lambda result: order.index(result.method)))
-    for table in render_tables(sweep_runs[0].recipe.dataset, compared):
+    board = next(iter(results.values())).score.get("board", sweep_runs[0].recipe.dataset)
+    for table in render_tables(board, compared):
         console.print(table)
     names = [[sweep_run.run.path.name, sweep_run.recipe.sections["evaluate"]] for sweep_run in sweep_runs]
     path = options.runs / sweep_runs[0].recipe.dataset / f"sweep-{short_hash(names)}.json"
