@@ -12,7 +12,6 @@ from typing import Any
 from rich.table import Table
 
 from rb_smooth.config import registry, resolver
-from rb_smooth.config.method_names import split_method
 from rb_smooth.config.resolver import list_datasets, recipe_roots
 from rb_smooth.config.sections import recipe_description
 from rb_smooth.config.yaml import parse_yaml
@@ -78,10 +77,8 @@ def print_overview() -> None:
     methods, complaints = registry.list_plugin_methods()
     table = Table("data set", "bases", "parts", box=None)
     for dataset in list_datasets():
-        files = resolver.recipe_files(dataset)
-        parts = sorted(name for name in files if name[0] in "+-")
-        bases = sorted(name for name in files if len(split_method(name)) == 1 and name not in parts)
-        table.add_row(dataset, " ".join(bases), " ".join(parts))
+        catalog = resolver.RecipeCatalog(resolver.recipe_files(dataset))
+        table.add_row(dataset, " ".join(sorted(catalog.bases)), " ".join(catalog.parts))
         complaints += resolver.skipped_files(dataset)
     console.print(table)
     for kind, name, package in methods:

@@ -24,7 +24,8 @@ _NEAR_ZERO, _STAYS = 0.1, 0.5
 """Catastrophic overfitting: PGD accuracy below the first, FGSM accuracy above the second fraction of its best."""
 
 _CURVATURE = 0.3
-"""Of a quadratic at whose minimum w of EntropySGD with the recipes' settings arrives fastest, at lr up to 0.1."""
+"""Curvature of the quadratic for which time constants are computed: with the recipes' settings EntropySGD converges
+about fastest on it at lr up to 0.1."""
 
 
 def check_finite(trainer: Trainer, run: Run) -> None:

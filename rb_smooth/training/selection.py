@@ -17,10 +17,11 @@ def needs_previous_weights(rule: str) -> bool:
 
 
 def best_epoch(rule: str, correct: Sequence[int], images: int, starts: Sequence[int], epochs: int) -> int:
-    """The epoch whose weights are kept as the best after those in `correct`; after all `epochs`, the rule's choice.
+    """Return the best epoch so far, from 0, by `rule`.
 
-    correct: images, of `images`, right in each epoch so far. starts: `stage_starts`. As epochs are added the best one
-    stays, or becomes the new epoch or, with `needs_previous_weights`, the one before it.
+    correct: number of the validation images, of which there are `images`, that are classified correctly, for each
+    epoch so far. starts: `stage_starts`. epochs: length of the training. Each further epoch leaves the best epoch as
+    it is, becomes it or, with `needs_previous_weights`, makes the epoch before it the best one.
     """
     if rule == "maximum":
         return correct.index(max(correct))

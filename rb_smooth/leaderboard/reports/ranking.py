@@ -22,13 +22,17 @@ _MAX_UNWRAPPED = 20
 def place_entry(entry: Entry) -> tuple[ModelRow, Board]:
     """The entry's row on its board, which is read from its leaderboard's folder."""
     board, _ = read_board(entry.leaderboard, entry.dataset, entry.threat)
-    return next(row for row in board.rows if row.entry and row.name == entry.name), board
+    return _row_of(entry, board), board
+
+
+def _row_of(entry: Entry, board: Board) -> ModelRow:
+    return next(row for row in board.local if row.name == entry.name)
 
 
 def ranking_table(entry: Entry) -> list[Table | str]:
     """Lines to print: the board around `entry`, entries that are not comparable and why, and unreadable files."""
     board, complaints = read_board(entry.leaderboard, entry.dataset, entry.threat)
-    own = next(row for row in board.rows if row.entry and row.name == entry.name)
+    own = _row_of(entry, board)
     group = board.group_of(own)
     table = Table(title=f"{own.dataset} {own.threat} eps {own.eps}, {own.n} test points", title_justify="left")
     table.box = SIMPLE_HEAD

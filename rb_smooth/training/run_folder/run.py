@@ -122,8 +122,9 @@ class Run:
     @property
     def recipe(self) -> ResolvedRecipe:
         """The recipe in recipe.yaml; without sections after `discard`. Raises UserError if it is damaged."""
-        dataset, _, method = self.header["name"].partition("/")
-        found = ResolvedRecipe(dataset, method, {key: self.header[key] for key in SECTIONS if key in self.header})
+        header = self.header
+        dataset, _, method = header["name"].partition("/")
+        found = ResolvedRecipe(dataset, method, {key: header[key] for key in SECTIONS if key in header})
         if found.sections and not {"data", "train", "evaluate"} <= found.sections.keys():
             raise UserError(f"expected a whole recipe in {self.path / 'recipe.yaml'}, got a part of one; restore it")
         return self.requested if self.requested == found else found
