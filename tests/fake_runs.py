@@ -16,10 +16,10 @@ TINY = ["model.width=2", "data.train_examples=128"]
 
 def fake_run(runs: Path, method: str, *, settings: list[str] = TINY, checkpoints: tuple[int, ...] = ()) -> Run:
     """A run of digits with best.pt, last.pt and epoch-<n>.pt for each n in `checkpoints`, all different."""
-    gathered = resolve_config("digits", method, [*settings, f"train.keep={list(checkpoints)}"])
-    run = run_path(runs, gathered)
-    run.begin(gathered)
-    options = dict(gathered[-1]["model"])
+    resolved = resolve_config("digits", method, [*settings, f"train.keep={list(checkpoints)}"])
+    run = run_path(runs, resolved)
+    run.begin(resolved)
+    options = dict(resolved[-1]["model"])
     for name in ("best", *(f"epoch-{n}" for n in checkpoints), "last"):
         model = build_model(options["name"], {"width": options["width"]}, (1, 8, 8), 10, [0.3], [0.4])
         with torch.no_grad():

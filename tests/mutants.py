@@ -522,7 +522,7 @@ MUTANTS = [
         ("RobustBench's benchmark gets pixels in [0, 255]", "(test.x.float() / 255).contiguous()", "test.x.float().contiguous()"),
         ("RobustBench's benchmark ignores n_examples", "test[:n_examples]", "test[:]"),
         ("an entry replaces a published model", "if entry.name in table and not isinstance", "if False and not isinstance"),
-        ("new data sets are registered without being asked for", "if new_datasets or entry", "if True or entry"),
+        ("new data sets are registered without new_datasets", "if new_datasets or entry", "if True or entry"),
     ]),
     *plant("core/robustbench_shims.py", "robustbench robustbench_import", [
         ("the HTML template is missing", "ChoiceLoader([PackageLoader(*place), ours])", "PackageLoader(*place)"),

@@ -85,7 +85,7 @@ def test_a_run_lies_where_the_command_line_would_put_it_and_is_not_trained_again
 
 def test_seed_and_epochs_are_the_recipes(monkeypatch):
     seen = []
-    monkeypatch.setattr("rb_smooth.api.run_recipe", lambda gathered, options: seen.append((gathered, options)))
+    monkeypatch.setattr("rb_smooth.api.run_recipe", lambda resolved, options: seen.append((resolved, options)))
     rb_smooth.train("cifar10/at", seed=3, epochs=20, set={"train.seed": 5, "optimizer.lr": 0.05}, fresh=True)
     ((dataset, method, sections), options) = seen[0]
     assert (dataset, method, sections["optimizer"]["lr"]) == ("cifar10", "at", 0.05)
@@ -251,8 +251,8 @@ def test_what_a_user_can_mend_is_refused_in_one_line_by_an_exception(tmp_path, m
 def test_a_run_has_its_own_points_and_must_be_trained(run, tmp_path):
     with pytest.raises(rb_smooth.Refused, match="no points with a run"):
         rb_smooth.evaluate(run, "digits")
-    begun = run_path(tmp_path, gathered := resolve_config("digits", "at"))
-    begun.begin(gathered)
+    begun = run_path(tmp_path, resolved := resolve_config("digits", "at"))
+    begun.begin(resolved)
     for wanting in (rb_smooth.evaluate, rb_smooth.submit, rb_smooth.load_model):
         with pytest.raises(rb_smooth.Refused, match=r"expected a (trained|finished) run"):
             wanting(begun)

@@ -196,8 +196,8 @@ def test_a_resumed_run_does_not_read_its_initial_weights_but_keeps_their_hash(tm
     digest = files.sha256(path)
     path.unlink()
     assert run.progress == "begun"
-    gathered = resolve_config("digits", "at", ["model.width=4", f"train.start={path}", *settings])
-    loop.train(validate.check_recipe(*gathered, run.progress), run, images, cpu)
+    resolved = resolve_config("digits", "at", ["model.width=4", f"train.start={path}", *settings])
+    loop.train(validate.check_recipe(*resolved, run.progress), run, images, cpu)
     assert json.loads((run.path / "training.json").read_text())["origins"]["start"] == digest
     assert run.progress == "trained"
 

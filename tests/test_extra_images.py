@@ -339,11 +339,11 @@ def test_a_run_cannot_be_resumed_with_other_extra_images(source, tmp_path, monke
 @pytest.fixture(scope="module")
 def labeller(source, tmp_path_factory):
     """A finished run whose last weights predict class 3 for every image."""
-    gathered = resolve_config("digits", "at", [*QUICK, "optimizer.lr=0.05"])
+    resolved = resolve_config("digits", "at", [*QUICK, "optimizer.lr=0.05"])
     run = Run(tmp_path_factory.mktemp("labeller") / "run")
-    run.begin(gathered)
+    run.begin(resolved)
     data = split(source, validation=60, split_seed=0, select="validation", train_examples=200)
-    loop.train(validate.check_recipe(*gathered), run, data, CPU)
+    loop.train(validate.check_recipe(*resolved), run, data, CPU)
     last = run.load("last")
     last["net.8.bias"][3] += 1000
     run.save("last", last)
