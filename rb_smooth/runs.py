@@ -160,10 +160,14 @@ def _side_by_side(names: list[str], summaries: list[Summary], headers: list[Sect
     settings = [_flatten(header) for header in headers]
     keys = dict.fromkeys(key for each in settings for key in each)
     for key in sorted(keys, key=lambda key: SECTIONS.index(key.partition(".")[0])):
-        cells = [each.get(key, "") for each in settings]
+        cells = [each.get(key, _ABSENT_MEANS.get(key, "")) for each in settings]
         if len(set(cells)) > 1:
             table.add_row(key, *cells)
     return table
+
+
+_ABSENT_MEANS = {"train.select_rule": "maximum"}
+"""Keys that recipes leave out at their default."""
 
 
 def _flatten(header: Sections) -> dict[str, str]:

@@ -15,6 +15,7 @@ from rb_smooth.data.datasets import digits
 from rb_smooth.data.splits import split
 from rb_smooth.training import loop, measurement, trainer, validate
 from rb_smooth.training.diagnostics import stage_warnings, training_warnings
+from rb_smooth.training.run_folder.log import read_log
 from rb_smooth.training.run_folder.resume import load_state
 from rb_smooth.training.run_folder.run import Run
 
@@ -122,6 +123,21 @@ def test_standard_training_is_not_said_to_overfit_to_one_step_nor_to_attack_mini
     assert "warning:" not in out
     assert "minibatches clean" in out
     assert "val_fgsm" not in (tmp_path / "run" / "log.csv").read_text()
+
+
+def test_a_standard_first_stage_is_not_said_to_overfit_to_one_step(data, tmp_path, monkeypatch, capsys):
+    pgd20 = iter([0.5, 0.0, 0.5])
+    monkeypatch.setattr(
+        loop, "measure_accuracy", lambda model, images, threat=None: 0.9 if threat is None else next(pgd20)
+    )
+    monkeypatch.setattr(measurement, "measure_accuracy", lambda *_, **more: 0.4 if more == {"steps": 1} else 0.0)
+    dataset, method, sections = resolve_config("digits", "at", QUICK)
+    stages = [{"name": "standard", "from_epoch": 0}, sections["objective"] | {"from_epoch": 2}]
+    recipe = validate.check_recipe(dataset, method, sections | {"objective": stages})
+    loop.train(recipe, Run(tmp_path / "run"), data, CPU)
+    assert "catastrophic" not in capsys.readouterr().out
+    rows = read_log(tmp_path / "run" / "log.csv")
+    assert [row["val_fgsm"] for row in rows] == [None, None, 0.4]
 
 
 def test_a_run_begun_before_fgsm_was_measured_on_validation_images_goes_on_without_that_warning():

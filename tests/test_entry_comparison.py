@@ -374,6 +374,25 @@ def test_architecture_families(architecture, kin):
     assert metadata.architecture_family(architecture) == kin
 
 
+def test_two_seeds_of_a_method_come_with_a_warning(tmp_path):
+    seeds = [make_entry(tmp_path, f"at_resnet18_s{seed}", autoattack=0.5 + seed / 100) for seed in range(3)]
+    other = make_entry(tmp_path, "at+awp_resnet18_s0")
+    warning = "warning: two seeds of a method"
+    assert warning in table(*seeds[:2], other)
+    assert warning not in table(*seeds)
+    assert warning not in table(seeds[0], other)
+
+
+def test_a_selection_rule_is_said_of_a_model_and_of_its_neighbours(tmp_path):
+    by_mean = make_entry(tmp_path, "by_mean", autoattack=0.5001, select_rule="mean3")
+    mine = make_entry(tmp_path, "mine")
+    said = rendered(ranking.position_table(*place_entry(by_mean)))
+    assert "by_mean (selected by mean3) on the board" in said
+    said = " ".join(rendered(ranking.position_table(*place_entry(mine))).split())
+    assert ranking.position(*place_entry(mine))["places"][0]["above"]["select_rule"] == "mean3"
+    assert "mean3" in said
+
+
 def test_a_single_entry_is_compared_with_its_neighbours(tmp_path):
     mine = make_entry(tmp_path, "mine")
     text = table(mine)
@@ -470,6 +489,10 @@ def test_reports_do_not_import_torch():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def class_of(folder, dataset, label, **score):
+    return metadata.class_name(metadata.class_names(make_entry(folder, "mine", dataset=dataset, **score)), label)
+
+
 def test_names_in_reports_are_readable(tmp_path):
     for stored in ("SmallPreActResNet-26", "SmallPreActResNet (width 26)"):  # the first by earlier versions
         entry = make_entry(tmp_path, "mine", metadata={"architecture": stored}, own={"method": "at+awp (10 epochs)"})
@@ -478,9 +501,13 @@ def test_names_in_reports_are_readable(tmp_path):
     new = {"name": "small_preactresnet", "options": {"width": 26}}
     assert metadata.architecture_name(new) == "SmallPreActResNet (width 26)"
     assert metadata.method_title("trades+ensgd2-wrn34") == "TRADES+2ndEnSGD-wrn34"
-    assert metadata.class_name("cifar10", 3) == "cat"
-    assert metadata.class_name("cifar100", 99) == "worm"
-    assert metadata.class_name("cifar10", 10) == "class 10"
-    assert metadata.class_name("folder-x", 0) == "class 0"
+    assert class_of(tmp_path, "cifar10", 3) == "cat"
+    assert class_of(tmp_path, "cifar100", 99) == "worm"
+    assert class_of(tmp_path, "svhn", 3) == class_of(tmp_path, "digits", 3) == "3"
+    assert class_of(tmp_path, "cifar10", 10) == "class 10"
+    assert class_of(tmp_path, "folder-x", 0) == "class 0"
+    assert class_of(tmp_path, "folder-x", 0, class_names=["tench", "golf_ball"]) == "tench"
+    assert class_of(tmp_path, "folder-x", 1, class_names=["tench", "golf_ball"]) == "golf_ball"
+    assert class_of(tmp_path, "folder-x", 0, class_names=[1]) == "class 0"
     assert len(metadata._CLASSES["cifar100"]) == 100
     assert metadata._CLASSES["cifar100"] == sorted(metadata._CLASSES["cifar100"])

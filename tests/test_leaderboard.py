@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import sys
 import time
@@ -84,10 +85,15 @@ def test_an_external_checkpoint_is_evaluated_as_a_run_is(trained_copy, capsys):
         == 0
     )
     (theirs,) = [entry for entry in list_entries(Path("leaderboard"))[0] if entry.name == "net_small_preactresnet"]
-    assert "net_small_preactresnet" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert re.search(
+        r"digits net_small_preactresnet; estimate on cpu .*: AutoAttack at most \d.* on 24 points, mem", out
+    )
+    assert out.index("; estimate on cpu") < out.index("24 test points: clean")
     mine, score = trained_copy.own["score"], theirs.own["score"]
     for key in ("clean", "pgd20", "autoattack", "interval", "n", "fingerprint", "threat", "version"):
         assert score[key] == mine[key], key
+    assert score["class_names"] == mine["class_names"] == list("0123456789")
     assert theirs.protocol() == trained_copy.protocol()
     assert theirs.points.read_text() == trained_copy.points.read_text()
     assert theirs.info["name"] == "<b>Theirs</b>"

@@ -368,6 +368,7 @@ def test_seeds_of_one_method_are_one_row_with_mean_and_deviation_that_folds_out(
     assert 'aria-expanded="false"' in row
     assert text.count('data-in="cifar10-Linf-at_resnet18_s1"') == 3
     assert "One of 3 seeds of AT: 51.00 ± 1.00 % on average." in text
+    assert "very uncertain" not in text
     assert text.count('class="mine" data-seeds=') == 1  # a method with one seed is a row as any other
     order = [seeds.rows[0].name for seeds in board.groups[0].methods]
     assert order.index("at+awp_resnet18_s0") < order.index("at_resnet18_s1")
@@ -379,6 +380,9 @@ def test_the_best_method_is_that_of_the_best_mean_not_of_the_best_seed(tmp_path)
     said = reference_models.headline(board_of(tmp_path))
     assert said.startswith("Our best, AT+AWP, keeps 57.50 ± 0.71 % of test points right under AutoAttack (mean ±")
     assert "of 2 seeds): ranks 2 to 3 of 4 models." in said
+    text = render.render_page(tmp_path)
+    assert text.count("± of two seeds is very uncertain</span>") == 2
+    assert text.count("The ± of two seeds is very uncertain.") == 4
 
 
 def test_the_number_and_the_bar_of_the_column_that_ranks_are_marked(tmp_path):

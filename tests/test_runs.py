@@ -19,7 +19,7 @@ from rb_smooth.config import yaml
 from rb_smooth.core import crashes
 from rb_smooth.core.errors import UserError
 from rb_smooth.training.run_folder.run import Run
-from rb_smooth.training.run_folder.summary import summarise
+from rb_smooth.training.run_folder.summary import Summary, summarise
 
 
 def program(*arguments):
@@ -253,6 +253,12 @@ def test_runs_are_compared_in_figures_settings_and_one_picture(home, capsys):
     assert "optimizer.name" not in out  # in which they do not differ
     assert "curves: pictures/both.png" in out
     assert (home / "pictures/both.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_key_that_recipes_leave_out_at_its_default_is_compared_by_its_default():
+    headers = [{"train": {"epochs": 3}}, {"train": {"epochs": 3, "select_rule": "mean3"}}]
+    empty = runs._side_by_side(["a", "b"], [Summary("a", "stopped", 0.0, 1), Summary("b", "stopped", 0.0, 1)], headers)
+    assert [list(column.cells)[-1] for column in empty.columns] == ["train.select_rule", "maximum", "mean3"]
 
 
 def test_compare_writes_into_the_current_folder_unless_told_otherwise(home, capsys):

@@ -63,6 +63,12 @@ class RawDataset:
         """(mean, std) of each channel: the published ones, else those of `train`, computed on first use."""
         return _channel_statistics(self.train) if self.mean is None or self.std is None else (self.mean, self.std)
 
+    @property
+    def score_fields(self) -> dict[str, object]:
+        """What a score says of the data set: `board`, `official`; `class_names` unless official: those are known."""
+        names = {} if self.official else {"class_names": list(self.classes)}
+        return {"board": self.board, "official": self.official, **names}
+
 
 def digits(data_dir: Path) -> RawDataset:
     """scikit-learn's 1,797 handwritten digits: 8 x 8, one channel, 10 classes, no download. Source:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,14 @@ from rb_smooth.config.registry import build_model, packages_of
 from rb_smooth.config.schema import Evaluate, load_raw_dataset, parse_protocol
 from rb_smooth.config.sections import Sections
 from rb_smooth.core import files
-from rb_smooth.core.console import log_info
+from rb_smooth.core.console import is_quiet, log_info
 from rb_smooth.core.errors import UserError
 from rb_smooth.core.files import validate_name
 from rb_smooth.core.threat import Threat
 from rb_smooth.evaluation.evaluator import evaluate_model, network_config
 from rb_smooth.leaderboard.entries import Entry, cache_folder, published_entries
 from rb_smooth.leaderboard.submission import Submission, entry_info, write_entry
+from rb_smooth.training.cost import evaluation_estimate
 
 _FIX_HINT = "correct --arch, its --set model.…, --key or the file"
 
@@ -84,8 +86,12 @@ def submit_checkpoint(
     cache = cache_folder(leaderboard, sha256) / ("standardised" if standardise else "plain")
     weights = cache / "weights.pt"
     files.save_tensors(weights, export_state_dict(model))
+    model.to(device)
+    if not is_quiet():  # the estimate takes a moment
+        with suppress(RuntimeError):  # a model without gradients fails a trust check, which says so
+            log_info(f"{source.board} {name}; {evaluation_estimate(model, points, protocol, device, workers)}")
     score = evaluate_model(
-        model.to(device),
+        model,
         points,
         threat,
         protocol,
@@ -94,9 +100,8 @@ def submit_checkpoint(
         parent=cache,
         workers=workers,
     ) | {
-        "board": source.board,
+        **source.score_fields,
         "whole": len(points) == len(source.test),
-        "official": source.official,
         "packages": packages_of([("model", architecture), ("data", external_model.data["name"])]),
     }
     metadata = {"name": name, "link": "", "authors": "not told", "venue": "local", "additional_data": False}

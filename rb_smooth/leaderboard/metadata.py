@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -66,10 +66,17 @@ def dataset_title(dataset: str) -> str:
     return str(_REFERENCES["datasets"].get(dataset, dataset))
 
 
-def class_name(dataset: str, label: int) -> str:
-    """Return `cat` for CIFAR-10's 3; `class 3` for data sets whose class names the board does not have."""
-    names = _CLASSES.get(dataset, [])
-    return names[label].replace("_", " ") if 0 <= label < len(names) else f"class {label}"
+def class_names(entry: Entry) -> list[str]:
+    """Return the class names that the entry's score has, else those of its data set; empty if neither is known."""
+    stated = entry.own["score"].get("class_names")
+    if isinstance(stated, list) and all(isinstance(name, str) for name in stated):
+        return stated
+    return [name.replace("_", " ") for name in _CLASSES.get(entry.dataset, [])]
+
+
+def class_name(names: Sequence[str], label: int) -> str:
+    """Return the name of a label, `cat`; `class 3` where `names` has none."""
+    return names[label] if 0 <= label < len(names) else f"class {label}"
 
 
 def method_title(method: str) -> str:

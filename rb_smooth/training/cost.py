@@ -10,15 +10,16 @@ from dataclasses import dataclass, replace
 
 import psutil
 import torch
+from torch import nn
 
 from rb_smooth.components import flops
 from rb_smooth.components.flops import choose_threads, count_flops, forward_flops
 from rb_smooth.components.models import Normalized
-from rb_smooth.config.schema import Recipe
+from rb_smooth.config.schema import Evaluate, Recipe
 from rb_smooth.core import distributed
 from rb_smooth.core.determinism import preserve_rng
 from rb_smooth.core.formatting import duration
-from rb_smooth.data.images import iterate_batches
+from rb_smooth.data.images import AnyImages, Images, iterate_batches
 from rb_smooth.data.splits import DataSplits
 from rb_smooth.evaluation.autoattack import BACKWARD_PASSES, FORWARD_PASSES, VERSIONS
 from rb_smooth.evaluation.score import attack_title
@@ -101,9 +102,7 @@ def estimate_cost(
             _first_batch(scratch)
         step_s = min(_timed(lambda: _first_batch(scratch), device) for _ in range(_TIMED_STEPS)) * full / images
         points = min(recipe.evaluate.n_examples, len(data.test))
-        pass_s = _pass_seconds(scratch, min(images, recipe.evaluate.batch_size), device)
-        batches_each = math.ceil(math.ceil(points / recipe.evaluate.batch_size) / (shares * workers))
-        attacked = min(points, batches_each * recipe.evaluate.batch_size)
+        pass_s = _pass_seconds(scratch.model, scratch.data.train, min(images, recipe.evaluate.batch_size), device)
         memory = _memory(device)
         step_flop = count_flops(lambda: _first_batch(scratch)) * full / images
     return CostEstimate(
@@ -113,10 +112,33 @@ def estimate_cost(
         step_s=step_s,
         step_flop=step_flop * shares,
         attack=attack_title(recipe.sections["evaluate"]),
-        attack_s=_total(pass_s, _passes(recipe.evaluate.version)) * attacked,
+        attack_s=_attack_seconds(pass_s, recipe.evaluate, points, shares * workers),
         points=points,
         memory=memory,
     )
+
+
+def evaluation_estimate(
+    model: nn.Module, points: Images, protocol: Evaluate, device: torch.device, workers: int
+) -> str:
+    """Return the estimate of an evaluation without training, as a sentence. model: on `device`.
+
+    Times a forward and a backward pass, on a CPU of 16 images.
+    """
+    images = min(protocol.batch_size, len(points), *([] if device.type == "cuda" else [_SMALL_BATCH]))
+    with preserve_rng():
+        pass_s = _pass_seconds(model, points, images, device)
+    return (
+        f"estimate on {_device_name(device)}: {attack_title({'version': protocol.version})} at most "
+        f"{duration(_attack_seconds(pass_s, protocol, len(points), workers))} on {len(points)} points, "
+        f"memory {_memory(device) / 2**30:.1f} GiB"
+    )
+
+
+def _attack_seconds(pass_s: tuple[float, float], protocol: Evaluate, points: int, processes: int) -> float:
+    """Seconds of all attacks if every point is robust; batches are shared by `processes`."""
+    batches_each = math.ceil(math.ceil(points / protocol.batch_size) / processes)
+    return _total(pass_s, _passes(protocol.version)) * min(points, batches_each * protocol.batch_size)
 
 
 def _scratch_trainer(
@@ -145,10 +167,10 @@ def _first_batch(scratch: Trainer) -> None:
     scratch.run_batch(scratch.batch_order())
 
 
-def _pass_seconds(scratch: Trainer, images: int, device: torch.device) -> tuple[float, float]:
-    """Seconds of a forward and of a backward pass to an image, in evaluation."""
-    x, _ = next(iterate_batches(scratch.data.train, images, device))
-    model = scratch.model.eval()
+def _pass_seconds(model: nn.Module, some: AnyImages, images: int, device: torch.device) -> tuple[float, float]:
+    """Seconds of a forward and of a backward pass to an image, in evaluation, on the first `images` of `some`."""
+    x, _ = next(iterate_batches(some, images, device))
+    model.eval()
 
     def forward() -> None:
         with torch.no_grad():

@@ -128,8 +128,8 @@ def training_warnings(log: Sequence[LogRow], classes: int) -> list[str]:
             "perturbation.gamma if weights are perturbed"
         )
     best_pgd = max((r["val_robust"] for r in before), default=0.0)
-    best_fgsm = max((r.get("val_fgsm", 0.0) for r in before), default=0.0)
-    fgsm = now.get("val_fgsm", 0.0)
+    best_fgsm = max((r.get("val_fgsm") or 0.0 for r in before), default=0.0)
+    fgsm = now.get("val_fgsm") or 0.0
     if now["val_robust"] < _NEAR_ZERO * best_pgd and fgsm > _STAYS * best_fgsm:
         warnings.append(
             f"catastrophic overfitting: validation accuracy under FGSM {fgsm:.0%}, under PGD-20 "

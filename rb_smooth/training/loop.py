@@ -195,7 +195,7 @@ def end_epoch(trainer: Trainer, run: Run) -> dict[str, Any]:
         _select(trainer, run, model, row)
         if trainer.epoch + 1 in recipe.train.keep:
             _save_weights(run, f"epoch-{trainer.epoch + 1}", model)
-        row |= measurement.failure_signs(model, data.validation, recipe.trained_threat)
+        row |= measurement.failure_signs(model, data.validation, recipe.build("objective", epoch=trainer.epoch).threat)
         if is_complete:
             row |= measurement.training_accuracy(model, data.train, threat)
     if is_complete and recipe.stage("averaging").name != "none":

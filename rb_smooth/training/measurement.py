@@ -60,11 +60,12 @@ def count_passes(recipe: Recipe, data: DataSplits) -> tuple[int, int]:
     """
     epochs, validation, test = recipe.train.epochs, len(data.validation), recipe.train.log_test
     complete = sum(is_complete(epoch, epochs) for epoch in range(epochs))
+    attacked = sum(recipe.build("objective", epoch=epoch).threat is not None for epoch in range(epochs))
     averages = recipe.stage("averaging").name != "none"
     evaluations = epochs + complete * averages
     images = {
         _CLEAN: evaluations * (validation + test) + epochs * validation,
-        _FGSM: epochs * min(SAMPLE_IMAGES, validation) * (recipe.trained_threat is not None),
+        _FGSM: attacked * min(SAMPLE_IMAGES, validation),
         _PGD: evaluations * (validation + test),
     }
     sample = complete * min(SAMPLE_IMAGES, len(data.train))

@@ -45,11 +45,10 @@ def score_run(
             {
                 "asked": dict(recipe.sections["evaluate"]),
                 "title": recipe.title,
-                "board": source.board,
                 **measured,
                 "last": last,
                 "whole": len(points) == len(data.test),
-                "official": source.official,
+                **source.score_fields,
                 "selected_on": recipe.train.select,
                 **({} if (rule := recipe.train.select_rule) == "maximum" else {"select_rule": rule}),
                 "packages": training.pop("packages", {}),

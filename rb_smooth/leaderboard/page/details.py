@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from shlex import quote
@@ -18,7 +18,7 @@ from rb_smooth.core import files
 from rb_smooth.core.errors import UserError
 from rb_smooth.evaluation.per_example import PerExampleResults
 from rb_smooth.leaderboard.entries import Entry, read_per_example_results
-from rb_smooth.leaderboard.metadata import class_name
+from rb_smooth.leaderboard.metadata import class_name, class_names
 from rb_smooth.leaderboard.page.charts import Chart, training_chart
 from rb_smooth.leaderboard.reports.entry_report import AttackStep, attack_steps, facts_by_heading, loading_code
 from rb_smooth.training.run_folder.log import read_log
@@ -99,7 +99,7 @@ def read_details(entry: Entry) -> Details:
 
     results = read_or_report(lambda: read_per_example_results(entry))
     log = read_or_report(lambda: read_log(entry.curves) if entry.curves.exists() else None) or []
-    pairs = read_or_report(lambda: read_pairs(entry.examples, entry.dataset)) or []
+    pairs = read_or_report(lambda: read_pairs(entry.examples, class_names(entry))) or []
     score, board = entry.own["score"], entry.leaderboard
     shown = replace(entry, leaderboard=Path(board.name)) if board.is_absolute() else entry  # shows no local paths
     where = f"{quote(entry.name)} --dataset {quote(entry.dataset)} --threat {quote(entry.threat)}"
@@ -109,7 +109,7 @@ def read_details(entry: Entry) -> Details:
     try:
         return Details(
             steps=attack_steps(score, results),
-            classes=_class_shares(results, entry.dataset) if results else [],
+            classes=_class_shares(results, class_names(entry)) if results else [],
             facts=facts_by_heading(entry, log),
             checks=[
                 {key: str(check[key]) for key in ("name", "verdict", "found")} for check in score.get("checks", [])
@@ -126,18 +126,18 @@ def read_details(entry: Entry) -> Details:
         raise UserError(f"expected all fields of an entry in {entry.path}, got {error!r}; restore it") from None
 
 
-def _class_shares(results: PerExampleResults, dataset: str) -> list[ClassShare]:
+def _class_shares(results: PerExampleResults, names: Sequence[str]) -> list[ClassShare]:
     """In order of the labels; of more than _MAX_CLASSES, the least robust ones."""
     points = Counter(results.label)
     robust = Counter(label for label, is_robust in zip(results.label, results.is_robust, strict=True) if is_robust)
-    found = [ClassShare(class_name(dataset, label), n, robust[label] / n) for label, n in sorted(points.items())]
+    found = [ClassShare(class_name(names, label), n, robust[label] / n) for label, n in sorted(points.items())]
     return found if len(found) <= _MAX_CLASSES else sorted(found, key=lambda each: each.robust)[:_MAX_CLASSES]
 
 
-def read_pairs(path: Path, dataset: str = "") -> list[ExamplePair]:
+def read_pairs(path: Path, class_names: Sequence[str] = ()) -> list[ExamplePair]:
     """The first MAX_PAIRS pairs of an examples.npz; empty if there is no file. Raises UserError if it is damaged.
 
-    dataset: the classes are named if those of this data set are known.
+    class_names: of the labels 0, 1, …; labels without one are shown as numbers.
     """
     if not path.exists():
         return []
@@ -149,7 +149,7 @@ def read_pairs(path: Path, dataset: str = "") -> list[ExamplePair]:
     x, x_adv = arrays["x"][:MAX_PAIRS], arrays["x_adv"][:MAX_PAIRS]
     drawn = np.clip(np.rint(255 * x_adv.astype(np.float64)), 0, 255).astype(np.uint8)
     index, *labels = FIELDS
-    names = [{field: class_name(dataset, int(arrays[field][k])) for field in labels} for k in range(len(x))]
+    names = [{field: class_name(class_names, int(arrays[field][k])) for field in labels} for k in range(len(x))]
     return [
         ExamplePair(index=int(arrays[index][k]), **names[k], clean=_png(x[k]), adversarial=_png(drawn[k]))
         for k in range(len(x))

@@ -92,6 +92,12 @@ def comparison_table(models: Sequence[Placed]) -> list[Table | str]:
             what = "not ranked together" if separation(one[0], other[0]) else "ranked together"
             lines.append(f"{what}: {pair['one']} and {pair['other']} differ in {'; '.join(pair['apart'])}")
     lines += _differences_lines(found, " or ".join(dict.fromkeys(row.attack for row, _ in ordered)))
+    seeds = Counter((row.dataset, row.method) for row, _ in ordered if row.ours)
+    if 2 in seeds.values():
+        lines.append(
+            "warning: two seeds of a method say little about how far its seeds differ; train three or more (intervals "
+            "here are over test points)"
+        )
     return lines + [position_sentence(position(row, board)) for row, board in ordered]
 
 

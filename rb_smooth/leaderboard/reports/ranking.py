@@ -151,7 +151,8 @@ def _neighbour(row: ModelRow | None) -> dict[str, Any] | None:
     if row is None:
         return None
     names = ("name", "whose", "clean", "best_known", "architecture", "extra_data", "venue", "title")
-    return {name: getattr(row, name) for name in names}
+    rule = {"select_rule": row.score["select_rule"]} if "select_rule" in row.score else {}
+    return {name: getattr(row, name) for name in names} | rule
 
 
 def position_sentence(found: dict[str, Any]) -> str:
@@ -177,7 +178,7 @@ def position_table(row: ModelRow, board: Board) -> list[Table | str]:
     found = position(row, board)
     if found["unranked"]:
         return [position_sentence(found)]
-    title = f"{row.name} on the board {row.dataset} {row.threat}, eps {row.eps}"
+    title = f"{row.name}{caveats(row)} on the board {row.dataset} {row.threat}, eps {row.eps}"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("among", overflow="fold")
     for heading in ("rank", "of", "95 %"):
@@ -207,4 +208,5 @@ def _neighbour_text(row: dict[str, Any] | None) -> str:
     if row is None:
         return "none"
     remarks = [f"{row['best_known']:.2%}", row["architecture"]] + (["extra data"] if row["extra_data"] else [])
+    remarks += [f"selected by {rule}"] if (rule := row.get("select_rule")) else []
     return f"{row['name']} ({', '.join(remarks)})"
