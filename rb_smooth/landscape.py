@@ -60,8 +60,9 @@ def _parse() -> argparse.Namespace:
     add("--runs", type=Path, default=Path("runs"), help="folder of the runs (default: runs)")
     add("--leaderboard", type=Path, default=Path("leaderboard"), help="folder of the entries (default: leaderboard)")
     add("--data-dir", type=Path, default=Path("data"), help="torchvision's data folder (default: data)")
-    add("--out", type=Path, default=Path("landscape.png"), help="picture, .png or .svg (default: landscape.png)")
+    add("--out", type=Path, help="picture, .png or .svg (default: landscape.png in --runs)")
     options = parser.parse_args()
+    options.out = options.out or options.runs / "landscape.png"
     if options.points is None:
         options.points = 21 if options.two_dimensional else 51
     if options.weights is None and options.two_dimensional:

@@ -56,10 +56,10 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("what", nargs="*", metavar="compare RUN …", help="compare and runs; else the list")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of runs (default: runs)")
     parser.add_argument("--json", action="store_true", help="the list as JSON")
-    parser.add_argument(
-        "--out", type=Path, default=Path("curves-compare.png"), help="figure of compare (default: curves-compare.png)"
-    )
-    return parser.parse_args()
+    parser.add_argument("--out", type=Path, help="figure of compare (default: curves-compare.png in --runs)")
+    options = parser.parse_args()
+    options.out = options.out or options.runs / "curves-compare.png"
+    return options
 
 
 def _list(folder: Path, as_json: bool) -> None:

@@ -2,7 +2,7 @@
 
     python -m rb_smooth.smoothness at-s0 at-l2-s0 standard-s0       three networks, each under three losses
     python -m rb_smooth.smoothness at-s0 --weights first,best,last  checkpoints of one run
-    python -m rb_smooth.smoothness plot smoothness.json             tables and picture of stored measurements
+    python -m rb_smooth.smoothness plot runs/smoothness.json        tables and picture of stored measurements
 
 Networks are runs (a folder, or a name below --runs) or leaderboard entries. Each is measured under the standard loss
 and under the adversarial losses in an L2 and in an Linf ball: Lipschitz constant of the gradient (attacks recomputed at
@@ -62,8 +62,10 @@ def _parse() -> argparse.Namespace:
     add("--leaderboard", type=Path, default=Path("leaderboard"), help="folder of the entries (default: leaderboard)")
     add("--data-dir", type=Path, default=Path("data"), help="torchvision's data folder (default: data)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, … (default: a GPU if there is one)")
-    add("--out", type=Path, default=Path("smoothness.json"), help="file of measurements; the pictures lie beside it")
-    return parser.parse_args()
+    add("--out", type=Path, help="file of measurements, the pictures beside it (default: smoothness.json in --runs)")
+    options = parser.parse_args()
+    options.out = options.out or options.runs / "smoothness.json"
+    return options
 
 
 def _measure(options: argparse.Namespace) -> list[Record]:

@@ -233,14 +233,14 @@ def test_the_program_computes_stores_and_draws_all_checkpoints(home, capsys, com
         "best",
         "last",
     ]
-    assert "picture: landscape.png" in out
+    assert "picture: runs/landscape.png" in out
     assert [path.name.partition("-1d-")[0] for path in stored_files()] == ["best", "first", "last"]
     assert len(computed_points) == 15
     landscape = read_landscape(stored_files()[0])
     assert landscape.meta.axis.tolist() == [-1, -0.5, 0, 0.5, 1]
     assert landscape.meta.fixed_attacks is False
     assert all(np.isfinite(values).all() for values in landscape.values.values())
-    before = Path("landscape.png").read_bytes()
+    before = Path("runs/landscape.png").read_bytes()
     assert program("runs/digits/at-s0", "at-s0", *QUICK, "--workers=1") == 0
     assert len(computed_points) == 15  # stored landscapes are not recomputed
     assert program("at-s0", *QUICK, "--workers=1", "--directions=2", "--weights=best") == 0
@@ -306,7 +306,7 @@ def test_a_damaged_file_is_computed_again(home, computed_points):
 @pytest.mark.slow
 def test_a_map_is_computed_and_drawn(home, capsys, drawn_figures):
     assert program("at-s0", *QUICK, "--2d", "--points=3", "--workers=1") == 0
-    assert "picture: landscape.png" in capsys.readouterr().out
+    assert "picture: runs/landscape.png" in capsys.readouterr().out
     (path,) = stored_files()
     assert path.name.startswith("best-2d-direction0-direction1-")
     assert "recomputed at every point" in drawn_figures[0].get_suptitle()

@@ -261,9 +261,11 @@ def test_a_key_that_recipes_leave_out_at_its_default_is_compared_by_its_default(
     assert [list(column.cells)[-1] for column in empty.columns] == ["train.select_rule", "maximum", "mean3"]
 
 
-def test_compare_writes_into_the_current_folder_unless_told_otherwise(home, capsys):
+def test_compare_writes_into_the_folder_of_runs_and_nothing_into_the_current_one(home, capsys):
+    before = set(home.iterdir())
     assert program("compare", "at-s1") == 0
-    assert (home / "curves-compare.png").exists()
+    assert (home / "runs/curves-compare.png").exists()
+    assert set(home.iterdir()) == before
 
 
 @pytest.mark.parametrize(
@@ -285,7 +287,7 @@ def test_what_cannot_be_done_is_refused_in_one_line(home, capsys, arguments, sai
     err = capsys.readouterr().err
     assert said in err
     assert err.count("\n") == 1
-    assert not (home / "curves-compare.png").exists()
+    assert not (home / "runs/curves-compare.png").exists()
 
 
 def test_fresh_forgets_the_pictures_too(home):

@@ -216,6 +216,7 @@ def measured(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
         assert program() == 0
+    assert [path.name for path in home.iterdir()] == ["runs"]  # nothing lies beside it
     return home
 
 
@@ -232,13 +233,13 @@ def _runs():
 
 
 def test_the_program_measures_every_run_under_every_loss(measured):
-    records = read_records(measured / "smoothness.json")
+    records = read_records(measured / "runs/smoothness.json")
     assert [(r["method"].split()[0], r["under"]) for r in records] == [
         (method, under) for method in ("at-l2", "at") for under in ("standard", "L2", "Linf")
     ]
     assert [r["threat"] and r["threat"]["eps"] for r in records] == [None, 0.8, 0.15] * 2
-    assert (measured / "smoothness.png").read_bytes().startswith(b"\x89PNG")
-    stored = json.loads((measured / "smoothness.json").read_text())
+    assert (measured / "runs/smoothness.png").read_bytes().startswith(b"\x89PNG")
+    stored = json.loads((measured / "runs/smoothness.json").read_text())
     assert {"commit", "versions"} <= stored.keys()
 
 
@@ -252,7 +253,7 @@ def test_stored_measurements_are_not_repeated(measured, monkeypatch, capsys):
 
 
 def test_several_seeds_give_intervals(measured, tmp_path, capsys, monkeypatch):
-    records = read_records(measured / "smoothness.json")
+    records = read_records(measured / "runs/smoothness.json")
     path = tmp_path / "seeds.json"
     for seed, factor in ((0, 1.0), (1, 1.5), (2, 2.0)):
         for record in deepcopy(records):
@@ -271,20 +272,20 @@ def test_several_seeds_give_intervals(measured, tmp_path, capsys, monkeypatch):
 
 def test_measurements_with_other_settings_are_appended(measured, monkeypatch):
     monkeypatch.chdir(measured)
-    before = (measured / "smoothness.json").read_bytes()
+    before = (measured / "runs/smoothness.json").read_bytes()
     monkeypatch.setattr(
         "rb_smooth.analysis.smoothness.metrics.smoothness_metrics",
-        lambda *_: read_records(measured / "smoothness.json")[1]["found"],
+        lambda *_: read_records(measured / "runs/smoothness.json")[1]["found"],
     )
     assert program("--under", "L2", "--eps", "L2=0.4") == 0
     try:
-        assert len(read_records(measured / "smoothness.json")) == 8
+        assert len(read_records(measured / "runs/smoothness.json")) == 8
     finally:
-        (measured / "smoothness.json").write_bytes(before)
+        (measured / "runs/smoothness.json").write_bytes(before)
 
 
 def test_plot_needs_no_torch(measured, tmp_path):
-    (tmp_path / "kept.json").write_bytes((measured / "smoothness.json").read_bytes())
+    (tmp_path / "kept.json").write_bytes((measured / "runs/smoothness.json").read_bytes())
     code = (
         "import sys; sys.argv = ['smoothness', 'plot', 'kept.json']; from rb_smooth import smoothness; "
         "smoothness.main(); assert 'torch' not in sys.modules"
