@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 from cifar_files import write_cifar10, write_cifar100, write_svhn
-from PIL import Image
+from PIL import Image, ImageOps
 
 from rb_smooth.core.errors import UserError
-from rb_smooth.data import augmentations, datasets, image_spec
+from rb_smooth.data import augmentations, datasets, downloads, image_spec
 from rb_smooth.data.splits import fingerprint, split
 
 
@@ -212,7 +212,7 @@ def test_a_stalled_download_is_aborted(tmp_path, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         threading.Thread(target=lambda: silent.accept()[0], daemon=True).start()
         monkeypatch.setattr(CIFAR10, "url", f"http://127.0.0.1:{silent.getsockname()[1]}/cifar-10-python.tar.gz")
-        monkeypatch.setattr(datasets, "_DOWNLOAD_TIMEOUT_S", 0.5)
+        monkeypatch.setattr(downloads, "_DOWNLOAD_TIMEOUT_S", 0.5)
         start = time.monotonic()
         with pytest.raises(UserError, match="no download"):
             datasets.cifar10(tmp_path)
@@ -322,3 +322,55 @@ def test_a_flip_mirrors_about_half_of_the_images():
     mirrored = (flipped == x.flip(-1)).flatten(1).all(1)
     assert torch.equal(flipped[~mirrored], x[~mirrored])
     assert 150 < mirrored.sum() < 250
+
+
+SMALL = {"classes": ("cat", "ship", "dog"), "image_size": 8}
+
+
+def test_cifar10_small_holds_the_chosen_classes_resized_with_labels_in_cifar10s_order(tmp_path, monkeypatch):
+    write_cifar10(tmp_path, monkeypatch)
+    whole, small = datasets.cifar10(tmp_path), datasets.cifar10_small(tmp_path, **SMALL)
+    assert small.board == "cifar10-small"
+    assert small.classes == ("cat", "dog", "ship")
+    assert not small.official
+    chosen = whole.train.x[torch.isin(whole.train.y, torch.tensor([3, 5, 8]))]
+    assert small.train.y.tolist() == [0, 1, 2] * 5
+    assert small.test.y.tolist() == [0, 1, 2]
+    for image, resized in zip(chosen, small.train.x, strict=True):
+        mine = ImageOps.fit(Image.fromarray(image.permute(1, 2, 0).contiguous().numpy()), (8, 8))
+        assert torch.equal(resized, torch.from_numpy(np.array(mine)).permute(2, 0, 1))
+
+
+def test_another_choice_of_classes_or_size_is_another_fingerprint(tmp_path, monkeypatch):
+    write_cifar10(tmp_path, monkeypatch)
+    choices = [SMALL, SMALL | {"image_size": 16}, SMALL | {"classes": ("cat", "ship", "frog")}]
+    assert len({fingerprint(datasets.cifar10_small(tmp_path, **choice).test) for choice in choices}) == 3
+
+
+def test_a_folder_of_cifar10s_images_gives_the_same_small_images_on_another_board(tmp_path, monkeypatch):
+    write_cifar10(tmp_path / "data", monkeypatch)
+    whole = datasets.cifar10(tmp_path / "data")
+    for part, images in (("train", whole.train), ("test", whole.test)):
+        for i, (image, label) in enumerate(zip(images.x, images.y.tolist(), strict=True)):
+            (place := tmp_path / "copies" / part / whole.classes[label]).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image.permute(1, 2, 0).contiguous().numpy()).save(place / f"{i:04}.png")
+    small = datasets.cifar10_small(tmp_path / "data", **SMALL)
+    copies = datasets.folder(tmp_path, root=str(tmp_path / "copies"), **SMALL)
+    assert (copies.board, copies.classes) == ("folder-copies", small.classes)
+    by_class = small.train.y.argsort(stable=True)
+    assert torch.equal(copies.train.load().x, small.train.x[by_class])
+    assert torch.equal(copies.train.y, small.train.y[by_class])
+    options = {"root": str(tmp_path / "copies"), **SMALL}
+    for name, source, given in (("cifar10_small", small, SMALL), ("folder", copies, options)):
+        assert image_spec.known_image_spec(name, given) == (source.train.shape, 3)
+
+
+def test_a_class_that_the_data_lack_is_named_with_the_nearest(tmp_path, monkeypatch):
+    write_cifar10(tmp_path / "data", monkeypatch)
+    root = write_folder(tmp_path / "pets", size=(8, 8))
+    with pytest.raises(UserError, match=r"data\.classes of the data set, got 'car'; did you mean 'cat'\? valid: airpl"):
+        datasets.cifar10_small(tmp_path / "data", classes=("ship", "car"))
+    with pytest.raises(UserError, match=r"data\.classes of the data set, got 'cow'; "):
+        datasets.folder(tmp_path, root=str(root), classes=("cat", "cow"))
+    with pytest.raises(UserError, match=r"data\.image_size from 4 to 1024, got 2"):
+        datasets.cifar10_small(tmp_path / "data", image_size=2)

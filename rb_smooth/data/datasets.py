@@ -9,29 +9,31 @@ from __future__ import annotations
 import math
 import os
 import re
-import socket
-import tarfile
-import urllib.error
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-import filelock
 import numpy as np
 import torch
 
 from rb_smooth.components import ranges
 from rb_smooth.core import robustbench
-from rb_smooth.core.errors import UserError, first_line
-from rb_smooth.data.image_spec import IMAGE_SIZES
-from rb_smooth.data.images import AnyImages, ImageFiles, Images, fixed_permutation, iterate_chunks, read_image_size
+from rb_smooth.core.errors import UserError, did_you_mean, first_line
+from rb_smooth.data.downloads import downloading
+from rb_smooth.data.image_spec import IMAGE_SIZES, SMALL_CLASSES, SMALL_SIZE
+from rb_smooth.data.images import (
+    AnyImages,
+    ImageFiles,
+    Images,
+    fixed_permutation,
+    iterate_chunks,
+    keep_labels,
+    read_image_size,
+    resize_images,
+)
 from rb_smooth.data.prefetch import default_workers
-
-_DOWNLOAD_TIMEOUT_S = 10.0
-"""Seconds without a byte after which a download is aborted."""
 
 _MAX_IN_MEMORY_BYTES = 2 * 2**30
 """Bytes of pixels in a folder above which `stream: auto` streams it."""
@@ -104,6 +106,23 @@ def cifar100(data_dir: Path) -> RawDataset:
     return _cifar("CIFAR100", data_dir, mean, (0.2673342858792401, 0.2564384629170883, 0.27615047132568404))
 
 
+def cifar10_small(
+    data_dir: Path, *, classes: tuple[str, ...] = SMALL_CLASSES, image_size: int = SMALL_SIZE
+) -> RawDataset:
+    """Some classes of CIFAR-10 in small: 5,000 + 1,000 images a class, resized as folder's, so that a run takes minutes
+    on a CPU. Source: ours, of CIFAR-10's files.
+
+    classes (names of CIFAR-10): the images used; the labels keep CIFAR-10's order. Source: ours.
+    image_size (pixels, 4 to 1024): resize to it. Source: ours.
+    """
+    _check_image_size(image_size)
+    source = cifar10(data_dir)
+    labels = _labels_of(classes, source.classes)
+    train, test = (resize_images(keep_labels(part.load(), labels), image_size) for part in (source.train, source.test))
+    # not `official`: the fingerprint tells other classes and sizes apart
+    return RawDataset("cifar10-small", train, test, tuple(source.classes[label] for label in labels))
+
+
 def svhn(data_dir: Path) -> RawDataset:
     """Street View House Numbers: 73,257 + 26,032 images of 32 x 32, three channels, 10 classes; 250 MB, downloaded.
     Source: torchvision.
@@ -113,7 +132,7 @@ def svhn(data_dir: Path) -> RawDataset:
     parts = []
     for part in ("train", "test"):
         url, archive, _ = SVHN.split_list[part]
-        with _download("SVHN", url, archive, data_dir):
+        with downloading("SVHN", url, archive, data_dir):
             images = SVHN(str(data_dir), split=part, download=True)
         parts.append(Images(torch.from_numpy(images.data), torch.from_numpy(images.labels).long()))
     half = (0.5, 0.5, 0.5)  # Kanai et al., appendix E
@@ -126,6 +145,7 @@ def folder(
     *,
     root: str,
     label: str | None = None,
+    classes: tuple[str, ...] | None = None,
     image_size: int | None = None,
     stream: bool | Literal["auto"] = "auto",
     workers: int | None = None,
@@ -135,6 +155,7 @@ def folder(
     root (a folder): contains train/ and test/. Source: torchvision's ImageFolder.
     label (letters, digits and . _ -): names the leaderboard, `folder-<label>`; by default the folder's name. Source:
         ours.
+    classes (names of folders): use these only; by default all. Source: ours.
     image_size (pixels, 4 to 1024): resize and centre-crop to it; required unless all images have one size. Source:
         ours.
     stream: decode each minibatch when training uses it; false: decode all training images before training; auto: true
@@ -149,13 +170,13 @@ def folder(
     label = folder_path.resolve().name if label is None else label
     if not re.fullmatch(r"\w[\w.-]*", label):
         raise UserError(f"expected data.label of letters, digits and . _ -, got {label!r}; set data.label")
-    if image_size is not None and image_size not in IMAGE_SIZES:
-        raise UserError(f"expected data.image_size from 4 to 1024, got {image_size}; correct it")
+    if image_size is not None:
+        _check_image_size(image_size)
     workers = default_workers() if workers is None else workers
     ranges.at_least(0, workers=workers)
-    train, classes = _image_files(folder_path / "train", image_size, workers)
-    test, test_classes = _image_files(folder_path / "test", image_size, workers)
-    if classes != test_classes:
+    train, train_classes = _image_files(folder_path / "train", classes, image_size, workers)
+    test, test_classes = _image_files(folder_path / "test", classes, image_size, workers)
+    if train_classes != test_classes:
         raise UserError(
             f"expected the classes of {folder_path / 'train'} in {folder_path / 'test'}, got "
             f"{', '.join(test_classes)}; make them equal"
@@ -166,7 +187,7 @@ def folder(
     if stream == "auto":
         stream = (len(train) + len(test)) * math.prod(train.shape) > _MAX_IN_MEMORY_BYTES
     test = test[fixed_permutation(len(test))]
-    return RawDataset(f"folder-{label}", replace(train, stream=stream), replace(test, stream=stream), classes)
+    return RawDataset(f"folder-{label}", replace(train, stream=stream), replace(test, stream=stream), train_classes)
 
 
 def _cifar(name: str, data_dir: Path, mean: tuple[float, ...], std: tuple[float, ...]) -> RawDataset:
@@ -177,7 +198,7 @@ def _cifar(name: str, data_dir: Path, mean: tuple[float, ...], std: tuple[float,
         getattr(torchvision.datasets, name),
         getattr(robustbench.import_robustbench().data, f"load_{name.lower()}"),
     )
-    with _download(name.replace("CIFAR", "CIFAR-"), dataset.url, dataset.filename, data_dir):
+    with downloading(name.replace("CIFAR", "CIFAR-"), dataset.url, dataset.filename, data_dir):
         train = dataset(str(data_dir), train=True, download=True)
         x_test, y_test = load_test(data_dir=str(data_dir))
     return RawDataset(
@@ -191,8 +212,25 @@ def _cifar(name: str, data_dir: Path, mean: tuple[float, ...], std: tuple[float,
     )
 
 
-def _image_files(place: Path, image_size: int | None, workers: int) -> tuple[ImageFiles, tuple[str, ...]]:
-    """List the images under `place` and their classes. Raises UserError if sizes differ and none is requested."""
+def _check_image_size(image_size: int) -> None:
+    if image_size not in IMAGE_SIZES:
+        raise UserError(f"expected data.image_size from 4 to 1024, got {image_size}; correct it")
+
+
+def _labels_of(wanted: tuple[str, ...], classes: Sequence[str]) -> list[int]:
+    """Labels of the `wanted` ones of `classes`, ascending. Raises UserError for a name that is not a class."""
+    for name in wanted:
+        if name not in classes:
+            raise UserError(f"expected data.classes of the data set, {did_you_mean(name, classes)}")
+    return [label for label, name in enumerate(classes) if name in wanted]
+
+
+def _image_files(
+    place: Path, wanted: tuple[str, ...] | None, image_size: int | None, workers: int
+) -> tuple[ImageFiles, tuple[str, ...]]:
+    """List the images under `place` and their classes: all, or the `wanted` ones. Raises UserError if one is absent,
+    and if sizes differ and none is requested.
+    """
     from torchvision.datasets import ImageFolder
 
     try:
@@ -204,9 +242,11 @@ def _image_files(place: Path, image_size: int | None, workers: int) -> tuple[Ima
     names = np.array([os.fsencode(os.path.relpath(path, place)) for path, _ in listing.samples])
     size = (image_size, image_size) if image_size is not None else read_image_size(listing.samples[0][0])
     files = ImageFiles(place, names, torch.tensor(listing.targets), (3, *size), image_size is not None, workers)
+    labels = _labels_of(tuple(listing.classes) if wanted is None else wanted, listing.classes)
+    files = keep_labels(files, labels)
     if image_size is None:
         files.check_sizes()
-    return files, tuple(listing.classes)
+    return files, tuple(listing.classes[label] for label in labels)
 
 
 def _channel_statistics(images: AnyImages) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -223,34 +263,3 @@ def _channel_statistics(images: AnyImages) -> tuple[tuple[float, ...], tuple[flo
     mean = (counts * values).sum(1) / pixels
     std = ((counts * (values - mean[:, None]) ** 2).sum(1) / (pixels - 1)).sqrt()
     return tuple(mean.tolist()), tuple(each or 1.0 for each in std.tolist())
-
-
-@contextmanager
-def _download(title: str, url: str, archive: str, data_dir: Path) -> Iterator[None]:
-    """Inside: one process downloads at a time, stalled downloads are aborted, and errors become one-line UserErrors.
-
-    Other processes wait for the lock, then read the downloaded files.
-    """
-    with ExitStack() as stack:
-        with suppress(OSError):  # a read-only folder needs no lock: nothing can be downloaded into it
-            data_dir.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(filelock.FileLock(data_dir / ".lock"))
-        stack.callback(socket.setdefaulttimeout, socket.getdefaulttimeout())
-        socket.setdefaulttimeout(_DOWNLOAD_TIMEOUT_S)
-        try:
-            yield
-        except (
-            urllib.error.URLError,
-            TimeoutError,
-            ConnectionError,
-            RuntimeError,
-            EOFError,
-            tarfile.TarError,
-        ) as error:
-            cause = first_line(error)
-            if (data_dir / archive).exists():
-                cause = f"and {archive} there is damaged or incomplete: delete it"
-            raise UserError(
-                f"expected {title} in {data_dir}, got none and no download ({cause}); put {archive} from {url} there, "
-                "or try `digits`, which needs no download"
-            ) from None

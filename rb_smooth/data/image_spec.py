@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,26 +27,39 @@ _KNOWN = {
 IMAGE_SIZES = range(4, 1025)
 """Accepted values of `data.image_size`, in pixels."""
 
+SMALL_CLASSES = ("automobile", "frog", "ship", "truck")
+SMALL_SIZE = 16
+"""Classes and pixels of `cifar10_small`."""
+
 
 def known_image_spec(name: str, options: Mapping[str, Any]) -> ImageSpec | None:
     """ImageSpec of data set `name` with these options; None if it is unknown before loading."""
+    if name == "cifar10_small":
+        return _small_spec(**options)
     return _folder_spec(**options) if name == "folder" else _KNOWN.get(name)
 
 
-def _folder_spec(*, root: str, image_size: int | None = None, **others: Any) -> ImageSpec | None:
+def _small_spec(*, classes: Sequence[str] = SMALL_CLASSES, image_size: int = SMALL_SIZE) -> ImageSpec | None:
+    return ImageSpec((3, image_size, image_size), len(set(classes))) if image_size in IMAGE_SIZES else None
+
+
+def _folder_spec(
+    *, root: str, classes: Sequence[str] | None = None, image_size: int | None = None, **others: Any
+) -> ImageSpec | None:
     from torchvision.datasets.folder import is_image_file
 
     from rb_smooth.data.images import read_image_size
 
     train = Path(root).expanduser() / "train"
-    classes = sorted(place for place in train.iterdir() if place.is_dir()) if train.is_dir() else []
-    images = (image for place in classes for image in sorted(place.iterdir()) if is_image_file(image.name))
+    places = sorted(place for place in train.iterdir() if place.is_dir()) if train.is_dir() else []
+    places = [place for place in places if classes is None or place.name in classes]
+    images = (image for place in places for image in sorted(place.iterdir()) if is_image_file(image.name))
     first = next(images, None)
     if first is None:
         return None
     if image_size is not None:
-        return ImageSpec((3, image_size, image_size), len(classes)) if image_size in IMAGE_SIZES else None
+        return ImageSpec((3, image_size, image_size), len(places)) if image_size in IMAGE_SIZES else None
     try:
-        return ImageSpec((3, *read_image_size(str(first))), len(classes))
+        return ImageSpec((3, *read_image_size(str(first))), len(places))
     except UserError:
         return None

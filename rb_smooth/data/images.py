@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -147,6 +147,24 @@ class ImageFiles:
 
 
 AnyImages: TypeAlias = Images | ImageFiles
+
+
+LabelledImages = TypeVar("LabelledImages", Images, ImageFiles)
+
+
+def keep_labels(images: LabelledImages, labels: Sequence[int]) -> LabelledImages:
+    """The images with one of `labels`, ascending, in their order; the labels become 0, 1, …"""
+    wanted = torch.tensor(labels)
+    kept = images[torch.isin(images.y, wanted)]
+    return replace(kept, y=torch.searchsorted(wanted, kept.y))
+
+
+def resize_images(images: Images, size: int) -> Images:
+    """Every image (3, H, W) resized and centre-cropped to size x size, as `ImageFiles` does."""
+    x = np.empty((len(images), 3, size, size), np.uint8)
+    for row, image in zip(x, images.x.permute(0, 2, 3, 1).contiguous().numpy(), strict=True):
+        row[:] = np.asarray(ImageOps.fit(Image.fromarray(image), (size, size))).transpose(2, 0, 1)
+    return Images(torch.from_numpy(x), images.y)
 
 
 def iterate_chunks(images: AnyImages, size: int) -> Iterator[Images]:
