@@ -18,7 +18,7 @@ The papers' results are listed in recipes/cells.yaml. Ours are the benchmarks/*.
     runs, failed                  figures, device, seconds and commit of every run; failures and their reasons
 
 If a method has one seed only, entries of leaderboard/ are compared per example (`per_example_tests`). The results of
-`tuning` are read from benchmarks/tuning*.json.
+grid searches are read from benchmarks/tuning*.json.
 
 A row belongs to a result of a paper if data set, method and settings are equal. Settings of epoch selection, evaluation
 and logging may differ and are shown with the figure.
@@ -33,11 +33,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
-import tuning
 from learning_curves import logs_of, write_curves
 from paper_tables import Record, anchor_link, overview_lines, paper_lines
 from per_example_tests import entries_of, point_lines
-from result_tables import group_lines, table_head, table_line
+from result_tables import group_lines, table_head, table_line, tuning_table
 from speed import machine_kind
 
 from rb_smooth.config.listing import all_paper_results
@@ -152,7 +151,7 @@ def board_lines(leaderboard: Path, dataset: str, threat: str) -> Iterator[str]:
 
 
 def tuning_lines(folder: Path) -> Iterator[str]:
-    """Table and provenance of every file of `tuning`."""
+    """Table and provenance of every grid search."""
     for path in sorted(folder.glob("tuning*.json")):
         record = files.read_json(path)
         yield f"{_provenance(record)}; {anchor_link(path.stem)})."
@@ -163,7 +162,7 @@ def tuning_lines(folder: Path) -> Iterator[str]:
             "for this table (Holm); detectable as above:"
         )
         yield ""
-        yield from tuning.table(record)
+        yield from tuning_table(record)
         yield ""
 
 

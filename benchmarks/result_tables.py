@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from statistics import median
+from statistics import fmean, median, stdev
 from typing import Any
 
 from rb_smooth.config.method_names import adds_one_part
 from rb_smooth.core.formatting import eps_text, percent
-from rb_smooth.core.statistics import holm_correction
+from rb_smooth.core.statistics import apply_holm, holm_correction, paired_t_test
 from rb_smooth.evaluation.score import attack_title, selection_title
 from rb_smooth.training.sweep.comparison import SIGNIFICANT
 
@@ -131,6 +131,38 @@ def figure(key: str, row: dict[str, Any], n: int) -> str:
 def with_spread(mean: str, std: float | None) -> str:
     """std: in [0, 1]; None for one seed."""
     return mean if std is None else f"{mean} ± {percent(std)}"
+
+
+def tuning_table(record: dict[str, Any]) -> Iterator[str]:
+    """Percent, mean ± standard deviation over n seeds; each row's difference from the first, paired by seed, and the
+    detectable difference.
+    """
+    first, *others = record["rows"]
+    differences = apply_holm([paired_t_test(_of(row, "best"), _of(first, "best")) for row in others])
+    compared = ("best, minus the first row", "95 % interval", "p (Holm)", "detectable")
+    yield from table_head("method", "n", "best epoch", "last epoch", *compared)
+    for row, difference in zip(record["rows"], [None, *differences], strict=True):
+        cells = [row["title"], str(len(row["by_seed"])), *(_mean_text(_of(row, key)) for key in ("best", "last"))]
+        yield table_line(*cells, *_difference_text(difference))
+
+
+def _of(row: dict[str, Any], key: str) -> dict[int, float]:
+    return {int(seed): found[key] for seed, found in row["by_seed"].items()}
+
+
+def _mean_text(by_seed: dict[int, float]) -> str:
+    values = list(by_seed.values())
+    return with_spread(percent(fmean(values)), stdev(values) if len(values) > 1 else None)
+
+
+def _difference_text(difference: dict[str, Any] | None) -> tuple[str, str, str, str]:
+    if difference is None:
+        return "", "", "", ""
+    mean = signed(difference["mean"])
+    if difference["p"] is None:
+        return mean, "", "", ""
+    interval = f"{signed(difference['low'])} to {signed(difference['high'])}"
+    return mean, interval, f"{difference['p_holm']:.2g}", f"{100 * detectable(difference):.1f}"
 
 
 def table_head(*headings: str) -> Iterator[str]:

@@ -20,6 +20,7 @@ from rb_smooth.core.errors import UserError, did_you_mean
 
 PROGRAMS = {
     "recipe": "recipe",
+    "tune": "tune",
     "runs": "runs",
     "leaderboard": "leaderboard.__main__",
     "smoothness": "smoothness",

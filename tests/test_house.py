@@ -19,7 +19,7 @@ FOLDERS = ("core", "components", "data", "config", "evaluation", "training", "le
 
 PROGRAMS = {
     *("__init__", "__main__", "api", "recipe", "runs", "doctor", "laws", "landscape", "smoothness", "theory"),
-    "plugin",
+    *("plugin", "tune"),
 }
 ALLOWED = {"robustbench", "run"}
 """Functions that share the name of a module: a recipe's model, and the console script."""

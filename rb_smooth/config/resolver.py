@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from rb_smooth.config import plugins
 from rb_smooth.config.method_names import parse_method, split_method
-from rb_smooth.config.sections import SECTIONS, Sections, fill_defaults, merge_sections, read_sections
+from rb_smooth.config.sections import SECTIONS, Sections, fill_defaults, merge_sections, read_sections, read_tune
 from rb_smooth.core.environment import data_roots
 from rb_smooth.core.errors import UserError, did_you_mean
 from rb_smooth.core.files import validate_name
@@ -113,6 +113,20 @@ def resolve_file(path: Path) -> tuple[str, str, Sections]:
         raise UserError(f"expected data.name in {path}, got none; add it, or `base: digits/at` to start from a recipe")
     dataset, _, method = str(name or f"{sections['data']['name']}/{path.stem}").partition("/")
     return validate_name(dataset), validate_name(method), fill_defaults(sections)
+
+
+def tune_texts(target: str, method: str | None = None) -> dict[str, Any]:
+    """The search space of `tune:` in the files of a method, or of a FILE.yaml and its base; later files win."""
+    if method is None:
+        base = read_sections(Path(target), also=("base", "name", "run")).get("base")
+        inherited = {} if base is None else tune_texts(*str(base).split("/", 1))
+        return inherited | read_tune(Path(target))
+    catalog = RecipeCatalog(recipe_files(target))
+    base, *parts = parse_method(target, method, catalog.bases, catalog.parts)
+    texts: dict[str, Any] = {}
+    for name in (base, *sorted(parts, key=catalog.sort_key), *catalog.combinations(base, parts)):
+        texts |= read_tune(catalog.files[name].path)
+    return texts
 
 
 class RecipeCatalog:

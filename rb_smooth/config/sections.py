@@ -23,23 +23,28 @@ Sections = dict[str, Any]
 
 
 def read_sections(path: Path, also: Sequence[str] = ()) -> Sections:
-    """Read the sections of a recipe file, and the keys in `also`. Raises UserError for a missing or invalid file."""
-    try:
-        sections = parse_yaml(path.read_text(encoding="utf-8"), str(path))
-    except FileNotFoundError:
-        raise UserError(f"expected a recipe file, got nothing at {path}; check the path") from None
-    except (UnicodeDecodeError, IsADirectoryError, NotADirectoryError) as error:
-        raise UserError(f"expected a recipe file at {path}, got {type(error).__name__}; check the path") from None
-    if not isinstance(sections, dict):
-        raise UserError(
-            f"expected sections such as 'optimizer:' in {path}, got {type(sections).__name__}; see `recipe show`"
-        )
+    """Read the sections of a recipe file, and the keys in `also`. Raises UserError for a missing or invalid file.
+
+    Its search space, `tune`, is left out: `read_tune` reads it.
+    """
+    sections = _read_mapping(path)
+    sections.pop("tune", None)
     for key, section in sections.items():
         if key not in (*SECTIONS, *also):
             raise UserError(f"expected a section in {path}, {did_you_mean(str(key), [*SECTIONS, *also])}")
         if key in SECTIONS and not isinstance(section, (dict, list)):
             raise UserError(f"expected keys in section {key} of {path}, got {section!r}; write {key}: {{name: …}}")
     return sections
+
+
+def read_tune(path: Path) -> dict[str, Any]:
+    """The search space in a recipe file, `tune: {optimizer.lr: log:0.01..0.3}`; empty if it has none."""
+    space = _read_mapping(path).get("tune", {})
+    if not isinstance(space, dict) or not all(isinstance(key, str) for key in space):
+        raise UserError(
+            f"expected ranges by key in section tune of {path}, got {space!r}; write section.key: low..high"
+        )
+    return space
 
 
 def merge_sections(sections: Sections, overrides: Sections, where: str) -> Sections:
@@ -116,3 +121,17 @@ def _as_floats(value: Any) -> Any:
     if isinstance(value, list):
         return [_as_floats(item) for item in value]
     return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _read_mapping(path: Path) -> dict[str, Any]:
+    try:
+        sections = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    except FileNotFoundError:
+        raise UserError(f"expected a recipe file, got nothing at {path}; check the path") from None
+    except (UnicodeDecodeError, IsADirectoryError, NotADirectoryError) as error:
+        raise UserError(f"expected a recipe file at {path}, got {type(error).__name__}; check the path") from None
+    if not isinstance(sections, dict):
+        raise UserError(
+            f"expected sections such as 'optimizer:' in {path}, got {type(sections).__name__}; see `recipe show`"
+        )
+    return sections

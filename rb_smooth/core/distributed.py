@@ -200,10 +200,10 @@ def all_gather_object(value: _T) -> list[_T]:
     return values
 
 
-def abort_all(message: str) -> NoReturn:
+def abort_all(message: str, error: type[UserError] = UserError) -> NoReturn:
     """Exit all processes for an error that all of them detect; rank 0 prints `message`."""
     if is_rank_zero():
-        raise UserError(message)
+        raise error(message)
     raise SystemExit(USER_ERROR)
 
 

@@ -12,6 +12,10 @@ class UserError(Exception):
     """An error that the user can fix. The message is one line: `expected …, got …; do …`."""
 
 
+class Diverged(UserError):
+    """Training gave a loss or weights that are not finite."""
+
+
 class Failed(Exception):
     """Part of the work failed, with its error printed before. The message names the part and how to continue."""
 

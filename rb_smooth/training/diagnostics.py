@@ -10,6 +10,7 @@ import torch
 
 from rb_smooth.config.schema import Recipe
 from rb_smooth.core import distributed, files
+from rb_smooth.core.errors import Diverged
 from rb_smooth.training.run_folder.log import LogRow
 from rb_smooth.training.run_folder.run import Run
 from rb_smooth.training.trainer import Trainer
@@ -48,7 +49,8 @@ def check_finite(trainer: Trainer, run: Run) -> None:
     kept = "the last saved state is intact;" if run.progress == "begun" else "no state was saved yet;"
     distributed.abort_all(
         f"expected finite {what}, got nan or inf at step {step} (epoch {trainer.epoch + 1}, minibatch {batch + 1}, "
-        f"saved in {run.path / 'diverged.pt'}); {kept} the same command would fail again: change --set optimizer.lr"
+        f"saved in {run.path / 'diverged.pt'}); {kept} the same command would fail again: change --set optimizer.lr",
+        Diverged,
     )
 
 

@@ -6,6 +6,7 @@ step.py holds one training step, trainer.py the state of training.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -27,7 +28,7 @@ from rb_smooth.data.splits import DataSplits
 from rb_smooth.evaluation.accuracy import measure_accuracy
 from rb_smooth.training import measurement
 from rb_smooth.training.diagnostics import check_finite, check_input_hashes, check_replicas, training_warnings
-from rb_smooth.training.run_folder.log import best_row
+from rb_smooth.training.run_folder.log import LogRow, best_row
 from rb_smooth.training.run_folder.reporting import RunReporter
 from rb_smooth.training.run_folder.resume import delete_states, load_state, save_state
 from rb_smooth.training.run_folder.run import Run
@@ -45,13 +46,14 @@ def train(
     device: torch.device,
     network: Normalized | None = None,
     saved_every_s: float = SAVED_EVERY_S,
+    after_epoch: Callable[[Sequence[LogRow]], None] | None = None,
 ) -> None:
     """Train or resume to the last epoch. Writes best.pt, last.pt and log.csv to the run's folder.
 
     Saves the state after every epoch, and every `saved_every_s` seconds within one: a run killed at any moment, even
     while it saves, resumes to bit-identical results. Raises Interrupted after Ctrl-C or SIGTERM, with the state saved.
     Of several processes (`distributed.process_group`) each trains on a shard of every minibatch; rank zero writes.
-    network: result of `build_network`; None: build it.
+    network: result of `build_network`; None: build it. after_epoch: called with the log when an epoch is saved.
     """
     epochs = recipe.train.epochs
     with (
@@ -79,6 +81,8 @@ def train(
             if not stopped:
                 _finish_epoch(trainer, run, reporter)
             _save(trainer, run)
+            if after_epoch is not None and not stopped:
+                after_epoch(trainer.log)
             saved_at = time.monotonic()
             [stopped] = distributed.all_reduce_any(bool(stop))
         if stopped:

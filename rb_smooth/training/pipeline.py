@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -15,6 +15,7 @@ from rb_smooth.core.console import console, is_quiet, log_info
 from rb_smooth.core.errors import UserError
 from rb_smooth.core.formatting import counted
 from rb_smooth.evaluation.score import attack_title
+from rb_smooth.training.run_folder.log import LogRow
 from rb_smooth.training.run_folder.run import Progress, Run, run_path
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 Goal = Literal["plan", "training", "evaluation", "entry"]
 """The stage after which a run stops. plan: after printing its estimated cost."""
 
+AfterEpoch = Callable[[Sequence[LogRow]], None]
+
 
 @dataclass(frozen=True)
 class RunOptions:
@@ -36,6 +39,7 @@ class RunOptions:
     runs, data_dir, leaderboard: folders. device: auto, cpu, cuda, cuda:1, …
     workers: processes for AutoAttack's batches; None: as many as a small network leaves idle on a CPU.
     fresh: discard the run's files. replace: replace another run's entry of the same name.
+    after_epoch: called with the log after every epoch, when the state is saved; an exception from it ends the training.
     """
 
     runs: Path = Path("runs")
@@ -46,6 +50,7 @@ class RunOptions:
     fresh: bool = False
     replace: bool = False
     until: Goal = "entry"
+    after_epoch: AfterEpoch | None = None
 
     @property
     def starts_over(self) -> bool:
@@ -134,7 +139,7 @@ def _run_stages(run: Run, resolved: ResolvedRecipe, options: RunOptions, write_r
             if not distributed.rank_zero_call(lambda: run.is_trained):
                 from rb_smooth.training.loop import train
 
-                train(recipe, run, data, device, network)
+                train(recipe, run, data, device, network, after_epoch=options.after_epoch)
             if options.until == "training":
                 return
             if not distributed.rank_zero_call(lambda: run.restore_score(resolved.sections["evaluate"])):
