@@ -122,7 +122,7 @@ def test_a_missing_or_invalid_file_raises_an_error(tmp_path, good_file):
     for name in ("text.npz", "one.npy", "cut.npz", "empty.npz"):
         with pytest.raises(UserError, match=rf"\.npz file in .*{name}"):
             check_extra(tmp_path / name, DIGITS, labelled=True)
-    with pytest.raises(UserError, match=r"\.npz file"):
+    with pytest.raises(UserError, match=r"expected the file .*, got a folder"):
         check_extra(tmp_path, DIGITS, labelled=True)
 
 

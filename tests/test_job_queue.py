@@ -219,7 +219,7 @@ def wait_for(process, *paths):
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_stop_signal_lets_every_process_save_and_starts_no_other(tmp_path, number):
     code = (
         "import signal, sys, time; from pathlib import Path; place = Path(sys.argv[1])\n"

@@ -645,7 +645,7 @@ def test_a_full_or_forbidden_disk_is_one_line_and_keeps_the_last_good_file(tmp_p
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_stop_leaves_a_run_that_goes_on(tmp_path, number):
     command = [sys.executable, "-u", "-m", "rb_smooth.recipe", "digits", "at+ensgd", *ENSGD, "--epochs=300"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

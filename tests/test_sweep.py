@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -132,6 +134,27 @@ def test_a_run_that_fails_is_named_and_the_others_are_in_the_table(inside, capsy
     finally:
         for name, content in whole.items():
             (folder / name).write_bytes(content)
+
+
+@pytest.mark.slow
+def test_a_killed_process_of_a_sweep_is_named_and_the_same_command_resumes_its_run(elsewhere, capsys):
+    command = ["digits", "at", "--seeds=0,1", "--workers=2", *QUICK, "--epochs=12"]
+    sweeping = subprocess.Popen(
+        [sys.executable, "-m", "rb_smooth.recipe", *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    while not (states := list(elsewhere.glob("runs/digits/at-s0-*/resume.pt"))):
+        assert sweeping.poll() is None
+        time.sleep(0.02)
+    children = Path(f"/proc/{sweeping.pid}/task/{sweeping.pid}/children").read_text().split()
+    [killed] = [each for each in children if b"--seed=0" in Path(f"/proc/{each}/cmdline").read_bytes()]
+    os.kill(int(killed), signal.SIGKILL)
+    said, complained = sweeping.communicate()
+    assert sweeping.returncode == 1
+    assert "ended by signal 9" in said + complained
+    assert states[0].exists()
+    assert run_recipe_program(*command) == 0
+    assert "resumed after" in (states[0].parent / "output.txt").read_text()
+    assert {run["seed"] for run in record()["runs"]} == {0, 1}
 
 
 @pytest.mark.slow

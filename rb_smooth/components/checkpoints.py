@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from rb_smooth.components.models import Normalized
 from rb_smooth.core import files
 from rb_smooth.core.errors import UserError, first_line
+from rb_smooth.core.input_files import regular_file
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "ema_state_dict", "model_ema", "ema", "params")
 """Keys under which files hold a state dict; the first present is read unless a key is requested."""
@@ -124,7 +125,7 @@ def _read_file(path: Path) -> Any:
     from safetensors.torch import load_file
 
     try:
-        return load_file(path)
+        return load_file(regular_file(path))
     except SafetensorError as error:
         raise UserError(
             f"expected tensors in {path}, got a damaged or foreign file ({first_line(error)}); restore it"

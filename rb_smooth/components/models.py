@@ -79,11 +79,11 @@ def resnet18(channels: int, classes: int) -> nn.Module:
 def wideresnet(channels: int, classes: int, *, depth: int = 34, width: int = 10) -> nn.Module:
     """Wide ResNet for 32 x 32 images: WRN-34-10 has 46.2 M parameters, WRN-28-10 36.5 M. Source: RobustBench's.
 
-    depth (10, 16, 22, 28, 34, …): layers, 6 n + 4. Source: both papers.
+    depth (10, 16, 22, 28, 34, … 1000): layers, 6 n + 4. Source: both papers.
     width (>= 1): factor on 16, 32, 64 channels. Source: both papers.
     """
-    if depth < 10 or depth % 6 != 4 or width < 1:
-        raise ValueError(f"expected depth 10, 16, 22, 28, 34, … and width >= 1, got {depth} and {width}")
+    if not 10 <= depth <= 1000 or depth % 6 != 4 or width < 1:
+        raise ValueError(f"expected depth 10, 16, 22, 28, 34, … 1000 and width >= 1, got {depth} and {width}")
     return bridge.architectures("wide_resnet").WideResNet(depth=depth, num_classes=classes, widen_factor=width)
 
 

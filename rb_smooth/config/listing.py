@@ -17,6 +17,7 @@ from rb_smooth.config.sections import recipe_description
 from rb_smooth.config.yaml import parse_yaml
 from rb_smooth.core.console import console
 from rb_smooth.core.errors import UserError, did_you_mean
+from rb_smooth.core.input_files import read_text
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def read_paper_results(dataset: str) -> list[PaperResult]:
 def all_paper_results() -> list[PaperResult]:
     """All results, in the papers' order."""
     path = next(path for root in recipe_roots(shipped_only=True) if (path := root / "cells.yaml").exists())
-    listed = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    listed = parse_yaml(read_text(path), str(path))
     return [PaperResult(**entry | {"settings": tuple(entry.get("settings", ()))}) for entry in listed]
 
 

@@ -40,6 +40,9 @@ _FILES = {
 }
 """Modules of the components of each kind, below rb_smooth: a package, or one module."""
 
+_MAX_PARAMETERS = 5 * 10**9
+"""Parameters of a network above which it is not built; Wide ResNets of the papers have less than 10**9."""
+
 _POSITIONAL = {"optimizer": 1, "model": 2, "data": 1}  # arguments of a constructor that are no options: parameters, …
 _INJECTED = {"generator"}  # arguments that training passes; a recipe cannot set them
 
@@ -169,10 +172,30 @@ def build_model(
     from rb_smooth.components.models import Normalized
 
     channels = shape[0]
+    _check_size(name, options, channels, classes)
     net = build_component("model", name, options, channels, classes)
     model = Normalized(net, list(mean) * (channels // len(mean)), list(std) * (channels // len(std)))
     model.check_fits(name, shape, classes)
     return model
+
+
+def _check_size(name: str, options: Mapping[str, Any], channels: int, classes: int) -> None:
+    """Raises UserError for a network of too many parameters, which are counted without memory for them."""
+    import torch
+
+    if not any(isinstance(value, (int, float)) for value in options.values()):
+        return  # sizes are numbers
+    try:
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            net = build_component("model", name, options, channels, classes)
+        count = sum(parameter.numel() for parameter in net.parameters())
+    except (RuntimeError, TypeError, OverflowError) as error:
+        if "overflow" not in str(error) and "too large" not in str(error):
+            return  # not every network can be built without memory; building it says what is wrong
+        count = 2**63
+    if count > _MAX_PARAMETERS:
+        limit = f"at most {_MAX_PARAMETERS:.0e} parameters"
+        raise UserError(f"expected model {name} to have {limit}, got {count:.0e}; lower its width or depth")
 
 
 def check_options(kind: str, name: str, options: Mapping[str, Any], also: Iterable[str] = ()) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from rb_smooth.config.yaml import parse_yaml
 from rb_smooth.core.errors import UserError, did_you_mean
+from rb_smooth.core.input_files import read_text
 
 SECTIONS = ("data", "model", "objective", "perturbation", "optimizer", "averaging", "schedule", "train", "evaluate")
 STAGED = ("objective", "perturbation", "optimizer")
@@ -111,7 +112,7 @@ def short_hash(value: Any) -> str:
 
 def recipe_description(path: Path) -> str:
     """First comment line of a recipe file, shown by `recipe list`."""
-    first = path.read_text(encoding="utf-8", errors="replace").partition("\n")[0]
+    first = read_text(path, errors="replace").partition("\n")[0]
     return first.lstrip("# ").strip() if first.startswith("#") else ""
 
 
@@ -125,10 +126,10 @@ def _as_floats(value: Any) -> Any:
 
 def _read_mapping(path: Path) -> dict[str, Any]:
     try:
-        sections = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+        sections = parse_yaml(read_text(path), str(path))
     except FileNotFoundError:
         raise UserError(f"expected a recipe file, got nothing at {path}; check the path") from None
-    except (UnicodeDecodeError, IsADirectoryError, NotADirectoryError) as error:
+    except (UnicodeDecodeError, NotADirectoryError) as error:
         raise UserError(f"expected a recipe file at {path}, got {type(error).__name__}; check the path") from None
     if not isinstance(sections, dict):
         raise UserError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from copy import deepcopy
 from functools import lru_cache
@@ -16,8 +17,25 @@ _FRACTION = re.compile(r"^\d+/\d+$")
 _SCIENTIFIC = re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$")
 
 
+_MAX_TEXT, _MAX_ALIASES, _MAX_DEPTH = 2**20, 20, 50
+"""Characters, aliases and levels of a YAML text: twenty aliases repeat a value some thousand times at most."""
+
+
 class _Loader(yaml.SafeLoader):
-    """Reads 8/255 and 5e-4 as numbers; YAML 1.1 reads them as strings."""
+    """Reads 8/255 and 5e-4 as numbers; YAML 1.1 reads them as strings. Limits aliases and nesting."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._aliases, self._open = 0, 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        self._aliases += self.check_event(yaml.AliasEvent)
+        self._open += 1
+        if self._aliases > _MAX_ALIASES or self._open > _MAX_DEPTH:
+            raise yaml.YAMLError(f"more than {_MAX_ALIASES} aliases or {_MAX_DEPTH} levels")
+        node = super().compose_node(parent, index)
+        self._open -= 1
+        return node
 
 
 class _Dumper(yaml.SafeDumper):
@@ -27,6 +45,8 @@ class _Dumper(yaml.SafeDumper):
 def parse_yaml(text: str, where: str) -> Any:
     """Parse `text`. Raises UserError, naming `where`, for invalid or unsafe YAML."""
     try:
+        if len(text) > _MAX_TEXT:
+            raise ValueError(f"{len(text)} characters")
         return deepcopy(_load(text))
     except (yaml.YAMLError, ZeroDivisionError, ValueError, RecursionError) as error:
         raise UserError(f"expected YAML in {where}, got {' '.join(str(error).split())}; correct it") from None
@@ -35,7 +55,9 @@ def parse_yaml(text: str, where: str) -> Any:
 @lru_cache(maxsize=1024)
 def _load(text: str) -> Any:
     """Parsing takes a millisecond for a recipe, of which a command reads the same ones several times."""
-    return yaml.load(text, _Loader)
+    value = yaml.load(text, _Loader)
+    json.dumps(value, default=str, skipkeys=True)  # raises ValueError for an alias inside its own value
+    return value
 
 
 def dump_sections(sections: dict[str, Any]) -> str:

@@ -31,6 +31,7 @@ from rb_smooth.core.errors import (
     did_you_mean,
     first_line,
 )
+from rb_smooth.core.worker_pool import stop_signals
 
 SCRIPT = "rb-smooth"
 _MODULE = "python -m rb_smooth."
@@ -103,6 +104,13 @@ class _Verbose(_Flag):
 _OS_ERROR_HINTS = {
     errno.ENOSPC: "free some space",
     errno.EDQUOT: "free some of your quota",
+    errno.EFBIG: "choose a disk that takes files of this size, or raise ulimit -f",
+    errno.EMFILE: "raise ulimit -n",
+    errno.ENFILE: "end other programs",
+    errno.EIO: "check the disk",
+    errno.ESTALE: "check the network disk",
+    errno.ELOOP: "correct the link that points to itself",
+    errno.ENXIO: "choose a file",
     errno.EACCES: "allow it, or choose another folder",
     errno.EPERM: "allow it, or choose another folder",
     errno.EROFS: "choose a folder that can be written",
@@ -119,7 +127,7 @@ def run_cli(main: Callable[[], int | None]) -> Callable[[], int]:
     def program() -> int:
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="replace")  # a terminal without UTF-8 must not end a run
-        with _sigterm_as_interrupt():
+        with _stop_signals_as_interrupt():
             try:
                 return main() or 0
             except UserError as refused:
@@ -158,17 +166,19 @@ def run_cli(main: Callable[[], int | None]) -> Callable[[], int]:
 
 
 @contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
-    """Handle SIGTERM, which batch systems send, as Ctrl-C. Does nothing outside the main thread."""
+def _stop_signals_as_interrupt() -> Iterator[None]:
+    """Handle `stop_signals` as Ctrl-C. Does nothing outside the main thread."""
+    before = {}
     try:
-        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+        for number in stop_signals():
+            before[number] = signal.signal(number, signal.default_int_handler)
     except ValueError:
-        yield
-        return
+        pass
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _print_error(message: str, code: int) -> int:

@@ -12,6 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from rb_smooth.core.errors import UserError
+from rb_smooth.core.input_files import regular_file
+
 FIX_HINT = (
     "on a CPU set ONEDNN_MAX_CPU_ISA=AVX and repeat the command; python -m rb_smooth.doctor checks what is installed"
 )
@@ -60,10 +63,10 @@ def record_crash_trace(path: Path) -> Iterator[None]:
 def read_signal(path: Path) -> str | None:
     """The name of the signal in a trace; None if there is no file or an empty one. A damaged trace has no name."""
     try:
-        with path.open("rb") as file:
+        with regular_file(path).open("rb") as file:
             first = file.read(200).decode(errors="replace").partition("\n")[0]
             is_empty = file.seek(0, 2) == 0
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, UserError):
         return None
     words = first.removeprefix(_TRACE_HEADER).replace("-", " ")  # newer Pythons write floating-point
     return None if is_empty else _SIGNAL_NAMES.get(words, _UNKNOWN_SIGNAL)

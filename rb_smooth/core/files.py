@@ -8,11 +8,16 @@ import json
 import os
 import re
 import tempfile
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rb_smooth.core.errors import UserError, first_line
+from rb_smooth.core.input_files import array_headers, check_content, open_archive, read_text, regular_file
+
+_ARRAY_DAMAGE = (OSError, MemoryError, SyntaxError, ValueError, EOFError, LookupError, AttributeError, RuntimeError)
+"""Raised by numpy and zipfile for a damaged file, or one of another format."""
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -45,13 +50,11 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Read a JSON file. Raises UserError if it is missing or is not JSON."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_text(path))
     except FileNotFoundError:
         raise UserError(f"expected the file {path}, got nothing there; check the name") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"expected JSON in {path}, got {error}; restore or delete it") from None
-    except IsADirectoryError:
-        raise UserError(f"expected the file {path}, got a folder; move it away") from None
 
 
 def write_arrays(path: Path, arrays: dict[str, Any]) -> None:
@@ -65,15 +68,15 @@ def write_arrays(path: Path, arrays: dict[str, Any]) -> None:
 
 def read_arrays(path: Path) -> dict[str, Any]:
     """Read the arrays of an .npz without executing code. Raises UserError if it is missing or damaged."""
-    import zipfile
     import zlib
 
     import numpy as np
 
     try:
+        array_headers(path)
         with np.load(path, allow_pickle=False) as archive:
             return dict(archive.items())
-    except (OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+    except (*_ARRAY_DAMAGE, zipfile.BadZipFile, zlib.error) as error:
         cause = first_line(error)
         raise UserError(f"expected arrays in {path}, got a damaged or foreign file ({cause}); restore it") from None
 
@@ -94,7 +97,6 @@ def load_tensors(path: Path) -> Any:
     """
     import pickle
     import struct
-    import zipfile
     import zlib
 
     import torch
@@ -104,12 +106,14 @@ def load_tensors(path: Path) -> Any:
         *(pickle.UnpicklingError, struct.error, zipfile.BadZipFile, zlib.error),
     )
     try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
+        if zipfile.is_zipfile(regular_file(path)):
+            with open_archive(path) as archive:
                 if (damaged := archive.testzip()) is not None:
                     raise EOFError(f"the checksum of {damaged} is wrong")
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, OSError, *damage) as error:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        check_content(loaded, path.stat().st_size)
+        return loaded
+    except (RuntimeError, OSError, MemoryError, *damage) as error:
         cause = first_line(error)
         if isinstance(error, pickle.UnpicklingError):  # torch's message recommends executing the file's code
             cause = "it holds more than tensors, or is none of torch's"
@@ -117,7 +121,7 @@ def load_tensors(path: Path) -> Any:
 
 
 def sha256(path: Path) -> str:
-    with path.open("rb") as file:
+    with regular_file(path).open("rb") as file:
         digest = hashlib.sha256()
         while chunk := file.read(1 << 20):
             digest.update(chunk)
@@ -146,7 +150,7 @@ def write_between(path: Path, blocks: Mapping[str, Sequence[str]]) -> None:
     Raises UserError, and writes nothing, if the document or a place is missing or a place occurs twice.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"expected a document in {path}, got {type(error).__name__}; check the name") from None
     for name, lines in blocks.items():

@@ -1,6 +1,6 @@
 """Worker processes, which end with the block or the parent that started them, and stop signals.
 
-Ctrl-C and SIGTERM are stop requests: the caller acts on them between two steps.
+Ctrl-C, SIGTERM and SIGHUP are stop requests: the caller acts on them between two steps.
 """
 
 from __future__ import annotations
@@ -22,9 +22,15 @@ from rb_smooth.core.errors import UserError
 _REPEAT_WINDOW_S = 1.0
 
 
+def stop_signals() -> list[int]:
+    """SIGTERM, which batch systems send, and SIGHUP, which a closed terminal sends unless it is ignored (nohup)."""
+    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return [int(signal.SIGTERM)] if ignored else [int(signal.SIGTERM), int(signal.SIGHUP)]
+
+
 @contextmanager
 def catch_stop_signals() -> Iterator[list[float]]:
-    """Context manager: append the time of each SIGINT and SIGTERM to the list.
+    """Context manager: append the time of each SIGINT and of each of `stop_signals` to the list.
 
     A signal more than 1 s after the first has its previous effect. Sooner ones are repetitions: a batch system signals
     every process, and torchrun signals its processes again. Outside the main thread the list stays empty.
@@ -40,7 +46,7 @@ def catch_stop_signals() -> Iterator[list[float]]:
             signal.raise_signal(number)
 
     try:
-        for number in map(int, (signal.SIGINT, signal.SIGTERM)):
+        for number in (int(signal.SIGINT), *stop_signals()):
             handlers[number] = signal.signal(number, note)
     except ValueError:
         pass
@@ -53,13 +59,13 @@ def catch_stop_signals() -> Iterator[list[float]]:
 
 @contextmanager
 def shield_children() -> Iterator[None]:
-    """Context manager: delay signals until the end; processes started inside ignore Ctrl-C permanently.
+    """Context manager: delay signals until the end; processes started inside ignore Ctrl-C and SIGHUP.
 
-    A terminal sends Ctrl-C to all processes: one that is starting would exit with a traceback, as would one whose
+    A terminal sends both to all processes: one that is starting would exit with a traceback, as would one whose
     parent stops before its arguments are sent.
     """
     with catch_stop_signals() as requested:
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which children inherit
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})  # which children inherit
         try:
             yield
         finally:

@@ -6,13 +6,13 @@ import tokenize
 import zipfile
 import zlib
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from rb_smooth.core.errors import UserError
+from rb_smooth.core.input_files import array_header, array_headers, open_archive, regular_file
 from rb_smooth.data.image_spec import ImageSpec
 
 _CHUNK_SIZE = 10_000
@@ -60,8 +60,9 @@ def check_extra(file: Path, expected: ImageSpec, labelled: bool) -> None:
 def read_images(file: Path) -> Tensor:
     """Images of a file that `check_extra` accepts: (N, C, H, W) uint8. Needs little memory beyond the result."""
     try:
-        with zipfile.ZipFile(file) as archive, archive.open("image.npy") as member:
-            (count, height, width, channels), fortran_order, _ = _header(member)
+        array_headers(file)
+        with open_archive(file) as archive, archive.open("image.npy") as member:
+            (count, height, width, channels), fortran_order, _ = array_header(member)
             if fortran_order:
                 return torch.from_numpy(_array(file, "image")).permute(0, 3, 1, 2).contiguous()
             x = torch.empty(count, channels, height, width, dtype=torch.uint8)
@@ -80,29 +81,17 @@ def read_labels(file: Path) -> Tensor:
 
 def _array(file: Path, name: str) -> np.ndarray:
     try:
-        with np.load(file, allow_pickle=False) as arrays:
+        with np.load(regular_file(file), allow_pickle=False) as arrays:
             return arrays[name]
     except _READ_ERRORS as error:
         raise UserError(f"expected a whole array {name!r} in {file}, got {error}; fetch it again") from None
 
 
-def _header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """(shape, fortran_order, dtype) of the .npy array that starts here."""
-    version_1 = np.lib.format.read_magic(member) == (1, 0)
-    return (np.lib.format.read_array_header_1_0 if version_1 else np.lib.format.read_array_header_2_0)(member)
-
-
 def _headers(file: Path) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
     """Shape and dtype of each array in an .npz file."""
-    found = {}
     try:
-        with zipfile.ZipFile(file) as archive:
-            for name in archive.namelist():
-                with archive.open(name) as member:
-                    shape, _, dtype = _header(member)
-                    found[name.removesuffix(".npy")] = (shape, dtype)
+        return array_headers(file)
     except FileNotFoundError:
         raise UserError(f"expected extra images in {file}, got nothing there; correct data.extra.file") from None
     except _READ_ERRORS as error:
         raise UserError(f"expected an .npz file in {file}, got {error}; fetch it again") from None
-    return found

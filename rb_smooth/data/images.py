@@ -17,6 +17,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from rb_smooth.core.errors import UserError, first_line
+from rb_smooth.core.input_files import regular_file
 
 _READ_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 """Raised by Pillow for a file that is not an image or is damaged."""
@@ -196,7 +197,7 @@ def read_image_size(path: str) -> tuple[int, int]:
 def open_image(path: str) -> Iterator[Image.Image]:
     """Open an image file without decoding it. Raises UserError for a damaged file, also while it is decoded inside."""
     try:
-        with Image.open(path) as image:
+        with Image.open(regular_file(Path(path))) as image:
             yield image
     except _READ_ERRORS as error:
         raise UserError(

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from rb_smooth.core import environment
 from rb_smooth.core.errors import UserError
+from rb_smooth.core.worker_pool import stop_signals
 from rb_smooth.data.images import AnyImages, ImageFiles, Images
 
 _STOP_TIMEOUT_S = 30
@@ -88,9 +89,10 @@ class _RowDataset(Dataset[Tensor | UserError]):
 
 
 def _ignore_signals(worker: int) -> None:
-    """Ignore SIGINT and delay SIGTERM: both reach the whole process group, and training finishes its step first.
+    """Ignore SIGINT and delay `stop_signals`: all reach the whole process group, and training finishes its step first.
 
     SIGTERM must end the worker eventually: Python stops remaining workers with it at exit.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_STOP_TIMEOUT_S))
+    for number in stop_signals():
+        signal.signal(number, lambda *_: signal.alarm(_STOP_TIMEOUT_S))

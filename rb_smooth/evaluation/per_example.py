@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rb_smooth.core.errors import UserError
+from rb_smooth.core.input_files import read_text
 from rb_smooth.core.robustbench import ATTACKS
 
 if TYPE_CHECKING:
@@ -55,9 +56,9 @@ def parse_points_csv(path: Path, score: dict[str, Any]) -> PerExampleResults:
     Raises UserError, naming file and line, for a damaged file, and for a file that contradicts `score`.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
         header, *rows = list(csv.reader(io.StringIO(text), strict=True)) or [[]]
-    except (UnicodeDecodeError, IsADirectoryError, csv.Error) as error:
+    except (UnicodeDecodeError, csv.Error) as error:
         raise _damaged_error(path, str(error)) from None
     if header != HEADER:
         raise _damaged_error(path, f"the header {','.join(header)!r}")

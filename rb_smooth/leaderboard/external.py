@@ -19,6 +19,7 @@ from rb_smooth.core import files
 from rb_smooth.core.console import is_quiet, log_info
 from rb_smooth.core.errors import UserError
 from rb_smooth.core.files import validate_name
+from rb_smooth.core.input_files import regular_file
 from rb_smooth.core.threat import Threat
 from rb_smooth.evaluation.evaluator import evaluate_model, network_config
 from rb_smooth.leaderboard.entries import Entry, cache_folder, published_entries
@@ -67,8 +68,9 @@ def submit_checkpoint(
     """
     path, architecture, options = external_model.checkpoint, external_model.architecture, external_model.options
     threat, key, standardise = external_model.threat, external_model.key, external_model.standardise
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"expected a checkpoint or a run's folder at {path}, got nothing there; correct the path")
+    regular_file(path)
     asked = external_model.asked
     protocol = asked if isinstance(asked, Evaluate) else parse_protocol(asked)
     name = validate_name(external_model.name or f"{path.stem}_{architecture}")

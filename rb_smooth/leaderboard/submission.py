@@ -15,6 +15,7 @@ from rb_smooth.core.environment import git_commit
 from rb_smooth.core.errors import UserError
 from rb_smooth.core.files import validate_name
 from rb_smooth.core.formatting import eps_text, percent
+from rb_smooth.core.input_files import regular_file
 from rb_smooth.evaluation.score import attack_title
 from rb_smooth.leaderboard.entries import Entry, link_or_copy, read_entry
 from rb_smooth.leaderboard.metadata import architecture_name, paper_link, used_extra_data
@@ -83,7 +84,7 @@ def write_entry(submission: Submission, replace: bool = False) -> Entry:
         ):
             target.unlink(missing_ok=True)
             if source is not None and source.exists():
-                files.write_bytes(target, source.read_bytes())
+                files.write_bytes(target, regular_file(source).read_bytes())
         files.write_json(entry.path, entry.info)
     return entry
 

@@ -51,7 +51,7 @@ def train(
     """Train or resume to the last epoch. Writes best.pt, last.pt and log.csv to the run's folder.
 
     Saves the state after every epoch, and every `saved_every_s` seconds within one: a run killed at any moment, even
-    while it saves, resumes to bit-identical results. Raises Interrupted after Ctrl-C or SIGTERM, with the state saved.
+    while it saves, resumes to bit-identical results. Raises Interrupted after a stop signal, with the state saved.
     Of several processes (`distributed.process_group`) each trains on a shard of every minibatch; rank zero writes.
     network: result of `build_network`; None: build it. after_epoch: called with the log when an epoch is saved.
     """

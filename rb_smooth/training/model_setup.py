@@ -17,6 +17,7 @@ from rb_smooth.config.schema import Recipe, Stage, Train
 from rb_smooth.core import distributed, robustbench
 from rb_smooth.core.determinism import INIT, derive_seed
 from rb_smooth.core.errors import UserError, did_you_mean
+from rb_smooth.core.input_files import regular_file
 from rb_smooth.data.splits import DataSplits
 
 _COMPILER = "inductor"
@@ -144,6 +145,7 @@ class ZooModel(NamedTuple):
                 f"expected the weights of {self.name} in {self.path}, got no file; download them with {call}, "
                 "or set their folder: --zoo-dir, or --set model.zoo_dir=… of a recipe"
             )
+        regular_file(self.path)
         load = robustbench.import_robustbench().load_model
         try:
             model: nn.Module = load(self.name, str(self.folder), dataset=self.dataset, threat_model=self.threat)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from rb_smooth.core.errors import UserError
+from rb_smooth.core.input_files import read_text
 
 LogRow = dict[str, Any]
 
@@ -30,10 +31,10 @@ def read_log(path: Path) -> list[LogRow]:
     Raises UserError, with file and line, for an incomplete or damaged log.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     except FileNotFoundError:
         raise UserError(f"expected a run's log in {path}, got no file; train at least one epoch") from None
-    except (UnicodeDecodeError, IsADirectoryError, NotADirectoryError) as error:
+    except (UnicodeDecodeError, NotADirectoryError) as error:
         raise _damaged_error(path, 1, type(error).__name__) from None
     header, *lines = _split_cells(path, text) or [[]]
     if missing := [name for name in (*_REQUIRED_COLUMNS, "best") if name not in header]:

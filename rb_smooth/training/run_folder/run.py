@@ -20,7 +20,7 @@ import filelock
 from rb_smooth.config import yaml
 from rb_smooth.config.overrides import ResolvedRecipe
 from rb_smooth.config.sections import SECTIONS, Sections, result_config, short_hash
-from rb_smooth.core import crashes, files
+from rb_smooth.core import crashes, files, input_files
 from rb_smooth.core.errors import UserError, first_line
 from rb_smooth.training.run_folder import resume
 
@@ -112,8 +112,8 @@ class Run:
         """Content of recipe.yaml. Raises UserError if it is missing or damaged."""
         path = self.path / "recipe.yaml"
         try:
-            header = yaml.parse_yaml(path.read_text(encoding="utf-8"), str(path))
-        except (FileNotFoundError, UnicodeDecodeError, IsADirectoryError, UserError):
+            header = yaml.parse_yaml(input_files.read_text(path), str(path))
+        except (FileNotFoundError, UnicodeDecodeError, UserError):
             header = None
         if not isinstance(header, dict) or not {"name", "run"} <= header.keys():
             raise UserError(f"expected the run's recipe in {path}, got no readable one; restore it, or use --fresh")

@@ -38,7 +38,7 @@ def run_jobs(jobs: Sequence[Job], devices: Sequence[str], threads: int | None = 
     """Run `jobs` in order, one at a time on each of `devices`. Returns the jobs that failed or did not start.
 
     threads: CPU threads of each process, unless OMP_NUM_THREADS is set. Each writes to output.txt in its run's folder.
-    Raises Interrupted after Ctrl-C or SIGTERM, when every process has saved its state; a second signal kills them.
+    Raises Interrupted after a stop signal, when every process has saved its state; a second signal kills them.
     """
     queue = _Queue(jobs, devices, threads)
     with catch_stop_signals() as stop, _live_status(queue.status_table):
