@@ -35,9 +35,26 @@ Curves = dict[str, dict[int, list[LogRow]]]
 """Method -> seed -> rows of its log."""
 
 
+SMALL = HERE / "cifar10-small"
+"""Files of `cifar10_small`, one for each run; they hold the curves."""
+
+
 def main() -> None:
     for path in sorted(STORED_CURVES.glob("*.csv")):
         print(f"drawn: {draw(read_curves(path), FIGURES / f'learning-curves-{path.stem}.png')}")
+    if curves := curves_of([files.read_json(path) for path in sorted(SMALL.glob("*.json"))]):
+        print(f"drawn: {draw(curves, FIGURES / 'learning-curves-cifar10-small.png')}")
+
+
+def curves_of(runs: Sequence[dict[str, Any]]) -> Curves:
+    """Curves of the four methods at the recipes' values, from files of `cifar10_small`."""
+    curves: Curves = {method: {} for method in MAIN}
+    for run in runs:
+        if run["method"] in MAIN and not run["settings"]:
+            columns = [[None if x == "-" else float(x) for x in text.split()] for text in run["curve"].values()]
+            rows = [dict(zip(run["curve"], row, strict=True)) for row in zip(*columns, strict=True)]
+            curves[run["method"]][run["seed"]] = rows
+    return {method: seeds for method, seeds in curves.items() if seeds}
 
 
 def logs_of(runs: Sequence[dict[str, Any]], folder: Path) -> Curves:

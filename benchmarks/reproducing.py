@@ -18,7 +18,7 @@ The papers' results are listed in recipes/cells.yaml. Ours are the benchmarks/*.
     runs, failed                  figures, device, seconds and commit of every run; failures and their reasons
 
 If a method has one seed only, entries of leaderboard/ are compared per example (`per_example_tests`). The results of
-grid searches are read from benchmarks/tuning*.json.
+grid searches are read from benchmarks/tuning*.json, those of `cifar10_small` from benchmarks/cifar10-small/.
 
 A row belongs to a result of a paper if data set, method and settings are equal. Settings of epoch selection, evaluation
 and logging may differ and are shown with the figure.
@@ -37,6 +37,7 @@ from learning_curves import logs_of, write_curves
 from paper_tables import Record, anchor_link, overview_lines, paper_lines
 from per_example_tests import entries_of, point_lines
 from result_tables import group_lines, table_head, table_line, tuning_table
+from small_tables import small_lines
 from speed import machine_kind
 
 from rb_smooth.config.listing import all_paper_results
@@ -113,6 +114,7 @@ def write_page(page: Path, results: Mapping[str, Record]) -> None:
     blocks["measured"] = list(measured_lines(results))
     blocks["door"] = list(board_lines(BOARD, *LEADERBOARD_KEY))
     blocks["tried"] = list(tuning_lines(HERE))
+    blocks["small"] = list(small_lines(HERE / "cifar10-small"))
     write_between(page, blocks)
 
 

@@ -102,19 +102,37 @@ def detectable(difference: dict[str, Any], power: float = POWER) -> float:
     deviation behind the 95 % interval of `difference`.
     """
     from scipy.optimize import brentq
-    from scipy.stats import nct, t
+    from scipy.stats import t
 
     n = len(difference["seeds"])
-    limit = t.ppf(1 - SIGNIFICANT / 2, n - 1)
-    standard_error = (difference["high"] - difference["low"]) / 2 / limit
+    largest = 3 * t.ppf(1 - SIGNIFICANT / 2, n - 1)
+    return float(brentq(lambda effect: _power(effect, n) - power, 0, largest)) * _deviation(difference) / n**0.5
 
-    def missed(effect: float) -> float:
-        """Power minus the wanted one at a true difference of `effect` standard errors; the chance of a significant
-        result with the wrong sign is neglected.
-        """
-        return float(nct.sf(limit, n - 1, effect)) - power
 
-    return float(brentq(missed, 0, 3 * limit)) * standard_error
+def seeds_needed(difference: dict[str, Any], power: float = POWER, at_most: int = 1000) -> int | None:
+    """The number of seeds with which the same test finds the mean of `difference` with probability `power`, at that
+    standard deviation; None if it is more than `at_most`.
+    """
+    effect = abs(difference["mean"]) / max(_deviation(difference), 1e-12)
+    return next((n for n in range(2, at_most + 1) if _power(effect * n**0.5, n) >= power), None)
+
+
+def _deviation(difference: dict[str, Any]) -> float:
+    """The standard deviation over seeds behind the 95 % interval of `difference`."""
+    from scipy.stats import t
+
+    n = len(difference["seeds"])
+    half: float = (difference["high"] - difference["low"]) / 2
+    return half / float(t.ppf(1 - SIGNIFICANT / 2, n - 1)) * n**0.5
+
+
+def _power(effect: float, n: int) -> float:
+    """Power at a true difference of `effect` standard errors; the chance of a significant result with the wrong sign is
+    neglected.
+    """
+    from scipy.stats import nct, t
+
+    return float(nct.sf(t.ppf(1 - SIGNIFICANT / 2, n - 1), n - 1, effect))
 
 
 def figure(key: str, row: dict[str, Any], n: int) -> str:

@@ -33,7 +33,11 @@ from rb_smooth.training.sweep import sweep
 
 ROOT = Path(__file__).parents[1]
 PUBLISHED = ("cifar10", "Linf", "Wong2020Fast")
-DATA = {"digits": {"batch_size": 64, "validation": 60, "train_examples": 128}, "cifar10": {"batch_size": 20}}
+DATA = {
+    "digits": {"batch_size": 64, "validation": 60, "train_examples": 128},
+    "cifar10": {"batch_size": 20},
+    "cifar10_small": {"batch_size": 8, "validation": 4, "train_examples": 16},
+}
 LESS = {"epochs": 2, "steps": 2, "inner_steps": 2, "drops": [1], "n_examples": 12, "batch_size": 12}
 
 
