@@ -5,8 +5,10 @@
     python benchmarks/cifar10_small.py --list                             what is there, and what is not run yet
 
 Each finished run is at once a file benchmarks/cifar10-small/METHOD-SETTINGS-sSEED.json: settings, curve, validation
-accuracy, and for the runs that are compared the score, with commit, machine and versions. The command skips those that
-exist, so it continues where it was stopped. Weights stay in the folder of runs.
+accuracy, and for the runs that are compared the score, with commit, machine and versions. Seconds are those of this
+process for the whole run: on a shared machine its CPU seconds are fewer than those of the clock, and after a resumption
+both miss what was done before. The command skips files that exist, so it continues where it was stopped. Weights stay
+in the folder of runs.
 
 Every method has as many settings, `GRIDS`, of one seed; the highest PGD-20 accuracy on validation images decides, in a
 tie the earlier one in the list. No test image is used for it.
@@ -17,6 +19,7 @@ from __future__ import annotations
 import argparse
 import platform
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -125,6 +128,7 @@ def run_job(job: Job, options: argparse.Namespace) -> None:
     if options.root is not None:
         changes |= {"data.name": "folder", "data.root": str(options.root), "data.label": options.label}
     places = {"data_dir": options.data_dir}
+    started, cpu_started = time.perf_counter(), time.process_time()
     run = rb_smooth.train(f"{DATASET}/{job.method}", seed=job.seed, set=changes, runs=options.runs, **places)
     rows = read_log(run.path / "log.csv")
     score = None
@@ -143,6 +147,8 @@ def run_job(job: Job, options: argparse.Namespace) -> None:
         "best_epoch": best["epoch"],
         "val_robust": best["val_robust"],
         "last_val_robust": rows[-1]["val_robust"],
+        "wall_seconds": time.perf_counter() - started,
+        "cpu_seconds": time.process_time() - cpu_started,
         "training": {"seconds": sum(row["seconds"] for row in rows)},
         "curve": {key: " ".join(_short(row[key]) for row in rows) for key in CURVE if key in rows[0]},
         "score": score,

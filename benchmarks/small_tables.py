@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean, median, stdev
 from typing import Any
 
 from cifar10_small import GRIDS, Job, plan, tuned
@@ -43,6 +43,7 @@ def small_lines(results: Path) -> Iterator[str]:
         yield from ("Not run yet.", "")
         return
     yield from (f"{_provenance(runs)} {_missing_text(results)}", "")
+    yield from _time_lines([run for run in runs if run["score"] and "cpu_seconds" in run])
     in_recipe_order = sorted((run for run in runs if run["score"]), key=_order)
     yield from _compared_lines(RECIPE, [run for run in in_recipe_order if not run["settings"]])
     yield from _grid_lines(results)
@@ -63,6 +64,16 @@ def _provenance(runs: Sequence[Record]) -> str:
     return (
         f"`python benchmarks/cifar10_small.py`, commit {commits} ({machines}; images: {images}; one core for each run)."
     )
+
+
+def _time_lines(runs: Sequence[Record]) -> Iterator[str]:
+    if runs:
+        cpu, wall = (median(run[key] for run in runs) for key in ("cpu_seconds", "wall_seconds"))
+        yield (
+            f"A run with AutoAttack took {cpu:.0f} CPU seconds on one core, and {wall:.0f} by the clock of the shared "
+            f"machine (median of {len(runs)})."
+        )
+        yield ""
 
 
 def _missing_text(results: Path) -> str:

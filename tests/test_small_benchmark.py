@@ -42,6 +42,8 @@ def write_result(results, job, robust=0.4, val_robust=0.5, last=0.35, trained=0.
         "val_robust": val_robust,
         "last_val_robust": val_robust - 0.1,
         "training": {"seconds": 100.0},
+        "wall_seconds": 300.0,
+        "cpu_seconds": 200.0,
         "curve": {"epoch": "0 1", "val_robust": "0.3 0.4", "train_pgd20": f"- {trained}", "seconds": "1 2"},
         "score": score if job.evaluated else None,
     }
@@ -96,6 +98,7 @@ def test_the_tables_hold_the_files_figures_and_name_what_is_not_run(tmp_path):
     assert "| `at` | the recipe's | 50.00 | 40.00 |" in page
     assert "| `at` | optimizer.lr=0.3 | not run | not run |" in page
     assert "The values chosen" not in page
+    assert "A run with AutoAttack took 200 CPU seconds on one core, and 300 by the clock of the shared machine" in page
 
 
 def difference(mean, half_width, p_holm, n=5):
@@ -155,5 +158,7 @@ def test_one_run_on_a_folder_leaves_a_file_with_curve_and_score(tmp_path):
     assert job.is_finished(options.results)
     assert len(found["curve"]["val_robust"].split()) == 2
     assert found["score"]["n"] == 4
+    assert 0 < found["training"]["seconds"] < found["wall_seconds"]
+    assert found["cpu_seconds"] > 0
     assert found["score"]["board"] == "folder-tiny"
     assert not list(options.results.glob("*.pt"))
