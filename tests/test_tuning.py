@@ -147,13 +147,13 @@ def test_without_optuna_one_line_says_how_to_install_it(search, monkeypatch, cap
 
 def test_every_method_has_as_many_trials_and_begins_with_its_recipe(search, capsys):
     space = ("--space", "optimizer.lr=log:0.01..0.2", "perturbation.gamma=0.001..0.02")
-    assert search("at", "at+awp", "--trials", 5, *space) == 0
+    assert search("at", "at+awp", "--trials", 3, *space) == 0
     at, awp = record_of("at"), record_of("at+awp")
-    assert [len(record["trials"]) for record in (at, awp)] == [5, 5]
+    assert [len(record["trials"]) for record in (at, awp)] == [3, 3]
     assert at["trials"][0]["values"] == {"optimizer.lr": 0.1}
     assert set(awp["trials"][0]["values"]) == {"optimizer.lr", "perturbation.gamma"}
     assert at["trials"][0]["folder"] == run_path(Path("runs"), resolve_config("digits", "at", (), 6)).path.name
-    assert len({trial["values"]["optimizer.lr"] for trial in at["trials"]}) == 5
+    assert len({trial["values"]["optimizer.lr"] for trial in at["trials"]}) == 3
     assert (at["best"], at["trials"][0]["value"], at["trials"][0]["best_epoch"]) == (0, 0.55, 6)
     assert {"command", "commit", "versions", "space", "seed", "validation"} <= at.keys()
     assert "not searched for at: perturbation.gamma" in capsys.readouterr().out
@@ -197,9 +197,10 @@ def test_a_trial_that_diverges_fails_and_counts(search):
     "other",
     [
         ["--space", "optimizer.lr=log:0.01..0.4", "model.width=int:2..16"],
-        [*SPACE, "--set", "optimizer.momentum=0.8"],
-        [*SPACE, "--no-pruning"],
-        [*SPACE, "--seed", "1"],
+        *(
+            pytest.param([*SPACE, *more], marks=pytest.mark.slow)
+            for more in (["--set", "optimizer.momentum=0.8"], ["--no-pruning"], ["--seed", "1"])
+        ),
     ],
 )
 def test_another_search_in_the_same_storage_is_refused(search, capsys, other):
@@ -245,6 +246,7 @@ def test_a_search_that_was_killed_goes_on_as_if_it_had_not_been(search, monkeypa
     assert len(list(Path("runs/digits").glob("at-*"))) == len(list(Path("there/digits").glob("at-*")))
 
 
+@pytest.mark.slow
 def test_a_kill_between_two_samples_changes_none(search, monkeypatch):
     arguments = ("at", "--trials", 3, *SPACE)
     assert search(*arguments, "--out", "whole", "--runs", "there") == 0
@@ -264,6 +266,7 @@ def test_a_kill_between_two_samples_changes_none(search, monkeypatch):
     assert record_of("at")["trials"] == record_of("at", "whole")["trials"]
 
 
+@pytest.mark.slow
 def test_more_trials_continue_a_search(search):
     assert search("at", "--trials", 4, *SPACE, "--out", "whole") == 0
     assert search("at", "--trials", 2, *SPACE) == 0

@@ -43,7 +43,7 @@ def _draw_history(panel: Axes, trials: list[dict[str, Any]]) -> None:
         panel.plot(numbers, values, "o", color=_BLUE, markersize=4, label="trial")
     if pruned:
         panel.plot(*zip(*pruned, strict=True), "x", color=_GREY, markersize=5, label="pruned, last epoch")
-    panel.set(xlabel="trial (0: the recipe's own values)", ylabel="robust accuracy on validation images, %")
+    panel.set(xlabel="trial (0: the recipe's own values)", ylabel="robust validation accuracy, %")
     panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     panel.grid()
     if complete or pruned:
