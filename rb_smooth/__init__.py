@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from rb_smooth.core import robustbench
 from rb_smooth.core.old_paths import forward_old_paths
+from rb_smooth.core.requirements import require_packages
 
 if TYPE_CHECKING:
     from rb_smooth.api import Comparison, compare, evaluate, submit, train
@@ -84,6 +85,7 @@ _PUBLIC_NAMES = {
 _MODULE_OF_NAME = {name: room for room, names in _PUBLIC_NAMES.items() for name in names}
 __all__ = sorted(_MODULE_OF_NAME)
 
+require_packages()
 robustbench.install()
 forward_old_paths()
 

@@ -6,10 +6,14 @@ import os
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
+import rb_smooth
 from rb_smooth import doctor
+from rb_smooth.__main__ import PROGRAMS
+from rb_smooth.core import requirements
 
 
 def ask(path, *arguments):
@@ -18,6 +22,23 @@ def ask(path, *arguments):
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(path)})
     assert "Traceback" not in done.stderr
     return done.returncode, " ".join(done.stdout.split())
+
+
+@pytest.mark.parametrize("module", ["rb_smooth", *(f"rb_smooth.{module}" for module in PROGRAMS.values())])
+def test_a_python_without_the_packages_is_answered_in_one_line(module):
+    command = [sys.executable, "-S", "-m", module, "--help"]  # -S: without installed packages
+    checkout = str(Path(rb_smooth.__file__).parents[1])
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": checkout})
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert f"packages of rb_smooth in {sys.executable}, got none of the name rich; " in done.stderr
+    assert "`pip install .`" in done.stderr
+
+
+def test_importing_without_the_packages_raises_an_error_that_names_the_fix(monkeypatch):
+    monkeypatch.setattr(requirements, "_PACKAGES", {"absent_module": "absent-package"})
+    with pytest.raises(ModuleNotFoundError, match="got none of the name absent-package; start"):
+        requirements.require_packages()
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -67,6 +68,15 @@ def test_a_failure_is_reported_by_its_last_line_and_stops_no_other_job(tmp_path,
     assert "failed murder: ended by signal 9 (Killed, out of memory?); before that: at work" in out
     assert "no-python" in out
     assert "finished good" in out
+
+
+def test_the_time_left_is_that_of_the_runs_before(tmp_path, capsys):
+    jobs = [job(tmp_path, name, "import time; time.sleep(0.5)") for name in "abc"]
+    assert run_jobs(jobs, ["cpu"]) == []
+    said = re.findall(r"about ([\d.]+) (m?s) left for (\d) runs?, if they take as long", capsys.readouterr().out)
+    assert [runs for *_, runs in said] == ["2", "1"]
+    assert float(said[0][0]) >= 1
+    assert said[0][1] == "s"
 
 
 def crashing(number):

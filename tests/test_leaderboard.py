@@ -79,6 +79,19 @@ def test_weights_other_than_the_evaluated_ones_are_errors(trained_copy, capsys):
         assert "got others" in capsys.readouterr().err
 
 
+def test_a_trained_run_that_is_submitted_without_a_score_is_estimated_and_evaluated(trained_copy, capsys):
+    (run,) = Path("runs/digits").iterdir()
+    (run / "score.json").unlink()
+    assert run_leaderboard("submit", str(run)) == 0
+    out = capsys.readouterr().out
+    assert re.search(
+        r"digits at \(2 epochs\), seed 0; estimate on cpu .*: AutoAttack at most \d.* on 24 points, mem", out
+    )
+    assert "training" not in out.partition("\n")[0]
+    assert run_leaderboard("submit", str(run)) == 0
+    assert "estimate" not in capsys.readouterr().out
+
+
 def test_an_external_checkpoint_is_evaluated_as_a_run_is(trained_copy, capsys):
     assert (
         run_leaderboard("submit", "net.pt", *CHECKPOINT_OPTIONS, "--title=<b>Theirs</b>", "--link=https://example.org")

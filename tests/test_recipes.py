@@ -237,6 +237,9 @@ def test_every_shipped_recipe_is_valid():
     [
         (["optimzer.lr=1"], "did you mean 'optimizer'"),
         (["optimizer.lrr=1"], "did you mean 'lr'"),
+        (["optimizer.learning_rate=1"], "did you mean 'lr'"),
+        (["optimizer.wd=1"], "did you mean 'weight_decay'"),
+        (["optimizer.xyzzy=1"], "got 'xyzzy'; valid: "),
         (["optimizer.lr=fast"], "lr to be a valid number, got 'fast'"),
         (["optimizer.lr=-1"], "lr"),
         (["optimizer.name=sdg"], "did you mean 'sgd'"),
@@ -390,6 +393,10 @@ def test_epochs_to_keep_are_those_typed_and_lie_within_the_length():
         ("AT-L2", "at-l2"),
         ("at+l2", "at-l2"),
         ("at-l2", "at-l2"),
+        ("at_awp", "at+awp"),
+        ("AT AWP  EnSGD", "at+awp+ensgd"),
+        ("pgd at + awp", "at+awp"),
+        ("at+awp_ensgd", "at+awp+ensgd"),
     ],
 )
 def test_a_papers_name_is_understood_in_any_case_and_the_canonical_one_is_kept(kitchen, typed, name):
@@ -413,6 +420,21 @@ def test_an_unknown_method_is_refused_with_bases_and_parts(kitchen, typed):
 def test_an_unknown_part_is_refused_with_parts_and_bases(kitchen):
     with pytest.raises(UserError, match=r"got '-awq'; did you mean .*valid: \+awp, .*; bases: at"):
         resolver.resolve_method("toy", "AT-AWQ".lower())
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"), [("atawp", "did you mean 'at+awp'"), ("at_awq", "got '+awq'; did you mean")]
+)
+def test_an_unknown_method_is_answered_with_the_nearest_one_of_a_part(kitchen, typed, said):
+    with pytest.raises(UserError, match=re.escape(said)):
+        resolver.resolve_method("toy", typed)
+
+
+def test_a_part_whose_name_has_an_underscore_is_one_part(kitchen):
+    (kitchen / "+my_awp.yaml").write_text("perturbation: {gamma: 0.02}\n")
+    assert resolver.resolve_method("toy", "at+my_awp")[0] == "at+my_awp"
+    with pytest.raises(UserError, match="got '\\+my_awq'; did you mean '\\+my_awp'"):
+        resolver.resolve_method("toy", "at+my_awq")
 
 
 def test_names_that_differ_in_case_or_sign_only_are_two_methods(kitchen):

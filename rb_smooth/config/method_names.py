@@ -23,26 +23,37 @@ def adds_one_part(method: str, base: str) -> bool:
 
 
 def parse_method(dataset: str, method: str, bases: Sequence[str], parts: Sequence[str]) -> list[str]:
-    """The base and the parts that `method` names, in its order: AT-AWP and AT + AWP are at+awp, PGD-AT is at.
+    """The base and the parts that `method` names, in its order: AT-AWP, at_awp and AT AWP are at+awp, PGD-AT is at.
 
-    Case and the sign of a part matter only where two names differ in nothing else. Raises UserError for another name.
+    Case and the sign of a part matter only where two names differ in nothing else. `_` and spaces are signs unless
+    a name has them. Raises UserError for another name.
     """
-    typed = re.sub(r"^pgd-at(?=$|[+-])", "at", re.sub(r"\s", "", method), flags=re.IGNORECASE)
-    base, *added = split_method(typed)
-    found = _find_name([base], bases)
-    if found is None or "".join([base, *added]) != typed:
-        parts_text = f"; with any of the parts {', '.join(sorted(parts))}" if parts else ""
-        raise UserError(f"expected a method of {dataset}, {did_you_mean(method, bases)}{parts_text}")
-    return [found, *(_parse_part(dataset, part, bases, parts) for part in added)]
+    typed = re.sub(r"\s*([+-])\s*", r"\1", method.strip())
+    spellings = [_split_papers_name(each) for each in (typed, re.sub(r"[\s_]+", "+", typed))]
+    for base, *added in spellings:
+        names = [_find_name([base], bases), *(_find_part(part, parts) for part in added)]
+        if None not in names:
+            return [name for name in names if name]
+    for base, *added in spellings:
+        if _find_name([base], bases) is not None:
+            unknown = next(part for part in added if _find_part(part, parts) is None)
+            close = did_you_mean(unknown, parts)
+            raise UserError(f"expected a part of {dataset}'s methods, {close}; bases: {', '.join(sorted(bases))}")
+    parts_text = f"; with any of the parts {', '.join(sorted(parts))}" if parts else ""
+    close = did_you_mean(method, bases, [base + part for base in bases for part in parts])
+    raise UserError(f"expected a method of {dataset}, {close}{parts_text}")
 
 
-def _parse_part(dataset: str, part: str, bases: Sequence[str], parts: Sequence[str]) -> str:
+def _split_papers_name(typed: str) -> list[str]:
+    """`split_method` of a name whose base may be PGD-AT; the whole where it has an empty part."""
+    typed = re.sub(r"^pgd[+-]at(?=$|[+-])", "at", typed, flags=re.IGNORECASE)
+    names = split_method(typed)
+    return names if "".join(names) == typed else [typed]
+
+
+def _find_part(part: str, parts: Sequence[str]) -> str | None:
     plus = f"+{part[1:]}"
-    found = _find_name([part, plus, f"-{part[1:]}", _ALIASES.get(plus.lower(), plus)], parts)
-    if found is None:
-        close = did_you_mean(part, parts)
-        raise UserError(f"expected a part of {dataset}'s methods, {close}; bases: {', '.join(sorted(bases))}")
-    return found
+    return _find_name([part, plus, f"-{part[1:]}", _ALIASES.get(plus.lower(), plus)], parts)
 
 
 def _find_name(typed: Sequence[str], names: Sequence[str]) -> str | None:

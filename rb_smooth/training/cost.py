@@ -19,7 +19,7 @@ from rb_smooth.config.schema import Evaluate, Recipe
 from rb_smooth.core import distributed
 from rb_smooth.core.determinism import preserve_rng
 from rb_smooth.core.formatting import duration
-from rb_smooth.data.images import AnyImages, Images, iterate_batches
+from rb_smooth.data.images import AnyImages, iterate_batches
 from rb_smooth.data.splits import DataSplits
 from rb_smooth.evaluation.autoattack import BACKWARD_PASSES, FORWARD_PASSES, VERSIONS
 from rb_smooth.evaluation.score import attack_title
@@ -119,7 +119,7 @@ def estimate_cost(
 
 
 def evaluation_estimate(
-    model: nn.Module, points: Images, protocol: Evaluate, device: torch.device, workers: int
+    model: nn.Module, points: AnyImages, protocol: Evaluate, device: torch.device, workers: int
 ) -> str:
     """Return the estimate of an evaluation without training, as a sentence. model: on `device`.
 

@@ -145,6 +145,8 @@ def _run_stages(run: Run, resolved: ResolvedRecipe, options: RunOptions, write_r
             if not distributed.rank_zero_call(lambda: run.restore_score(resolved.sections["evaluate"])):
                 from rb_smooth.training.scoring import score_run
 
+                if distributed.is_rank_zero() and progress == "trained":
+                    _print_evaluation_estimate(recipe, data, network, device, workers)
                 score_run(recipe, run, data, network, device, workers)
 
 
@@ -216,6 +218,18 @@ def _print_estimate(recipe: Recipe, data: DataSplits, network: Normalized, devic
         log_info(f"Schedule scaled from {counted(train.scaled_from, 'epoch')} to {epochs}{stages}")
     estimate = estimate_cost(recipe, data, network, device, environment.WORLD_SIZE, workers)
     log_info(f"{data.source.board} {recipe.title}, seed {train.seed}; {estimate.sentence}")
+
+
+def _print_evaluation_estimate(
+    recipe: Recipe, data: DataSplits, network: Normalized, device: torch.device, workers: int
+) -> None:
+    from rb_smooth.training.cost import evaluation_estimate
+
+    if is_quiet():  # the estimate takes a moment
+        return
+    points, processes = data.test[: recipe.evaluate.n_examples], workers * environment.WORLD_SIZE
+    estimate = evaluation_estimate(network.to(device), points, recipe.evaluate, device, processes)
+    log_info(f"{data.source.board} {recipe.title}, seed {recipe.train.seed}; {estimate}")
 
 
 def _print_score(run: Run) -> None:

@@ -51,8 +51,12 @@ class JobProcess:
             )
 
     @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.started
+
+    @property
     def time_taken(self) -> str:
-        return str(timedelta(seconds=round(time.monotonic() - self.started))).removeprefix("0:")
+        return str(timedelta(seconds=round(self.seconds))).removeprefix("0:")
 
     @property
     def last_line(self) -> str:

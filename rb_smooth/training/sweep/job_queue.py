@@ -15,6 +15,7 @@ from rich.text import Text
 
 from rb_smooth.core.console import console, is_quiet, log_info
 from rb_smooth.core.errors import USER_ERROR, Interrupted
+from rb_smooth.core.formatting import counted, duration
 from rb_smooth.core.worker_pool import catch_stop_signals
 from rb_smooth.evaluation.score import attack_title
 from rb_smooth.training.sweep.job_process import Job, JobProcess
@@ -69,6 +70,8 @@ class _Queue:
         self.crashed: dict[str, str] = {}
         """Name of the run that crashed, by network."""
         self.done, self.jobs = 0, len(jobs)
+        self._seconds: list[float] = []
+        """Times of the processes that finished their job."""
         self.is_stopping = False
         self._retry_at = 0.0
         self._reported_busy: set[str] = set()
@@ -90,6 +93,9 @@ class _Queue:
             self._handle_exit(process, stopping)
             self.processes.remove(process)
             self.free.appendleft(process.device)
+            if process.process.returncode == 0:
+                self._seconds.append(process.seconds)
+                self._report_time_left()
 
     def stop(self) -> None:
         """Send SIGTERM to every process, on which it saves its state and ends."""
@@ -154,6 +160,14 @@ class _Queue:
         score = job.run.score
         figure = "" if score is None else f": {attack_title(score)} {score['autoattack']:.1%}"
         log_info(f"finished {job.name}{figure}{time_taken or ', by another process'}")
+
+    def _report_time_left(self) -> None:
+        left = len(self.waiting) + len(self.processes)
+        if left and not self.is_stopping:
+            each = sum(self._seconds) / len(self._seconds)
+            begun = sum(min(process.seconds, each) for process in self.processes)
+            seconds = (each * left - begun) / min(left, len(self.free) + len(self.processes))
+            log_info(f"about {duration(seconds)} left for {counted(left, 'run')}, if they take as long as those before")
 
     def _fail(self, job: Job, line: str, is_user_error: bool = False) -> None:
         self.failures.append(Failure(job, line, is_user_error))

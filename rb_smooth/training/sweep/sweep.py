@@ -99,7 +99,7 @@ def run_sweep(sweep_runs: Sequence[SweepRun], options: argparse.Namespace) -> Pa
         if options.plan:
             _plan(sweep_runs, devices)
             return None
-        log_info(f"{len(ahead)} of {len(sweep_runs)} runs to do, {len(devices)} at a time")
+        log_info(f"{len(ahead)} of {len(sweep_runs)} runs to do, {len(devices)} at a time; --plan estimates them")
         threads = environment.cores_per_worker(len(devices)) if len(devices) > 1 else None  # None: torch's default
         failures = run_jobs([sweep_run.job for sweep_run in ahead], devices, threads)
     record = _report(sweep_runs, failures, options, starts_over=bool(ahead))
