@@ -372,5 +372,6 @@ def test_a_class_that_the_data_lack_is_named_with_the_nearest(tmp_path, monkeypa
         datasets.cifar10_small(tmp_path / "data", classes=("ship", "car"))
     with pytest.raises(UserError, match=r"data\.classes of the data set, got 'cow'; "):
         datasets.folder(tmp_path, root=str(root), classes=("cat", "cow"))
+    assert image_spec.known_image_spec("folder", {"root": str(root), "classes": ["cat", "cow"]}) is None
     with pytest.raises(UserError, match=r"data\.image_size from 4 to 1024, got 2"):
         datasets.cifar10_small(tmp_path / "data", image_size=2)

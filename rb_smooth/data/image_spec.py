@@ -52,7 +52,10 @@ def _folder_spec(
 
     train = Path(root).expanduser() / "train"
     places = sorted(place for place in train.iterdir() if place.is_dir()) if train.is_dir() else []
-    places = [place for place in places if classes is None or place.name in classes]
+    if classes is not None:
+        if not {*classes} <= {place.name for place in places}:
+            return None  # loading names the class
+        places = [place for place in places if place.name in classes]
     images = (image for place in places for image in sorted(place.iterdir()) if is_image_file(image.name))
     first = next(images, None)
     if first is None:
