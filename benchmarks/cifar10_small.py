@@ -106,7 +106,7 @@ class Job:
 
 def plan(results: Path) -> Iterator[Job]:
     """All jobs in order, read while they run: the tuned values of a method are known once its grid is finished."""
-    yield from (Job(method) for method in GRIDS)
+    yield from (Job(method, evaluated=evaluated) for evaluated in (False, True) for method in GRIDS)
     for number in range(1, 6):
         yield from (Job(method, grid[number], evaluated=False) for method, grid in GRIDS.items())
     for seed in SEEDS:
