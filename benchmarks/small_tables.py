@@ -43,6 +43,7 @@ def small_lines(results: Path) -> Iterator[str]:
         yield from ("Not run yet.", "")
         return
     yield from (f"{_provenance(runs)} {_missing_text(results)}", "")
+    yield from ("![Robust accuracy by epoch and by seconds of training](figures/learning-curves-cifar10-small.png)", "")
     yield from _time_lines([run for run in runs if run["score"] and "cpu_seconds" in run])
     in_recipe_order = sorted((run for run in runs if run["score"]), key=_order)
     yield from _compared_lines(RECIPE, [run for run in in_recipe_order if not run["settings"]])
@@ -138,10 +139,15 @@ def _overfitting_lines(group: Record, runs: Sequence[Record]) -> Iterator[str]:
         cells = ["", "", ""] if test is None else [signed(test["mean"]), "", ""]
         if test is not None and test["p"] is not None:
             cells = [cells[0], f"{signed(test['low'])} to {signed(test['high'])}", f"{test['p_holm']:.2g}"]
-        train = [float(run["curve"]["train_pgd20"].split()[-1]) for run in runs if run["method"] == method]
+        train = [_trained(run) for run in runs if run["method"] == method]
         shown = with_spread(percent(fmean(train)), stdev(train) if len(train) > 1 else None)
         yield table_line(f"`{method}`", str(len(row["seeds"])), gaps, *cells, shown)
     yield ""
+
+
+def _trained(run: Record) -> float:
+    """PGD-20 accuracy on training images after the last epoch."""
+    return float(run["curve"]["train_pgd20"].split()[-1])
 
 
 def _less_than_at(rows: Record, method: str) -> Record:
@@ -151,16 +157,20 @@ def _less_than_at(rows: Record, method: str) -> Record:
 
 def _grid_lines(results: Path) -> Iterator[str]:
     """Validation accuracy of every setting that was tried; the chosen one in bold."""
-    yield from ("**Settings tried**, seed 0: PGD-20 accuracy on 200 validation images, %; bold: the chosen one.", "")
-    yield from table_head("method", "settings", "best epoch", "last epoch")
+    yield from (
+        "**Settings tried**, seed 0: PGD-20 accuracy on 200 validation images, %; bold: the chosen one; training: on "
+        "128 training images after the last epoch.",
+        "",
+    )
+    yield from table_head("method", "settings", "best epoch", "last epoch", "training")
     for method, grid in GRIDS.items():
         chosen = tuned(method, results)
         for settings in grid:
             job = Job(method, settings, evaluated=False)
             title = ", ".join(f"{key}={value:g}" for key, value in settings.items()) or "the recipe's"
-            cells = ["not run", "not run"]
+            cells = ["not run"] * 3
             if job.is_finished(results):
                 run = files.read_json(job.file(results))
-                cells = [percent(run["val_robust"]), percent(run["last_val_robust"])]
+                cells = [percent(share) for share in (run["val_robust"], run["last_val_robust"], _trained(run))]
             yield table_line(f"`{method}`", f"**{title}**" if settings == chosen else title, *cells)
     yield ""

@@ -95,8 +95,8 @@ def test_the_tables_hold_the_files_figures_and_name_what_is_not_run(tmp_path):
     assert "- Is `at+awp` more robust than `at` under AutoAttack? Yes (+6.05 points, p 0.0053)." in page
     assert "| `at+awp` | 2 | +1.05 ± 0.07 | +3.95 | +3.31 to +4.59 | 0.0081 | 90.00 ± 0.00 |" in page
     assert "| `at` | **optimizer.lr=0.3** |" not in page
-    assert "| `at` | the recipe's | 50.00 | 40.00 |" in page
-    assert "| `at` | optimizer.lr=0.3 | not run | not run |" in page
+    assert "| `at` | the recipe's | 50.00 | 40.00 | 90.00 |" in page
+    assert "| `at` | optimizer.lr=0.3 | not run | not run | not run |" in page
     assert "The values chosen" not in page
     assert "A run with AutoAttack took 200 CPU seconds on one core, and 300 by the clock of the shared machine" in page
 
