@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from rb_smooth.core.errors import Interrupted, Refused, UserError
     from rb_smooth.core.threat import Threat
     from rb_smooth.evaluation.score import Score
+    from rb_smooth.evaluation.sequential_audit import Audit
+    from rb_smooth.leaderboard.auditing import audit
     from rb_smooth.leaderboard.entries import Entry
     from rb_smooth.leaderboard.external import ExternalModel, Outsider
     from rb_smooth.leaderboard.page.render import write_page
@@ -51,6 +53,8 @@ __version__ = "0.2.0"
 
 _PUBLIC_NAMES = {
     "api": ("Comparison", "compare", "evaluate", "submit", "train"),
+    "leaderboard.auditing": ("audit",),
+    "evaluation.sequential_audit": ("Audit",),
     "leaderboard.zoo": ("load_model", "recipes", "register"),
     "training.run_folder.run": ("Run",),
     "evaluation.score": ("Score",),

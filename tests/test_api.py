@@ -229,7 +229,7 @@ LINEAR = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
         (lambda: rb_smooth.evaluate(LINEAR, "digits", eps=8), "did you mean 8/255"),
         (lambda: rb_smooth.evaluate(LINEAR, "digits", eps=0.1, version="fast"), "evaluate.version"),
         (lambda: rb_smooth.evaluate(LINEAR, "digit", eps=0.1), "did you mean 'digits'"),
-        (lambda: rb_smooth.evaluate(nn.Flatten(), "digits", eps=0.1), "a module with parameters"),
+        (lambda: rb_smooth.evaluate(nn.Flatten(), "digits", eps=0.1), "shape of logits"),
         (lambda: rb_smooth.evaluate(ConstantModel(failing), "digits", eps=0.1), r"got ZeroDivisionError \(no answer\)"),
         (
             lambda: rb_smooth.evaluate(ConstantModel(lambda x: x), "digits", eps=0.1),

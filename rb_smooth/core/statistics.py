@@ -41,6 +41,16 @@ def wilson_interval(right: float, n: int) -> tuple[float, float]:
     return (low if right > 0 else 0.0), (high if right < n else 1.0)  # exact there, whatever the rounding
 
 
+def clopper_pearson_upper(right: int, n: int, error: float) -> float:
+    """Upper bound of a share of which `right` of `n` are seen; it is below the true share with probability <= `error`.
+
+    Clopper and Pearson, "The use of confidence or fiducial limits illustrated in the case of the binomial", 1934.
+    """
+    from scipy.stats import beta
+
+    return 1.0 if right == n else float(beta.ppf(1 - error, right + 1, n - right))
+
+
 def mcnemar_test(pairs: PairedCounts) -> float:
     """p-value of McNemar's exact test of equal accuracy on the same points; 1 if no point differs.
 

@@ -118,7 +118,7 @@ def evaluate_model(
     """
     validate_points(points, threat, classes)
     model.eval()
-    checks = distributed.rank_zero_call(lambda: _run_pre_attack_checks(model, points, threat, classes, protocol.seed))
+    checks = distributed.rank_zero_call(lambda: passed_pre_attack_checks(model, points, threat, classes, protocol.seed))
     measured = measure(
         model,
         points,
@@ -172,7 +172,8 @@ def network_config(name: str, options: Mapping[str, Any], shape: tuple[int, int,
     }
 
 
-def _run_pre_attack_checks(model: nn.Module, points: Images, threat: Threat, classes: int, seed: int) -> list[Check]:
+def passed_pre_attack_checks(model: nn.Module, points: Images, threat: Threat, classes: int, seed: int) -> list[Check]:
+    """Run the checks before the attack. Raises UserError if the model fails one: its accuracies mean nothing."""
     with distributed.single_process():
         checks = pre_attack_checks(model, points, threat, classes, seed=seed)
     if failed := "; ".join(f"'{check.name}': {check.found}" for check in checks if check.verdict == "failed"):

@@ -135,18 +135,23 @@ def collect_examples(model: nn.Module, points: Images, predictions: Tensor, x_ad
     return Examples(*(array.cpu().numpy() for array in arrays))
 
 
-def verify_examples(examples: Examples, threat: Threat) -> Check:
-    """Check that every stored adversarial example is in the ball, in [0, 1], and misclassified, in float32."""
+def is_outside_ball(x_adv: np.ndarray, x: np.ndarray, threat: Threat) -> np.ndarray:
+    """Return (K,) bool: whether x_adv (K, C, H, W) is farther than eps from x or outside [0, 1], in float64."""
     import numpy as np
 
+    delta, pixels = x_adv.astype(np.float64) - x, (1, 2, 3)
+    distance = np.abs(delta).max(pixels) if threat.norm == "Linf" else np.sqrt((delta**2).sum(pixels))
+    outside: np.ndarray = (distance > threat.eps + _BALL_TOLERANCE) | (
+        np.abs(x_adv - 0.5).max(pixels) > 0.5 + _BALL_TOLERANCE
+    )
+    return outside
+
+
+def verify_examples(examples: Examples, threat: Threat) -> Check:
+    """Check that every stored adversarial example is in the ball, in [0, 1], and misclassified, in float32."""
     from rb_smooth.evaluation.checks.verdicts import Check
 
-    delta = examples.x_adv.astype(np.float64) - examples.x / 255
-    pixels = (1, 2, 3)
-    distance = np.abs(delta).max(pixels) if threat.norm == "Linf" else np.sqrt((delta**2).sum(pixels))
-    outside = (distance > threat.eps + _BALL_TOLERANCE) | (
-        np.abs(examples.x_adv - 0.5).max(pixels) > 0.5 + _BALL_TOLERANCE
-    )
+    outside = is_outside_ball(examples.x_adv, examples.x / 255, threat)
     wrong = outside | (examples.adversarial_prediction == examples.label)
     found = f"{len(wrong) - wrong.sum()} of {len(wrong)} kept are in the ball, in [0, 1] and misclassified"
     verdict = "skipped" if not len(wrong) else "unreliable" if wrong.any() else "passed"

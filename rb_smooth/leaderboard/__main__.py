@@ -2,6 +2,7 @@
 
     python -m rb_smooth.leaderboard submit runs/digits/at-s0            a run
     python -m rb_smooth.leaderboard submit net.pt --arch resnet18 --dataset cifar10 --threat Linf --eps 8/255
+    python -m rb_smooth.leaderboard audit net.pt --model net.py:Net --claimed 0.6   test a claim
     python -m rb_smooth.leaderboard evaluate NAME --eps 2/255..16/255 --norms Linf,L2
     python -m rb_smooth.leaderboard verify NAME                         re-evaluate the stored weights
     python -m rb_smooth.leaderboard reproduce NAME                      retrain by the stored recipe
@@ -11,7 +12,8 @@
     python -m rb_smooth.leaderboard bundle NAME                         files for RobustBench's new-model issue
     python -m rb_smooth.leaderboard page                                leaderboard/index.html; `serve` opens it
 
-Exit codes: 0 done; 1 verify or reproduce found a difference; 2 user error (one line on stderr); 130 interrupted.
+Exit codes: 0 done; 1 verify or reproduce found a difference, audit refuted the claim; 2 user error (one line on
+stderr); 130 interrupted.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rb_smooth.core.cli import run_cli
 from rb_smooth.core.console import console
@@ -29,12 +33,15 @@ from rb_smooth.evaluation.radii import parse_radii
 from rb_smooth.leaderboard.entries import Entry, find_entry, list_entries
 from rb_smooth.leaderboard.parser import parse_options, requested_protocol
 
+if TYPE_CHECKING:
+    from rb_smooth.leaderboard.external import ExternalModel
+
 DIFFERENT = 1
 
 
 def main() -> int:
     options = parse_options(__doc__ or "")
-    commands = (_submit, _evaluate, _verify, _reproduce, _show, _compare, _table, _bundle, _page, _serve)
+    commands = (_submit, _audit, _evaluate, _verify, _reproduce, _show, _compare, _table, _bundle, _page, _serve)
     by_name: dict[str, Callable[[argparse.Namespace], int | None]] = {each.__name__[1:]: each for each in commands}
     return by_name[options.command](options) or 0
 
@@ -71,40 +78,62 @@ def _submitted_run(options: argparse.Namespace) -> Entry:
 
 
 def _submitted_checkpoint(options: argparse.Namespace) -> Entry:
+    from rb_smooth.leaderboard.external import submit_checkpoint
+
+    metadata = {key: getattr(options, key) for key in ("link", "authors", "venue") if getattr(options, key) is not None}
+    metadata |= {"additional_data": options.additional_data} | ({"name": options.title} if options.title else {})
+    return submit_checkpoint(
+        replace(_external_model(options, options.arch), name=options.name, told=metadata),
+        options.leaderboard,
+        replace=options.replace,
+        **_resources(options),
+    )
+
+
+def _audit(options: argparse.Namespace) -> int:
+    from rb_smooth.leaderboard.auditing import audit_checkpoint, needs_child, run_in_child
+
+    if needs_child(options.model):
+        return run_in_child(options.model, sys.argv[1:])
+    folder = options.report or Path("audits") / options.what.stem
+    result = audit_checkpoint(
+        _external_model(options, options.model or options.arch),
+        options.claimed,
+        folder,
+        limit=options.n_examples,
+        **_resources(options),
+    )
+    console.print(f"{result}\nreport: {folder / 'report.html'}")
+    return DIFFERENT if result.refuted else 0
+
+
+def _external_model(options: argparse.Namespace, network: str | None) -> ExternalModel:
     from rb_smooth.config.overrides import apply_overrides
     from rb_smooth.config.yaml import parse_yaml
     from rb_smooth.core.threat import Threat
-    from rb_smooth.leaderboard.external import ExternalModel, submit_checkpoint
+    from rb_smooth.leaderboard.external import ExternalModel
 
-    if missing := [name for name in ("arch", "dataset", "threat", "eps") if getattr(options, name) is None]:
+    given = {"arch": network, "dataset": options.dataset, "threat": options.threat, "eps": options.eps}
+    if missing := [name for name, value in given.items() if value is None]:
         raise UserError(
             f"expected --{missing[0]} with a checkpoint, got none; set --arch, --dataset, --threat and --eps"
         )
     if len(radii := parse_radii(options.eps)) > 1:
         raise UserError(f"expected one --eps with a checkpoint, got {options.eps}; correct it")
     eps = radii[0]
-    defaults: dict[str, Any] = {"data": {"name": options.dataset}, "model": {"name": options.arch}, "evaluate": {}}
+    defaults: dict[str, Any] = {"data": {"name": options.dataset}, "model": {"name": network}, "evaluate": {}}
     sections = apply_overrides(defaults, options.set)
     model = dict(sections["model"])
-    metadata = {key: getattr(options, key) for key in ("link", "authors", "venue") if getattr(options, key) is not None}
-    metadata |= {"additional_data": options.additional_data} | ({"name": options.title} if options.title else {})
     step_size = parse_yaml(options.step_size, "--step-size") if options.step_size else eps / 4
-    return submit_checkpoint(
-        ExternalModel(
-            checkpoint=options.what,
-            architecture=model.pop("name"),
-            options=model,
-            data=sections["data"],
-            threat=Threat(options.threat, eps, float(step_size)),
-            asked=requested_protocol(options, sections["evaluate"]),
-            standardise=options.standardise,
-            key=options.key,
-            name=options.name,
-            told=metadata,
-        ),
-        options.leaderboard,
-        replace=options.replace,
-        **_resources(options),
+    return ExternalModel(
+        checkpoint=options.what,
+        architecture=model.pop("name"),
+        options=model,
+        data=sections["data"],
+        threat=Threat(options.threat, eps, float(step_size)),
+        asked=requested_protocol(options, sections["evaluate"]),
+        standardise=options.standardise,
+        key=options.key,
     )
 
 

@@ -12,6 +12,8 @@ import torch
 
 from rb_smooth.components.checkpoints import export_state_dict, load_weights, read_checkpoint
 from rb_smooth.components.flops import choose_threads
+from rb_smooth.components.foreign_model import build_foreign_model, is_foreign
+from rb_smooth.components.models import Normalized
 from rb_smooth.config.registry import build_model, packages_of
 from rb_smooth.config.schema import Evaluate, load_raw_dataset, parse_protocol
 from rb_smooth.config.sections import Sections
@@ -21,6 +23,7 @@ from rb_smooth.core.errors import UserError
 from rb_smooth.core.files import validate_name
 from rb_smooth.core.input_files import regular_file
 from rb_smooth.core.threat import Threat
+from rb_smooth.data.datasets import RawDataset
 from rb_smooth.evaluation.evaluator import evaluate_model, network_config
 from rb_smooth.leaderboard.entries import Entry, cache_folder, published_entries
 from rb_smooth.leaderboard.submission import Submission, entry_info, write_entry
@@ -51,6 +54,42 @@ class ExternalModel:
     name: str | None = None
     told: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        norm, eps, step_size = self.threat
+        object.__setattr__(self, "checkpoint", Path(self.checkpoint))
+        object.__setattr__(self, "threat", Threat(norm, float(eps), float(step_size)))  # numpy's are not JSON
+
+    @property
+    def protocol(self) -> Evaluate:
+        return self.asked if isinstance(self.asked, Evaluate) else parse_protocol(self.asked)
+
+
+def build_external(external_model: ExternalModel, source: RawDataset) -> Normalized:
+    """Return the network with the checkpoint's weights, on the CPU. A foreign network's code is executed.
+
+    Raises UserError for a missing file and for weights of another network.
+    """
+    path, options = external_model.checkpoint, external_model.options
+    _check_file(path)
+    checkpoint = read_checkpoint(path, _FIX_HINT, external_model.key)
+    if checkpoint.others:
+        log_info(f"{path} also has {', '.join(checkpoint.others)}; choose with --key")
+    shape, normalisation = source.test.shape, source.normalisation if external_model.standardise else ()
+    if is_foreign(external_model.architecture):
+        network = build_foreign_model(external_model.architecture, options)
+        mean, std = normalisation or ([0.0] * shape[0], [1.0] * shape[0])
+        model = Normalized(network, mean, std)
+    else:
+        model = build_model(external_model.architecture, options, shape, len(source.classes), *normalisation)
+    load_weights(model, checkpoint, path, _FIX_HINT)
+    return model
+
+
+def _check_file(path: Path) -> None:
+    if not path.exists():
+        raise UserError(f"expected a checkpoint or a run's folder at {path}, got nothing there; correct the path")
+    regular_file(path)
+
 
 def submit_checkpoint(
     external_model: ExternalModel,
@@ -68,21 +107,14 @@ def submit_checkpoint(
     """
     path, architecture, options = external_model.checkpoint, external_model.architecture, external_model.options
     threat, key, standardise = external_model.threat, external_model.key, external_model.standardise
-    if not path.exists():
-        raise UserError(f"expected a checkpoint or a run's folder at {path}, got nothing there; correct the path")
-    regular_file(path)
-    asked = external_model.asked
-    protocol = asked if isinstance(asked, Evaluate) else parse_protocol(asked)
+    _check_file(path)
+    protocol = external_model.protocol
     name = validate_name(external_model.name or f"{path.stem}_{architecture}")
     source = load_raw_dataset(external_model.data, data_dir)
     if name in {row["name"] for row in published_entries(source.board, threat.norm)["entries"]}:
         raise UserError(f"expected a name that no model of RobustBench's has, got {name}; choose another --name")
     points, classes = source.test[: protocol.n_examples].load(), len(source.classes)
-    checkpoint = read_checkpoint(path, _FIX_HINT, key)
-    if checkpoint.others:
-        log_info(f"{path} also has {', '.join(checkpoint.others)}; choose with --key")
-    model = build_model(architecture, options, points.shape, classes, *(source.normalisation if standardise else ()))
-    load_weights(model, checkpoint, path, _FIX_HINT)
+    model = build_external(external_model, source)
     choose_threads(model, points.shape, protocol.batch_size)
     sha256 = files.sha256(path)
     cache = cache_folder(leaderboard, sha256) / ("standardised" if standardise else "plain")

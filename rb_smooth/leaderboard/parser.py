@@ -20,6 +20,7 @@ def parse_options(description: str) -> argparse.Namespace:
         name: commands.add_parser(name, help=text, description=text)
         for name, text in (
             ("submit", "add a run or an external checkpoint to the board"),
+            ("audit", "test a claimed robust accuracy of a checkpoint; writes a report"),
             ("evaluate", "accuracy against the radius, of an entry or a model of RobustBench's zoo"),
             ("verify", "evaluate an entry again from its stored weights: same or different"),
             ("reproduce", "train an entry again from its stored recipe and compare the results"),
@@ -36,19 +37,21 @@ def parse_options(description: str) -> argparse.Namespace:
     parsers["submit"].add_argument(
         "what", type=Path, metavar="RUN|CHECKPOINT", help="a run's folder, or a file of weights"
     )
+    parsers["audit"].add_argument("what", type=Path, metavar="CHECKPOINT", help="a file of weights")
     parsers["compare"].add_argument("what", nargs="+", metavar="NAME", help="of entries or published models")
-    for command in parsers.values():
-        command.add_argument(
+    for name in parsers.keys() - {"audit"}:
+        parsers[name].add_argument(
             "--leaderboard", type=Path, default=Path("leaderboard"), help="the board's folder (default: leaderboard)"
         )
-    for name in ("submit", "evaluate", "verify", "reproduce", "show", "bundle", "compare"):
+    for name in ("submit", "audit", "evaluate", "verify", "reproduce", "show", "bundle", "compare"):
         parsers[name].add_argument("--dataset", help="cifar10, digits, folder, …; if several boards have the name")
         parsers[name].add_argument("--threat", choices=("Linf", "L2"), help="the norm of the ball")
-    for name in ("submit", "evaluate", "verify", "reproduce"):
+    for name in ("submit", "audit", "evaluate", "verify", "reproduce"):
         _add_evaluation_options(parsers[name])
     _add_submission_options(parsers["submit"])
     for name in ("submit", "evaluate"):
         _add_protocol_options(parsers[name])
+    _add_audit_options(parsers["audit"])
     parsers["evaluate"].add_argument(
         "--norms", metavar="Linf,L2", help="radii are scaled for another norm (default: the model's own norm)"
     )
@@ -72,7 +75,7 @@ def requested_protocol(options: argparse.Namespace, defaults: dict[str, Any] | N
     from rb_smooth.config.schema import parse_protocol
 
     names = ("version", "n_examples", "batch_size", "seed", "keep_adversarial")
-    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    given = {name: value for name in names if (value := getattr(options, name, None)) is not None}
     return parse_protocol((defaults or {}) | given)
 
 
@@ -96,18 +99,37 @@ def _add_protocol_options(command: argparse.ArgumentParser) -> None:
 def _add_submission_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--replace", action="store_true", help="replace another model's entry, which is archived")
     external = command.add_argument_group("external checkpoint")
-    external.add_argument("--arch", metavar="NAME", help="preactresnet18, resnet18, wideresnet, timm, …")
-    external.add_argument(
-        "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="model.depth=28, data.root=DIR, …"
-    )
+    _add_checkpoint_options(external)
     external.add_argument("--name", help="of the entry (default: FILE_ARCHITECTURE)")
-    external.add_argument("--key", help="of the state dict if the file has several, such as ema")
-    external.add_argument("--standardise", action="store_true", help="normalise inputs by the data's mean and std")
-    external.add_argument("--step-size", metavar="2/255", help="of PGD-20 (default: a quarter of eps)")
     external.add_argument("--title", help="of the paper; see also --authors, --link, --venue")
     for name in ("authors", "link", "venue"):
         external.add_argument(f"--{name}", help=argparse.SUPPRESS)
     external.add_argument("--additional-data", action="store_true", help="trained on more than the training set")
+
+
+def _add_audit_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--claimed", type=float, metavar="0.60", required=True, help="the claimed robust accuracy")
+    command.add_argument("--eps", metavar="8/255", help="radius of the ball")
+    command.add_argument(
+        "--n-examples", type=int, default=1000, metavar="N", help="largest number of points to attack (default: 1000)"
+    )
+    command.add_argument("--batch-size", type=int, help="points per batch (default: 250)")
+    command.add_argument("--seed", type=int, help="of the sample and the attacks (default: 0)")
+    command.add_argument("--report", type=Path, help="folder of the report (default: audits/FILE)")
+    command.add_argument(
+        "--model", metavar="my_module.py:Net", help="network from a file or an importable factory; executes its code"
+    )
+    _add_checkpoint_options(command)
+
+
+def _add_checkpoint_options(external: argparse._ActionsContainer) -> None:
+    external.add_argument("--arch", metavar="NAME", help="preactresnet18, resnet18, wideresnet, timm, …")
+    external.add_argument(
+        "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="model.depth=28, data.root=DIR, …"
+    )
+    external.add_argument("--key", help="of the state dict if the file has several, such as ema")
+    external.add_argument("--standardise", action="store_true", help="normalise inputs by the data's mean and std")
+    external.add_argument("--step-size", metavar="2/255", help="of PGD-20 (default: a quarter of eps)")
 
 
 def _add_table_options(command: argparse.ArgumentParser) -> None:
