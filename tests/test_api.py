@@ -328,7 +328,7 @@ def test_a_crash_before_or_while_training_is_traced_in_the_runs_folder(tmp_path,
     traced = []
     monkeypatch.setattr(crashes.faulthandler, "enable", traced.append)
 
-    def look(*_):
+    def look(*_, **__):
         assert not traced[0].closed
         raise rb_smooth.Refused("looked")
 

@@ -75,7 +75,7 @@ def load_points(points: Points, data_dir: Path) -> tuple[AnyImages, int | None]:
             f"expected points as a data set's name, (x, y), a DataLoader, a Dataset or a list of pairs, got "
             f"{type(points).__name__}; pass one of these"
         )
-    pairs: Any = points if not isinstance(points, Dataset) else (points[i] for i in range(len(points)))  # type: ignore[arg-type]
+    pairs: Any = points if not isinstance(points, Dataset) else (points[i] for i in range(len(points)))
     try:
         images, labels = zip(*((x, y) for x, y, *_ in pairs), strict=True)
         if isinstance(points, DataLoader):

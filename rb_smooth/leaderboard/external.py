@@ -61,6 +61,7 @@ class ExternalModel:
 
     @property
     def protocol(self) -> Evaluate:
+        """`asked` as a protocol. Raises UserError for invalid values."""
         return self.asked if isinstance(self.asked, Evaluate) else parse_protocol(self.asked)
 
 
@@ -77,8 +78,8 @@ def build_external(external_model: ExternalModel, source: RawDataset) -> Normali
     shape, normalisation = source.test.shape, source.normalisation if external_model.standardise else ()
     if is_foreign(external_model.architecture):
         network = build_foreign_model(external_model.architecture, options)
-        mean, std = normalisation or ([0.0] * shape[0], [1.0] * shape[0])
-        model = Normalized(network, mean, std)
+        mean, std = normalisation or ((0.0,) * shape[0], (1.0,) * shape[0])
+        model = Normalized(network, [*mean], [*std])
     else:
         model = build_model(external_model.architecture, options, shape, len(source.classes), *normalisation)
     load_weights(model, checkpoint, path, _FIX_HINT)
