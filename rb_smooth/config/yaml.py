@@ -6,7 +6,7 @@ import json
 import re
 from copy import deepcopy
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -16,29 +16,25 @@ from rb_smooth.core.formatting import number_text
 _FRACTION = re.compile(r"^\d+/\d+$")
 _SCIENTIFIC = re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$")
 
-
 _MAX_TEXT, _MAX_ALIASES, _MAX_DEPTH = 2**20, 20, 50
-"""Characters, aliases and levels of a YAML text: twenty aliases repeat a value some thousand times at most."""
+"""Characters, aliases and levels of a YAML text: twenty aliases repeat a value some thousand times at most, and
+libyaml's composer is recursive, in C and without a limit."""
+
+if TYPE_CHECKING:
+    from yaml import SafeDumper as _SafeDumper
+    from yaml import SafeLoader as _SafeLoader
+else:  # libyaml's where PyYAML has them: ten times as fast, equal values
+    _SafeLoader, _SafeDumper = (getattr(yaml, f"C{name}", getattr(yaml, name)) for name in ("SafeLoader", "SafeDumper"))
 
 
-class _Loader(yaml.SafeLoader):
-    """Reads 8/255 and 5e-4 as numbers; YAML 1.1 reads them as strings. Limits aliases and nesting."""
+class _Loader(_SafeLoader):
+    """Reads 8/255 and 5e-4 as numbers; YAML 1.1 reads them as strings.
 
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self._aliases, self._open = 0, 0
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        self._aliases += self.check_event(yaml.AliasEvent)
-        self._open += 1
-        if self._aliases > _MAX_ALIASES or self._open > _MAX_DEPTH:
-            raise yaml.YAMLError(f"more than {_MAX_ALIASES} aliases or {_MAX_DEPTH} levels")
-        node = super().compose_node(parent, index)
-        self._open -= 1
-        return node
+    libyaml does not call overrides of `compose_node`: limits belong to `_check_events`.
+    """
 
 
-class _Dumper(yaml.SafeDumper):
+class _Dumper(_SafeDumper):
     """Writes k/255 as a fraction."""
 
 
@@ -55,9 +51,20 @@ def parse_yaml(text: str, where: str) -> Any:
 @lru_cache(maxsize=1024)
 def _load(text: str) -> Any:
     """Parsing takes a millisecond for a recipe, of which a command reads the same ones several times."""
+    _check_events(text)
     value = yaml.load(text, _Loader)
     json.dumps(value, default=str, skipkeys=True)  # raises ValueError for an alias inside its own value
     return value
+
+
+def _check_events(text: str) -> None:
+    """Raise YAMLError for more aliases or levels than the limits."""
+    aliases = depth = 0
+    for event in yaml.parse(text, _SafeLoader):
+        aliases += isinstance(event, yaml.AliasEvent)
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if aliases > _MAX_ALIASES or depth > _MAX_DEPTH:
+            raise yaml.YAMLError(f"more than {_MAX_ALIASES} aliases or {_MAX_DEPTH} levels")
 
 
 def dump_sections(sections: dict[str, Any]) -> str:

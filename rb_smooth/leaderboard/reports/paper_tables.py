@@ -7,6 +7,8 @@ it better: `comparison.best_method`. latex.py makes LaTeX of the same contents.
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 from collections.abc import Sequence
 from fractions import Fraction
@@ -59,7 +61,8 @@ def build_tables(
         names = ", ".join(sorted(" ".join(board) for board in boards)) or "no entries"
         raise UserError(f"expected entries of one board, got {names}; name a data set and a norm that has entries")
     by_run = {_run(entry): entry for entry in entries}
-    made = [_table(group, by_run, add_published) for group in compare_methods(map(_result, entries))]
+    groups = compare_methods(map(_result, entries), all_pairs=False)
+    made = [_table(group, by_run, add_published) for group in groups]
     if add_published and all(each["remark"] for each in made):
         raise UserError(f"expected entries comparable with published ones, got none ({made[0]['remark']}); omit those")
     return made
@@ -67,11 +70,12 @@ def build_tables(
 
 def as_csv(entries: Sequence[Entry], add_published: int = 0, board: tuple[str, str] | None = None) -> str:
     """One line per row of each table; accuracies are shares in [0, 1], empty where there is no value."""
-    import pandas
-
     rows = [_csv_row(table, row) for table in build_tables(entries, add_published, board) for row in table["rows"]]
-    text: str = pandas.DataFrame(rows, dtype=object).to_csv(index=False, lineterminator="\n")
-    return text
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def _csv_row(table: dict[str, Any], row: TableRow) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -80,24 +81,26 @@ def summarise(name: str, run: Run) -> Summary:
     """Summarise one run; a damaged run has state `damaged` and raises nothing."""
     changed = _last_modified(run.path)
     try:
-        state = _state(run)
+        score = run.score
+        state = _state(run, score is not None)
         crash = run.crash if state == "crashed" else None
-        return Summary(name, state, changed, crash=crash, **_training_figures(run), **_test_figures(run))
+        figures = _training_figures(run, score is not None) | _test_figures(run, score)
+        return Summary(name, state, changed, crash=crash, **figures)
     except (UserError, OSError) as error:
         return Summary(name, "damaged", changed, damage=str(error))
 
 
-def _state(run: Run) -> str:
+def _state(run: Run, is_evaluated: bool) -> str:
     if run.is_in_use:
         return "evaluating" if run.is_trained else "training"
     if run.crash is not None:
         return "crashed"
     if run.is_trained:
-        return "trained" if run.score is None else "evaluated"
+        return "evaluated" if is_evaluated else "trained"
     return "stopped" if run.progress == "begun" or (run.path / "log.csv").exists() else "new"
 
 
-def _training_figures(run: Run) -> dict[str, Any]:
+def _training_figures(run: Run, is_evaluated: bool) -> dict[str, Any]:
     """Fields from recipe.yaml and log.csv; the gap only before the evaluation."""
     if run.crash is not None and not (run.path / "recipe.yaml").exists():
         return {}  # crashed before recipe.yaml was written
@@ -114,14 +117,14 @@ def _training_figures(run: Run) -> dict[str, Any]:
         "val_clean": best["val_clean"],
         "val_robust": best["val_robust"],
     }
-    if run.score is None:
+    if not is_evaluated:
         fields |= {"gap": best["val_robust"] - rows[-1]["val_robust"], "gap_on": "validation"}
     return fields
 
 
-def _test_figures(run: Run) -> dict[str, Any]:
+def _test_figures(run: Run, score: dict[str, Any] | None) -> dict[str, Any]:
     """Fields from score.json, if there is one."""
-    if (score := run.score) is None:
+    if score is None:
         return {}
     try:
         return {
@@ -140,7 +143,8 @@ def _test_figures(run: Run) -> dict[str, Any]:
 def _last_modified(folder: Path) -> float:
     """Time of the last change to a file other than the lock, which reading touches; 0 if unreadable."""
     newest = 0.0
-    for path in folder.glob("[!.]*"):
-        with suppress(OSError):  # a file of a run in progress may disappear
-            newest = max(newest, path.stat().st_mtime)
+    with suppress(OSError):
+        for path in os.scandir(folder):
+            with suppress(OSError):  # a file of a run in progress may disappear
+                newest = max(newest, 0.0 if path.name.startswith(".") else path.stat().st_mtime)
     return newest

@@ -6,6 +6,7 @@ training seeds; the test set is fixed. Runs with different test points or attack
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from itertools import combinations
 from statistics import fmean, stdev
@@ -20,6 +21,9 @@ the best epoch minus that of the last."""
 
 SIGNIFICANT = 0.05
 """Significance level of p values with Holm's correction."""
+
+_MANY_METHODS = 50
+"""Methods above which `all_pairs=False` tests only the best two: pairs grow with the square of the methods."""
 
 
 class RunResult(NamedTuple):
@@ -37,22 +41,24 @@ class RunResult(NamedTuple):
         return dict(zip(METRICS, (clean, pgd20, autoattack, last, pgd20 - last), strict=True))
 
 
-def compare_methods(results: Iterable[RunResult]) -> list[dict[str, Any]]:
+def compare_methods(results: Iterable[RunResult], *, all_pairs: bool = True) -> list[dict[str, Any]]:
     """Compare results in one group per protocol, as values for JSON; methods keep their order.
 
     Each group holds `protocol`; `methods`, with sample `mean`, `std` (None for one seed) and `by_seed` of every metric;
-    and `differences`, paired tests of AutoAttack accuracy between all pairs of methods.
+    and `differences`, paired tests of AutoAttack accuracy between all pairs of methods. all_pairs: if False, of more
+    than 50 methods only the two with the highest means are tested, for `best_method`; their `p_holm` is then
+    Bonferroni's over all pairs, which is never smaller than Holm's.
     """
     by_protocol: dict[tuple[Any, ...], list[RunResult]] = {}
     for result in results:
         key = (*protocol_of(result.score), selection_title(result.score))
         by_protocol.setdefault(key, []).append(result)
-    return [_group(members) for members in by_protocol.values()]
+    return [_group(members, all_pairs) for members in by_protocol.values()]
 
 
 def best_method(group: dict[str, Any]) -> str | None:
     """The method of the highest mean AutoAttack accuracy, if it differs significantly from the second; else None."""
-    ranked = sorted(group["methods"], key=lambda method: -method["autoattack"]["mean"])
+    ranked = _by_accuracy(group["methods"])
     if len(ranked) < 2:
         return None
     pair = {method["method"] for method in ranked[:2]}
@@ -60,9 +66,25 @@ def best_method(group: dict[str, Any]) -> str | None:
     return ranked[0]["method"] if test["p_holm"] is not None and test["p_holm"] < SIGNIFICANT else None
 
 
-def _group(results: list[RunResult]) -> dict[str, Any]:
+def _by_accuracy(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Best first, by the mean under AutoAttack."""
+    return sorted(rows, key=lambda row: -row["autoattack"]["mean"])
+
+
+def _group(results: list[RunResult], all_pairs: bool) -> dict[str, Any]:
     score = results[0].score
-    methods = {result.method: [each for each in results if each.method == result.method] for result in results}
+    methods: dict[str, list[RunResult]] = {}
+    for result in results:
+        methods.setdefault(result.method, []).append(result)
+    rows = [_row(members) for members in methods.values()]
+    if all_pairs or len(rows) <= _MANY_METHODS:
+        differences = apply_holm([_difference(*pair) for pair in combinations(methods.values(), 2)])
+    else:
+        best = {row["method"] for row in _by_accuracy(rows)[:2]}
+        test = _difference(*(members for method, members in methods.items() if method in best))
+        if test["p"] is not None:
+            test["p_holm"] = min(1.0, math.comb(len(rows), 2) * test["p"])
+        differences = [test]
     return {
         "protocol": {
             **score["threat"],
@@ -70,8 +92,8 @@ def _group(results: list[RunResult]) -> dict[str, Any]:
             **{key: score[key] for key in ("version", "fingerprint", "selected_on")},
             **{key: score[key] for key in ("select_rule",) if key in score},
         },
-        "methods": [_row(members) for members in methods.values()],
-        "differences": apply_holm([_difference(*pair) for pair in combinations(methods.values(), 2)]),
+        "methods": rows,
+        "differences": differences,
     }
 
 
