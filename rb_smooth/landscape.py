@@ -29,6 +29,7 @@ from rb_smooth.core import environment
 from rb_smooth.core.cli import make_parser, run_cli
 from rb_smooth.core.console import console
 from rb_smooth.core.errors import UserError
+from rb_smooth.core.numbers import real_number, seed_number, whole_number, worker_number
 
 if TYPE_CHECKING:
     from rb_smooth.analysis.landscape.compute import Slice
@@ -48,14 +49,34 @@ def _parse() -> argparse.Namespace:
     add = parser.add_argument
     add("what", nargs="+", metavar="RUN", help="runs (folder or name) or leaderboard entries; or: plot FILE.npz …")
     add("--two-dimensional", "--2d", action="store_true", help="over two directions (default weights: best)")
-    add("--points", type=int, help="grid points on each axis, an odd number (default: 51; with --2d 21)")
-    add("--range", type=float, default=1.0, dest="radius", help="end of each axis, in filter norms (default: 1)")
+    add(
+        "--points",
+        type=whole_number(3, 1001),
+        help="grid points on each axis, an odd number (default: 51; with --2d 21)",
+    )
+    add(
+        "--range",
+        type=real_number(1e-9, 1000),
+        default=1.0,
+        dest="radius",
+        help="end of each axis, in filter norms (default: 1)",
+    )
     add("--weights", metavar="first,best,last", type=_split, help="checkpoints (default: all that each run has)")
-    add("--n", type=int, default=1000, help="number of training images and of test images (default: 1000)")
-    add("--steps", type=int, default=10, help="PGD steps, with the step size of the run's evaluation (default: 10)")
-    add("--directions", type=int, default=1, help="number of random directions to average over (default: 1)")
-    add("--seed", type=int, default=0, help="seed of the directions and of PGD's random starts (default: 0)")
-    add("--workers", type=int, help="worker processes (default: one per core; on a GPU 1)")
+    add("--n", type=whole_number(1), default=1000, help="number of training images and of test images (default: 1000)")
+    add(
+        "--steps",
+        type=whole_number(1, 10_000),
+        default=10,
+        help="PGD steps, with the step size of the run's evaluation (default: 10)",
+    )
+    add(
+        "--directions",
+        type=whole_number(1, 1000),
+        default=1,
+        help="number of random directions to average over (default: 1)",
+    )
+    add("--seed", type=seed_number, default=0, help="seed of the directions and of PGD's random starts (default: 0)")
+    add("--workers", type=worker_number, help="worker processes (default: one per core; on a GPU 1)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, … (default: a GPU if there is one)")
     add("--runs", type=Path, default=Path("runs"), help="folder of the runs (default: runs)")
     add("--leaderboard", type=Path, default=Path("leaderboard"), help="folder of the entries (default: leaderboard)")
@@ -94,8 +115,6 @@ def _compute(options: argparse.Namespace) -> list[LossLandscape]:
     from rb_smooth.analysis.trained_model import find_trained_model
     from rb_smooth.training.validate import resolve_device
 
-    if options.workers is not None and options.workers < 1:
-        raise UserError(f"expected --workers of at least 1, got {options.workers}; raise it")
     settings = LandscapeSettings(**{field.name: getattr(options, field.name) for field in fields(LandscapeSettings)})
     device = resolve_device(options.device)
     where = {"runs": options.runs, "leaderboard": options.leaderboard, "data_dir": options.data_dir}

@@ -29,6 +29,7 @@ from rb_smooth.core import environment
 from rb_smooth.core.cli import make_parser, run_cli
 from rb_smooth.core.console import console, use_stderr
 from rb_smooth.core.errors import UserError
+from rb_smooth.core.numbers import MAX_EPOCHS, seed_number, whole_number, worker_number
 
 if TYPE_CHECKING:
     from rb_smooth.training.run_folder.run import Run
@@ -101,7 +102,7 @@ def _parse() -> argparse.Namespace:
         help="or FILE.yaml, or list, show …, keys …; several methods: a sweep",
     )
     parser.add_argument(
-        "--seed", type=int, help="for initialisation, shuffling, augmentation, attacks' starts and noise"
+        "--seed", type=seed_number, help="for initialisation, shuffling, augmentation, attacks' starts and noise"
     )
     parser.add_argument(
         "--seeds",
@@ -110,12 +111,14 @@ def _parse() -> argparse.Namespace:
         help="train each method with each seed, and print one table",
     )
     parser.add_argument(
-        "--epochs", type=int, help="train this long; learning-rate drops and stages scale in proportion"
+        "--epochs",
+        type=whole_number(1, MAX_EPOCHS),
+        help="train this long; learning-rate drops and stages scale in proportion",
     )
     parser.add_argument(
         "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override one value; repeatable"
     )
-    parser.add_argument("--n-examples", type=int, help="test points to attack (the first ones)")
+    parser.add_argument("--n-examples", type=whole_number(1), help="test points to attack (the first ones)")
     parser.add_argument(
         "--data-dir",
         type=Path,
@@ -134,7 +137,7 @@ def _parse() -> argparse.Namespace:
         help="for several runs: GPUs to use, one run on each at a time (default: all)",
     )
     parser.add_argument(
-        "--workers", type=int, help="processes: runs at a time for several runs, attack workers for one"
+        "--workers", type=worker_number, help="processes: runs at a time for several runs, attack workers for one"
     )
     parser.add_argument("--fresh", action="store_true", help="delete this run's results and start again")
     parser.add_argument("--replace", action="store_true", help="replace an entry of the same name from another run")

@@ -26,6 +26,7 @@ from rb_smooth.core.cli import make_parser, run_cli
 from rb_smooth.core.console import console, log_info
 from rb_smooth.core.environment import git_commit
 from rb_smooth.core.errors import UserError, did_you_mean
+from rb_smooth.core.numbers import parse_number, real_number, seed_number, whole_number
 
 
 def main() -> int:
@@ -49,15 +50,25 @@ def _parse() -> argparse.Namespace:
     add("--weights", default="best", metavar="first,best,last", help="checkpoints (default: best)")
     add("--under", default=",".join(LOSSES), metavar=",".join(LOSSES), help="losses (default: all three)")
     add("--eps", action="append", default=[], type=_eps, metavar="L2=0.5", help="radius (default: the recipes')")
-    add("--n", type=int, default=128, help="number of training images, the first ones (default: 128)")
-    add("--steps", type=int, default=20, help="PGD steps (default: 20)")
-    add("--step", type=float, default=0.2, help="PGD step size / eps (default: 0.2)")
+    add("--n", type=whole_number(1), default=128, help="number of training images, the first ones (default: 128)")
+    add("--steps", type=whole_number(1, 10_000), default=20, help="PGD steps (default: 20)")
+    add("--step", type=real_number(1e-9, 1000), default=0.2, help="PGD step size / eps (default: 0.2)")
     add("--radii", default="1e-4,1e-3,1e-2", type=_radii, help="distances from w / ||w|| (default: 1e-4,1e-3,1e-2)")
-    add("--directions", type=int, default=4, help="random directions, besides the gradient (default: 4)")
-    add("--products", type=int, default=100, help="most Hessian products per eigenvalue (default: 100)")
-    add("--signs", type=int, default=16, help="random vectors for the trace (default: 16)")
-    add("--sharpness-radius", type=float, default=5e-3, help="radius of the sharpness / ||w|| (default: 0.005)")
-    add("--seed", type=int, default=0, help="seed of PGD's starts and of directions (default: 0)")
+    add(
+        "--directions",
+        type=whole_number(1, 1000),
+        default=4,
+        help="random directions, besides the gradient (default: 4)",
+    )
+    add("--products", type=whole_number(1), default=100, help="most Hessian products per eigenvalue (default: 100)")
+    add("--signs", type=whole_number(2), default=16, help="random vectors for the trace (default: 16)")
+    add(
+        "--sharpness-radius",
+        type=real_number(1e-9, 1000),
+        default=5e-3,
+        help="radius of the sharpness / ||w|| (default: 0.005)",
+    )
+    add("--seed", type=seed_number, default=0, help="seed of PGD's starts and of directions (default: 0)")
     add("--runs", type=Path, default=Path("runs"), help="folder of the runs (default: runs)")
     add("--leaderboard", type=Path, default=Path("leaderboard"), help="folder of the entries (default: leaderboard)")
     add("--data-dir", type=Path, default=Path("data"), help="torchvision's data folder (default: data)")
@@ -113,7 +124,7 @@ def _show(records: list[Record], path: Path) -> None:
 
 def _radii(text: str) -> tuple[float, ...]:
     try:
-        return tuple(sorted({float(each) for each in text.split(",")}))
+        return tuple(sorted({parse_number(each, 1e-9, 1000) for each in text.split(",")}))
     except ValueError:
         raise UserError(f"expected --radii such as 1e-3,1e-2, got {text!r}; correct it") from None
 

@@ -27,6 +27,7 @@ from rb_smooth.analysis.theory.results import BoundCheck, results_table
 from rb_smooth.core.cli import make_parser, run_cli
 from rb_smooth.core.console import console, log_info
 from rb_smooth.core.errors import Failed, UserError, did_you_mean
+from rb_smooth.core.numbers import real_number, seed_number
 
 STATEMENTS: dict[str, Callable[[np.random.Generator, float], Iterator[BoundCheck]]] = {
     "Prop. 1": lambda rng, _: linear_statements.proposition_1(rng),
@@ -89,10 +90,13 @@ def _parse() -> argparse.Namespace:
     parser = make_parser("theory", __doc__)
     names = ", ".join(STATEMENTS)
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help=f"one statement: {names}")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the random parameters (default: 0)")
+    parser.add_argument("--seed", type=seed_number, default=0, help="seed of the random parameters (default: 0)")
     low, high = GAMMA_RANGE
     parser.add_argument(
-        "--gamma", type=float, default=1.0, help=f"gamma of EntropySGD, {low:g} to {high:g} (default: 1)"
+        "--gamma",
+        type=real_number(low, high),
+        default=1.0,
+        help=f"gamma of EntropySGD, {low:g} to {high:g} (default: 1)",
     )
     parser.add_argument("--figures", type=Path, metavar="DIR", help="draw the paper's toy figures into this folder")
     parser.add_argument("--json", action="store_true", help="print the results as JSON")

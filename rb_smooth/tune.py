@@ -32,6 +32,7 @@ from rb_smooth.core.cli import make_parser, run_cli
 from rb_smooth.core.console import console, log_info, show_output
 from rb_smooth.core.environment import Verbosity
 from rb_smooth.core.errors import Failed, UserError
+from rb_smooth.core.numbers import MAX_EPOCHS, seed_number, whole_number, worker_number
 from rb_smooth.core.worker_pool import map_unordered
 from rb_smooth.training.pipeline import RunOptions
 from rb_smooth.training.tuning import trials
@@ -50,8 +51,6 @@ Task = tuple[int, "int | None"]
 
 def main() -> int:
     options = _parse()
-    if options.trials < 1:
-        raise UserError(f"expected --trials of at least 1, got {options.trials}; correct it")
     if environment.WORLD_SIZE > 1:
         raise UserError("expected one process, got several from torchrun; start without torchrun, with --workers")
     trials.import_optuna()
@@ -197,7 +196,12 @@ def _report(study: Study, tuning: Tuning) -> bool:
 def _parse() -> argparse.Namespace:
     parser = make_parser("tune", __doc__)
     parser.add_argument("what", nargs="+", metavar="DATASET METHOD", help="one or more methods, or FILE.yaml …")
-    parser.add_argument("--trials", type=int, required=True, help="trials of each method, the recipe itself included")
+    parser.add_argument(
+        "--trials",
+        type=whole_number(1, MAX_EPOCHS),
+        required=True,
+        help="trials of each method, the recipe itself included",
+    )
     parser.add_argument(
         "--space",
         nargs="+",
@@ -205,11 +209,13 @@ def _parse() -> argparse.Namespace:
         metavar="SECTION.KEY=RANGE",
         help="log:0.01..0.3, 3..8, int:16..64 or a,b; default: `tune:` of the recipe's files",
     )
-    parser.add_argument("--epochs", type=int, help="train this long; the schedule scales in proportion")
-    parser.add_argument("--seed", type=int, help="of every run, and of the search (default: the recipe's, 0)")
+    parser.add_argument(
+        "--epochs", type=whole_number(1, MAX_EPOCHS), help="train this long; the schedule scales in proportion"
+    )
+    parser.add_argument("--seed", type=seed_number, help="of every run, and of the search (default: the recipe's, 0)")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="for all trials")
     parser.add_argument("--no-pruning", action="store_true", help="train every trial to its last epoch")
-    parser.add_argument("--workers", type=int, default=1, help="trials at a time (default: 1)")
+    parser.add_argument("--workers", type=worker_number, default=1, help="trials at a time (default: 1)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, … (default: a GPU if there is one)")
     parser.add_argument("--data-dir", type=Path, default=Path("data"), help="folder of data sets (default: data)")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of runs (default: runs)")

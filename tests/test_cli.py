@@ -95,7 +95,10 @@ def test_the_version_names_what_results_depend_on(name, run_typed):
             r"expected an option of rb-smooth recipe, got '--epoch'; did you mean '--epochs'\?",
         ),
         ("recipe", r"the following arguments are required: .*; see rb-smooth recipe --help"),
-        ("recipe digits at --seed x", r"argument --seed: invalid int value: 'x'; see rb-smooth recipe --help"),
+        (
+            "recipe digits at --seed x",
+            r"argument --seed: expected a whole number, got 'x'; see rb-smooth recipe --help",
+        ),
         ("recipe digits at -qv", r"argument -v/--verbose: not allowed with argument -q/--quiet; "),
         ("recipe digits at --json --plan", r"expected --json or --plan, got both; drop one"),
         (

@@ -159,7 +159,7 @@ def test_an_interrupted_evaluation_of_a_checkpoint_continues_with_equal_results(
         (["--eps=8"], "8/255"),
         (["--eps=x"], "--eps"),
         (["--eps=1/255,2/255"], "one --eps"),
-        (["--n-examples=0"], "n_examples"),
+        (["--n-examples=0"], "--n-examples"),
         (["--name=../up"], "choose another"),
         (["--key=ema"], "'ema'"),
         (["--dataset=cifar11"], "cifar11"),

@@ -320,7 +320,7 @@ def test_what_another_torch_has_found_is_not_this_ones(easy_run, monkeypatch):
 
 def test_no_worker_is_no_number_of_workers(alone, capsys):
     assert run_recipe_program("digits", "at", *QUICK, "--workers=0", "--fresh") == 2
-    assert "expected --workers of at least 1, got 0" in capsys.readouterr().err
+    assert "argument --workers: expected a whole number of at least 1, got '0'" in capsys.readouterr().err
     assert list(Path("runs/digits").glob("at-s0-*/score.json"))
 
 
@@ -489,7 +489,7 @@ def test_show_prints_a_recipe_that_can_be_run(alone, capsys):
         (["digits", "at", "--set", "optimizer.lr=fast"], "valid number"),
         (["digits", "at", "--epochs", "0"], "--epochs"),
         (["digits", "at", "--seed", "-1"], "seed"),
-        (["digits", "at", "--n-examples", "0"], "n_examples"),
+        (["digits", "at", "--n-examples", "0"], "--n-examples"),
         (["absent.yaml"], "absent.yaml"),
         (["digits", "at", "--device", "cuda:99"], "--device cpu"),
         (["digits", "at", "--device", "gpu"], "--device cpu"),

@@ -444,3 +444,66 @@ def test_names_that_differ_in_case_or_sign_only_are_two_methods(kitchen):
     assert resolver.resolve_method("toy", "at+awp")[0] == "at+awp"
     with pytest.raises(UserError, match="expected a method of toy, got 'aT'"):
         resolver.resolve_method("toy", "aT")
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("optimizer.lr=" + "1" * 400 + "/1", "too large for a float"),
+        ("optimizer.lr=1:30", "lr to be a valid number, got '1:30'"),
+        ("train.epochs=1:30", "epochs"),
+        ("data.extra={file: a, file: b}", "the key 'file' twice"),
+        ("model.width=9223372036854775808", "64 bits"),
+        ("model.width=2147483648", "2^31"),
+        ("model.width=&a [*a]", "expected YAML"),
+        ("evaluate.seed=18446744073709551616", "64 bits"),
+        ("train.seed=true", "seed to be a valid integer"),
+        ("objective.eps=2", "eps <= 1 in Linf"),
+        ("evaluate.eps=2", "eps <= 1 in Linf"),
+        ("data.validation=1437", "below 1437"),
+        ("data.batch_size=1300", "one minibatch, got 1237"),
+        ("data.batch_size=10000000000", "batch_size to be less than or equal to 1000000000"),
+        ("evaluate.batch_size=10000000000", "batch_size to be less than or equal to 1000000000"),
+        ("objective.steps=1000000", "steps <= 10000"),
+        ("train.epochs=!!bool x", "expected YAML"),
+        ("train.epochs=!!timestamp x", "expected YAML"),
+    ],
+)
+def test_a_value_that_no_run_can_have_is_refused_before_anything_is_read(setting, said):
+    with pytest.raises(UserError, match=re.escape(said)) as raised:
+        validate.check_recipe(*resolve_config("digits", "at", [setting]))
+    assert "\n" not in str(raised.value)
+
+
+def test_a_key_that_stands_twice_in_a_recipe_is_refused(tmp_path):
+    (tmp_path / "mine.yaml").write_text("base: digits/at\noptimizer: {lr: 0.1, lr: 0.2}\n")
+    with pytest.raises(UserError, match="the key 'lr' twice"):
+        resolve_config(str(tmp_path / "mine.yaml"))
+
+
+def test_a_text_that_yaml_1_1_reads_as_a_number_of_another_base_stays_a_text():
+    assert yaml.parse_yaml("[1:30, 010, 1:30.5, 10, 0x10, 0]", "here") == ["1:30", "010", "1:30.5", 10, 16, 0]
+
+
+def test_all_problems_of_a_recipe_are_reported_at_once():
+    settings = ["train.epochs=0", "optimizer.lr=-1", "optimizer.lrr=2", "optimizer.momentum=2", "objective.eps=3"]
+    settings += ["objective.steps=0", "evaluate.sede=1", "data.augment=[flop]", "model.width=x"]
+    with pytest.raises(UserError) as raised:
+        validate.check_recipe(*resolve_config("digits", "at", settings))
+    said = str(raised.value).splitlines()
+    assert len(said) == len(settings)
+    for word in ("epochs", "lr >= 0", "'lrr'", "momentum", "eps", "steps", "'sede'", "'flop'", "width"):
+        assert sum(word in line for line in said) >= 1, word
+
+
+def test_a_name_too_long_for_its_entry_is_refused_before_training(tmp_path):
+    (tmp_path / "mine.yaml").write_text(f"base: digits/at\nname: digits/{'x' * 90}\n")
+    with pytest.raises(UserError, match="100 at most"):
+        validate.check_recipe(*resolve_config(str(tmp_path / "mine.yaml")))
+
+
+def test_a_label_too_long_for_a_folder_is_refused_before_images_are_read(tmp_path):
+    with pytest.raises(UserError, match="label to have at most 60 characters"):
+        validate.check_recipe(
+            *resolve_config("digits", "at", ["data.name=folder", "data.root=x", f"data.label={'a' * 300}"])
+        )

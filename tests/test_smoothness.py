@@ -298,10 +298,10 @@ def test_plot_needs_no_torch(measured, tmp_path):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--directions", "0"], "expected --directions of at least 1, got 0; raise it"),
-        (["--signs", "1"], "expected --signs of at least 2 for a standard error, got 1; raise it"),
+        (["--directions", "0"], "--directions: expected a whole number of at least 1, got '0'"),
+        (["--signs", "1"], "--signs: expected a whole number of at least 2, got '1'"),
         (["--radii", "0.1,x"], "expected --radii such as 1e-3,1e-2, got '0.1,x'; correct it"),
-        (["--radii", "0"], "expected --radii above 0, got 0; raise it"),
+        (["--radii", "0"], "expected --radii such as 1e-3,1e-2, got '0'; correct it"),
         (["--eps", "L3=1"], "expected --eps such as L2=0.5 or Linf=8/255, got 'L3=1'; correct it"),
         (["--under", "L1"], "expected losses, got 'L1'; did you mean 'L2'?"),
         (["--weights", "first"], "train with --set train.keep=[1]"),

@@ -184,11 +184,11 @@ def test_a_counterexample_that_does_not_break_gives_exit_code_1(run_typed, monke
     ("arguments", "message"),
     [
         (["--only", "Lema 2"], "expected a statement, got 'Lema 2'; did you mean 'Lemma 2'?"),
-        (["--gamma", "0"], "expected gamma between 0.1 and 10, got 0; correct it"),
-        (["--gamma", "-3"], "expected gamma between 0.1 and 10, got -3; correct it"),
-        (["--gamma", "nan"], "expected gamma between 0.1 and 10, got nan; correct it"),
-        (["--gamma", "1000"], "expected gamma between 0.1 and 10, got 1000; correct it"),
-        (["--seed", "-1"], "expected seed >= 0, got -1; raise it"),
+        (["--gamma", "0"], "argument --gamma: expected a number of at least 0.1, got '0'"),
+        (["--gamma", "-3"], "argument --gamma: expected a number of at least 0.1, got '-3'"),
+        (["--gamma", "nan"], "argument --gamma: expected a number, got 'nan'"),
+        (["--gamma", "1000"], "argument --gamma: expected a number of at most 10.0, got '1000'"),
+        (["--seed", "-1"], "argument --seed: expected a whole number of at least 0, got '-1'"),
     ],
 )
 def test_invalid_input_is_reported_in_one_line(run_typed, arguments, message):

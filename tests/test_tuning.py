@@ -127,8 +127,8 @@ def test_a_range_that_is_none_is_refused(text, line):
         ([], "expected a search space for digits/at, got none"),
         ([*SPACE, "--set", "train.select=test"], "to hold out validation images, got none"),
         ([*SPACE, "--set", "train.log_test=10"], "to use no test image, got train.log_test"),
-        ([*SPACE, "--trials", "0"], "expected --trials of at least 1"),
-        ([*SPACE, "--workers", "0"], "expected --workers of at least 1"),
+        ([*SPACE, "--trials", "0"], "--trials: expected a whole number of at least 1"),
+        ([*SPACE, "--workers", "0"], "--workers: expected a whole number of at least 1"),
     ],
 )
 def test_a_search_that_cannot_be_is_refused_before_anything_is_written(search, tmp_path, capsys, arguments, line):

@@ -19,6 +19,7 @@ Start = Literal["uniform", "normal"]
 
 _EPS: dict[str, float] = {"Linf": 8 / 255, "L2": 128 / 255}
 _STEP_SIZE: dict[str, float] = {"Linf": 2 / 255, "L2": 15 / 255}
+_MAX_STEPS = 10_000
 
 
 def make_threat(norm: Norm, eps: float | None, step_size: float | None, steps: int) -> Threat:
@@ -30,9 +31,9 @@ def make_threat(norm: Norm, eps: float | None, step_size: float | None, steps: i
         raise ValueError(f"expected norm Linf or L2, got {norm!r}")
     eps = _EPS[norm] if eps is None else eps
     step_size = _STEP_SIZE[norm] if step_size is None else step_size
-    ranges.above(0, eps=eps, step_size=step_size)
     ranges.at_least(1, steps=steps)
-    return Threat(norm, eps, step_size)
+    ranges.at_most(_MAX_STEPS, steps=steps)
+    return Threat(norm, eps, step_size).check()
 
 
 @contextmanager

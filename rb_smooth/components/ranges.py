@@ -21,6 +21,13 @@ def at_least(bound: float, **settings: float) -> None:
             raise ValueError(f"expected {name} >= {bound}, got {value}")
 
 
+def at_most(bound: float, **settings: float) -> None:
+    """Raises ValueError unless each setting is <= `bound`."""
+    for name, value in settings.items():
+        if not value <= bound:
+            raise ValueError(f"expected {name} <= {bound}, got {value}")
+
+
 def below_one(**settings: float) -> None:
     """Raises ValueError unless each setting is in [0, 1)."""
     for name, value in settings.items():

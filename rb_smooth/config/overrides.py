@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from rb_smooth.config.resolver import resolve_file, resolve_method
 from rb_smooth.config.sections import SECTIONS, STAGED, Sections, config_hash
 from rb_smooth.config.yaml import parse_yaml
-from rb_smooth.core.errors import UserError, did_you_mean
+from rb_smooth.core.errors import Problems, UserError, did_you_mean, short_repr
 from rb_smooth.core.files import validate_name
 
 
@@ -54,7 +54,9 @@ def resolve_config(
         dataset, (method, sections) = target, resolve_method(target, method)
     sections = apply_overrides(sections, settings)
     validate_name(method)
-    _check_plain(sections, f"recipe {dataset}/{method}")
+    problems = Problems()
+    _check_plain(sections, f"recipe {dataset}/{method}", problems)
+    problems.raise_any()
     return ResolvedRecipe(dataset, method, sections if epochs is None else scale_epochs(sections, epochs))
 
 
@@ -72,28 +74,34 @@ def apply_overrides(sections: Sections, settings: Sequence[str]) -> Sections:
     """`sections` with each "section.key=value" applied; stages are addressed by number, `optimizer.1.lr=0.05`.
 
     A new `name` removes the options of the old one, in any order of arguments; only `data` keeps its keys, since most
-    of them apply to every data set. Raises UserError for an unknown section or key of a nested value.
+    of them apply to every data set. Raises UserError with a line for each unknown section or key of a nested value.
     """
-    result = deepcopy(sections)
+    result, problems = deepcopy(sections), Problems()
     for setting in sorted(settings, key=lambda setting: ".name=" not in setting):
-        path, equals, text = setting.partition("=")
-        keys = path.split(".")
-        if not equals or len(keys) < 2:
-            raise UserError(f"expected --set section.key=value, got {setting!r}; for example --set train.epochs=30")
-        if keys[0] not in SECTIONS:
-            raise UserError(f"expected a section in --set {setting}, {did_you_mean(keys[0], SECTIONS)}")
-        target = result[keys[0]]
-        for key in keys[1:-1]:
-            target = _set_nested(target, key, setting)
-        if not isinstance(target, dict):
-            found = f"{len(target)} stages" if isinstance(target, list) else repr(target)
-            raise UserError(f"expected keys in --set {setting}, got {found}; stages are written {keys[0]}.0.{keys[-1]}")
-        value = parse_yaml(text, f"--set {setting}")
-        if keys[-1] == "name" and keys[0] != "data" and value != target.get("name"):
-            for key in set(target) - {"from_epoch"}:
-                del target[key]
-        target[keys[-1]] = value
+        with problems.collect():
+            _apply_override(result, setting)
+    problems.raise_any()
     return result
+
+
+def _apply_override(sections: Sections, setting: str) -> None:
+    path, equals, text = setting.partition("=")
+    keys = path.split(".")
+    if not equals or len(keys) < 2:
+        raise UserError(f"expected --set section.key=value, got {setting!r}; for example --set train.epochs=30")
+    if keys[0] not in SECTIONS:
+        raise UserError(f"expected a section in --set {setting}, {did_you_mean(keys[0], SECTIONS)}")
+    target = sections[keys[0]]
+    for key in keys[1:-1]:
+        target = _set_nested(target, key, setting)
+    if not isinstance(target, dict):
+        found = f"{len(target)} stages" if isinstance(target, list) else repr(target)
+        raise UserError(f"expected keys in --set {setting}, got {found}; stages are written {keys[0]}.0.{keys[-1]}")
+    value = parse_yaml(text, f"--set {setting}")
+    if keys[-1] == "name" and keys[0] != "data" and value != target.get("name"):
+        for key in set(target) - {"from_epoch"}:
+            del target[key]
+    target[keys[-1]] = value
 
 
 def scale_epochs(sections: Sections, epochs: int) -> Sections:
@@ -135,16 +143,16 @@ def _is_reached(start: Any, epochs: int) -> bool:
     return not isinstance(start, int) or start == 0 or start < epochs
 
 
-def _check_plain(value: Any, where: str) -> None:
-    """Raise UserError for values that no recipe holds: dates, sets, bytes, infinities, keys that are no strings."""
+def _check_plain(value: Any, where: str, problems: Problems) -> None:
+    """Add values that no recipe holds: dates, sets, bytes, infinities, keys that are no strings."""
     if isinstance(value, dict) and all(isinstance(key, str) for key in value):
         for key, item in value.items():
-            _check_plain(item, f"{where}.{key}")
+            _check_plain(item, f"{where}.{key}", problems)
     elif isinstance(value, list):
         for item in value:
-            _check_plain(item, where)
+            _check_plain(item, where, problems)
     elif not isinstance(value, (str, int, float, bool, type(None))) or value in (math.inf, -math.inf) or value != value:
-        raise UserError(f"expected a finite number, a word or a list in {where}, got {value!r}; correct it")
+        problems.add(f"expected a finite number, a word or a list in {where}, got {short_repr(value)}; correct it")
 
 
 def _set_nested(target: Any, key: str, setting: str) -> Any:

@@ -29,6 +29,7 @@ from rb_smooth.core.console import console
 from rb_smooth.core.errors import UserError, did_you_mean
 from rb_smooth.core.files import write_between
 from rb_smooth.core.formatting import number_text
+from rb_smooth.core.numbers import MAX_EPOCHS
 
 _OPTION = re.compile(r"(\w+(?:, \w+)*)(?: \((.*?)\))?: +(.*)")
 _KEY = re.compile(r"(?:\((.*?)\) )?(.*)")
@@ -155,9 +156,12 @@ def _allowed_values(annotation: Any) -> tuple[list[str], list[str]]:
 
 
 def _range_texts(limits: Sequence[Any]) -> list[str]:
-    """Ranges of pydantic's metadata: `Gt(0)` -> "> 0"."""
+    """Ranges of pydantic's metadata: `Gt(0)` -> "> 0". Limits that only typing errors reach are left out."""
     return [
-        f"{sign} {getattr(each, name)}" for each in limits for name, sign in _RANGE_SIGNS.items() if hasattr(each, name)
+        f"{sign} {getattr(each, name)}"
+        for each in limits
+        for name, sign in _RANGE_SIGNS.items()
+        if hasattr(each, name) and getattr(each, name) < MAX_EPOCHS
     ]
 
 

@@ -18,11 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rb_smooth.config import plugins
-from rb_smooth.core.errors import UserError, did_you_mean
+from rb_smooth.core.errors import Problems, UserError, did_you_mean
 
 if TYPE_CHECKING:
-    from pydantic import ValidationError
-
     from rb_smooth.components.models import Normalized
 
 
@@ -148,6 +146,15 @@ def default_options(kind: str, name: str) -> dict[str, Any]:
     }
 
 
+def required_options(kind: str, name: str) -> set[str]:
+    """Names of the options that a recipe must give; none for an unknown component."""
+    try:
+        options = configurable_options(kind, name)
+    except UserError:
+        return set()
+    return {key for key, option in options.items() if option.default is option.empty}
+
+
 def configurable_options(kind: str, name: str) -> dict[str, inspect.Parameter]:
     """The options that a recipe can set: keyword-only parameters of `name`, with annotations and defaults."""
     return {
@@ -201,24 +208,24 @@ def _check_size(name: str, options: Mapping[str, Any], channels: int, classes: i
 def check_options(kind: str, name: str, options: Mapping[str, Any], also: Iterable[str] = ()) -> dict[str, Any]:
     """`options` converted to the types of the constructor's annotations.
 
-    Raises UserError for an unknown or missing key and for a wrong type. also: more keys of the section, as suggestions.
+    Raises UserError with a line for each unknown or missing key and each wrong type. also: more keys of the section,
+    as suggestions.
     """
     parameters = configurable_options(kind, name)
     _check_keyword_only(kind, name, options)
-    for key in options:
-        if key not in parameters:
-            raise UserError(f"expected an option of {kind} {name}, {did_you_mean(str(key), [*parameters, *also])}")
-    for key, parameter in parameters.items():
-        if parameter.default is parameter.empty and key not in options:
-            raise UserError(f"expected {kind} {name} to be given {key!r}, got nothing; add --set {kind}.{key}=…")
-    from pydantic import TypeAdapter, ValidationError
+    from rb_smooth.config.option_types import convert_option
 
-    checked = {}
+    problems, checked = Problems(), {}
     for key, value in options.items():
-        try:
-            checked[key] = TypeAdapter(parameters[key].annotation).validate_python(value)
-        except ValidationError as error:
-            raise UserError(validation_message(error, f"{kind} {name}: {key}")) from None
+        if key not in parameters:
+            close = did_you_mean(str(key), [*parameters, *also])
+            problems.add(f"expected an option of {kind} {name}, {close}")
+        else:
+            with problems.collect():
+                checked[key] = convert_option(parameters[key].annotation, value, f"{kind} {name}: {key}")
+    for key in sorted(required_options(kind, name) - {*options}):
+        problems.add(f"expected {kind} {name} to be given {key!r}, got nothing; add --set {kind}.{key}=…")
+    problems.raise_any()
     return checked
 
 
@@ -233,17 +240,6 @@ def _check_keyword_only(kind: str, name: str, options: Mapping[str, Any]) -> Non
             from rb_smooth.components.ranges import keyword_only_message
 
             raise UserError(f"{kind} {name}: {keyword_only_message(component, each.name)}")
-
-
-def validation_message(error: ValidationError, where: str) -> str:
-    """pydantic's first error as `expected …, got …; do …`."""
-    first = error.errors()[0]
-    place = ".".join([where, *map(str, first["loc"])])
-    if first["type"] == "missing":
-        return f"expected {place}, got nothing; add it"
-    wanted = first["msg"].replace("a valid tuple", "a list").replace("a valid dictionary", "keys, as {key: value}")
-    wanted = wanted.removeprefix("Input should be ").partition(", unable to")[0].partition(" or instance of")[0]
-    return f"expected {place} to be {wanted}, got {first['input']!r}; correct it"
 
 
 @cache

@@ -11,9 +11,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
 
 from rb_smooth.config import registry
+from rb_smooth.config.option_types import Count, CountOrNone, Epochs, Seed, SplitSeed, convert_section
 from rb_smooth.core.errors import UserError
 from rb_smooth.core.formatting import counted
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class Extra(_Section):
@@ -46,7 +47,7 @@ class Data(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow", use_attribute_docstrings=True)
     name: str
     """(a data set) Which one; it decides the board that entries stand on. Source: ours."""
-    batch_size: PositiveInt
+    batch_size: Count
     """(images) In a minibatch, of all processes together. Source: the AWP authors' code, 128; inferred for Kanai et
     al."""
     augment: tuple[Any, ...] = ()
@@ -57,12 +58,12 @@ class Data(BaseModel):
     Source: Kanai et al., appendix E; not for TRADES, their appendix F.2."""
     extra: Extra | None = None
     """(keys of `data.extra`) Generated or unlabelled images, mixed into every minibatch. Source: ours."""
-    validation: NonNegativeInt = 0
+    validation: CountOrNone = 0
     """(images) Held out of the training set, stratified, to choose the best epoch on. Source: ours; both papers choose
     on the test set."""
-    split_seed: NonNegativeInt = 0
+    split_seed: SplitSeed = 0
     """Seed of the choice of `validation` and `train_examples`: equal for every seed and method. Source: ours."""
-    train_examples: PositiveInt | None = None
+    train_examples: Count | None = None
     """(images) Train on a stratified part of this size; default: on all images. Source: ours."""
 
     @property
@@ -94,10 +95,10 @@ def load_raw_dataset(section: Mapping[str, Any], data_dir: Path) -> RawDataset:
 class Train(_Section):
     """`train:` how long, from which seed, and how the best epoch is chosen."""
 
-    epochs: PositiveInt
+    epochs: Epochs
     """(epochs) Passes over the training images, whatever the optimizer. Source: the AWP authors' code, 200; inferred
     for Kanai et al."""
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     """For initialisation, shuffling, augmentation, attacks' starts and noise. Source: ours."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Number format of forward and backward passes; weights, their gradients and the optimizer's state are always fp32.
@@ -119,11 +120,11 @@ class Train(_Section):
     recalibrate: int = Field(16, ge=0, le=10_000)
     """(minibatches) The last training minibatches, from which BatchNorm's statistics are computed before every
     evaluation; 0: not recomputed. Source: ours; the Entropy-SGD authors' code uses an epoch."""
-    keep: tuple[NonNegativeInt, ...] = ()
+    keep: tuple[CountOrNone, ...] = ()
     """(list of epochs) Store the deployed weights after so many epochs, as `epoch-<n>.pt`; 0: initial. Source: ours."""
-    log_test: NonNegativeInt = 0
+    log_test: CountOrNone = 0
     """(images) Log the accuracy on the first test images every epoch; nothing is chosen by it. Source: ours."""
-    scaled_from: PositiveInt | None = None
+    scaled_from: Epochs | None = None
     """(epochs) The recipe's original length; set by `--epochs`, not by hand. Source: ours."""
     sync_bn: bool = False
     """BatchNorm normalises over the minibatch of all processes; GPUs only. Source: torch's SyncBatchNorm."""
@@ -140,14 +141,14 @@ class Evaluate(_Section):
     """standard: AutoAttack. quick: its first two attacks, APGD-CE and APGD-T, on the points that PGD-20 did not break;
     an upper bound of AutoAttack's accuracy, labelled so and not ranked with it. Source: Croce and Hein, arXiv
     2003.01690; quick is ours."""
-    n_examples: PositiveInt = 10_000
+    n_examples: Count = 10_000
     """(images) Test points, the first ones. Source: RobustBench."""
-    batch_size: PositiveInt = 250
+    batch_size: Count = 250
     """(images) Points per attack batch; part of the protocol, since each batch has one random stream. Source:
     AutoAttack's own."""
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     """For the attacks' random numbers. Source: ours."""
-    keep_adversarial: NonNegativeInt = 12
+    keep_adversarial: CountOrNone = 12
     """(images) Store the adversarial examples of the first test points. Source: ours."""
     norm: Literal["Linf", "L2"] | None = None
     """Norm of the threat model; default: the objective's. Source: ours."""
@@ -161,10 +162,7 @@ class Evaluate(_Section):
 
 def parse_protocol(keys: Mapping[str, Any]) -> Evaluate:
     """An `Evaluate` of these keys, with defaults for the others. Raises UserError for invalid keys."""
-    try:
-        return Evaluate(**keys)
-    except ValidationError as error:
-        raise UserError(registry.validation_message(error, "evaluate")) from None
+    return convert_section(Evaluate, keys, "evaluate")
 
 
 @dataclass(frozen=True)
@@ -257,9 +255,11 @@ class Recipe:
                     "expected evaluate.norm, eps and step_size for training without a threat model or with another "
                     "norm, got only some; set all three"
                 )
-            return Threat(asked.norm, asked.eps, asked.step_size)
-        return Threat(
-            trained.norm,
-            trained.eps if asked.eps is None else asked.eps,
-            trained.step_size if asked.step_size is None else asked.step_size,
-        )
+            threat = Threat(asked.norm, asked.eps, asked.step_size)
+        else:
+            eps = trained.eps if asked.eps is None else asked.eps
+            threat = Threat(trained.norm, eps, trained.step_size if asked.step_size is None else asked.step_size)
+        try:
+            return threat.check()
+        except ValueError as error:
+            raise UserError(f"evaluate: {error}; correct it") from None

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rb_smooth.config.yaml import parse_yaml
-from rb_smooth.core.errors import UserError, did_you_mean
+from rb_smooth.core.errors import Problems, UserError, did_you_mean, short_repr
 from rb_smooth.core.input_files import read_text
 
 SECTIONS = ("data", "model", "objective", "perturbation", "optimizer", "averaging", "schedule", "train", "evaluate")
@@ -30,11 +30,14 @@ def read_sections(path: Path, also: Sequence[str] = ()) -> Sections:
     """
     sections = _read_mapping(path)
     sections.pop("tune", None)
+    problems = Problems()
     for key, section in sections.items():
         if key not in (*SECTIONS, *also):
-            raise UserError(f"expected a section in {path}, {did_you_mean(str(key), [*SECTIONS, *also])}")
+            problems.add(f"expected a section in {path}, {did_you_mean(str(key), [*SECTIONS, *also])}")
         if key in SECTIONS and not isinstance(section, (dict, list)):
-            raise UserError(f"expected keys in section {key} of {path}, got {section!r}; write {key}: {{name: …}}")
+            got = short_repr(section)
+            problems.add(f"expected keys in section {key} of {path}, got {got}; write {key}: {{name: …}}")
+    problems.raise_any()
     return sections
 
 

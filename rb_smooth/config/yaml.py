@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from copy import deepcopy
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,8 @@ from rb_smooth.core.formatting import number_text
 
 _FRACTION = re.compile(r"^\d+/\d+$")
 _SCIENTIFIC = re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$")
+_TEXT = re.compile(r"^[-+]?([0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?|0[0-7_]+)$")
+"""Numbers of base 60, as 1:30, and of base 8, as 010, that only YAML 1.1 reads as such."""
 
 _MAX_TEXT, _MAX_ALIASES, _MAX_DEPTH = 2**20, 20, 50
 """Characters, aliases and levels of a YAML text: twenty aliases repeat a value some thousand times at most, and
@@ -44,7 +47,7 @@ def parse_yaml(text: str, where: str) -> Any:
         if len(text) > _MAX_TEXT:
             raise ValueError(f"{len(text)} characters")
         return deepcopy(_load(text))
-    except (yaml.YAMLError, ZeroDivisionError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ArithmeticError, ValueError, LookupError, AttributeError, RecursionError) as error:
         raise UserError(f"expected YAML in {where}, got {' '.join(str(error).split())}; correct it") from None
 
 
@@ -86,6 +89,20 @@ def _read_fraction(loader: _Loader, node: yaml.ScalarNode) -> float:
     return numerator / denominator
 
 
+def _read_integer(loader: _Loader, node: yaml.ScalarNode) -> int:
+    value: int = loader.construct_yaml_int(node)
+    if not -(2**63) <= value < 2**63:
+        raise ValueError("an integer of more than 64 bits")
+    return value
+
+
+def _read_mapping(loader: _Loader, node: yaml.MappingNode) -> Any:
+    keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+    if twice := [key for key, count in Counter(keys).items() if count > 1]:
+        raise yaml.YAMLError(f"the key {twice[0]!r} twice, {' '.join(str(node.start_mark).split())}")
+    return loader.construct_yaml_map(node)
+
+
 def _write_float(dumper: _Dumper, value: float) -> yaml.Node:
     text = number_text(value)
     return dumper.represent_scalar("!fraction", text) if "/" in text else yaml.SafeDumper.represent_float(dumper, value)
@@ -94,5 +111,9 @@ def _write_float(dumper: _Dumper, value: float) -> yaml.Node:
 for _class in (_Loader, _Dumper):
     _class.add_implicit_resolver("!fraction", _FRACTION, list("0123456789"))
     _class.add_implicit_resolver("tag:yaml.org,2002:float", _SCIENTIFIC, list("-+0123456789"))
+for _first in "-+0123456789":
+    _Loader.yaml_implicit_resolvers[_first].insert(0, ("tag:yaml.org,2002:str", _TEXT))
 _Loader.add_constructor("!fraction", _read_fraction)
+_Loader.add_constructor("tag:yaml.org,2002:int", _read_integer)
+_Loader.add_constructor("tag:yaml.org,2002:map", _read_mapping)
 _Dumper.add_representer(float, _write_float)

@@ -30,6 +30,8 @@ from rb_smooth.core.errors import (
     UserError,
     did_you_mean,
     first_line,
+    messages_of,
+    one_line,
 )
 from rb_smooth.core.worker_pool import stop_signals
 
@@ -131,7 +133,7 @@ def run_cli(main: Callable[[], int | None]) -> Callable[[], int]:
             try:
                 return main() or 0
             except UserError as refused:
-                return _print_error(str(refused), USER_ERROR)
+                return _print_error("\n".join(map(one_line, messages_of(refused))), USER_ERROR)
             except Failed as failed:
                 return _print_error(str(failed), FAILED)
             except Interrupted as interrupted:
@@ -187,5 +189,6 @@ def _print_error(message: str, code: int) -> int:
         traceback.print_exc()
     if environment.RANK == 0 or code == USER_ERROR:
         prefix = f"rb_smooth, process {environment.RANK}" if environment.RANK else "rb_smooth"
-        print(f"{prefix}: {message}", file=sys.stderr)
+        for line in message.splitlines():
+            print(f"{prefix}: {line}", file=sys.stderr)
     return code

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 FAILED, USER_ERROR, INTERRUPTED = 1, 2, 130
+
+_MAX_LINE, _MAX_VALUE = 2000, 100
+"""Characters of a message, and of a value in it."""
 
 
 class UserError(Exception):
@@ -15,6 +19,40 @@ class UserError(Exception):
 
 class Diverged(UserError):
     """Training gave a loss or weights that are not finite."""
+
+
+class SeveralUserErrors(UserError):
+    """Several errors that the user can fix, each with its line."""
+
+    def __init__(self, messages: Iterable[str]) -> None:
+        self.messages = list(messages)
+        super().__init__("\n".join(self.messages))
+
+
+class Problems:
+    """Messages of UserErrors, collected so that the user sees all of them at once."""
+
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+
+    def add(self, *messages: str) -> None:
+        self.messages += messages
+
+    @contextmanager
+    def collect(self) -> Iterator[None]:
+        """Add the message of a UserError that ends the body."""
+        try:
+            yield
+        except UserError as error:
+            self.messages += messages_of(error)
+
+    def as_error(self) -> UserError:
+        return UserError(*self.messages) if len(self.messages) == 1 else SeveralUserErrors(self.messages)
+
+    def raise_any(self) -> None:
+        """Raise a UserError with the messages, if there are any."""
+        if self.messages:
+            raise self.as_error()
 
 
 class Failed(Exception):
@@ -44,6 +82,23 @@ def _initials(name: str) -> str:
     """`lr` of learning_rate; nothing of a single word."""
     words = re.findall(r"[^\W_]+", name.lower())
     return "".join(word[0] for word in words) if len(words) > 1 else ""
+
+
+def messages_of(error: UserError) -> list[str]:
+    """Its messages, one for each problem."""
+    return error.messages if isinstance(error, SeveralUserErrors) else [str(error)]
+
+
+def one_line(message: str) -> str:
+    """`message` without line breaks and other control characters, which a hostile name may hold; cut if very long."""
+    text = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", message)
+    return text if len(text) <= _MAX_LINE else f"{text[: _MAX_LINE // 2]} … {text[-_MAX_LINE // 2 :]}"
+
+
+def short_repr(value: object) -> str:
+    """repr(value), cut if very long."""
+    text = repr(value)
+    return text if len(text) <= _MAX_VALUE else f"{text[:_MAX_VALUE]} …"
 
 
 def first_line(error: BaseException) -> str:

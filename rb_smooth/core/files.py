@@ -172,8 +172,8 @@ def replace_between(text: str, name: str, lines: Sequence[str], where: str) -> s
 
 def validate_name(name: str) -> str:
     """Return `name`; raise UserError if it is no safe file name or RobustBench's loader treats it specially."""
-    if not re.fullmatch(r"[\w+.-]{1,100}", name) or name.startswith("."):
-        raise UserError(f"expected a name of letters, digits and . _ + -, got {name!r}; choose another")
+    if not re.fullmatch(r"[\w+.-]{1,100}", name) or name.startswith(".") or len(name.encode()) > 200:
+        raise UserError(f"expected a name of letters, digits and . _ + -, 100 at most, got {name!r}; choose another")
     if "Kireev2021Effectiveness" in name or name == "Andriushchenko2020Understanding":
         raise UserError(
             f"expected a name that RobustBench's loader treats like any other, got {name!r}; choose another"

@@ -22,7 +22,7 @@ from rb_smooth.components import ranges
 from rb_smooth.core import robustbench
 from rb_smooth.core.errors import UserError, did_you_mean, first_line
 from rb_smooth.data.downloads import downloading
-from rb_smooth.data.image_spec import IMAGE_SIZES, SMALL_CLASSES, SMALL_SIZE
+from rb_smooth.data.image_spec import IMAGE_SIZES, SMALL_CLASSES, SMALL_SIZE, Label, Workers
 from rb_smooth.data.images import (
     AnyImages,
     ImageFiles,
@@ -144,17 +144,17 @@ def folder(
     data_dir: Path,
     *,
     root: str,
-    label: str | None = None,
+    label: Label | None = None,
     classes: tuple[str, ...] | None = None,
     image_size: int | None = None,
     stream: bool | Literal["auto"] = "auto",
-    workers: int | None = None,
+    workers: Workers | None = None,
 ) -> RawDataset:
     """Any images under `<root>/train/<class>/` and `<root>/test/<class>/`. Source: torchvision's ImageFolder.
 
     root (a folder): contains train/ and test/. Source: torchvision's ImageFolder.
-    label (letters, digits and . _ -): names the leaderboard, `folder-<label>`; by default the folder's name. Source:
-        ours.
+    label (up to 60 letters, digits and . _ -): names the leaderboard, `folder-<label>`; by default the folder's name.
+        Source: ours.
     classes (names of folders): use these only; by default all. Source: ours.
     image_size (pixels, 4 to 1024): resize and centre-crop to it; required unless all images have one size. Source:
         ours.
@@ -168,8 +168,8 @@ def folder(
     """
     folder_path = Path(root).expanduser()
     label = folder_path.resolve().name if label is None else label
-    if not re.fullmatch(r"\w[\w.-]*", label):
-        raise UserError(f"expected data.label of letters, digits and . _ -, got {label!r}; set data.label")
+    if not re.fullmatch(r"\w[\w.-]{0,59}", label):
+        raise UserError(f"expected data.label of 1 to 60 letters, digits and . _ -, got {label!r}; set data.label")
     if image_size is not None:
         _check_image_size(image_size)
     workers = default_workers() if workers is None else workers

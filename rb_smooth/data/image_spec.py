@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import Field
 
 from rb_smooth.core.errors import UserError
+from rb_smooth.core.numbers import MAX_WORKERS
 
 
 class ImageSpec(NamedTuple):
@@ -23,6 +26,14 @@ _KNOWN = {
     "svhn": ImageSpec((3, 32, 32), 10),
 }
 
+TRAINING_IMAGES = {"digits": 1437, "cifar10": 50_000, "cifar100": 50_000, "svhn": 73_257}
+"""Before any are held out."""
+
+Label = Annotated[str, Field(max_length=60)]
+"""Of `folder`: with four bytes a character it fits into a file's name."""
+
+Workers = Annotated[int, Field(le=MAX_WORKERS)]
+"""Processes that decode images."""
 
 IMAGE_SIZES = range(4, 1025)
 """Accepted values of `data.image_size`, in pixels."""

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from rb_smooth.config.yaml import parse_yaml
 from rb_smooth.core.errors import UserError
+from rb_smooth.core.numbers import parse_number
+from rb_smooth.core.threat import MAX_RADIUS
 
 L2_PER_LINF = 0.5 / (8 / 255)
 """L2 radius per Linf radius: the ratio of RobustBench's two radii for CIFAR-10, 0.5 and 8/255."""
@@ -52,7 +53,7 @@ def accuracy_increases(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _parse_radius(text: str, whole: str) -> float:
-    value = parse_yaml(text, f"--eps {whole}")
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < float("inf"):
-        raise UserError(f"expected --eps such as 8/255 or 2/255..16/255, got {whole!r}; correct it")
-    return float(value)
+    try:
+        return parse_number(text, 1e-9, MAX_RADIUS["L2"])
+    except ValueError:
+        raise UserError(f"expected --eps such as 8/255 or 2/255..16/255, got {whole!r}; correct it") from None

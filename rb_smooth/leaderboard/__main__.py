@@ -109,7 +109,6 @@ def _audit(options: argparse.Namespace) -> int:
 
 def _external_model(options: argparse.Namespace, network: str | None) -> ExternalModel:
     from rb_smooth.config.overrides import apply_overrides
-    from rb_smooth.config.yaml import parse_yaml
     from rb_smooth.core.threat import Threat
     from rb_smooth.leaderboard.external import ExternalModel
 
@@ -124,13 +123,13 @@ def _external_model(options: argparse.Namespace, network: str | None) -> Externa
     defaults: dict[str, Any] = {"data": {"name": options.dataset}, "model": {"name": network}, "evaluate": {}}
     sections = apply_overrides(defaults, options.set)
     model = dict(sections["model"])
-    step_size = parse_yaml(options.step_size, "--step-size") if options.step_size else eps / 4
+    step_size = eps / 4 if options.step_size is None else options.step_size
     return ExternalModel(
         checkpoint=options.what,
         architecture=model.pop("name"),
         options=model,
         data=sections["data"],
-        threat=Threat(options.threat, eps, float(step_size)),
+        threat=Threat(options.threat, eps, step_size),
         asked=requested_protocol(options, sections["evaluate"]),
         standardise=options.standardise,
         key=options.key,

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rb_smooth.core.cli import make_parser
+from rb_smooth.core.numbers import real_number, seed_number, whole_number, worker_number
+from rb_smooth.core.threat import MAX_RADIUS
 
 if TYPE_CHECKING:
     from rb_smooth.config.schema import Evaluate
@@ -65,7 +67,7 @@ def parse_options(description: str) -> argparse.Namespace:
         parsers[name].add_argument("--json", action="store_true", help="JSON output; accuracies are in [0, 1]")
     _add_table_options(parsers["table"])
     parsers["bundle"].add_argument("--out", type=Path, default=Path("bundles"), help="output folder (default: bundles)")
-    parsers["serve"].add_argument("--port", type=int, default=8000)
+    parsers["serve"].add_argument("--port", type=whole_number(0, 65_535), default=8000)
     parsers["serve"].add_argument("--no-browser", action="store_true", help="do not open a browser")
     return parser.parse_args()
 
@@ -82,17 +84,19 @@ def requested_protocol(options: argparse.Namespace, defaults: dict[str, Any] | N
 def _add_evaluation_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--data-dir", type=Path, default=Path("data"), help="torchvision's folder (default: data)")
     command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, … (default: a GPU if there is one)")
-    command.add_argument("--workers", type=int, default=1, help="processes that attack in parallel (default: 1)")
+    command.add_argument(
+        "--workers", type=worker_number, default=1, help="processes that attack in parallel (default: 1)"
+    )
 
 
 def _add_protocol_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--eps", metavar="8/255", help="radius; for `evaluate` also 1/255,8/255 or 2/255..16/255")
     command.add_argument("--version", choices=("standard", "quick"), help="AutoAttack, or an upper bound of it")
-    command.add_argument("--n-examples", type=int, help="attack the first N points (default: all)")
-    command.add_argument("--batch-size", type=int, help="points per batch (default: 250, as AutoAttack)")
-    command.add_argument("--seed", type=int, help="of the attacks (default: 0)")
+    command.add_argument("--n-examples", type=whole_number(1), help="attack the first N points (default: all)")
+    command.add_argument("--batch-size", type=whole_number(1), help="points per batch (default: 250, as AutoAttack)")
+    command.add_argument("--seed", type=seed_number, help="of the attacks (default: 0)")
     command.add_argument(
-        "--keep-adversarial", type=int, metavar="N", help="store adversarial examples of the first N points"
+        "--keep-adversarial", type=whole_number(0), metavar="N", help="store adversarial examples of the first N points"
     )
 
 
@@ -108,13 +112,19 @@ def _add_submission_options(command: argparse.ArgumentParser) -> None:
 
 
 def _add_audit_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--claimed", type=float, metavar="0.60", required=True, help="the claimed robust accuracy")
+    command.add_argument(
+        "--claimed", type=real_number(1e-9, 1), metavar="0.60", required=True, help="the claimed robust accuracy"
+    )
     command.add_argument("--eps", metavar="8/255", help="radius of the ball")
     command.add_argument(
-        "--n-examples", type=int, default=1000, metavar="N", help="largest number of points to attack (default: 1000)"
+        "--n-examples",
+        type=whole_number(1),
+        default=1000,
+        metavar="N",
+        help="largest number of points to attack (default: 1000)",
     )
-    command.add_argument("--batch-size", type=int, help="points per batch (default: 250)")
-    command.add_argument("--seed", type=int, help="of the sample and the attacks (default: 0)")
+    command.add_argument("--batch-size", type=whole_number(1), help="points per batch (default: 250)")
+    command.add_argument("--seed", type=seed_number, help="of the sample and the attacks (default: 0)")
     command.add_argument("--report", type=Path, help="folder of the report (default: audits/FILE)")
     command.add_argument(
         "--model", metavar="my_module.py:Net", help="network from a file or an importable factory; executes its code"
@@ -129,7 +139,12 @@ def _add_checkpoint_options(external: argparse._ActionsContainer) -> None:
     )
     external.add_argument("--key", help="of the state dict if the file has several, such as ema")
     external.add_argument("--standardise", action="store_true", help="normalise inputs by the data's mean and std")
-    external.add_argument("--step-size", metavar="2/255", help="of PGD-20 (default: a quarter of eps)")
+    external.add_argument(
+        "--step-size",
+        metavar="2/255",
+        type=real_number(1e-9, MAX_RADIUS["L2"]),
+        help="of PGD-20 (default: a quarter of eps)",
+    )
 
 
 def _add_table_options(command: argparse.ArgumentParser) -> None:
@@ -140,7 +155,7 @@ def _add_table_options(command: argparse.ArgumentParser) -> None:
         form.add_argument(f"--{name}", dest="form", action="store_const", const=name, help=text)
     command.add_argument(
         "--published",
-        type=int,
+        type=whole_number(0),
         default=0,
         metavar="N",
         help="include the N best comparable published models (without entries: the N best, default: all)",

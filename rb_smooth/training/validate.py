@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from rb_smooth.config.registry import build_model, check_options, validation_message
-from rb_smooth.config.schema import Data, Evaluate, Extra, Recipe, Stage, Train
+from rb_smooth.config.option_types import convert_section
+from rb_smooth.config.registry import build_model, check_options, required_options
+from rb_smooth.config.schema import Data, Evaluate, Recipe, Stage, Train
 from rb_smooth.config.sections import Sections, result_config
 from rb_smooth.core import environment, robustbench
 from rb_smooth.core.determinism import preserve_rng
-from rb_smooth.core.errors import UserError, did_you_mean, first_line
-from rb_smooth.core.formatting import counted
+from rb_smooth.core.errors import Problems, UserError, first_line
+from rb_smooth.core.files import validate_name
 from rb_smooth.data.image_spec import ImageSpec, known_image_spec
+from rb_smooth.training.recipe_problems import epoch_problems, image_problems
 
 if TYPE_CHECKING:
     import torch
@@ -24,55 +28,63 @@ if TYPE_CHECKING:
     from rb_smooth.training.run_folder.run import Progress
 
 
-_T = TypeVar("_T", bound=BaseModel)
+_OWN_KEYS: dict[str, type[BaseModel]] = {"data": Data, "train": Train, "evaluate": Evaluate}
 
 
 def check_recipe(dataset: str, method: str, sections: Sections, progress: Progress = "new") -> Recipe:
-    """Validate `sections`, before data are read or a GPU is used. Raises UserError.
+    """Validate `sections`, before data are read or a GPU is used. Raises UserError with a line for each problem.
 
     progress: of the run; files that it no longer needs are not checked.
     """
-    where = f"recipe {dataset}/{method}"
-    recipe = Recipe(
-        dataset=dataset,
-        method=method,
-        sections=MappingProxyType(sections),
-        data=_section(Data, sections["data"], f"{where}: data"),
-        train=_section(Train, sections["train"], f"{where}: train"),
-        evaluate=_section(Evaluate, sections["evaluate"], f"{where}: evaluate"),
-        stages={
-            kind: _stages(kind, sections[kind], where)
-            for kind in ("objective", "perturbation", "optimizer", "averaging", "schedule", "model")
-        },
-    )
-    length = counted(recipe.train.epochs, "epoch")
-    for kind, stages in recipe.stages.items():
-        if (last := stages[-1].from_epoch) >= recipe.train.epochs:
-            raise UserError(
-                f"expected the stages of {kind} in {where} to start within {length}, got "
-                f"from_epoch {last}; correct it or train.epochs"
-            )
-    if recipe.train.keep and max(recipe.train.keep) > recipe.train.epochs:
-        raise UserError(
-            f"expected train.keep in {where} within {length}, got {max(recipe.train.keep)}; correct it or train.epochs"
-        )
-    if recipe.train.select == "validation" and recipe.data.validation == 0:
-        raise UserError(f"expected data.validation > 0 in {where}, got 0; hold some out, or set train.select: test")
-    for augmentation in recipe.augmentations:
-        augmentation.build()
-    options = check_options("data", recipe.data.name, recipe.data.options, also=Data.model_fields)
+    where, problems = f"recipe {dataset}/{method}", Problems()
+    own: dict[str, Any] = {}
+    options: dict[str, Any] = {}
+    for key, cls in _OWN_KEYS.items():
+        with problems.collect():
+            own[key] = convert_section(cls, sections[key], f"{where}: {key}")
+    stages: dict[str, tuple[Stage, ...]] = {}
+    for kind in ("objective", "perturbation", "optimizer", "averaging", "schedule", "model"):
+        with problems.collect():
+            stages[kind] = _stages(kind, sections[kind], where)
+            for stage in stages[kind]:
+                _check_component(stage, problems)
+    if isinstance(data := own.get("data"), Data):
+        with problems.collect():
+            options = check_options("data", data.name, data.options, also=Data.model_fields)
+        with problems.collect():
+            for name, its_options in data.augmentations:
+                _check_component(Stage("augmentation", name, its_options), problems)
+    problems.raise_any()
+    recipe = Recipe(dataset=dataset, method=method, sections=MappingProxyType(sections), stages=stages, **own)
+    problems.add(*epoch_problems(recipe, where), *image_problems(recipe, where))
+    if progress == "new":
+        with problems.collect():  # the name of the entry, which is written last
+            validate_name(f"{method}_{recipe.stage('model').name}_s{recipe.train.seed}_123456")
+    with problems.collect():
+        _ = recipe.threat
+    if not problems.messages and (image_spec := known_image_spec(recipe.data.name, options)) is not None:
+        with problems.collect():
+            check_against_data(recipe, image_spec, progress)
+    problems.raise_any()
+    return recipe
+
+
+def _check_component(stage: Stage, problems: Problems) -> None:
+    """Build a component. One that cannot be built is tried again with the defaults of the options that it refuses."""
     import torch
 
-    for kind, stages in recipe.stages.items():
-        for stage in stages:
-            if kind == "model":
-                _ = stage.checked  # raises UserError; built where image shape and classes are known
-            else:
-                stage.build(*([[torch.zeros(1, requires_grad=True)]] if kind == "optimizer" else []))
-    _ = recipe.threat  # raises UserError
-    if (image_spec := known_image_spec(recipe.data.name, options)) is not None:
-        check_against_data(recipe, image_spec, progress)
-    return recipe
+    found = Problems()
+    with found.collect():
+        if stage.kind == "model":
+            _ = stage.checked  # raises UserError; built where image shape and classes are known
+        else:
+            stage.build(*([[torch.zeros(1, requires_grad=True)]] if stage.kind == "optimizer" else []))
+    blamed = {word for each in found.messages for word in re.findall(r"\w+", each.partition("; ")[0])}
+    problems.add(*(each for each in found.messages if each not in problems.messages))
+    blamed -= required_options(stage.kind, stage.name)
+    rest = {key: value for key, value in stage.options.items() if key not in blamed}
+    if len(rest) < len(stage.options):
+        _check_component(replace(stage, options=rest), problems)
 
 
 def _stages(kind: str, section: Any, where: str) -> tuple[Stage, ...]:
@@ -95,25 +107,16 @@ def _stages(kind: str, section: Any, where: str) -> tuple[Stage, ...]:
     return tuple(stages)
 
 
-def _section(cls: type[_T], section: Any, where: str) -> _T:
-    try:
-        return cls.model_validate(section)
-    except ValidationError as error:
-        misspelt = next((each for each in error.errors() if each["type"] == "extra_forbidden"), None)
-        if misspelt is not None:
-            *within, key = map(str, misspelt["loc"])
-            keys = (Extra if within == ["extra"] else cls).model_fields
-            raise UserError(f"expected a key of {'.'.join([where, *within])}, {did_you_mean(key, keys)}") from None
-        raise UserError(validation_message(error, where)) from None
-
-
 def check_against_data(recipe: Recipe, image_spec: ImageSpec, progress: Progress) -> None:
     """Check classes, augmentations, model and extra images against the data's shape and classes. Raises UserError.
 
     Reads headers and labels, no images.
     """
+    from rb_smooth.evaluation.checks import validate_ball
+
     net = recipe.stage("model")
     _check_classes(recipe, image_spec.classes)
+    validate_ball(recipe.threat, image_spec.shape)
     _check_augmentations(recipe, image_spec)
     _check_model(net.name, tuple(net.options.items()), image_spec)
     if recipe.data.extra is not None and progress != "trained":

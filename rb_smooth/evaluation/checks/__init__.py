@@ -110,10 +110,11 @@ def validate_points(points: Images, threat: Threat, classes: int) -> None:
     low, high = int(points.y.min()), int(points.y.max())
     if low < 0 or high >= classes:
         raise UserError(f"expected labels from 0 to {classes - 1}, got {low} to {high}; correct labels or classes")
-    _validate_ball(threat, points.shape)
+    validate_ball(threat, points.shape)
 
 
-def _validate_ball(threat: Threat, shape: tuple[int, int, int]) -> None:
+def validate_ball(threat: Threat, shape: tuple[int, int, int]) -> None:
+    """Raise UserError for a ball that holds no other image, or every image of this shape, and for such a step."""
     if threat.norm not in ("Linf", "L2"):
         raise UserError(f"expected norm Linf or L2, got {threat.norm!r}; correct it")
     eps = threat.eps
@@ -121,6 +122,8 @@ def _validate_ball(threat: Threat, shape: tuple[int, int, int]) -> None:
     if not 0 < eps < diameter:
         hint = f"; did you mean {eps:g}/255?" if 0 < eps < float("inf") else "; correct it"
         raise UserError(f"expected eps between 0 and {diameter:.4g}, as pixels are in [0, 1], got {eps:g}{hint}")
+    if not 0 < threat.step_size <= diameter:
+        raise UserError(f"expected step_size above 0, at most {diameter:.4g}, got {threat.step_size:g}; correct it")
 
 
 def _run_check(name: str, check: Callable[[CheckContext], CheckOutcome], context: CheckContext) -> Check:
