@@ -4,8 +4,9 @@
 
 `python benchmarks/reproducing.py --keep` copies the logs of the four methods' runs into benchmarks/curves/NAME.csv
 (columns: method, seed, and the log's). Each such file is drawn to docs/figures/learning-curves-NAME.png: the mean over
-seeds, and each seed as a thin line. The accuracy axis shows the range of the second half of training, and says so. Time
-is that of training and validation of the median run, from the logs; parallel runs on one machine are slower.
+seeds, and each seed as a thin line. The accuracy axis shows the range of the second half of training, of cifar10-small
+all but the first tenth, since its best epochs come early, and says where it starts. Time is that of training and
+validation of the median run, from the logs; parallel runs on one machine are slower.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def main() -> None:
     for path in sorted(STORED_CURVES.glob("*.csv")):
         print(f"drawn: {draw(read_curves(path), FIGURES / f'learning-curves-{path.stem}.png')}")
     if curves := curves_of([files.read_json(path) for path in sorted(SMALL.glob("*.json"))]):
-        print(f"drawn: {draw(curves, FIGURES / 'learning-curves-cifar10-small.png')}")
+        print(f"drawn: {draw(curves, FIGURES / 'learning-curves-cifar10-small.png', since=0.1)}")
 
 
 def curves_of(runs: Sequence[dict[str, Any]]) -> Curves:
@@ -85,8 +86,8 @@ def read_curves(path: Path) -> Curves:
     return curves
 
 
-def draw(curves: Curves, path: Path) -> Path:
-    """Two panels: by epoch, and by the median time at which each epoch ended."""
+def draw(curves: Curves, path: Path, since: float = 0.5) -> Path:
+    """Two panels: by epoch, and by the median time at which each epoch ended; since: as `_axis_limits`."""
     drawn = {method: list(seeds.values()) for method, seeds in curves.items()}
     tested = all("test_robust" in row for runs in drawn.values() for rows in runs for row in rows)
     column, images = ("test_robust", "test") if tested else ("val_robust", "validation")
@@ -106,7 +107,7 @@ def draw(curves: Curves, path: Path) -> Path:
                     x, means, color=colours[method], linewidth=1.8, label=f"{method_title(method)} ({len(runs)})"
                 )
                 panel.grid(True)
-        by_epoch.set_ylim(*_axis_limits(drawn.values(), column))
+        by_epoch.set_ylim(*_axis_limits(drawn.values(), column, since))
         low = by_epoch.get_ylim()[0]
         by_epoch.set(xlabel="epoch", ylabel=f"PGD accuracy on {images} images (%)\naxis from {low:.0f} %, not from 0")
         by_time.set(xlabel="seconds of training (median run)")
@@ -118,9 +119,9 @@ def draw(curves: Curves, path: Path) -> Path:
         return save_picture(figure, path)
 
 
-def _axis_limits(methods: Iterable[Sequence[Sequence[LogRow]]], column: str) -> tuple[float, float]:
-    """Limits in % that contain the second half of training; the first epochs are below."""
-    late = [100 * row[column] for runs in methods for rows in runs for row in rows[len(rows) // 2 :]]
+def _axis_limits(methods: Iterable[Sequence[Sequence[LogRow]]], column: str, since: float) -> tuple[float, float]:
+    """Limits in % that contain training from the share `since` of it on; the epochs before are below."""
+    late = [100 * row[column] for runs in methods for rows in runs for row in rows[int(since * len(rows)) :]]
     margin = 0.25 * (max(late) - min(late)) + 0.5
     return min(late) - margin, max(late) + margin
 

@@ -24,7 +24,7 @@ from result_tables import (
 )
 
 from rb_smooth.core import files
-from rb_smooth.core.formatting import percent
+from rb_smooth.core.formatting import counted, percent
 from rb_smooth.core.statistics import apply_holm, paired_t_test
 from rb_smooth.training.sweep.comparison import SIGNIFICANT, RunResult, compare_methods
 
@@ -60,11 +60,11 @@ def _order(run: Record) -> tuple[Any, ...]:
 
 def _provenance(runs: Sequence[Record]) -> str:
     commits = ", ".join(sorted({run["commit"][:7] for run in runs}))
-    machines = ", ".join(sorted({f"{run['machine']['cpu']}, {run['machine']['cores']} cores" for run in runs}))
-    images = ", ".join(sorted({run["images"] for run in runs}))
-    return (
-        f"`python benchmarks/cifar10_small.py`, commit {commits} ({machines}; images: {images}; one core for each run)."
+    machines = ", ".join(
+        sorted({f"{run['machine']['cpu']}, {counted(run['machine']['cores'], 'core')}" for run in runs})
     )
+    images = ", ".join(sorted({run["images"] for run in runs}))
+    return f"`python benchmarks/cifar10_small.py`, commit {commits} ({machines} for each run; images: {images})."
 
 
 def _time_lines(runs: Sequence[Record]) -> Iterator[str]:
