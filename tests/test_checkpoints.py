@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import signal
 from itertools import permutations
@@ -155,6 +156,15 @@ def test_a_file_with_code_raises_an_error_and_executes_none(tmp_path):
             small_model(), write_state(tmp_path / "w.pt", {"state_dict": small_model().state_dict(), "more": Evil()})
         )
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_file_with_the_options_of_a_program_names_them_and_the_line_that_saves_its_weights(tmp_path):
+    path = write_state(tmp_path / "w.pt", {"state_dict": small_model().state_dict(), "args": argparse.Namespace(lr=1)})
+    with pytest.raises(UserError, match=r"more than tensors \(argparse\.Namespace\)") as refused:
+        load_checkpoint(small_model(), path)
+    torch.save(torch.load(path, weights_only=False)["state_dict"], tmp_path / "weights.pt")
+    assert f"torch.save(torch.load('{path}', weights_only=False)['state_dict'], 'weights.pt')" in str(refused.value)
+    load_checkpoint(small_model(), tmp_path / "weights.pt")
 
 
 def recipe_from(path, *settings):

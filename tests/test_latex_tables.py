@@ -13,11 +13,13 @@ from statistics import fmean, stdev
 import pytest
 from fake_entries import SCORE, make_entry
 
+from rb_smooth.core.console import console
 from rb_smooth.core.errors import UserError
 from rb_smooth.leaderboard.entries import published_entries
 from rb_smooth.leaderboard.metadata import PAPERS
 from rb_smooth.leaderboard.reports.latex import as_latex, escape_latex, render_table
 from rb_smooth.leaderboard.reports.paper_tables import as_csv, build_tables
+from rb_smooth.leaderboard.reports.printed_tables import text_tables
 
 DAY = date(2026, 1, 31)
 
@@ -234,6 +236,19 @@ def test_render_table_by_form(tmp_path):
     mine = board(tmp_path)
     assert render_table(mine, "csv", 1) == as_csv(mine, 1)
     assert render_table(mine, "latex", 2).count("\\toprule") == 1
+
+
+def test_the_table_of_a_terminal_has_the_figures_in_percent_and_names_what_is_not_ranked(tmp_path):
+    with console.capture() as caught:
+        for line in text_tables(board(tmp_path), 1):
+            console.print(line)
+    out = caught.get()
+    rows = list(csv.DictReader(io.StringIO(as_csv(board(tmp_path), 1))))
+    for row in rows:
+        assert f"{100 * float(row['robust_mean']):.2f}" in out
+        assert row["fingerprint"][:12] not in out or not row["fingerprint"]
+    assert "test points" in out
+    assert "AutoAttack" in out
 
 
 def test_tables_of_a_board_without_entries_are_of_its_published_models(tmp_path):

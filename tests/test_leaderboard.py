@@ -102,6 +102,8 @@ def test_an_external_checkpoint_is_evaluated_as_a_run_is(trained_copy, capsys):
     assert re.search(
         r"digits net_small_preactresnet; estimate on cpu .*: AutoAttack at most \d.* on 24 points, mem", out
     )
+    (line,) = re.findall(r"trust checks: (.*); `leaderboard show net_small_preactresnet` lists them", out)
+    assert sum(map(int, re.findall(r"\d+", line))) == len(theirs.own["score"]["checks"]) > 10
     assert out.index("; estimate on cpu") < out.index("24 test points: clean")
     mine, score = trained_copy.own["score"], theirs.own["score"]
     for key in ("clean", "pgd20", "autoattack", "interval", "n", "fingerprint", "threat", "version"):
@@ -118,6 +120,8 @@ def test_an_external_checkpoint_is_evaluated_as_a_run_is(trained_copy, capsys):
     rb_smooth.register(new_datasets=True)
     from robustbench.utils import load_model
 
+    with pytest.raises(rb_smooth.UserError, match=r"got none; pass model_dir='leaderboard/models' to load_model"):
+        load_model(theirs.name, dataset="digits", threat_model="Linf")
     robustbenchs = load_model(theirs.name, model_dir="leaderboard/models", dataset="digits", threat_model="Linf")
     assert torch.equal(ours, robustbenchs(x))
     assert run_leaderboard("verify", theirs.name) == 0

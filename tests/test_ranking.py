@@ -83,6 +83,14 @@ def test_own_entries_of_other_points_are_listed_below_with_the_reason(tmp_path):
     assert text.index("equal") < text.index("mine")
 
 
+def test_many_entries_of_other_points_are_one_line(tmp_path):
+    for number in range(4):
+        make_entry(tmp_path, f"other{number}", official=False, n=100 + number)
+    text = printed(make_entry(tmp_path, "mine", official=False))
+    assert "not ranked: 4 entries with another eps, attack or test points; `compare` names them" in text
+    assert "other0" not in text
+
+
 def test_selection_on_the_test_set_is_marked(tmp_path):
     assert "mine (selected on test)" in printed(make_entry(tmp_path, "mine", selected_on="test"))
     assert "selected on" not in printed(make_entry(tmp_path, "mine", selected_on="validation"))

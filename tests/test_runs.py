@@ -19,7 +19,7 @@ from rb_smooth.config import yaml
 from rb_smooth.core import crashes
 from rb_smooth.core.errors import UserError
 from rb_smooth.training.run_folder.run import Run
-from rb_smooth.training.run_folder.summary import Summary, summarise
+from rb_smooth.training.run_folder.summary import Summary, find_run, summarise
 
 
 def program(*arguments):
@@ -306,3 +306,16 @@ def test_an_upper_bound_is_not_shown_as_autoattacks_figure(home, capsys):
     assert program() == 0
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "at-s7" in line]
     assert "≤ 50.0" in line
+
+
+def test_a_run_is_found_without_its_hash_if_only_one_is_meant(tmp_path):
+    for name in ("digits/at-s0-4a126a", "digits/at+awp-s0", "digits/at-s1-aaaaaa", "digits/at-s1-bbbbbb"):
+        write_run(tmp_path / name, log_rows(1))
+    assert find_run("at-s0", tmp_path).path == tmp_path / "digits/at-s0-4a126a"
+    assert find_run("digits/at-s0", tmp_path).path == tmp_path / "digits/at-s0-4a126a"
+    with pytest.raises(UserError, match="got 'at-s1', which is digits/at-s1-aaaaaa and digits/at-s1-bbbbbb in"):
+        find_run("at-s1", tmp_path)
+    with pytest.raises(UserError, match="got 'at-s'; did you mean 'digits/at-s0-4a126a'"):
+        find_run("at-s", tmp_path)
+    write_run(tmp_path / "digits/at-s0", log_rows(1))
+    assert find_run("at-s0", tmp_path).path == tmp_path / "digits/at-s0"

@@ -67,7 +67,10 @@ def test_every_method_runs_with_every_seed_and_one_table_says_so(home):
     place, out = home
     assert out.count("started ") == out.count("finished ") == out.count("/output.txt") == 4
     assert "warning: ± and intervals from two seeds are very uncertain" in out
-    assert "board: python -m rb_smooth.leaderboard page --leaderboard leaderboard\nall results: " in out
+    assert "board: python -m rb_smooth.leaderboard page --leaderboard leaderboard\n" in out
+    assert re.search(
+        r"\ncurves: python -m rb_smooth.runs compare runs/digits/at-s0\S* runs/digits/at\+awp-s0\S*\n", out
+    )
     assert re.search(r"at \(2 epochs\) +2 ( +\d+\.\d\d±\d+\.\d\d){5}", out)
     assert re.search(r"at\+awp \(2 epochs\) +2 ( +-?\d+\.\d\d±\d+\.\d\d){5}", out)
     assert "24 test points" in out

@@ -21,7 +21,7 @@ from rb_smooth.leaderboard.entries import Entry, list_entries
 from rb_smooth.leaderboard.zoo import load_entry
 from rb_smooth.training import validate
 from rb_smooth.training.run_folder.run import Run
-from rb_smooth.training.run_folder.summary import find_run, find_runs, is_run
+from rb_smooth.training.run_folder.summary import find_run, find_runs, is_run, match_runs
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,8 @@ def find_trained_model(what: str, *, runs: Path, leaderboard: Path, data_dir: Pa
     Raises UserError for an unknown name, with a suggestion, and for a run that is not trained yet.
     """
     entries = {entry.name: entry for entry in list_entries(leaderboard)[0]}
-    known = {alias for name, _ in find_runs(runs) for alias in (name, name.rpartition("/")[2])}
-    if is_run(Path(what)) or what in known:
+    known = {name for name, _ in find_runs(runs)}
+    if is_run(Path(what)) or (match_runs(what, known) and what not in entries):
         return _from_run(find_run(what, runs), data_dir)
     if what in entries:
         return _from_entry(entries[what], data_dir)

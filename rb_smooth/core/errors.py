@@ -66,14 +66,17 @@ class Interrupted(Exception):
 def did_you_mean(name: str, valid: Iterable[str], unlisted: Iterable[str] = ()) -> str:
     """`got 'att'; did you mean 'at'? valid: at, mart`: the end of a message about an unknown name.
 
-    unlisted: names that may be meant too, but are too many to list. An abbreviation stands for its words: lr for
-    learning_rate, and the other way round.
+    unlisted: names that may be meant too, but are too many to list. A name that begins as typed is guessed before one
+    that is similar; an abbreviation stands for its words: lr for learning_rate, and the other way round.
     """
     options = sorted(valid)
     candidates, folded = [*options, *unlisted], name.lower()
-    close = [each for each in candidates if folded in (each.lower(), each.rpartition(".")[2].lower())]
+    spellings = {each: (each.lower(), re.split("[./]", each.lower())[-1]) for each in candidates}
+    close = [each for each in candidates if folded in spellings[each]]
+    close = close or [each for each in options if folded and any(one.startswith(folded) for one in spellings[each])]
     close = close or [each for each in candidates if folded == _initials(each) or each.lower() == _initials(name)]
-    close = close or difflib.get_close_matches(name, candidates, n=1, cutoff=0.5)
+    by_spelling = {one: each for each in reversed(candidates) for one in (each, *spellings[each])}
+    close = close or [by_spelling[one] for one in difflib.get_close_matches(name, by_spelling, n=1, cutoff=0.5)]
     guess = f"did you mean {close[0]!r}? " if close else ""
     return f"got {name!r}; {guess}valid: {', '.join(options) or 'none'}"
 

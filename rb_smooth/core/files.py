@@ -10,6 +10,7 @@ import re
 import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,22 @@ def load_tensors(path: Path) -> Any:
         cause = first_line(error)
         if isinstance(error, pickle.UnpicklingError):  # torch's message recommends executing the file's code
             cause = "it holds more than tensors, or is none of torch's"
+            if objects := _objects_in(path):
+                raise UserError(
+                    f"expected tensors in {path}, got a file that holds more than tensors ({objects}), whose loading "
+                    "could run code; if you trust it, save its weights alone: torch.save(torch.load("
+                    f"{str(path)!r}, weights_only=False)['state_dict'], 'weights.pt')"
+                ) from None
         raise UserError(f"expected tensors in {path}, got a damaged or foreign file ({cause}); restore it") from None
+
+
+def _objects_in(path: Path) -> str:
+    """`argparse.Namespace`: classes and functions in the file that torch does not load; empty if unknown."""
+    import torch
+
+    with suppress(Exception):  # a damaged file, or one of torch before 1.6
+        return ", ".join(torch.serialization.get_unsafe_globals_in_checkpoint(path)[:3])
+    return ""
 
 
 def sha256(path: Path) -> str:

@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +32,7 @@ from rb_smooth.core.console import console
 from rb_smooth.core.errors import UserError
 from rb_smooth.evaluation.radii import parse_radii
 from rb_smooth.leaderboard.entries import Entry, find_entry, list_entries
-from rb_smooth.leaderboard.parser import parse_options, requested_protocol
+from rb_smooth.leaderboard.parser import DEFAULT_FOLDER, parse_options, requested_protocol
 
 if TYPE_CHECKING:
     from rb_smooth.leaderboard.external import ExternalModel
@@ -43,6 +44,12 @@ def main() -> int:
     options = parse_options(__doc__ or "")
     commands = (_submit, _audit, _evaluate, _verify, _reproduce, _show, _compare, _table, _bundle, _page, _serve)
     by_name: dict[str, Callable[[argparse.Namespace], int | None]] = {each.__name__[1:]: each for each in commands}
+    if (
+        options.command not in ("submit", "audit")
+        and options.leaderboard != DEFAULT_FOLDER
+        and not options.leaderboard.is_dir()
+    ):
+        raise UserError(f"expected a leaderboard's folder at {options.leaderboard}, got none; correct --leaderboard")
     return by_name[options.command](options) or 0
 
 
@@ -59,9 +66,13 @@ def _submit(options: argparse.Namespace) -> None:
 
     entry = _submitted_run(options) if is_run(options.what) else _submitted_checkpoint(options)
     _print(ranking_table(entry))
-    for check in entry.own["score"].get("checks", []):
+    checks = entry.own["score"].get("checks", [])
+    for check in checks:
         if check["verdict"] == "unreliable":
             console.print(f"unreliable: {check['name']}: {check['found']}")
+    verdicts = Counter(check["verdict"] for check in checks)
+    counts = ", ".join(f"{verdicts[each]} {each}" for each in ("passed", "unreliable", "skipped") if verdicts[each])
+    console.print(f"trust checks: {counts or 'none recorded'}; `leaderboard show {entry.name}` lists them")
     console.print(f"entry: {entry.path}")
 
 
@@ -115,7 +126,8 @@ def _external_model(options: argparse.Namespace, network: str | None) -> Externa
     given = {"arch": network, "dataset": options.dataset, "threat": options.threat, "eps": options.eps}
     if missing := [name for name, value in given.items() if value is None]:
         raise UserError(
-            f"expected --{missing[0]} with a checkpoint, got none; set --arch, --dataset, --threat and --eps"
+            f"expected --{missing[0]} with a checkpoint, got none; set --arch (resnet18, wideresnet, …: "
+            "`recipe keys model`), --dataset, --threat and --eps"
         )
     if len(radii := parse_radii(options.eps)) > 1:
         raise UserError(f"expected one --eps with a checkpoint, got {options.eps}; correct it")
@@ -206,11 +218,15 @@ def _compare(options: argparse.Namespace) -> None:
 
 def _table(options: argparse.Namespace) -> None:
     from rb_smooth.leaderboard.reports.latex import render_table
+    from rb_smooth.leaderboard.reports.printed_tables import text_tables
 
     entries, complaints = list_entries(options.leaderboard, options.dataset, options.threat)
     board = options.dataset, options.threat
-    print(render_table(entries, options.form or "csv", options.published, board), end="")
-    if not entries and (options.form or "csv") != "bibtex":
+    if options.form is None:
+        _print(text_tables(entries, options.published, board))
+    else:
+        print(render_table(entries, options.form, options.published, board), end="")
+    if not entries and options.form != "bibtex":
         print(f"no entries of {' '.join(board)} in {options.leaderboard}: published models only", file=sys.stderr)
     for complaint in complaints:
         print(complaint, file=sys.stderr)

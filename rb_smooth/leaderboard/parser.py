@@ -13,6 +13,8 @@ from rb_smooth.core.threat import MAX_RADIUS
 if TYPE_CHECKING:
     from rb_smooth.config.schema import Evaluate
 
+DEFAULT_FOLDER = Path("leaderboard")
+
 
 def parse_options(description: str) -> argparse.Namespace:
     """Parse the command line. `command` is the program, `what` its positional argument."""
@@ -43,7 +45,7 @@ def parse_options(description: str) -> argparse.Namespace:
     parsers["compare"].add_argument("what", nargs="+", metavar="NAME", help="of entries or published models")
     for name in parsers.keys() - {"audit"}:
         parsers[name].add_argument(
-            "--leaderboard", type=Path, default=Path("leaderboard"), help="the board's folder (default: leaderboard)"
+            "--leaderboard", type=Path, default=DEFAULT_FOLDER, help="the board's folder (default: leaderboard)"
         )
     for name in ("submit", "audit", "evaluate", "verify", "reproduce", "show", "bundle", "compare"):
         parsers[name].add_argument("--dataset", help="cifar10, digits, folder, …; if several boards have the name")
@@ -151,7 +153,11 @@ def _add_table_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("dataset", help="of the board: cifar10, digits, …")
     command.add_argument("threat", choices=("Linf", "L2"))
     form = command.add_mutually_exclusive_group()
-    for name, text in (("latex", "booktabs"), ("csv", "the default"), ("bibtex", "of the methods' papers")):
+    for name, text in (
+        ("latex", "booktabs"),
+        ("csv", "one line per row, for programs"),
+        ("bibtex", "of the methods' papers"),
+    ):
         form.add_argument(f"--{name}", dest="form", action="store_const", const=name, help=text)
     command.add_argument(
         "--published",

@@ -55,8 +55,7 @@ def register_entry(entry: Entry) -> None:
         )
     table[entry.name] = {
         "model": _Architecture(build_entry_network, entry),
-        # RobustBench downloads missing files by this id, which then appears in its error message
-        "gdrive_id": f"local-entry-pass-model_dir={model_dir(entry.leaderboard)}",
+        "gdrive_id": _NoDownload(model_dir(entry.leaderboard)),
     }
 
 
@@ -120,6 +119,16 @@ def build_entry_network(entry: Entry) -> nn.Module:
 
 class _Architecture(partial):
     """Builds an entry's network; RobustBench calls it without arguments and loads the checkpoint into the result."""
+
+
+class _NoDownload(str):
+    """The weights' folder, where RobustBench has the id of a download. It prints the id before it downloads."""
+
+    def __format__(self, _: str) -> str:
+        raise UserError(
+            f"expected the weights of an entry in RobustBench's model_dir, got none; pass model_dir={str(self)!r} to "
+            "load_model"
+        )
 
 
 def _load_test_points(

@@ -29,6 +29,10 @@ def _row_of(entry: Entry, board: Board) -> ModelRow:
     return next(row for row in board.local if row.name == entry.name)
 
 
+_UNRANKED_SHOWN = 3
+"""Entries that are not comparable, above which their number alone is said."""
+
+
 def ranking_table(entry: Entry) -> list[Table | str]:
     """Lines to print: the board around `entry`, entries that are not comparable and why, and unreadable files."""
     board, complaints = read_board(entry.leaderboard, entry.dataset, entry.threat)
@@ -48,11 +52,13 @@ def ranking_table(entry: Entry) -> list[Table | str]:
         lines.append(f"published entries: {board.source['source']}, {board.source['date']}")
     elif board.source:
         lines.append(f"published entries not ranked: {unranked_reason(own, board)}")
+    others = [row for row in board.local if board.group_of(row) is not group]
     lines += [
         f"not ranked: {row.name}, {row.attack} {row.robust:.2%} ({separation(row, own)})"
-        for row in board.local
-        if board.group_of(row) is not group
+        for row in others[: len(others) if len(others) <= _UNRANKED_SHOWN else 0]
     ]
+    if len(others) > _UNRANKED_SHOWN:
+        lines.append(f"not ranked: {len(others)} entries with another eps, attack or test points; `compare` names them")
     return lines + list(complaints)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,9 @@ from rb_smooth.training.run_folder.run import Run
 
 _RUN_FILES = ("recipe.yaml", "log.csv", "score.json", "best.pt", "last.pt", "resume.pt")
 """Files that identify a run's folder; each suffices."""
+
+_HASH = re.compile(r"-[0-9a-f]{6}$")
+"""The end of the name of a run whose recipe differs from the shipped one."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +59,14 @@ def find_runs(folder: Path) -> Iterator[tuple[str, Run]]:
 
 
 def find_run(name: str, folder: Path) -> Run:
-    """The run at path `name`, or called `name` below `folder`. Raises UserError, with the nearest name."""
+    """The run at path `name`, or called `name` below `folder`; its hash may be omitted if one run is meant.
+
+    Raises UserError, with the nearest name.
+    """
     if is_run(Path(name)):
         return Run(Path(name))
     runs = dict(find_runs(folder))
-    matching = [each for each in runs if each == name or each.rpartition("/")[2] == name]
+    matching = match_runs(name, runs)
     if name in matching or len(matching) == 1:
         return runs[name if name in matching else matching[0]]
     if matching:
@@ -67,6 +74,13 @@ def find_run(name: str, folder: Path) -> Run:
             f"expected one run, got {name!r}, which is {' and '.join(matching)} in {folder}; use one of them"
         )
     raise UserError(f"expected a run's folder, or a run in {folder}, {did_you_mean(name, runs)}")
+
+
+def match_runs(name: str, runs: Iterable[str]) -> list[str]:
+    """Those of `runs` called `name`, with or without data set; otherwise those with a hash after it: at-s0-4a126a."""
+    names = {each: (each, each.rpartition("/")[2]) for each in runs}
+    same = [each for each, known in names.items() if name in known]
+    return same or [each for each, known in names.items() if name in {_HASH.sub("", alias) for alias in known}]
 
 
 def is_run(path: Path) -> bool:

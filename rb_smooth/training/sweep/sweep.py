@@ -200,6 +200,8 @@ def _report(
     if not options.no_submit:
         folder = shlex.quote(str(options.leaderboard))
         console.print(f"board: python -m rb_smooth.leaderboard page --leaderboard {folder}")
+    first = {each.recipe.method: each.run.path for each in reversed(results)}  # of each method, its first run
+    console.print(f"curves: python -m rb_smooth.runs compare {shlex.join(map(str, reversed(first.values())))}")
     console.print(f"all results: {path}")
     return path
 
