@@ -20,7 +20,7 @@ from test_recipe_program import run_recipe_program
 from rb_smooth.config.overrides import ResolvedRecipe
 from rb_smooth.core import environment
 from rb_smooth.core.errors import UserError
-from rb_smooth.data.datasets import _download
+from rb_smooth.data.downloads import downloading
 from rb_smooth.training import cost, validate
 from rb_smooth.training.sweep import sweep
 
@@ -308,7 +308,7 @@ def test_torchrun_is_not_for_several_runs(elsewhere, queued_jobs, monkeypatch, c
 
 def test_of_downloads_that_start_together_one_goes_first(tmp_path):
     def download(_):
-        with _download("X", "url", "archive", tmp_path / "data"):
+        with downloading("X", "url", "archive", tmp_path / "data"):
             (tmp_path / "inside").mkdir()
             time.sleep(0.1)
             (tmp_path / "inside").rmdir()
@@ -319,5 +319,5 @@ def test_of_downloads_that_start_together_one_goes_first(tmp_path):
 
 def test_data_in_a_folder_that_cannot_be_written_need_no_lock(tmp_path):
     (tmp_path / "data").write_text("in the way of a folder, for every user")
-    with _download("X", "url", "archive", tmp_path / "data"):
+    with downloading("X", "url", "archive", tmp_path / "data"):
         pass
