@@ -8,13 +8,15 @@ import signal
 from itertools import permutations
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from run_program import run_program
 from torch import nn
 
 from rb_smooth import recipe
-from rb_smooth.components.checkpoints import load_checkpoint, read_checkpoint
+from rb_smooth.components import models
+from rb_smooth.components.checkpoints import load_checkpoint
 from rb_smooth.config.overrides import resolve_config
 from rb_smooth.config.registry import build_model
 from rb_smooth.core import errors, files
@@ -111,7 +113,9 @@ def test_other_shapes_raise_an_error_that_names_both(tmp_path):
 @pytest.mark.parametrize("wrong", [torch.full((4,), torch.nan), torch.ones(4, dtype=torch.int64)])
 def test_nonfinite_weights_raise_an_error(tmp_path, wrong):
     weights = small_model().net.state_dict() | {"1.bn1.bias": wrong}
-    with pytest.raises(UserError, match=r"1\.bn1\.bias in .*finite"):
+    with pytest.raises(
+        UserError, match=r"1\.bn1\.bias in .*(finite numbers, got 4 of 4 NaN|be torch.float32, got torch.int64)"
+    ):
         load_checkpoint(small_model(), write_state(tmp_path / "w.pt", weights))
 
 
@@ -158,13 +162,14 @@ def test_a_file_with_code_raises_an_error_and_executes_none(tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_file_with_the_options_of_a_program_names_them_and_the_line_that_saves_its_weights(tmp_path):
-    path = write_state(tmp_path / "w.pt", {"state_dict": small_model().state_dict(), "args": argparse.Namespace(lr=1)})
-    with pytest.raises(UserError, match=r"more than tensors \(argparse\.Namespace\)") as refused:
+class Settings:
+    """An object of a training script."""
+
+
+def test_a_file_with_objects_beside_the_weights_names_them(tmp_path):
+    path = write_state(tmp_path / "w.pt", {"state_dict": small_model().state_dict(), "args": Settings()})
+    with pytest.raises(UserError, match=r"more than tensors \(.*Settings\).*the weights alone"):
         load_checkpoint(small_model(), path)
-    torch.save(torch.load(path, weights_only=False)["state_dict"], tmp_path / "weights.pt")
-    assert f"torch.save(torch.load('{path}', weights_only=False)['state_dict'], 'weights.pt')" in str(refused.value)
-    load_checkpoint(small_model(), tmp_path / "weights.pt")
 
 
 def recipe_from(path, *settings):
@@ -273,16 +278,81 @@ def test_damaged_safetensors_raise_an_error(tmp_path):
         load_checkpoint(small_model(), tmp_path / "w.safetensors")
 
 
-def test_a_key_selects_one_of_several_state_dicts(tmp_path):
+@pytest.mark.parametrize("second", ["ema", "state_dict_ema", "teacher.weights"])
+def test_several_state_dicts_are_named_and_a_key_selects_one(tmp_path, second):
     raw, ema = small_model(), small_model()
-    path = write_state(tmp_path / "w.pt", {"state_dict": raw.state_dict(), "ema": averaged_state(ema)})
-    plain = read_checkpoint(path, "mend it")
-    assert plain.others == ("ema",)
-    assert torch.equal(plain.weights["0.weight"], raw.net[0].weight)
-    chosen = read_checkpoint(path, "mend it", "ema")
-    assert torch.equal(chosen.weights["0.weight"], ema.net[0].weight)
-    with pytest.raises(UserError, match=r"'net' in .*got state_dict, ema; mend it"):
-        read_checkpoint(path, "mend it", "net")
+    outer, _, inner = second.partition(".")
+    more = {outer: {inner: averaged_state(ema), "epoch": 3} if inner else averaged_state(ema)}
+    path = write_state(
+        tmp_path / "w.pt", more | {"state_dict": raw.state_dict(), "optimizer": {"state": {"0.x": raw.mean}}}
+    )
+    assert load_checkpoint(here := small_model(), path) == (second,)
+    assert equal_nets(here, raw)
+    assert load_checkpoint(here := small_model(), path, "mend it", second) == ()
+    assert equal_nets(here, ema)
+    with pytest.raises(UserError, match=rf"'net' in .*got state_dict, {second}; mend it"):
+        load_checkpoint(small_model(), path, "mend it", "net")
+
+
+def stored_forms(model) -> dict[str, dict[str, torch.Tensor]]:
+    """State dicts of libraries that wrap a network, by name; all with the normalisation of `model`."""
+    net, moments = model.net.state_dict(), (model.mean, model.std)
+
+    def wrapped(prefix: str, *names: str) -> dict[str, torch.Tensor]:
+        return {prefix + key: value for key, value in net.items()} | dict(zip(names, moments, strict=True))
+
+    robustness = wrapped("module.model.", "module.normalizer.new_mean", "module.normalizer.new_std")
+    robustness |= wrapped(
+        "module.attacker.model.", "module.attacker.normalize.new_mean", "module.attacker.normalize.new_std"
+    )
+    return {
+        "Sequential(Normalize, net)": wrapped("1.", "0.mean", "0.std"),
+        "normalizer": wrapped("model.", "normalizer.mean", "normalizer.std"),
+        "MadryLab's robustness": robustness,
+        "MAIR": wrapped("rmodel.1.", "rmodel.0.mean", "rmodel.0.std"),
+        "Lightning": wrapped("network.backbone.", "network.mu", "network.sigma"),
+    }
+
+
+@pytest.mark.parametrize("form", stored_forms(small_model()))
+def test_forms_of_other_libraries_are_read(tmp_path, form):
+    there, here = small_model(mean=0.1, std=0.7), small_model()
+    path = write_state(tmp_path / "w.pt", {"state_dict": stored_forms(there)[form], "epoch": 3})
+    assert load_checkpoint(here, path) == ()
+    assert equal_nets(here, there)
+    assert (here.mean.item(), here.std.item()) == pytest.approx((0.1, 0.7))
+
+
+def test_a_network_with_a_normalisation_of_its_own_reads_it(tmp_path):
+    class Net(nn.Module):
+        def __init__(self, mean):
+            super().__init__()
+            self.register_buffer("mu", torch.full((1, 1, 1, 1), mean))
+            self.register_buffer("sigma", torch.ones(1, 1, 1, 1))
+            self.layer = nn.Linear(3, 3)
+
+    there, here = Net(0.3), models.Normalized(Net(0.0), [0.0], [1.0])
+    load_checkpoint(here, write_state(tmp_path / "w.pt", there.state_dict()))
+    assert here.net.mu.item() == pytest.approx(0.3)
+    assert here.mean.item() == 0
+
+
+def test_plain_data_beside_the_weights_is_read(tmp_path):
+    there, here = small_model(), small_model()
+    plain = {
+        "args": argparse.Namespace(lr=0.1, out=Path("runs")),
+        "best": np.float64(0.5),
+        "at": np.int64(3),
+        "rng": np.random.RandomState(0).get_state(),
+    }
+    load_checkpoint(here, write_state(tmp_path / "w.pt", plain | {"state_dict": there.state_dict()}))
+    assert equal_nets(here, there)
+
+
+def test_a_torchscript_archive_is_named(tmp_path):
+    torch.jit.trace(nn.Linear(2, 2), torch.zeros(1, 2)).save(str(tmp_path / "w.pt"))
+    with pytest.raises(UserError, match="got a TorchScript archive"):
+        load_checkpoint(small_model(), tmp_path / "w.pt")
 
 
 def test_a_normalisation_of_other_channels_raises_an_error(tmp_path):

@@ -111,7 +111,13 @@ def load_tensors(path: Path) -> Any:
             with open_archive(path) as archive:
                 if (damaged := archive.testzip()) is not None:
                     raise EOFError(f"the checksum of {damaged} is wrong")
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+                if any("/code/" in name for name in archive.namelist()):
+                    raise UserError(
+                        f"expected tensors in {path}, got a TorchScript archive, which is code; save its state_dict(), "
+                        "or pass torch.jit.load(…) in Python"
+                    )
+        with torch.serialization.safe_globals(_harmless_types()):
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
         check_content(loaded, path.stat().st_size)
         return loaded
     except (RuntimeError, OSError, MemoryError, *damage) as error:
@@ -121,19 +127,44 @@ def load_tensors(path: Path) -> Any:
             if objects := _objects_in(path):
                 raise UserError(
                     f"expected tensors in {path}, got a file that holds more than tensors ({objects}), whose loading "
-                    "could run code; if you trust it, save its weights alone: torch.save(torch.load("
-                    f"{str(path)!r}, weights_only=False)['state_dict'], 'weights.pt')"
+                    "could run code; ask its authors for the weights alone, torch.save(model.state_dict(), 'net.pt')"
                 ) from None
         raise UserError(f"expected tensors in {path}, got a damaged or foreign file ({cause}); restore it") from None
 
 
 def _objects_in(path: Path) -> str:
-    """`argparse.Namespace`: classes and functions in the file that torch does not load; empty if unknown."""
+    """`collections.Counter`: classes and functions in the file that `load_tensors` refuses; empty if unknown."""
     import torch
 
-    with suppress(Exception):  # a damaged file, or one of torch before 1.6
+    with suppress(Exception), torch.serialization.safe_globals(_harmless_types()):  # damaged, or torch before 1.6
         return ", ".join(torch.serialization.get_unsafe_globals_in_checkpoint(path)[:3])
     return ""
+
+
+def _harmless_types() -> list[Any]:
+    """Types beside tensors that training scripts save and that execute nothing when they are loaded."""
+    import argparse
+    import pathlib
+    import types
+
+    import numpy as np
+    from numpy import dtypes
+
+    rebuild: Any = np.zeros(1).__reduce__()[0]
+    scalar: Any = np.float64(0).__reduce__()[0]
+    numpy_types: list[Any] = [getattr(dtypes, name) for name in dtypes.__all__ if name != "ObjectDType"]
+    numpy_types += [(function, f"numpy.core.multiarray.{function.__name__}") for function in (rebuild, scalar)]
+    paths = [pathlib.PosixPath, pathlib.PurePosixPath, pathlib.PureWindowsPath]
+    return [
+        argparse.Namespace,
+        types.SimpleNamespace,
+        *paths,
+        np.ndarray,
+        np.dtype,
+        rebuild,
+        scalar,
+        *numpy_types,
+    ]
 
 
 def sha256(path: Path) -> str:

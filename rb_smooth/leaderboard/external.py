@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from rb_smooth.components.checkpoints import export_state_dict, load_weights, read_checkpoint
+from rb_smooth.components.checkpoints import export_state_dict, load_checkpoint
 from rb_smooth.components.flops import choose_threads
 from rb_smooth.components.foreign_model import build_foreign_model, is_foreign
 from rb_smooth.components.models import Normalized
@@ -72,9 +72,6 @@ def build_external(external_model: ExternalModel, source: RawDataset) -> Normali
     """
     path, options = external_model.checkpoint, external_model.options
     _check_file(path)
-    checkpoint = read_checkpoint(path, _FIX_HINT, external_model.key)
-    if checkpoint.others:
-        log_info(f"{path} also has {', '.join(checkpoint.others)}; choose with --key")
     shape, normalisation = source.test.shape, source.normalisation if external_model.standardise else ()
     if is_foreign(external_model.architecture):
         network = build_foreign_model(external_model.architecture, options)
@@ -82,7 +79,9 @@ def build_external(external_model: ExternalModel, source: RawDataset) -> Normali
         model = Normalized(network, [*mean], [*std])
     else:
         model = build_model(external_model.architecture, options, shape, len(source.classes), *normalisation)
-    load_weights(model, checkpoint, path, _FIX_HINT)
+    others = load_checkpoint(model, path, _FIX_HINT, external_model.key)
+    if others and external_model.key is None:
+        log_info(f"{path} also has {', '.join(others)}; choose with --key")
     return model
 
 
