@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import fake_entries
+
 from rb_smooth.config import yaml
 from rb_smooth.training.run_folder.run import Run
 
@@ -40,7 +42,8 @@ def write_run(path, log=None, epochs=3, lr=0.1, score=None):
     return run
 
 
-SCORE = {
-    **{"asked": {}, "title": "at", "model": {}, "interval": [0.4, 0.6], "n": 360},
+SCORE = fake_entries.SCORE | {
+    **{"asked": {}, "title": "at", "board": "digits", "versions": {}, "interval": [0.4, 0.6], "n": 360},
     **{"clean": 0.9, "pgd20": 0.55, "autoattack": 0.5, "version": "standard", "last": {"clean": 0.9, "pgd20": 0.52}},
+    "model": {"name": "small_preactresnet", "options": {}, "shape": [1, 8, 8], "classes": 10},
 }

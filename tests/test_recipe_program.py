@@ -421,7 +421,7 @@ def test_a_foreign_file_in_the_board_is_named_and_skipped(alone, capsys):
     stray.write_text("{not json")
     try:
         assert run_recipe_program("digits", "at", *QUICK) == 0
-        assert "skipped" in capsys.readouterr().out
+        assert "skipped" in capsys.readouterr().err
     finally:
         stray.unlink()
 

@@ -142,7 +142,7 @@ def test_states_are_saved_at_the_given_interval_within_an_epoch(recipe, data, tm
 def test_incomplete_files_of_a_killed_process_are_deleted(tmp_path):
     run = Run(tmp_path / "run")
     run.path.mkdir()
-    (run.path / ".resume-new.pt.abc").write_bytes(b"half")
+    (run.path / ".resume-new.pt.abcd1234").write_bytes(b"half")
     with run.locked():
         assert not list(run.path.glob(".*.pt.*"))
 

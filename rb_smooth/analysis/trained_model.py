@@ -66,7 +66,7 @@ def find_trained_model(what: str, *, runs: Path, leaderboard: Path, data_dir: Pa
 
     Raises UserError for an unknown name, with a suggestion, and for a run that is not trained yet.
     """
-    entries = {entry.name: entry for entry in list_entries(leaderboard)[0]}
+    entries = {entry.name: entry for entry in list_entries(leaderboard, wanted=[what])[0]}
     known = {name for name, _ in find_runs(runs)}
     if is_run(Path(what)) or (match_runs(what, known) and what not in entries):
         return _from_run(find_run(what, runs), data_dir)

@@ -101,6 +101,21 @@ def result_config(sections: Sections) -> Sections:
     return result
 
 
+def differing_settings(stored: Sections, requested: Sections) -> str:
+    """`optimizer.lr: 0.1 there, 0.2 here`: the first settings of training in which two recipes differ."""
+    pairs, stored, requested = [], result_config(stored), result_config(requested)
+    for section in SECTIONS:
+        there, here = stored.get(section), requested[section]
+        if section == "evaluate" or there is None or there == here:
+            continue
+        if isinstance(there, dict) and isinstance(here, dict):
+            keys = [key for key in {**there, **here} if there.get(key) != here.get(key)]
+            pairs += [f"{section}.{key}: {there.get(key)} there, {here.get(key)} here" for key in keys]
+        else:
+            pairs.append(section)
+    return "; ".join(pairs[:3])
+
+
 def config_hash(sections: Sections) -> str:
     """Hash of all that affects training, except the seed, which run names contain; six hex digits."""
     relevant = {key: value for key, value in result_config(sections).items() if key != "evaluate"}

@@ -20,6 +20,9 @@ from rb_smooth.core.input_files import array_headers, check_content, open_archiv
 _ARRAY_DAMAGE = (OSError, MemoryError, SyntaxError, ValueError, EOFError, LookupError, AttributeError, RuntimeError)
 """Raised by numpy and zipfile for a damaged file, or one of another format."""
 
+TEMPORARY = ".*.????????"
+"""Pattern of the names of files that `write_bytes` has not finished."""
+
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Replace `path` by `content` atomically: readers see the old file or the new one, never a part."""
@@ -54,7 +57,7 @@ def read_json(path: Path) -> Any:
         return json.loads(read_text(path))
     except FileNotFoundError:
         raise UserError(f"expected the file {path}, got nothing there; check the name") from None
-    except (ValueError, RecursionError) as error:
+    except (ValueError, RecursionError, MemoryError) as error:
         raise UserError(f"expected JSON in {path}, got {error}; restore or delete it") from None
 
 

@@ -55,6 +55,8 @@ def parse_points_csv(path: Path, score: dict[str, Any]) -> PerExampleResults:
 
     Raises UserError, naming file and line, for a damaged file, and for a file that contradicts `score`.
     """
+    from rb_smooth.evaluation import stored
+
     try:
         text = read_text(path)
         header, *rows = list(csv.reader(io.StringIO(text), strict=True)) or [[]]
@@ -62,8 +64,15 @@ def parse_points_csv(path: Path, score: dict[str, Any]) -> PerExampleResults:
         raise _damaged_error(path, str(error)) from None
     if header != HEADER:
         raise _damaged_error(path, f"the header {','.join(header)!r}")
-    parsed = [_parse_row(path, number, cells) for number, cells in enumerate(rows, start=2)]
-    results = PerExampleResults(*map(list, zip(*parsed, strict=True))) if parsed else PerExampleResults([], [], [])
+    try:
+        parsed = stored.POINTS.validate_python(rows)
+    except ValueError as error:
+        number = error.errors()[0]["loc"][0]  # type: ignore[attr-defined]
+        found = (
+            f"{','.join(rows[number])[:100]!r}" if len(rows[number]) == len(HEADER) else f"{len(rows[number])} cells"
+        )
+        raise _damaged_error(path, f"{found} in line {number + 2}") from None
+    results = PerExampleResults(*([row[column] for row in parsed] for column in (1, 2, 3)))
     if len(parsed) != score["n"]:
         raise _damaged_error(path, f"{len(parsed)} points, of an entry of {score['n']}")
     if abs((robust := sum(results.is_robust)) - score["autoattack"] * score["n"]) > 0.5:
@@ -75,19 +84,6 @@ def counts_by_attack(results: PerExampleResults) -> dict[str, int]:
     """Count the points that each attack broke; `clean`: misclassified without attack. Zero counts are left out."""
     counted = Counter(attack for attack in results.broken_by if attack)
     return {attack: counted[attack] for attack in (CLEAN, PGD, *ATTACKS) if attack in counted}
-
-
-def _parse_row(path: Path, number: int, cells: list[str]) -> tuple[int, int, str]:
-    if len(cells) != len(HEADER):
-        raise _damaged_error(path, f"{len(cells)} cells in line {number}")
-    try:
-        index, label, prediction = map(int, cells[:3])
-        valid = min(index, label, prediction) >= 0 and (not cells[4] or not math.isnan(float(cells[4])))
-    except ValueError:
-        valid = False
-    if not valid or cells[3] not in ("", CLEAN, PGD, *ATTACKS):
-        raise _damaged_error(path, f"{','.join(cells)!r} in line {number}")
-    return label, prediction, cells[3]
 
 
 def _damaged_error(path: Path, problem: str) -> UserError:

@@ -31,7 +31,7 @@ from rb_smooth.core.cli import run_cli
 from rb_smooth.core.console import console
 from rb_smooth.core.errors import UserError
 from rb_smooth.evaluation.radii import parse_radii
-from rb_smooth.leaderboard.entries import Entry, find_entry, list_entries
+from rb_smooth.leaderboard.entries import Entry, find_entry, list_entries, sweep_leftovers
 from rb_smooth.leaderboard.parser import DEFAULT_FOLDER, parse_options, requested_protocol
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ DIFFERENT = 1
 
 def main() -> int:
     options = parse_options(__doc__ or "")
+    sweep_leftovers(options.leaderboard)
     commands = (_submit, _audit, _evaluate, _verify, _reproduce, _show, _compare, _table, _bundle, _page, _serve)
     by_name: dict[str, Callable[[argparse.Namespace], int | None]] = {each.__name__[1:]: each for each in commands}
     if (
@@ -151,7 +152,7 @@ def _external_model(options: argparse.Namespace, network: str | None) -> Externa
 def _evaluate(options: argparse.Namespace) -> None:
     from rb_smooth.leaderboard.robustness_curve import CurveModel, draw_robustness_curve
 
-    entries, _ = list_entries(options.leaderboard, options.dataset or "*", options.threat or "*")
+    entries, _ = list_entries(options.leaderboard, options.dataset, options.threat, [options.what])
     if any(entry.name == options.what for entry in entries):
         curve_model = CurveModel.from_entry(_find_entry(options))
     else:
@@ -220,7 +221,7 @@ def _table(options: argparse.Namespace) -> None:
     from rb_smooth.leaderboard.reports.latex import render_table
     from rb_smooth.leaderboard.reports.printed_tables import text_tables
 
-    entries, complaints = list_entries(options.leaderboard, options.dataset, options.threat)
+    entries, _ = list_entries(options.leaderboard, options.dataset, options.threat)
     board = options.dataset, options.threat
     if options.form is None:
         _print(text_tables(entries, options.published, board))
@@ -228,8 +229,6 @@ def _table(options: argparse.Namespace) -> None:
         print(render_table(entries, options.form, options.published, board), end="")
     if not entries and options.form != "bibtex":
         print(f"no entries of {' '.join(board)} in {options.leaderboard}: published models only", file=sys.stderr)
-    for complaint in complaints:
-        print(complaint, file=sys.stderr)
 
 
 def _bundle(options: argparse.Namespace) -> None:

@@ -10,19 +10,27 @@ published/<dataset>-<threat>.json                            RobustBench's entri
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
+import sys
+import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+import filelock
 
 from rb_smooth.core import files
 from rb_smooth.core.environment import data_roots
 from rb_smooth.core.errors import UserError, did_you_mean
 from rb_smooth.evaluation.per_example import PerExampleResults, parse_points_csv
 from rb_smooth.evaluation.score import protocol_of
+
+_OLD_S = 3600.0
+"""Seconds after which no writer is still at work on a file."""
 
 
 @dataclass(frozen=True)
@@ -126,48 +134,55 @@ def link_or_copy(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def list_entries(leaderboard: Path, dataset: str = "*", threat: str = "*") -> tuple[list[Entry], list[str]]:
-    """Return the entries, and a message for each file that is not an entry and was skipped."""
+def sweep_leftovers(leaderboard: Path) -> None:
+    """Delete the temporary files of writers that were killed; does nothing while another process writes an entry."""
+    with suppress(OSError, filelock.Timeout):
+        if (lock := leaderboard / ".lock").exists():
+            with filelock.FileLock(lock, timeout=0):
+                for folder in leaderboard.glob(".checking-*"):
+                    shutil.rmtree(folder)
+                for name in ("model_info", "points", "curves", "examples"):
+                    for path in leaderboard.glob(f"{name}/*/*/{files.TEMPORARY}"):
+                        path.unlink()
+                for pattern in (files.TEMPORARY, f"radii/*/*/{files.TEMPORARY}"):  # written without the lock
+                    for path in leaderboard.glob(pattern):
+                        if path.is_file() and time.time() - path.stat().st_mtime > _OLD_S:
+                            path.unlink()
+
+
+def list_entries(
+    leaderboard: Path, dataset: str | None = None, threat: str | None = None, wanted: Iterable[str] = ()
+) -> tuple[list[Entry], list[str]]:
+    """Return the entries, and a message for each file that is not an entry and was skipped; it is printed on stderr.
+
+    wanted: names of entries for which a damaged file is not skipped but raises UserError.
+    """
     entries, complaints = [], []
-    for path in sorted((leaderboard / "model_info").glob(f"{dataset}/{threat}/*.json")):
+    for path in sorted((leaderboard / "model_info").glob(f"{dataset or '*'}/{threat or '*'}/*.json")):
         try:
             entries.append(read_entry(path))
         except (UserError, OSError) as error:
+            if path.stem in wanted:
+                raise
             complaints.append(f"skipped: {error}")
+            print(complaints[-1], file=sys.stderr)
     return entries, complaints
 
 
 def read_entry(path: Path) -> Entry:
-    """Read an entry from its JSON file. Raises UserError for missing values, other types and impossible accuracies."""
-    info = files.read_json(path)
-    entry = Entry(path.parents[3], path.parts[-3], path.parts[-2], path.stem, info)
-    try:
-        problem = _problem(entry)
-    except (KeyError, TypeError, AttributeError, ValueError):
-        problem = "other JSON"
-    if problem:
-        raise UserError(f"expected an entry of rb_smooth in {path}, got {problem}; restore or delete it")
+    """Read an entry from its JSON file. Raises UserError as `check_entry` does."""
+    entry = Entry(path.parents[3], path.parts[-3], path.parts[-2], path.stem, files.read_json(path))
+    return check_entry(entry)
+
+
+def check_entry(entry: Entry) -> Entry:
+    """Return the entry. Raises UserError for missing values, other types, values out of bounds and another norm."""
+    from rb_smooth.evaluation import stored
+
+    stored.check_stored(entry.info, stored.ENTRY, "an entry of rb_smooth", entry.path)
+    if (norm := entry.own["score"]["threat"]["norm"]) != entry.threat:
+        raise UserError(f"expected norm {entry.threat} in {entry.path}, got {norm}; move it to the folder of its norm")
     return entry
-
-
-def _problem(entry: Entry) -> str:
-    """What is wrong with the JSON of an entry; empty if nothing is. Missing values raise KeyError or TypeError."""
-    info, score, model = entry.info, entry.own["score"], entry.own["model"]
-    low, high = score["interval"]
-    shares = [score["clean"], score["pgd20"], score["autoattack"], low, high]
-    texts = [info["autoattack_acc"], info["architecture"], entry.own["run"], score["fingerprint"], score["version"]]
-    texts += [model["name"], *entry.packages.values()]
-    numbers = [*shares, score["threat"]["eps"], score["n"], model["classes"]]
-    if not all(isinstance(text, str) for text in texts) or not all(isinstance(x, (int, float)) for x in numbers):
-        return "values of other types"
-    if not all(0 <= share <= 1 for share in shares) or not math.isfinite(
-        score["threat"]["eps"]
-    ):  # NaN is not in [0, 1]
-        return "accuracies outside [0, 1], or an eps that is not finite"
-    if score["threat"]["norm"] != entry.threat:
-        return f"the norm {score['threat']['norm']} in the folder of {entry.threat}"
-    flags = [score["official"], score["whole"]]
-    return "" if all(isinstance(flag, bool) for flag in flags) else "no `official` and `whole`"
 
 
 def find_entry(
@@ -177,7 +192,7 @@ def find_entry(
 
     also: further valid names, for the error message.
     """
-    entries, _ = list_entries(leaderboard, dataset or "*", threat or "*")
+    entries, _ = list_entries(leaderboard, dataset, threat, [name])
     matching = [entry for entry in entries if entry.name == name]
     if not matching:
         known = [*(entry.name for entry in entries), *also]
@@ -190,11 +205,25 @@ def find_entry(
 
 def published_entries(dataset: str, threat: str) -> dict[str, Any]:
     """Read RobustBench's entries of one board, with source, commit and date; `entries` is empty if it has none."""
+    name = Path(f"{dataset}-{threat}.json").name  # both may come from a file, and lead nowhere else
     for folder in ("leaderboard/published", "published"):
-        path = next((p for root in data_roots() if (p := root / folder / f"{dataset}-{threat}.json").exists()), None)
+        path = next((p for root in data_roots() if (p := root / folder / name).exists()), None)
         if path is not None:
-            return files.read_json(path)
+            return _read_published(path, path.stat().st_mtime_ns)
     return {"entries": []}
+
+
+@lru_cache
+def _read_published(path: Path, _modified: int) -> dict[str, Any]:
+    """The content of a file of published entries; a damaged one counts as empty, and is named on stderr."""
+    from rb_smooth.evaluation import stored
+
+    try:
+        table: dict[str, Any] = stored.check_stored(files.read_json(path), stored.PUBLISHED, "published entries", path)
+    except UserError as error:
+        print(f"skipped: {error}", file=sys.stderr)
+        return {"entries": []}
+    return table
 
 
 def read_per_example_results(entry: Entry) -> PerExampleResults | None:

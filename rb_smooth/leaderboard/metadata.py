@@ -68,8 +68,8 @@ def dataset_title(dataset: str) -> str:
 
 def class_names(entry: Entry) -> list[str]:
     """Return the class names that the entry's score has, else those of its data set; empty if neither is known."""
-    stated = entry.own["score"].get("class_names")
-    if isinstance(stated, list) and all(isinstance(name, str) for name in stated):
+    stated: list[str] | None = entry.own["score"].get("class_names")
+    if stated is not None:
         return stated
     return [name.replace("_", " ") for name in _CLASSES.get(entry.dataset, [])]
 

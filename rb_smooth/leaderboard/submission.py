@@ -17,7 +17,7 @@ from rb_smooth.core.files import validate_name
 from rb_smooth.core.formatting import eps_text, percent
 from rb_smooth.core.input_files import regular_file
 from rb_smooth.evaluation.score import attack_title
-from rb_smooth.leaderboard.entries import Entry, link_or_copy, read_entry
+from rb_smooth.leaderboard.entries import Entry, check_entry, link_or_copy, read_entry, sweep_leftovers
 from rb_smooth.leaderboard.metadata import architecture_name, paper_link, used_extra_data
 from rb_smooth.leaderboard.zoo import build_entry_network
 from rb_smooth.training.run_folder.run import Run
@@ -59,8 +59,9 @@ def write_entry(submission: Submission, replace: bool = False) -> Entry:
     new evaluation has fewer points or another attack. The replaced entry is moved to <leaderboard>/replaced/. If this
     fails, the board is unchanged.
     """
-    entry = submission.entry
+    entry = check_entry(submission.entry)
     board = entry.leaderboard
+    sweep_leftovers(board)
     board.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(board / ".lock"):
         if entry.path.exists() and not replace:

@@ -68,7 +68,8 @@ def verify(entry: Entry, *, data_dir: Path, device: torch.device, workers: int =
 
 def _stored_protocol(score: dict[str, Any]) -> dict[str, Any]:
     """Return the keys of an `evaluate:` section that give the score again."""
-    return {key: score[key] for key in ("version", "seed", "batch_size")} | {"n_examples": score["n"]} | score["threat"]
+    settings = {key: score[key] for key in ("version", "seed", "batch_size") if key in score}
+    return settings | {"n_examples": score["n"]} | score["threat"]
 
 
 def _evaluate_entry(

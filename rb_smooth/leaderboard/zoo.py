@@ -83,7 +83,7 @@ def _load_run(run: Run) -> nn.Module:
     if (score := run.score) is not None:
         known: ImageSpec | None = ImageSpec(tuple(score["model"]["shape"]), score["model"]["classes"])
     else:
-        data = run.header["data"]
+        data = run.recipe.sections["data"]
         known = known_image_spec(data["name"], {key: data[key] for key in data if key not in Data.model_fields})
     if known is None:
         raise UserError(
@@ -114,7 +114,7 @@ def build_entry_network(entry: Entry) -> nn.Module:
 
     model, packages = entry.own["model"], entry.packages
     check_installed({method: packages[method] for method in packages if method == f"model.{model['name']}"})
-    return build_model(model["name"], model["options"], tuple(model["shape"]), model["classes"])
+    return build_model(model["name"], model.get("options", {}), tuple(model["shape"]), model["classes"])
 
 
 class _Architecture(partial):

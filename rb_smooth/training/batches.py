@@ -104,7 +104,7 @@ def load_best_model(run: Run, image_spec: ImageSpec) -> Normalized:
     """The run's best model, in eval mode. Raises UserError if it is unfinished or does not fit the data."""
     if not run.is_trained:
         raise UserError(f"expected a finished run in {run.path}, got an unfinished one; train it, or name another one")
-    options = dict(run.header["model"])
+    options = dict(run.recipe.sections["model"])
     with preserve_rng():
         model = build_model(options.pop("name"), options, image_spec.shape, image_spec.classes)
     run.load_into(model, "best")

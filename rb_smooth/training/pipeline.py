@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from rb_smooth.config import registry
 from rb_smooth.config.overrides import ResolvedRecipe
 from rb_smooth.config.sections import Sections
-from rb_smooth.core import crashes, environment, files, robustbench
+from rb_smooth.core import crashes, environment, robustbench
 from rb_smooth.core.console import console, is_quiet, log_info
 from rb_smooth.core.errors import UserError
 from rb_smooth.core.formatting import counted
@@ -84,7 +84,7 @@ def evaluate_run(run: Run, options: RunOptions, changes: Mapping[str, Any] | Non
     recipe = recipe._replace(sections={**recipe.sections, "evaluate": evaluate})
     options = replace(options, fresh=False, until="evaluation")
     if environment.WORLD_SIZE > 1 or not _is_done(run, recipe, options):
-        registry.check_installed(files.read_json(run.path / "training.json").get("packages", {}))
+        registry.check_installed(run.training.get("packages", {}))
         _run_stages(run, recipe, options, write_recipe=False)
 
 

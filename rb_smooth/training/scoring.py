@@ -40,7 +40,7 @@ def score_run(
         workers=workers,
     )
     if distributed.is_rank_zero():
-        training = files.read_json(run.path / "training.json")
+        training = run.training
         run.set_score(
             {
                 "asked": dict(recipe.sections["evaluate"]),

@@ -181,7 +181,7 @@ def _check_extra(recipe: Recipe, image_spec: ImageSpec) -> None:
         run = Run(Path(extra.labeller))
         load_best_model(run, image_spec)
         ours = result_config({"data": {"name": recipe.data.name, **recipe.data.options}})["data"]
-        if (theirs := {key: run.header["data"].get(key) for key in ours}) != ours:
+        if (theirs := {key: run.recipe.sections["data"].get(key) for key in ours}) != ours:
             raise UserError(f"expected a labeller trained on {ours}, got one trained on {theirs}; choose another run")
     check_extra(Path(extra.file), image_spec, labelled=extra.labels == "given")
 

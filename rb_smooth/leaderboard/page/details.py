@@ -87,7 +87,7 @@ class Details:
 
 
 def read_details(entry: Entry) -> Details:
-    """Details from the entry and its files. Raises UserError for an entry with missing or malformed fields."""
+    """Details from the entry and its files."""
     complaints: list[str] = []
 
     def read_or_report(read: Callable[[], _T]) -> _T | None:
@@ -106,24 +106,19 @@ def read_details(entry: Entry) -> Details:
     where += "" if shown.leaderboard == Path("leaderboard") else f" --leaderboard {quote(str(shown.leaderboard))}"
     has_weights = entry.weights.exists()
     commands = ["verify"] * has_weights + ["reproduce"] * (not entry.is_external)
-    try:
-        return Details(
-            steps=attack_steps(score, results),
-            classes=_class_shares(results, class_names(entry)) if results else [],
-            facts=facts_by_heading(entry, log),
-            checks=[
-                {key: str(check[key]) for key in ("name", "verdict", "found")} for check in score.get("checks", [])
-            ],
-            recipe=dump_sections(entry.own["recipe"]).rstrip(),
-            loading=loading_code(shown) if has_weights else "",
-            commands="\n".join(f"python -m rb_smooth.leaderboard {command} {where}" for command in commands),
-            warnings=[str(warning) for warning in score.get("warnings", [])],
-            training=training_chart(log, entry.name) if log else None,
-            pairs=pairs,
-            complaints=complaints,
-        )
-    except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
-        raise UserError(f"expected all fields of an entry in {entry.path}, got {error!r}; restore it") from None
+    return Details(
+        steps=attack_steps(score, results),
+        classes=_class_shares(results, class_names(entry)) if results else [],
+        facts=facts_by_heading(entry, log),
+        checks=score.get("checks", []),
+        recipe=dump_sections(entry.own["recipe"]).rstrip(),
+        loading=loading_code(shown) if has_weights else "",
+        commands="\n".join(f"python -m rb_smooth.leaderboard {command} {where}" for command in commands),
+        warnings=score.get("warnings", []),
+        training=training_chart(log, entry.name) if log else None,
+        pairs=pairs,
+        complaints=complaints,
+    )
 
 
 def _class_shares(results: PerExampleResults, names: Sequence[str]) -> list[ClassShare]:

@@ -15,7 +15,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from rb_smooth.core import files
-from rb_smooth.core.errors import UserError
 from rb_smooth.core.formatting import duration, percent
 from rb_smooth.leaderboard.metadata import paper_title
 from rb_smooth.leaderboard.page import reference_models, scatter
@@ -97,11 +96,7 @@ def _read_all_details(rows: Sequence[ModelRow], complaints: list[str]) -> dict[s
     room = MAX_DETAIL_BYTES
     for row in rows:
         assert row.entry is not None
-        try:
-            each = read_details(row.entry)
-        except UserError as error:
-            complaints.append(f"shown without details: {error}")
-            continue
+        each = read_details(row.entry)
         complaints += each.complaints
         room -= each.size
         found[row.key] = each if room >= 0 else replace(each, pairs=[], training=None, crowded_out=True)

@@ -166,10 +166,9 @@ def read_boards(leaderboard: Path) -> tuple[list[Board], list[str]]:
     return [make_board(*name, members, taken) for name, members in boards.items()], complaints
 
 
-def read_board(leaderboard: Path, dataset: str, threat: str) -> tuple[Board, list[str]]:
-    """(board, complaints) of one data set and norm."""
-    entries, complaints = list_entries(leaderboard, dataset, threat)
-    return make_board(dataset, threat, entries), complaints
+def read_board(leaderboard: Path, dataset: str, threat: str) -> Board:
+    """The board of one data set and norm."""
+    return make_board(dataset, threat, list_entries(leaderboard, dataset, threat)[0])
 
 
 def published_boards() -> list[tuple[str, str]]:

@@ -20,7 +20,7 @@ def find_models(
     before it, and a published one else on the first of RobustBench's boards, CIFAR-10 Linf, as its `load_model` does.
     Raises UserError for an unknown name, with the most similar one, and for entries of one name on several boards.
     """
-    entries, _ = list_entries(leaderboard, dataset or "*", threat or "*")
+    entries, _ = list_entries(leaderboard, dataset, threat, names)
     found: dict[str, dict[tuple[str, str], None]] = {}
     for entry in entries:
         found.setdefault(entry.name, {})[entry.dataset, entry.threat] = None

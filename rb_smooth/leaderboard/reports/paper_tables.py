@@ -103,8 +103,8 @@ def _csv_row(table: dict[str, Any], row: TableRow) -> dict[str, Any]:
 
 
 def _run(entry: Entry) -> tuple[str, int]:
-    """(the entry's name without its seed, the seed); an external checkpoint has seed 0 and its full name."""
-    if "origin" in entry.own:
+    """(the entry's name without its seed, the seed); one that was not trained here has seed 0 and its full name."""
+    if entry.is_external or "train" not in entry.own["recipe"]:
         return entry.name, 0
     return _SEED_SUFFIX.sub("", entry.name), entry.own["recipe"]["train"]["seed"]
 

@@ -21,7 +21,7 @@ _MAX_UNWRAPPED = 20
 
 def place_entry(entry: Entry) -> tuple[ModelRow, Board]:
     """The entry's row on its board, which is read from its leaderboard's folder."""
-    board, _ = read_board(entry.leaderboard, entry.dataset, entry.threat)
+    board = read_board(entry.leaderboard, entry.dataset, entry.threat)
     return _row_of(entry, board), board
 
 
@@ -34,8 +34,8 @@ _UNRANKED_SHOWN = 3
 
 
 def ranking_table(entry: Entry) -> list[Table | str]:
-    """Lines to print: the board around `entry`, entries that are not comparable and why, and unreadable files."""
-    board, complaints = read_board(entry.leaderboard, entry.dataset, entry.threat)
+    """Lines to print: the board around `entry`, and entries that are not comparable, and why."""
+    board = read_board(entry.leaderboard, entry.dataset, entry.threat)
     own = _row_of(entry, board)
     group = board.group_of(own)
     table = Table(title=f"{own.dataset} {own.threat} eps {own.eps}, {own.n} test points", title_justify="left")
@@ -59,7 +59,7 @@ def ranking_table(entry: Entry) -> list[Table | str]:
     ]
     if len(others) > _UNRANKED_SHOWN:
         lines.append(f"not ranked: {len(others)} entries with another eps, attack or test points; `compare` names them")
-    return lines + list(complaints)
+    return lines
 
 
 def _cells(row: ModelRow) -> list[str]:

@@ -24,6 +24,9 @@ LogRow = dict[str, Any]
 _REQUIRED_COLUMNS = ("epoch", "lr", "loss", "train_robust", "val_clean", "val_robust", "seconds")
 """Columns that every log has, with a number in every row, in addition to `best`."""
 
+_BOUNDS = {"epoch": 1e9, "lr": 1e9, "train_robust": 1.0, "val_clean": 1.0, "val_robust": 1.0, "seconds": 1e12}
+"""The largest value of columns that are never negative; the loss of a run that diverged is not finite."""
+
 
 def read_log(path: Path) -> list[LogRow]:
     """Rows of a log.csv: int, float, bool, and None for an empty cell; accuracies are in [0, 1].
@@ -45,6 +48,8 @@ def read_log(path: Path) -> list[LogRow]:
             raise _damaged_error(path, number, f"epoch {row['epoch']} instead of {number - 2}")
     if not rows or not text.endswith("\n"):
         raise _damaged_error(path, len(lines) + 1, "an incomplete last line")
+    if not any(row["best"] for row in rows):
+        raise _damaged_error(path, len(lines) + 1, "no best epoch")
     return rows
 
 
@@ -64,7 +69,7 @@ def _split_cells(path: Path, text: str) -> list[list[str]]:
 def _parse_row(path: Path, header: list[str], cells: list[str], number: int) -> LogRow:
     if len(cells) != len(header):
         raise _damaged_error(path, number, f"{len(cells)} cells under {len(header)} columns")
-    row = {}
+    row: LogRow = {}
     for name, cell in zip(header, cells, strict=True):
         try:
             row[name] = _parse_value(cell)
@@ -72,6 +77,9 @@ def _parse_row(path: Path, header: list[str], cells: list[str], number: int) -> 
             raise _damaged_error(path, number, f"{name} {cell!r}") from None
         if (name == "best") != isinstance(row[name], bool) or (name in _REQUIRED_COLUMNS and row[name] is None):
             raise _damaged_error(path, number, f"{name} {cell!r}")
+    for name, most in _BOUNDS.items():
+        if not 0 <= row[name] <= most:  # NaN is not either
+            raise _damaged_error(path, number, f"{name} {row[name]}")
     return row
 
 

@@ -19,7 +19,7 @@ import filelock
 
 from rb_smooth.config import yaml
 from rb_smooth.config.overrides import ResolvedRecipe
-from rb_smooth.config.sections import SECTIONS, Sections, result_config, short_hash
+from rb_smooth.config.sections import SECTIONS, Sections, differing_settings, result_config, short_hash
 from rb_smooth.core import crashes, files, input_files
 from rb_smooth.core.errors import UserError, first_line
 from rb_smooth.training.run_folder import resume
@@ -74,10 +74,18 @@ class Run:
         path = self.path / "score.json"
         if not path.exists():
             return None
-        score = files.read_json(path)
-        if not isinstance(score, dict) or not {"asked", "n", "last", "interval", "model", "title"} <= score.keys():
-            raise UserError(f"expected an evaluation in {path}, got other JSON; delete it and repeat the command")
-        return score
+        from rb_smooth.evaluation import stored
+
+        fix = "delete it and repeat the command"
+        return stored.check_stored(files.read_json(path), stored.SCORE, "an evaluation", path, fix)
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """Content of training.json. Raises UserError if it is missing or damaged."""
+        from rb_smooth.evaluation import stored
+
+        path = self.path / "training.json"
+        return stored.check_stored(files.read_json(path), stored.TRAINING, "a training's record", path)
 
     def set_score(self, score: dict[str, Any]) -> None:
         """Write score.json; the previous score is archived beside it."""
@@ -114,18 +122,20 @@ class Run:
         try:
             header = yaml.parse_yaml(input_files.read_text(path), str(path))
         except (FileNotFoundError, UnicodeDecodeError, UserError):
-            header = None
-        if not isinstance(header, dict) or not {"name", "run"} <= header.keys():
-            raise UserError(f"expected the run's recipe in {path}, got no readable one; restore it, or use --fresh")
-        return header
+            raise UserError(
+                f"expected the run's recipe in {path}, got no readable one; restore it, or use --fresh"
+            ) from None
+        from rb_smooth.evaluation import stored
+
+        return stored.check_stored(header, stored.RUN_HEADER, "the run's recipe", path, "restore it, or use --fresh")
 
     @property
     def recipe(self) -> ResolvedRecipe:
-        """The recipe in recipe.yaml; without sections after `discard`. Raises UserError if it is damaged."""
+        """The recipe in recipe.yaml. Raises UserError if it is damaged, or lacks sections, as after `discard`."""
         header = self.header
         dataset, _, method = header["name"].partition("/")
         found = ResolvedRecipe(dataset, method, {key: header[key] for key in SECTIONS if key in header})
-        if found.sections and not {"data", "train", "evaluate"} <= found.sections.keys():
+        if not {"data", "model", "train", "evaluate"} <= found.sections.keys():
             raise UserError(f"expected a whole recipe in {self.path / 'recipe.yaml'}, got a part of one; restore it")
         return self.requested if self.requested == found else found
 
@@ -170,8 +180,9 @@ class Run:
                 f"expected {self.path} to be free, got another process working on it; wait for it, or change --seed"
             ) from None
         try:
-            for leftover in self.path.glob(".*.pt.*"):  # of a process killed while writing
-                leftover.unlink()
+            for pattern in ("", "autoattack-*/"):
+                for leftover in self.path.glob(pattern + files.TEMPORARY):  # of a process killed while writing
+                    leftover.unlink()
             self.crash_file.unlink(missing_ok=True)
             yield
         finally:
@@ -186,7 +197,7 @@ class Run:
         if path.exists():
             found = self.header
             identity = found["run"]
-            if differences := _differences(found, recipe.sections):
+            if differences := differing_settings(found, recipe.sections):
                 raise UserError(
                     f"expected {self.path} to hold this recipe, got another ({differences}); use --fresh or another "
                     "--runs"
@@ -206,7 +217,7 @@ class Run:
             )
         for folder in (self.path / "tensorboard", *self.path.glob("autoattack-*")):
             shutil.rmtree(folder, ignore_errors=True)
-        for pattern in ("log.csv", "curves.png", "*.pt", "score*.json", "training.json", ".*.pt.*"):
+        for pattern in ("log.csv", "curves.png", "*.pt", "score*.json", "training.json", files.TEMPORARY):
             for path in self.path.glob(pattern):
                 path.unlink()
 
@@ -248,18 +259,3 @@ def run_path(runs: Path, recipe: ResolvedRecipe) -> Run:
     """The run of this recipe; one with other settings has another folder."""
     name = f"{recipe.method}-s{recipe.sections['train']['seed']}{recipe.suffix('-')}"
     return Run(runs / recipe.dataset / name, recipe)
-
-
-def _differences(stored: Sections, requested: Sections) -> str:
-    """`optimizer.lr: 0.1 there, 0.2 here`: the first settings of training in which two recipes differ."""
-    pairs, stored, requested = [], result_config(stored), result_config(requested)
-    for section in SECTIONS:
-        there, here = stored.get(section), requested[section]
-        if section == "evaluate" or there is None or there == here:
-            continue
-        if isinstance(there, dict) and isinstance(here, dict):
-            keys = [key for key in {**there, **here} if there.get(key) != here.get(key)]
-            pairs += [f"{section}.{key}: {there.get(key)} there, {here.get(key)} here" for key in keys]
-        else:
-            pairs.append(section)
-    return "; ".join(pairs[:3])

@@ -118,8 +118,7 @@ def _training_figures(run: Run, is_evaluated: bool) -> dict[str, Any]:
     """Fields from recipe.yaml and log.csv; the gap only before the evaluation."""
     if run.crash is not None and not (run.path / "recipe.yaml").exists():
         return {}  # crashed before recipe.yaml was written
-    train = run.header.get("train", {})
-    fields: dict[str, Any] = {"epochs": train.get("epochs") if isinstance(train, dict) else None}
+    fields: dict[str, Any] = {"epochs": run.header.get("train", {}).get("epochs")}
     if not (run.path / "log.csv").exists():
         return fields
     rows = read_log(run.path / "log.csv")
@@ -140,18 +139,14 @@ def _test_figures(run: Run, score: dict[str, Any] | None) -> dict[str, Any]:
     """Fields from score.json, if there is one."""
     if score is None:
         return {}
-    try:
-        return {
-            "test_clean": float(score["clean"]),
-            "test_pgd20": float(score["pgd20"]),
-            "test_autoattack" if score["version"] == "standard" else "test_bound": float(score["autoattack"]),
-            "test_points": int(score["n"]),
-            "gap": score["pgd20"] - score["last"]["pgd20"],
-            "gap_on": "test",
-        }
-    except (KeyError, TypeError, ValueError):
-        path = run.path / "score.json"
-        raise UserError(f"expected an evaluation in {path}, got other JSON; delete it and repeat the command") from None
+    return {
+        "test_clean": float(score["clean"]),
+        "test_pgd20": float(score["pgd20"]),
+        "test_autoattack" if score["version"] == "standard" else "test_bound": float(score["autoattack"]),
+        "test_points": score["n"],
+        "gap": score["pgd20"] - score["last"]["pgd20"],
+        "gap_on": "test",
+    }
 
 
 def _last_modified(folder: Path) -> float:
