@@ -172,6 +172,15 @@ def test_a_check_fails_for_its_faulty_method(name):
         CHECKS[name](FAULTY[name])
 
 
+def test_a_loss_that_is_a_tensor_is_answered_with_what_to_return():
+    class Bare(FaultyFGSM):
+        def loss(self, model, x, x_adv, y):
+            return super().loss(model, x, x_adv, y).loss
+
+    with pytest.raises(ContractError, match=r"to return Outcome\(loss, logits at x_adv\), got a Tensor"):
+        CHECKS["the_loss_is_a_scalar_with_logits_and_finite_gradients"](Bare)
+
+
 def test_new_parameter_storage_fails_too():
     with pytest.raises(ContractError, match="new storage"):
         CHECKS["batchnorm_statistics_and_parameter_storage_do_not_change"](partial(FaultyPerturbation, fault="storage"))

@@ -59,8 +59,9 @@ def test_selecting_on_the_test_set_trains_on_everything(digits):
 
 
 def test_an_impossible_split_raises_an_error_that_names_the_key(digits):
-    with pytest.raises(UserError, match=r"data\.validation"):
+    with pytest.raises(UserError, match=r"divide 1437 images .* got 2000; for example --set data\.validation=287$"):
         split_source(digits, validation=2000)
+    assert len(split_source(digits, validation=287).validation) == 287
     with pytest.raises(UserError, match=r"data\.batch_size"):
         split_source(digits, batch_size=2000)
 

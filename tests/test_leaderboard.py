@@ -92,6 +92,21 @@ def test_a_trained_run_that_is_submitted_without_a_score_is_estimated_and_evalua
     assert "estimate" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("option", "said"), [((), 1), (("--standardise",), 0)])
+def test_a_checkpoint_without_normalisation_comes_with_a_hint(trained_copy, capsys, monkeypatch, option, said):
+    weights = {key.removeprefix("net."): value for key, value in files.load_tensors(Path("net.pt")).items()}
+    torch.save({key: value for key, value in weights.items() if key not in ("mean", "std")}, "bare.pt")
+
+    def stop(*_, **__):
+        raise rb_smooth.UserError("enough")
+
+    monkeypatch.setattr("rb_smooth.leaderboard.external.evaluate_model", stop)
+    assert run_leaderboard("submit", "bare.pt", *CHECKPOINT_OPTIONS, *option) == 2
+    captured = capsys.readouterr()
+    assert "enough" in captured.err
+    assert captured.out.count("bare.pt has no mean and standard deviation: the network gets pixels in [0, 1]") == said
+
+
 def test_an_external_checkpoint_is_evaluated_as_a_run_is(trained_copy, capsys):
     assert (
         run_leaderboard("submit", "net.pt", *CHECKPOINT_OPTIONS, "--title=<b>Theirs</b>", "--link=https://example.org")

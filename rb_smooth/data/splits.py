@@ -98,6 +98,10 @@ def _stratified(images: AnyImages, size: int, seed: int, key: str) -> tuple[AnyI
         others, chosen = train_test_split(
             np.arange(len(images)), test_size=size, stratify=images.y.numpy(), random_state=seed
         )
-    except ValueError as error:
-        raise UserError(f"expected {key} to split {len(images)} images, got {size} ({error}); correct it") from None
+    except ValueError:
+        fifth = max(len(images) // 5, 1)
+        raise UserError(
+            f"expected {key} to divide {len(images)} images into two parts with every class in both, got {size}; for "
+            f"example --set {key}={fifth}"
+        ) from None
     return images[np.sort(others)], images[np.sort(chosen)]

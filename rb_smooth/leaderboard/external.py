@@ -82,7 +82,18 @@ def build_external(external_model: ExternalModel, source: RawDataset) -> Normali
     others = load_checkpoint(model, path, _FIX_HINT, external_model.key)
     if others and external_model.key is None:
         log_info(f"{path} also has {', '.join(others)}; choose with --key")
+    if _gets_pixels(model):
+        log_info(
+            f"{path} has no mean and standard deviation: the network gets pixels in [0, 1]; if it was trained on "
+            "normalised images, add --standardise, or its robust accuracy is too low"
+        )
     return model
+
+
+def _gets_pixels(model: Normalized) -> bool:
+    """Whether images reach the network as they are, and it has no normalisation of its own."""
+    own = {key.rpartition(".")[2] for key in model.net.state_dict()} & {"mean", "mu", "std", "sigma"}
+    return not own and not bool(model.mean.any()) and bool((model.std == 1).all())
 
 
 def _check_file(path: Path) -> None:

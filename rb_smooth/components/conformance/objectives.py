@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from rb_smooth.components.conformance.fixtures import equal_snapshots, require, small_batch, small_net, snapshot
-from rb_smooth.components.interfaces import Objective
+from rb_smooth.components.interfaces import Objective, Outcome
 
 Make = Callable[[], Objective]
 
@@ -111,6 +111,8 @@ def the_loss_is_a_scalar_with_logits_and_finite_gradients(make: Make) -> None:
     """Logits are (B, classes) at x_adv."""
     net, objective, (x, y) = small_net(), make(), small_batch()
     outcome = objective.loss(net, x, objective.craft(net, x, y), y)
+    got = type(outcome).__name__
+    require(isinstance(outcome, Outcome), f"expected loss to return Outcome(loss, logits at x_adv), got a {got}")
     require(outcome.loss.shape == (), f"expected a scalar loss, got shape {tuple(outcome.loss.shape)}")
     require(outcome.logits.shape == (12, 5), f"expected logits of shape (12, 5), got {tuple(outcome.logits.shape)}")
     outcome.loss.backward()
