@@ -12,6 +12,7 @@ import threading
 import urllib.error
 import urllib.request
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -254,16 +255,71 @@ def test_arrays_of_other_shapes_raise(tmp_path, spoilt):
         details.read_pairs(entry.examples)
 
 
-def test_galleries_and_curves_beyond_the_size_limits_are_left_out(tmp_path, monkeypatch):
+def test_details_of_a_large_board_are_in_files_beside_the_page(tmp_path, monkeypatch, capsys):
+    entry = full_entry(tmp_path)
+    make_entry(tmp_path, "a b")
+    details_folder = tmp_path / "index-details"
+    small = render.write_page(tmp_path).read_bytes()
+    assert b"data:image/png" in small
+    assert not details_folder.exists()
+    monkeypatch.setattr(render, "MAX_PAGE_BYTES", 100)
+    entry.curves.write_text("nonsense")
+    (entry.path.parent / "stray.json").write_text("{")
+    capsys.readouterr()
+    text = render.write_page(tmp_path).read_text()
+    assert "data:image/png" not in text
+    assert text.count("<dialog") == 1
+    assert capsys.readouterr().err.count("stray.json") == 1
+    assert str(entry.curves) in text[text.index('id="complaints"') :]
+    links = set(re.findall(r'href="(index-details/[^"]+)"', text))
+    assert len(links) == text.count('data-key="c')
+    assert all((tmp_path / link).exists() for link in links)
+    assert {path.name for path in details_folder.iterdir()} - {Path(link).name for link in links} == {"page.css"}
+    shown = (details_folder / "cifar10-Linf-full.html").read_text()
+    assert shown.count("data:image/png") == 6
+    assert 'href="../index.html#cifar10-Linf"' in shown
+    script = re.search(r"<script>(?!document)(.*?)</script>", shown, re.S)[1]
+    assert base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() in shown
+
+    make_entry(tmp_path, "a b").path.unlink()
+    render.write_page(tmp_path)
+    assert not (details_folder / "cifar10-Linf-a_b.html").exists()
+    assert not list(tmp_path.glob(".index-details.*"))
+    monkeypatch.undo()
+    render.write_page(tmp_path)
+    assert not details_folder.exists()
+
+
+def test_a_foreign_folder_is_not_replaced_and_a_failed_page_changes_nothing(tmp_path, monkeypatch):
     full_entry(tmp_path)
-    text = render.render_page(tmp_path)
-    assert "data:image/png" in text
-    assert 'aria-label="Training of full: 3 epochs' in text
-    monkeypatch.setattr(render, "MAX_DETAIL_BYTES", 100)
-    smaller = render.render_page(tmp_path)
-    assert "data:image/png" not in smaller
-    assert 'aria-label="Training of full' not in smaller
-    assert "Left out, to keep the page small" in smaller
+    monkeypatch.setattr(render, "MAX_PAGE_BYTES", 100)
+    (tmp_path / "index-details").mkdir()
+    (tmp_path / "index-details" / "mine.txt").write_text("x")
+    with pytest.raises(UserError, match="index-details to be absent or the page's details"):
+        render.write_page(tmp_path)
+    assert (tmp_path / "index-details" / "mine.txt").read_text() == "x"
+    (tmp_path / "index-details" / "mine.txt").unlink()
+    (tmp_path / "index-details").rmdir()
+    render.write_page(tmp_path)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "index-details").iterdir()}
+    monkeypatch.setattr(render, "_read_details", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        render.write_page(tmp_path)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "index-details").iterdir()} == before
+    assert not list(tmp_path.glob(".index-details.*"))
+
+
+def test_details_are_equal_from_one_process_and_from_two(tmp_path, monkeypatch):
+    full_entry(tmp_path)
+    monkeypatch.setattr(render, "MAX_PAGE_BYTES", 100)
+    found = []
+    for models_per_process in (10_000, 200):
+        monkeypatch.setattr(render, "_MODELS_PER_PROCESS", models_per_process)
+        monkeypatch.setattr(render, "usable_cores", lambda: 2)
+        page = render.write_page(tmp_path)
+        folder = tmp_path / "index-details"
+        found.append({path.name: path.read_bytes() for path in (page, *folder.iterdir())})
+    assert found[0] == found[1]
 
 
 def test_panel_has_broken_points_by_attack_and_robust_accuracy_by_class(tmp_path):
@@ -296,6 +352,9 @@ def test_the_server_serves_only_the_page_and_only_locally(tmp_path):
     page = tmp_path / "index.html"
     page.write_text("first")
     (tmp_path / "secret").write_text("x")
+    (tmp_path / "index-details").mkdir()
+    for name in ("a+b~2.html", "page.css", "other"):
+        (tmp_path / "index-details" / name).write_text(name)
     with server.make_server(page, 0) as running:
         host, port = running.server_address[:2]
         assert host == "127.0.0.1"
@@ -303,8 +362,12 @@ def test_the_server_serves_only_the_page_and_only_locally(tmp_path):
         page.write_text("second")
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/") as answer:
             assert answer.read() == b"second"
-        with pytest.raises(urllib.error.HTTPError, match="404"):
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/secret")
+        for name in ("a+b~2.html", "page.css"):
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/index-details/{name}") as answer:
+                assert answer.read() == name.encode()
+        for name in ("secret", "index-details/other", "index-details/", "index-details/../secret"):
+            with pytest.raises(urllib.error.HTTPError, match="404"):
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/{name}")
         with pytest.raises(UserError, match=f"expected a free port, got {port}"):
             server.make_server(page, port)
         running.shutdown()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import board_picture
 import pytest
 from browser import MISSING, chromium, console_messages, emulate, requested_urls
@@ -10,6 +12,7 @@ from PIL import Image
 from test_page import LOG, with_examples
 
 from rb_smooth.core import files
+from rb_smooth.leaderboard.page import server
 from rb_smooth.leaderboard.page.render import write_page
 
 pytestmark = pytest.mark.slow
@@ -102,7 +105,10 @@ def press(browser, *keys):
 def column(browser, number, body=1):
     query = f".current tbody:nth-of-type({body}) tr[data-key] > :nth-child({number})"
     return [
-        float(text) for text in run_js(browser, f"[...document.querySelectorAll('{query}')].map(c => c.dataset.value)")
+        float(text)
+        for text in run_js(
+            browser, f"[...document.querySelectorAll('{query}')].map(c => c.dataset.value ?? c.textContent)"
+        )
     ]
 
 
@@ -342,3 +348,68 @@ def test_the_picture_for_readme_shows_the_published_board_in_a_small_file(tmp_pa
     path = board_picture.draw(tmp_path / "none", tmp_path / "board.png")
     assert Image.open(path).size == Image.open(board_picture.PICTURE).size == (1200, 700)
     assert max(path.stat().st_size, board_picture.PICTURE.stat().st_size) < 200_000
+
+
+@pytest.fixture(scope="module")
+def large_page(tmp_path_factory):
+    """The page of a board whose details are in files."""
+    folder = tmp_path_factory.mktemp("large")
+    for number in range(220):
+        make_entry(folder, f"at{number}_net_s0", n=10, autoattack=0.5, interval=[0.2, 0.8])
+    hostile = make_entry(folder, NAME, metadata={"name": HOSTILE, "venue": HOSTILE, "footnote": HOSTILE}, clean=0.9)
+    add_points(hostile, [True] * 5_000 + [False] * 5_000)
+    return write_page(folder)
+
+
+@pytest.mark.parametrize("served", [False, True])
+def test_details_in_files_open_in_the_drawer_from_a_file_and_from_the_server(driver, large_page, served):
+    with server.make_server(large_page, 0) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{running.server_address[1]}/" if served else large_page.as_uri()
+        try:
+            _open_and_close_details(driver, address)
+        finally:
+            running.shutdown()
+
+
+def wait_until(driver, is_done):
+    """A frame's messages arrive later than the event that sends them."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    WebDriverWait(driver, 10).until(lambda _: is_done())
+
+
+def _open_and_close_details(driver, address):
+    emulate(driver)
+    driver.get("about:blank")
+    console_messages(driver)
+    driver.get(address)
+    key = run_js(driver, "document.querySelector('.current tr[data-key*=img]').dataset.key")
+    find(driver, f"tr[data-key='{key}'] .name").click()
+    assert driver.current_url == f"{address}#{key}"
+    assert find(driver, "dialog[open] iframe").size["width"] > 700
+    driver.switch_to.frame(find(driver, "dialog iframe"))
+    assert find(driver, "h2").text == NAME
+    assert "apgd-ce" in find(driver, ".steps").text
+    assert run_js(driver, "window.ran ?? null") is None
+    assert run_js(driver, "getComputedStyle(document.querySelector('.panel > header')).position") == "sticky"
+    find(driver, ".references a").click()  # another model, in the same drawer
+    driver.switch_to.default_content()
+    wait_until(driver, lambda: driver.current_url != f"{address}#{key}")
+    other = driver.current_url.partition("#")[2]
+    assert other not in ("", key)
+    driver.switch_to.frame(find(driver, "dialog iframe"))
+    assert find(driver, ".panel").get_attribute("id") == other
+    press(driver, "\ue00c")  # Escape
+    driver.switch_to.default_content()
+    wait_until(driver, lambda: not run_js(driver, "document.querySelector('dialog[open]')"))
+    assert driver.current_url == f"{address}#cifar10-Linf"
+    driver.back()  # to the first of the two
+    driver.switch_to.frame(find(driver, "dialog[open] iframe"))
+    find(driver, ".close").click()
+    driver.switch_to.default_content()
+    wait_until(driver, lambda: not run_js(driver, "document.querySelector('dialog[open]')"))
+    emulate(driver, 390, 844)
+    driver.get(f"{address}#{key}")
+    assert run_js(driver, "document.documentElement.scrollWidth") == 390
+    assert console_messages(driver) == []

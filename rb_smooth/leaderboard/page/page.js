@@ -1,17 +1,50 @@
 "use strict";
-// Switches boards, sorts and filters rows, opens panels. Everything is in the page already: nothing is fetched, and no
-// text becomes markup.
+// Switches boards, sorts and filters rows, opens panels. Panels are in the page, or each in a file that a drawer shows in
+// a frame; nothing else is fetched, and no text becomes markup.
 (() => {
   const boards = [...document.querySelectorAll(".board")];
   const byKey = (root, key) => root.querySelector(`[data-key="${CSS.escape(key)}"]`);
 
   // ── the address's fragment: a board or a model's panel ─────────────────────────────────────────────────────────
+  const drawer = document.querySelector(".drawer"); // none if the panels are in the page
+
   function target() {
     try {
-      return document.getElementById(decodeURIComponent(location.hash.slice(1)));
+      const key = decodeURIComponent(location.hash.slice(1));
+      const found = document.getElementById(key);
+      return !found && drawer && key && byKey(document, key) ? fill(key) : found;
     } catch {
       return null; // not a valid address
     }
+  }
+
+  // The drawer with the panel of the model `key`. A new frame adds nothing to the history, other than a new address.
+  function fill(key) {
+    if (drawer.dataset.key !== key) {
+      const frame = document.createElement("iframe");
+      frame.src = `${drawer.dataset.folder}${encodeURIComponent(key)}.html`;
+      frame.title = "Details";
+      frame.allow = "clipboard-write";
+      drawer.replaceChildren(frame);
+      drawer.dataset.key = key;
+      drawer.dataset.board = byKey(document, key).closest(".board").id;
+    }
+    return drawer;
+  }
+
+  if (drawer) {
+    addEventListener("click", (event) => {
+      const link = event.target.closest("a");
+      if (!link?.getAttribute("href")?.startsWith(drawer.dataset.folder)) return;
+      if (event.button || event.ctrlKey || event.metaKey || event.shiftKey) return;
+      event.preventDefault();
+      location.hash = link.getAttribute("href").slice(drawer.dataset.folder.length, -".html".length);
+    });
+    addEventListener("message", ({ source, data }) => {
+      if (source !== drawer.querySelector("iframe")?.contentWindow || typeof data !== "string") return;
+      if (data) location.hash = data;
+      else drawer.close();
+    });
   }
 
   function showBoard(board) {
@@ -30,7 +63,7 @@
       showBoard(document.getElementById(found.dataset.board));
       if (!found.open) {
         found.showModal();
-        found.querySelector(".close").focus({ preventScroll: true });
+        found.querySelector(".close, iframe").focus({ preventScroll: true });
       }
       found.scrollTop = 0;
     } else if (found?.matches(".board")) {
@@ -52,7 +85,7 @@
     dialog.addEventListener("click", (event) => {
       if (event.target === dialog && event.clientX < dialog.getBoundingClientRect().left) dialog.close();
     });
-    dialog.querySelector(".close").addEventListener("click", (event) => {
+    dialog.querySelector(".close")?.addEventListener("click", (event) => {
       event.preventDefault();
       dialog.close();
     });
@@ -182,7 +215,7 @@
     svg.addEventListener("pointerleave", () => highlight(null));
     svg.addEventListener("click", (event) => {
       const link = nearest(event);
-      if (link && !event.target.closest("a")) location.hash = link.getAttribute("href");
+      if (link && !event.target.closest("a")) location.hash = link.dataset.of;
     });
     svg.addEventListener("focusin", (event) => highlight(event.target.closest("a")));
     svg.addEventListener("focusout", () => highlight(null));
@@ -202,20 +235,6 @@
     });
   }
 
-  // ── copying code ────────────────────────────────────────────────────────────────────────────────────────
-  async function copy(button) {
-    const text = document.getElementById(button.dataset.copies).textContent;
-    let done = true;
-    try {
-      await navigator.clipboard.writeText(text);
-    } catch {
-      getSelection().selectAllChildren(document.getElementById(button.dataset.copies));
-      done = false;
-    }
-    button.textContent = done ? "Copied" : "Selected";
-    setTimeout(() => (button.textContent = "Copy"), 2000);
-  }
-
   for (const board of boards) {
     const table = board.querySelector(".models");
     for (const heading of table.tHead.rows[0].cells) addSortButton(heading, table);
@@ -227,7 +246,6 @@
     form.addEventListener("reset", () => setTimeout(() => filter(board)));
     form.addEventListener("submit", (event) => event.preventDefault());
   }
-  for (const button of document.querySelectorAll(".copy")) button.addEventListener("click", () => copy(button));
   addEventListener("hashchange", followAddress);
   followAddress();
 })();

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rb_smooth.core.console import console, log_info
 from rb_smooth.core.errors import UserError, first_line
+from rb_smooth.leaderboard.page.detail_files import detail_file
 from rb_smooth.leaderboard.page.render import write_page
 
 _HOST = "127.0.0.1"
@@ -30,12 +31,16 @@ def serve(leaderboard: Path, port: int = 8000, open_browser: bool = True) -> Non
 
 
 def make_server(page: Path, port: int) -> ThreadingHTTPServer:
-    """A server of the file `page` alone, on 127.0.0.1. Raises UserError if the port is taken or not allowed."""
+    """A server of the file `page` and the models' details beside it alone, on 127.0.0.1.
+
+    Raises UserError if the port is taken or not allowed.
+    """
 
     class Handler(SimpleHTTPRequestHandler):
         def translate_path(self, path: str) -> str:
-            is_page = path.partition("?")[0] in ("/", "/index.html")
-            return str(page if is_page else page / "missing")  # below a file there is nothing: 404
+            address = path.partition("?")[0]
+            found = page if address in ("/", "/index.html") else detail_file(page.parent, address)
+            return str(found or page / "missing")  # below a file there is nothing: 404
 
         def end_headers(self) -> None:
             self.send_header("Cache-Control", "no-store")

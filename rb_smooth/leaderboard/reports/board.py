@@ -212,7 +212,7 @@ def rank_rows(rows: Sequence[ModelRow]) -> list[ModelRow]:
 
 def _unique_key(name: str, taken: set[str]) -> str:
     """A key of plain characters that `taken`, to which it is added, lacks in either case."""
-    plain = re.sub(r"[^\w.+-]+", "_", name, flags=re.ASCII)
+    plain = re.sub(r"[^\w.+-]+", "_", name, flags=re.ASCII)[:150]  # a file of the page has this name
     key, number = plain, 1
     while key.lower() in taken:
         number += 1
