@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -16,11 +17,13 @@ import torch
 from interruptions import stop_after
 from PIL import Image
 from tiers import mark_slow_except
+from torchvision.datasets import ImageFolder
+from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from rb_smooth.config.overrides import resolve_config
 from rb_smooth.core.cli import run_cli
 from rb_smooth.core.errors import Interrupted, UserError
-from rb_smooth.data import datasets, images, prefetch
+from rb_smooth.data import datasets, image_folders, image_spec, images, prefetch
 from rb_smooth.data.images import ImageFiles, Images, iterate_chunks
 from rb_smooth.data.prefetch import Prefetcher, default_workers
 from rb_smooth.data.splits import fingerprint, split
@@ -375,3 +378,52 @@ def test_every_kind_of_damaged_image_is_named(tmp_path):
         (tmp_path / "a.png").write_bytes(damaged)
         with pytest.raises(UserError, match=r"a\.png"), images.open_image(str(tmp_path / "a.png")) as image:
             image.load()
+
+
+def test_hidden_folders_are_no_classes_and_skipped_files_are_named(own_root, capsys):
+    before = datasets.folder(Path("data"), root=str(own_root), label="own")
+    for place in (own_root / "train", own_root / "test"):
+        (place / ".ipynb_checkpoints").mkdir()
+        (place / "a" / "drawing.gif").write_bytes(b"GIF89a")
+        (place / "a" / "._0.png").write_bytes(b"of a Mac")
+    after = datasets.folder(Path("data"), root=str(own_root), label="own")
+    assert after.classes == before.classes
+    assert list(after.train.names) == list(before.train.names)
+    assert image_spec.known_image_spec("folder", {"root": str(own_root)}).classes == len(before.classes)
+    shown = capsys.readouterr().out
+    assert "classes; skipped 1 .gif, 1 hidden files, 1 hidden folders" in " ".join(shown.split())
+
+
+def test_a_listing_equals_torchvisions(root):
+    expected = ImageFolder(str(root / "train"))
+    listing = image_folders.list_images(root / "train")
+    assert [str(root / "train" / name) for name in listing.names] == [path for path, _ in expected.samples]
+    assert listing.labels == expected.targets
+    assert list(listing.classes) == expected.classes
+    assert image_folders.EXTENSIONS == IMG_EXTENSIONS
+
+
+def one_image(tmp_path, image: Image.Image, name: str) -> ImageFiles:
+    image.save(tmp_path / name)
+    names = np.array([name.encode()])
+    return ImageFiles(tmp_path, names, torch.zeros(1, dtype=torch.int64), (3, *image.size[::-1]), False, 0)
+
+
+def test_images_of_16_bits_are_scaled(tmp_path):
+    levels = (np.arange(64).reshape(8, 8) * 1040).astype(np.uint16)
+    decoded = one_image(tmp_path, Image.fromarray(levels), "deep.png").load().x
+    assert torch.equal(decoded[0, 0], torch.from_numpy(np.round(levels / 257).astype(np.uint8)))
+    assert torch.equal(decoded[0, 0], decoded[0, 2])
+
+
+def test_images_of_32_bits_are_refused_by_name(tmp_path):
+    files = one_image(tmp_path, Image.fromarray(np.random.rand(8, 8).astype(np.float32)), "deep.tiff")
+    with pytest.raises(UserError, match=r"deep\.tiff, got 32 \(mode F\)"):
+        files.load()
+
+
+def test_a_constant_channel_is_refused():
+    x = torch.randint(0, 256, (20, 3, 8, 8), dtype=torch.uint8)
+    x[:, 1] = 7
+    with pytest.raises(UserError, match="channel 1 constant in 20"):
+        datasets._channel_statistics(Images(x, torch.zeros(20, dtype=torch.int64)))

@@ -20,8 +20,9 @@ import torch
 
 from rb_smooth.components import ranges
 from rb_smooth.core import robustbench
-from rb_smooth.core.errors import UserError, did_you_mean, first_line
+from rb_smooth.core.errors import UserError, did_you_mean
 from rb_smooth.data.downloads import downloading
+from rb_smooth.data.image_folders import list_images
 from rb_smooth.data.image_spec import IMAGE_SIZES, SMALL_CLASSES, SMALL_SIZE, Label, Workers
 from rb_smooth.data.images import (
     AnyImages,
@@ -163,8 +164,9 @@ def folder(
     workers (processes, >= 0): decode minibatches ahead of training where images are streamed; 0: decode in the training
         process; by default one less than the cores, at most 8. Source: ours.
 
-    `stream` and `workers` change no result: recipes that differ only in them are one run. Only the images that a run
-    uses are decoded, and up to 10,000 training images for the channel statistics of a new model.
+    Names that begin with a dot are skipped. EXIF orientation is ignored, as by torchvision. Images of 16 bits are scaled
+    to 8; 32 bits are refused. `stream` and `workers` change no result: recipes that differ only in them are one run.
+    Only the images that a run uses are decoded, and up to 10,000 training images for the channel statistics.
     """
     folder_path = Path(root).expanduser()
     label = folder_path.resolve().name if label is None else label
@@ -231,18 +233,11 @@ def _image_files(
     """List the images under `place` and their classes: all, or the `wanted` ones. Raises UserError if one is absent,
     and if sizes differ and none is requested.
     """
-    from torchvision.datasets import ImageFolder
-
-    try:
-        listing = ImageFolder(str(place))
-    except FileNotFoundError as error:
-        raise UserError(
-            f"expected image folders {place}/<class>/, got {first_line(error)}; see --set data.root"
-        ) from None
-    names = np.array([os.fsencode(os.path.relpath(path, place)) for path, _ in listing.samples])
-    size = (image_size, image_size) if image_size is not None else read_image_size(listing.samples[0][0])
-    files = ImageFiles(place, names, torch.tensor(listing.targets), (3, *size), image_size is not None, workers)
-    labels = _labels_of(tuple(listing.classes) if wanted is None else wanted, listing.classes)
+    listing = list_images(place)
+    names = np.array([os.fsencode(name) for name in listing.names])
+    size = (image_size, image_size) if image_size is not None else read_image_size(str(place / listing.names[0]))
+    files = ImageFiles(place, names, torch.tensor(listing.labels), (3, *size), image_size is not None, workers)
+    labels = _labels_of(listing.classes if wanted is None else wanted, listing.classes)
     files = keep_labels(files, labels)
     if image_size is None:
         files.check_sizes()
@@ -250,7 +245,7 @@ def _image_files(
 
 
 def _channel_statistics(images: AnyImages) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """(mean, std) of each channel, of pixels in [0, 1]; std 1 for a constant channel.
+    """(mean, std) of each channel, of pixels in [0, 1]. Raises UserError for a channel that is constant.
 
     Computed from all images, or from a fixed random sample of 10,000. A model stores them in its weights, so resuming
     and evaluation do not recompute them.
@@ -262,4 +257,9 @@ def _channel_statistics(images: AnyImages) -> tuple[tuple[float, ...], tuple[flo
     values, pixels = torch.arange(256).double() / 255, counts[0].sum()
     mean = (counts * values).sum(1) / pixels
     std = ((counts * (values - mean[:, None]) ** 2).sum(1) / (pixels - 1)).sqrt()
-    return tuple(mean.tolist()), tuple(each or 1.0 for each in std.tolist())
+    if (constant := (counts > 0).sum(1) == 1).any():
+        channel = int(constant.int().argmax())
+        raise UserError(
+            f"expected images that differ, got channel {channel} constant in {len(chosen)}; check the files"
+        )
+    return tuple(mean.tolist()), tuple(std.tolist())

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from rb_smooth.core.errors import UserError
 from rb_smooth.core.numbers import MAX_WORKERS
+from rb_smooth.data.image_folders import class_folders, is_image
 
 
 class ImageSpec(NamedTuple):
@@ -57,17 +58,15 @@ def _small_spec(*, classes: Sequence[str] = SMALL_CLASSES, image_size: int = SMA
 def _folder_spec(
     *, root: str, classes: Sequence[str] | None = None, image_size: int | None = None, **others: Any
 ) -> ImageSpec | None:
-    from torchvision.datasets.folder import is_image_file
-
     from rb_smooth.data.images import read_image_size
 
     train = Path(root).expanduser() / "train"
-    places = sorted(place for place in train.iterdir() if place.is_dir()) if train.is_dir() else []
+    places = [train / name for name in class_folders(train)] if train.is_dir() else []
     if classes is not None:
         if not {*classes} <= {place.name for place in places}:
             return None  # loading names the class
         places = [place for place in places if place.name in classes]
-    images = (image for place in places for image in sorted(place.iterdir()) if is_image_file(image.name))
+    images = (image for place in places for image in sorted(place.iterdir()) if is_image(image.name))
     first = next(images, None)
     if first is None:
         return None

@@ -115,7 +115,7 @@ class ImageFiles:
         def place(i: int) -> None:
             path = self._path(self.names[i])
             with open_image(path) as image:
-                colours = image.convert("RGB")
+                colours = _as_rgb(path, image)
             if self.resize:
                 colours = ImageOps.fit(colours, (width, height))
             self._check_size(path, colours)
@@ -191,6 +191,18 @@ def read_image_size(path: str) -> tuple[int, int]:
     """(H, W) of an image file, read from its header. Raises UserError for a file that is not an image."""
     with open_image(path) as image:
         return image.height, image.width
+
+
+def _as_rgb(path: str, image: Image.Image) -> Image.Image:
+    """Convert to 8-bit colours. Pillow would clip 16-bit grey levels at 255: they are scaled."""
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise UserError(
+            f"expected an image of 8 or 16 bits in {path}, got 32 (mode {image.mode}), whose range is unknown; save it "
+            "as 8-bit PNG"
+        )
+    return image.convert("RGB")
 
 
 @contextmanager
