@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 from rb_smooth.core.console import log_info
 from rb_smooth.core.errors import UserError
-from rb_smooth.core.formatting import counted
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 """Those of torchvision's ImageFolder."""
@@ -67,7 +66,7 @@ def list_images(place: Path) -> ImageListing:
             )
     listing = ImageListing(names, labels, classes, +skipped)
     if listing.skipped:
-        _log_once(f"{place}: {len(names)} images, {counted(len(classes), 'class')}; skipped {_listed(listing.skipped)}")
+        _log_once(f"{place}: {len(names)} images, {len(classes)} classes; skipped {_listed(listing.skipped)}")
     return listing
 
 
