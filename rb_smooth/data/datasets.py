@@ -164,8 +164,8 @@ def folder(
     workers (processes, >= 0): decode minibatches ahead of training where images are streamed; 0: decode in the training
         process; by default one less than the cores, at most 8. Source: ours.
 
-    Names that begin with a dot are skipped. EXIF orientation is ignored, as by torchvision. Images of 16 bits are scaled
-    to 8; 32 bits are refused. `stream` and `workers` change no result: recipes that differ only in them are one run.
+    Names that begin with a dot are skipped. EXIF orientation is ignored, as by torchvision. 16-bit images are scaled
+    to 8 bits, 32-bit ones refused. `stream` and `workers` change no result: recipes that differ only in them are one run.
     Only the images that a run uses are decoded, and up to 10,000 training images for the channel statistics.
     """
     folder_path = Path(root).expanduser()
