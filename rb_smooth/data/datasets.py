@@ -165,7 +165,7 @@ def folder(
         process; by default one less than the cores, at most 8. Source: ours.
 
     Names that begin with a dot are skipped. EXIF orientation is ignored, as by torchvision. 16-bit images are scaled
-    to 8 bits, 32-bit ones refused. `stream` and `workers` change no result: recipes that differ only in them are one run.
+    to 8 bits, 32-bit ones refused. `stream` and `workers` change no result: recipes that differ in them are one run.
     Only the images that a run uses are decoded, and up to 10,000 training images for the channel statistics.
     """
     folder_path = Path(root).expanduser()
