@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import http.client
+import io
 import json
 import os
+import threading
 import time
 from copy import deepcopy
 from pathlib import Path
@@ -19,7 +23,10 @@ from rb_smooth.core import files
 from rb_smooth.core.errors import UserError
 from rb_smooth.leaderboard import __main__ as leaderboard_program
 from rb_smooth.leaderboard import entries, submission
+from rb_smooth.leaderboard.page import server
+from rb_smooth.leaderboard.reports import bundle
 from rb_smooth.leaderboard.reports.lookup import find_models
+from rb_smooth.leaderboard.reports.paper_tables import as_csv
 from rb_smooth.training.run_folder.log import read_log
 from rb_smooth.training.run_folder.run import Run
 from rb_smooth.training.run_folder.summary import summarise
@@ -270,3 +277,49 @@ def test_a_run_that_is_taken_up_again_sweeps_its_leftovers(tmp_path):
     with run.locked():
         assert not any(path.exists() for path in left)
         assert {path.name for path in run.path.iterdir()} - {".lock", "crash.txt"} == before
+
+
+# ---- what leaves the board
+
+
+def test_cells_of_a_csv_are_no_formulas_and_numbers_stay_numbers(tmp_path):
+    for number, title in enumerate(("=1+1", "+x", "-x", "@x", "\t=x", "\r=x\r-y", "at")):
+        own = {"method": title, "origin": {"checkpoint": "net.pt"}}
+        make_entry(tmp_path, f"net{number}", own=own, metadata={"architecture": "=cmd|' /C calc'!A0"})
+    make_entry(tmp_path, "falls_s0", last={"clean": 0.8, "pgd20": 0.9})
+    rows = list(csv.DictReader(io.StringIO(as_csv(entries.list_entries(tmp_path)[0]), newline="")))
+    titles = {row["method"] for row in rows}
+    assert titles >= {"'=1+1", "'+x", "'-x", "'@x", "'=x", "'=x -y"}
+    assert all(row["architecture"][:1] in ("'", "R") for row in rows)
+    (gap,) = [row["gap_mean"] for row in rows if float(row["gap_mean"] or 0) < 0]
+    assert float(gap) == pytest.approx(-0.3)
+
+
+def test_line_breaks_in_an_entry_make_no_headings_in_a_bundle(tmp_path):
+    hostile = "x\n# Heading\r\n## Another\u2028# Third\x0b- [x] I agree"
+    check = {"name": hostile, "verdict": "unreliable", "found": hostile}
+    metadata = dict.fromkeys(("name", "authors", "link", "architecture"), hostile)
+    entry = make_entry(tmp_path, "mine", metadata=metadata, warnings=[hostile], checks=[check], backend=hostile)
+    plain = make_entry(tmp_path, "plain", warnings=["x"], checks=[check | {"name": "x", "found": "x"}])
+    for text in (bundle.issue_text, bundle.evaluation_log):
+        lines = text(entry).splitlines()
+        assert len(lines) == len(text(plain).splitlines())
+        assert [line for line in lines if line.startswith("#")] in ([], ["# [New Model] mine"])
+        assert sum(line.startswith("- [") for line in lines) in (0, 3)
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", ""])
+def test_the_server_refuses_other_hosts_names(tmp_path, host):
+    (tmp_path / "index.html").write_text("page")
+    with server.make_server(tmp_path / "index.html", 0) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        port = running.server_address[1]
+        answers = []
+        for name in (host, f"127.0.0.1:{port}", f"LOCALHOST:{port}", "localhost"):
+            connection = http.client.HTTPConnection("127.0.0.1", port)
+            connection.request("GET", "/", headers={"Host": name})
+            answer = connection.getresponse()
+            answers.append((answer.status, answer.read() == b"page"))
+            connection.close()
+        running.shutdown()
+    assert answers == [(403, False), (200, True), (200, True), (200, True)]

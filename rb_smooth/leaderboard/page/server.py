@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import webbrowser
+from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -37,6 +38,15 @@ def make_server(page: Path, port: int) -> ThreadingHTTPServer:
     """
 
     class Handler(SimpleHTTPRequestHandler):
+        def parse_request(self) -> bool:
+            """Refuse names of other hosts: a page of theirs, whose name leads to this machine, could read this one."""
+            if not super().parse_request():
+                return False
+            if self.headers.get("Host", "").partition(":")[0].lower() in (_HOST, "localhost"):
+                return True
+            self.send_error(HTTPStatus.FORBIDDEN, f"expected the address http://{_HOST}")
+            return False
+
         def translate_path(self, path: str) -> str:
             address = path.partition("?")[0]
             found = page if address in ("/", "/index.html") else detail_file(page.parent, address)

@@ -31,6 +31,7 @@ def write_report(audit: Audit, folder: Path, subject: Mapping[str, str], class_n
         environment = Environment(
             loader=FileSystemLoader(_FOLDER),
             autoescape=name.endswith(".html"),
+            finalize=(lambda value: " ".join(str(value).split())) if name.endswith(".md") else None,  # no new headings
             undefined=StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,

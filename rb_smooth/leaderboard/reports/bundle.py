@@ -10,6 +10,7 @@ The issue lists which of RobustBench's rules the entry breaks. Nothing is sent a
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,7 @@ def issue_text(entry: Entry) -> str:
         "Checkpoint and code": f"{_weights_path(entry)} (SHA-256 {entry.own.get('weights_sha256')}), registry.py",
     }
     violations = rule_violations(entry)
-    return "\n".join(
+    return _join_lines(
         [
             f"# [New Model] {entry.name}",
             "",
@@ -194,4 +195,9 @@ def evaluation_log(entry: Entry) -> str:
     lines += [f"warning: {warning}" for warning in score.get("warnings", [])] or ["warnings: none"]
     checks: list[dict[str, Any]] = score.get("checks", [])
     lines += [f"check {check['name']}: {check['verdict']}; {check['found']}" for check in checks] or ["checks: none"]
-    return "\n".join([*lines, ""])
+    return _join_lines([*lines, ""])
+
+
+def _join_lines(lines: Sequence[str]) -> str:
+    """The lines as text. A line break within one, of a title or a name, becomes a space: it could make a heading."""
+    return "\n".join(" ".join(line.split()) for line in lines)

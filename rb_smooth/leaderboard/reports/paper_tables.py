@@ -74,8 +74,16 @@ def as_csv(entries: Sequence[Entry], add_published: int = 0, board: tuple[str, s
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
     return text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    """A number as it is; a text on one line, with ' before one that a spreadsheet would take for a formula."""
+    if not isinstance(value, str):
+        return value
+    text = " ".join(value.split())
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
 def _csv_row(table: dict[str, Any], row: TableRow) -> dict[str, Any]:
