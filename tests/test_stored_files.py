@@ -53,7 +53,7 @@ def nested(levels):
 DAMAGE = {
     "rb_smooth.score.threat.eps": [float("nan"), float("inf"), -1, "8/255", 10**400, True],
     "rb_smooth.score.threat.norm": ["5", 5, "l2", OUTSIDE],
-    "rb_smooth.score.n": [10**400, 0, -1, 2.5, "5", None],
+    "rb_smooth.score.n": [10**400, 10**9, 0, -1, 2.5, "5", None],
     "rb_smooth.score.clean": [1.1, -0.1, "0.5", None, float("nan")],
     "rb_smooth.score.interval": [[0.4], [0.4, 0.5, 0.6], [0.4, 2], {}],
     "rb_smooth.score.attacks": [["none"], {"fab-t": {"robust": 2, "seconds": 1}}, {"fab-t": 0.5}],
