@@ -19,6 +19,7 @@ import rb_smooth
 from rb_smooth import __main__ as script
 from rb_smooth.core import environment
 from rb_smooth.core.console import console, log_info
+from rb_smooth.core.errors import did_you_mean
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "rb_smooth"
@@ -205,3 +206,11 @@ def test_the_version_stands_in_one_place():
     assert PROJECT["dynamic"] == ["version"]
     stated = re.compile(rf"[\"']{re.escape(rb_smooth.__version__)}[\"']")
     assert [path.name for path in PACKAGE.rglob("*.py") if stated.search(path.read_text())] == ["__init__.py"]
+
+
+def test_of_very_many_valid_names_the_most_similar_are_listed():
+    said = did_you_mean("model_77x", [f"model_{number}" for number in range(100)])
+    assert said.startswith("got 'model_77x'; did you mean 'model_77'? valid: model_77, ")
+    assert said.endswith(", … (100 in all)")
+    assert said.count(",") == 40
+    assert did_you_mean("x", ["b", "a"]) == "got 'x'; valid: a, b"

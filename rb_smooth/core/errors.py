@@ -9,6 +9,9 @@ from contextlib import contextmanager
 
 FAILED, USER_ERROR, INTERRUPTED = 1, 2, 130
 
+_LISTED = 40
+"""Valid names that a message lists; of more, the most similar."""
+
 _MAX_LINE, _MAX_VALUE = 2000, 100
 """Characters of a message, and of a value in it."""
 
@@ -78,6 +81,9 @@ def did_you_mean(name: str, valid: Iterable[str], unlisted: Iterable[str] = ()) 
     by_spelling = {one: each for each in reversed(candidates) for one in (each, *spellings[each])}
     close = close or [by_spelling[one] for one in difflib.get_close_matches(name, by_spelling, n=1, cutoff=0.5)]
     guess = f"did you mean {close[0]!r}? " if close else ""
+    if len(options) > _LISTED:
+        similar = difflib.get_close_matches(name, options, n=_LISTED, cutoff=0)
+        return f"got {name!r}; {guess}valid: {', '.join(similar)}, … ({len(options)} in all)"
     return f"got {name!r}; {guess}valid: {', '.join(options) or 'none'}"
 
 
