@@ -182,7 +182,7 @@ MUTANTS = [
         ("states of newer formats are loaded", "> FORMAT:", "> FORMAT + 1000:"),
     ]),
     *plant("core/files.py", "resume", [
-        ("checksums of state files are not verified", "if zipfile.is_zipfile(path):", "if False:"),
+        ("checksums of state files are not verified", "if zipfile.is_zipfile(regular_file(path)):", "if False:"),
     ]),
     *plant("training/selection.py", "selection", [
         ("on a tie the later epoch is the best", "return correct.index(max(correct))", "return len(correct) - 1 - correct[::-1].index(max(correct))"),

@@ -111,7 +111,7 @@ def test_what_only_reading_the_data_tells_is_refused_before_anything_is_written(
             place = Path("pets", part, str(label), "deeper")
             place.mkdir(parents=True)
             for i in range(4):
-                Image.new("RGB", (8, 8)).save(place / f"{i}.png")
+                Image.effect_noise((8, 8), 50).convert("RGB").save(place / f"{i}.png")
     assert known_image_spec("folder", {"root": "pets"}) is None
     settings = ["data.name=folder", "data.root=pets", "data.validation=4", "data.batch_size=8", *settings]
     assert run_program(recipe.main, "digits", "at", *(f"--set={setting}" for setting in settings)) == 2
@@ -126,7 +126,7 @@ def test_a_plan_of_a_folder_is_headed_by_its_board(tmp_path, monkeypatch, capsys
             place = Path("pets", part, str(label))
             place.mkdir(parents=True)
             for i in range(4):
-                Image.new("RGB", (8, 8), (i, label, 0)).save(place / f"{i}.png")
+                Image.effect_noise((8, 8), 50).convert("RGB").save(place / f"{i}.png")
     settings = ["data.name=folder", "data.root=pets", "data.validation=4", "data.batch_size=8", "model.width=2"]
     assert run_program(recipe.main, "digits", "at", "--plan", *(f"--set={setting}" for setting in settings)) == 0
     assert "folder-pets at, seed 0; estimate" in capsys.readouterr().out

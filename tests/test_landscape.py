@@ -332,7 +332,7 @@ def test_stored_landscapes_with_fixed_attacks_are_still_drawn(tmp_path, monkeypa
         (["at-s0", "--2d", "--directions=2"], "use --seed for another pair"),
         (["at-s0", "--weights=wurst"], "did you mean"),
         (["at-s0", "--out=x.jpg"], "expected --out to end in .png or .svg, got x.jpg"),
-        (["at-s9"], "did you mean 'at-s0'"),
+        (["at-s9"], "did you mean 'digits/at-s0'"),
         (["begun"], "expected a trained run in"),
         (["lost"], "expected this run's weights in"),
         (["plot"], "expected files to draw, got none"),

@@ -158,6 +158,7 @@ def test_a_figure_shows_the_mean_over_seeds_by_epoch_and_by_time(curves, tmp_pat
 
 def test_every_kept_file_is_drawn_and_the_same_again(curves, tmp_path, monkeypatch):
     monkeypatch.setattr(learning_curves, "STORED_CURVES", tmp_path / "kept")
+    monkeypatch.setattr(learning_curves, "SMALL", tmp_path / "none")
     monkeypatch.setattr(learning_curves, "FIGURES", tmp_path / "figures")
     write_curves(curves, tmp_path / "kept" / "digits.csv")
     learning_curves.main()

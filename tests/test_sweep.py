@@ -282,7 +282,7 @@ def test_a_plan_of_runs_side_by_side_lets_each_attack_by_itself(elsewhere, monke
         (["digits", "at", "--seeds=0,1", "--gpus=0", "--workers=2"], "--gpus or --workers"),
         (["digits", "at", "--seeds=0,1", "--gpus=0", "--device=cpu"], "--gpus or --device"),
         (["digits", "at", "--seeds=0,1", "--gpus=99"], "this machine has"),
-        (["digits", "at", "--seeds=0,1", "--workers=0"], "--workers of at least 1"),
+        (["digits", "at", "--seeds=0,1", "--workers=0"], "--workers: expected a whole number of at least 1"),
         (["digits", "at", "--gpus=0"], "got one run"),
         (["digits", "--seeds=0,1"], "expected DATASET METHOD"),
         (["c10.yaml", "digit.yaml"], "cifar10 and digits"),

@@ -494,8 +494,8 @@ def test_weights_of_chosen_epochs_are_kept_and_test_accuracy_is_logged_if_asked(
 def test_a_run_resolves_checks_and_builds_no_more_often_than_needed(tmp_path, monkeypatch, short_attacks):
     """At most, with where:
 
-    models: the check of the recipe, the network of estimate, training and evaluation, two for the entry's round trip.
-    recipe files: the run's recipe, and the shipped one, which decides the folder's name. YAML: each setting, the
+    models: the check of the recipe, the network of estimate, training and evaluation, two for the entry's round trip,
+    and one without memory that counts the parameters. recipe files: the run's recipe, and the shipped one, which decides the folder's name. YAML: each setting, the
     shipped recipe, recipe.yaml, the papers that entries name. options: of seven components, and again where data and
     models are built. trainers: of estimate and training.
     """
@@ -513,7 +513,7 @@ def test_a_run_resolves_checks_and_builds_no_more_often_than_needed(tmp_path, mo
 
         monkeypatch.setattr(owner, name, counted)
 
-    count(registry, "build_component", lambda kind, *_: f" {kind}")
+    count(registry, "construct_component", lambda kind, *_: f" {kind}")
     count(registry, "configurable_options")
     count(resolver, "recipe_files")
     count(config_yaml.yaml, "load")
@@ -521,7 +521,7 @@ def test_a_run_resolves_checks_and_builds_no_more_often_than_needed(tmp_path, mo
     settings = ["data.train_examples=128", "objective.steps=1", "model.width=2", "evaluate.version=quick"]
     arguments = ["--epochs=1", "--n-examples=8", *(f"--set={setting}" for setting in settings)]
     assert run_program(recipe_program.main, "digits", "at", *arguments) == 0
-    assert 1 <= counts["build_component model"] <= 4
+    assert 1 <= counts["construct_component model"] <= 5
     assert 1 <= counts["recipe_files"] <= 2
     assert 1 <= counts["load"] <= len(settings) + 4
     assert 1 <= counts["configurable_options"] <= 12

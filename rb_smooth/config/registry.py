@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import pkgutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
@@ -178,31 +179,28 @@ def build_model(
     """
     from rb_smooth.components.models import Normalized
 
-    channels = shape[0]
-    _check_size(name, options, channels, classes)
-    net = build_component("model", name, options, channels, classes)
+    channels, checked = shape[0], check_options("model", name, options)
+    count = _count_parameters(name, json.dumps(checked, sort_keys=True, default=str), channels, classes)
+    if count > _MAX_PARAMETERS:
+        limit = f"at most {_MAX_PARAMETERS:.0e} parameters"
+        raise UserError(f"expected model {name} to have {limit}, got {count:.0e}; lower its width or depth")
+    net = construct_component("model", name, checked, channels, classes)
     model = Normalized(net, list(mean) * (channels // len(mean)), list(std) * (channels // len(std)))
     model.check_fits(name, shape, classes)
     return model
 
 
-def _check_size(name: str, options: Mapping[str, Any], channels: int, classes: int) -> None:
-    """Raises UserError for a network of too many parameters, which are counted without memory for them."""
+@cache
+def _count_parameters(name: str, options: str, channels: int, classes: int) -> int:
+    """Count a network's parameters without memory for them; 0 if it cannot be built so. options: checked, as JSON."""
     import torch
 
-    if not any(isinstance(value, (int, float)) for value in options.values()):
-        return  # sizes are numbers
     try:
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
-            net = build_component("model", name, options, channels, classes)
-        count = sum(parameter.numel() for parameter in net.parameters())
+            net = construct_component("model", name, json.loads(options), channels, classes)
+        return sum(parameter.numel() for parameter in net.parameters())
     except (RuntimeError, TypeError, OverflowError) as error:
-        if "overflow" not in str(error) and "too large" not in str(error):
-            return  # not every network can be built without memory; building it says what is wrong
-        count = 2**63
-    if count > _MAX_PARAMETERS:
-        limit = f"at most {_MAX_PARAMETERS:.0e} parameters"
-        raise UserError(f"expected model {name} to have {limit}, got {count:.0e}; lower its width or depth")
+        return 2**63 if "overflow" in str(error) or "too large" in str(error) else 0
 
 
 def check_options(kind: str, name: str, options: Mapping[str, Any], also: Iterable[str] = ()) -> dict[str, Any]:
@@ -223,7 +221,8 @@ def check_options(kind: str, name: str, options: Mapping[str, Any], also: Iterab
         else:
             with problems.collect():
                 checked[key] = convert_option(parameters[key].annotation, value, f"{kind} {name}: {key}")
-    for key in sorted(required_options(kind, name) - {*options}):
+    required = {key for key, option in parameters.items() if option.default is option.empty}
+    for key in sorted(required - {*options}):
         problems.add(f"expected {kind} {name} to be given {key!r}, got nothing; add --set {kind}.{key}=…")
     problems.raise_any()
     return checked

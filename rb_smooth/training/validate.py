@@ -79,6 +79,8 @@ def _check_component(stage: Stage, problems: Problems) -> None:
             _ = stage.checked  # raises UserError; built where image shape and classes are known
         else:
             stage.build(*([[torch.zeros(1, requires_grad=True)]] if stage.kind == "optimizer" else []))
+    if not found.messages:
+        return
     blamed = {word for each in found.messages for word in re.findall(r"\w+", each.partition("; ")[0])}
     problems.add(*(each for each in found.messages if each not in problems.messages))
     blamed -= required_options(stage.kind, stage.name)
