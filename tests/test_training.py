@@ -496,8 +496,8 @@ def test_a_run_resolves_checks_and_builds_no_more_often_than_needed(tmp_path, mo
 
     models: the check of the recipe, the network of estimate, training and evaluation, two for the entry's round trip,
     and one without memory that counts the parameters. recipe files: the run's recipe, and the shipped one, which
-    decides the folder's name. YAML: each setting, the shipped recipe, recipe.yaml, the papers that entries name. options: of
-    seven components, and again where data and models are built. trainers: of estimate and training.
+    decides the folder's name. YAML: each setting, the shipped recipe, recipe.yaml, the papers that entries name.
+    options: of seven components, and again where data and models are built. trainers: of estimate and training.
     """
     monkeypatch.chdir(tmp_path)
     validate._check_model.cache_clear()
