@@ -21,8 +21,8 @@ ROOT = Path(__file__).parents[1]
 COPIES = "repository/"
 PROJECT_PAGES = ["CONTRIBUTING.md", "CHANGELOG.md"]
 GROUPS = {
-    "Train, evaluate, rank": ["train", "evaluate", "submit", "compare", "load_model", "register", "recipes"],
-    "Results": ["Run", "Score", "Entry", "Comparison", "ExternalModel", "Threat", "UserError", "Interrupted"],
+    "Train, evaluate, rank": ["train", "evaluate", "audit", "submit", "compare", "load_model", "register", "recipes"],
+    "Results": ["Run", "Score", "Audit", "Entry", "Comparison", "ExternalModel", "Threat", "UserError", "Interrupted"],
     "Parts for training loops": [
         *("AT", "TRADES", "MART", "Standard", "AWP", "EntropySGD", "EntropySGD2", "SGD", "EMA"),
         *("recalibrate", "Normalized"),

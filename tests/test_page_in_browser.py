@@ -43,9 +43,9 @@ def page(tmp_path_factory):
         metadata=dict.fromkeys(("name", "link", "authors", "venue", "architecture", "footnote"), HOSTILE)
         | {"unreliable": True},
         recipe={"data": {"name": HOSTILE, HOSTILE: HOSTILE}},
-        own=dict.fromkeys(("run", "method", "commit", "weights_sha256"), HOSTILE)
+        own=dict.fromkeys(("run", "method", "commit"), HOSTILE)
         | {"versions": {HOSTILE: HOSTILE}, "origin": {"checkpoint": HOSTILE, "sha256": HOSTILE}},
-        **dict.fromkeys(("backend", "selected_on", "batch_size", "processes"), HOSTILE),
+        **dict.fromkeys(("backend", "selected_on"), HOSTILE),
         attacks={HOSTILE: {"robust": 0.5, "seconds": 1.0}},
         training={"device": HOSTILE, "precision": HOSTILE, "seconds": 1.0},
         checks=[check],

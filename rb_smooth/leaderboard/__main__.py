@@ -42,15 +42,13 @@ DIFFERENT = 1
 
 def main() -> int:
     options = parse_options(__doc__ or "")
-    sweep_leftovers(options.leaderboard)
     commands = (_submit, _audit, _evaluate, _verify, _reproduce, _show, _compare, _table, _bundle, _page, _serve)
     by_name: dict[str, Callable[[argparse.Namespace], int | None]] = {each.__name__[1:]: each for each in commands}
-    if (
-        options.command not in ("submit", "audit")
-        and options.leaderboard != DEFAULT_FOLDER
-        and not options.leaderboard.is_dir()
-    ):
-        raise UserError(f"expected a leaderboard's folder at {options.leaderboard}, got none; correct --leaderboard")
+    if options.command != "audit":  # which has no board
+        board: Path = options.leaderboard
+        sweep_leftovers(board)
+        if options.command != "submit" and board != DEFAULT_FOLDER and not board.is_dir():
+            raise UserError(f"expected a leaderboard's folder at {board}, got none; correct --leaderboard")
     return by_name[options.command](options) or 0
 
 

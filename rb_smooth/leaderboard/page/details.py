@@ -155,6 +155,8 @@ def _is_displayable(arrays: dict[str, Any]) -> bool:
 
 def _pngs(images: np.ndarray) -> list[str]:
     """(K, C, H, W) uint8, C 1 or 3 -> a data URI each. They are written here: PIL takes several times as long."""
+    if not len(images):
+        return []
     step = -(-max(images.shape[2:]) // _MAX_IMAGE_SIZE)
     pixels = images[:, :, ::step, ::step].transpose(0, 2, 3, 1)
     k, height, width, channels = pixels.shape
