@@ -48,6 +48,10 @@ class Step(NamedTuple):
     bound: float
     seconds: float
 
+    def refutes(self, claimed: float) -> bool:
+        """Whether the bound is below the claim."""
+        return self.bound < claimed - _ROUNDING
+
 
 @dataclass(frozen=True)
 class Audit:
@@ -72,8 +76,8 @@ class Audit:
 
     @property
     def refuted(self) -> bool:
-        """Whether the last bound is below the claim."""
-        return self.steps[-1].bound < self.claimed - _ROUNDING
+        """Whether the last step refutes the claim."""
+        return self.steps[-1].refutes(self.claimed)
 
     @property
     def doubts(self) -> tuple[Check, ...]:
@@ -109,13 +113,8 @@ class Audit:
     @property
     def _certainty(self) -> str:
         last = self.steps[-1]
-        counted_out = last.bound >= self._share_left - _ROUNDING
-        return "counted on the test set" if counted_out else f"simultaneous {1 - ERROR:.0%} bound".replace("%", " %")
-
-    @property
-    def _share_left(self) -> float:
-        last = self.steps[-1]
-        return 1 - (last.points - last.standing) / self.n_test
+        is_certain = last.bound >= certain_bound(last.standing, last.points, self.n_test) - _ROUNDING
+        return "counted on the test set" if is_certain else f"simultaneous {1 - ERROR:.0%} bound".replace("%", " %")
 
 
 _ROUNDING = 1e-9
@@ -126,13 +125,18 @@ def planned_looks(limit: int) -> tuple[int, ...]:
     return (*(size for size in LOOKS if size < limit), limit)
 
 
+def certain_bound(standing: int, points: int, n_test: int) -> float:
+    """Return the share of all `n_test` points that stand if every point outside the sample does."""
+    return 1 - (points - standing) / n_test
+
+
 def upper_bound(standing: int, points: int, n_test: int, looks: int) -> float:
     """Return an upper bound of the share of all `n_test` points that stand, from a random sample of `points`.
 
     The smaller of two: Clopper and Pearson's one-sided bound at error ERROR / `looks` (conservative, as the sample is
-    drawn without replacement), and the share left if every point outside the sample stands, which is certain.
+    drawn without replacement), and `certain_bound`.
     """
-    certain = 1 - (points - standing) / n_test
+    certain = certain_bound(standing, points, n_test)
     return min(certain, clopper_pearson_upper(standing, points, ERROR / looks)) if points < n_test else certain
 
 
@@ -183,7 +187,7 @@ def audit_model(
                 f"{counted(step.points, 'point')}, {step.attack}: {step.standing} stand, at most "
                 f"{percent(step.bound, 1)} %"
             )
-            if step.bound < claimed - _ROUNDING:
+            if step.refutes(claimed):
                 break
     last = steps[-1]
     if last.attack == LADDER[-1]:

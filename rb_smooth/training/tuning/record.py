@@ -55,7 +55,7 @@ def write_record(study: Study, tuning: Tuning, with_importance: bool = False) ->
 
 
 def _importance(study: Study) -> dict[str, float]:
-    """The share of each key in the variance of complete trials, largest first; empty if it cannot be told."""
+    """The share of each key in the variance of complete trials, largest first; empty if it cannot be computed."""
     import optuna
 
     complete = [trial.value for trial in study.trials if trial.state.name == "COMPLETE"]
